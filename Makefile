@@ -1,0 +1,40 @@
+# Everything sets itself up: the first target that needs Python makes .venv and installs the package into it, with uv
+# where it is there, else with venv and pip. `make test PYTHON=python3.13` takes another Python (3.11 or newer).
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check bench clean
+
+demo: $(INSTALLED)
+	$(RUN)/locloc demo demo
+
+test: $(INSTALLED)
+	$(RUN)/python -m pytest
+
+check: $(INSTALLED)
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/lint-imports
+
+# Set IMAGES and TRUTH to folders of photographs and masks to measure on them too.
+bench: $(INSTALLED)
+	$(RUN)/python scripts/measure_build.py $(if $(IMAGES),--images $(IMAGES))
+	$(if $(TRUTH),$(RUN)/python scripts/measure_grabcut.py $(IMAGES) $(TRUTH))
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "locloc needs Python 3.11 or newer; try: make PYTHON=python3.12"; exit 1; }
+	@if command -v uv >/dev/null 2>&1; then \
+		uv venv --quiet --allow-existing --python "$$(command -v $(PYTHON))" $(VENV) && \
+		uv pip install --quiet --python $(RUN)/python --editable '.[dev]'; \
+	else \
+		$(PYTHON) -m venv $(VENV) && \
+		$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'; \
+	fi
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info
