@@ -1,0 +1,60 @@
+"""Catalogs: the images of a data set, each format in a file of its own.
+
+To add a format, say `voc`: write `voc.py` with `read_voc(images: Path, root: Path | None) -> Catalog`, which gathers
+its rows with `Rows.add` and ends in `build_catalog` (`cub.py` is one to copy; `names.folder_of` is its first line
+unless it needs `root`), add the line `"voc": read_voc` to CATALOGS below, and a test of a tiny data set to
+`tests/pipeline/test_catalogs.py`, with every line of it that can be wrong.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import CatalogError, did_you_mean
+from .catalog import SCHEMA, SPLITS, Catalog, Rows, build_catalog
+from .cub import read_cub
+from .folder import IMAGE_SUFFIXES, read_folder
+from .ilsvrc import read_ilsvrc
+from .list import read_list  # from here on, `list` in this file is the module
+from .names import resolve, to_os_path, to_text
+
+__all__ = [
+    "CATALOGS",
+    "IMAGE_SUFFIXES",
+    "SCHEMA",
+    "SPLITS",
+    "Catalog",
+    "Rows",
+    "build_catalog",
+    "read_catalog",
+    "resolve",
+    "to_os_path",
+    "to_text",
+]
+
+CATALOGS: dict[str, Callable[[Path, Path | None], Catalog]] = {
+    "folder": read_folder,
+    "list": read_list,
+    "cub": read_cub,
+    "ilsvrc": read_ilsvrc,
+}
+
+
+def read_catalog(images: str | Path, name: str | None = None, root: Path | None = None) -> Catalog:
+    """The catalog of the folder or list file `images`, read by CATALOGS[name]; None: `list` for a file, else `folder`.
+
+    root  for `list` only: the folder that its paths are relative to, by default the list's own
+
+    Raises CatalogError: unknown name, `images` does not exist, or whatever the reader finds wrong.
+    """
+    if name is not None and name not in CATALOGS:
+        raise CatalogError(f"Unknown kind of catalog {name!r}{did_you_mean(name, CATALOGS)}")
+    images = Path(images)
+    try:
+        os.stat(images)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CatalogError(f"Cannot read images at {to_text(str(images))}: {reason}") from error
+    if name is None:
+        name = "folder" if images.is_dir() else "list"
+    return CATALOGS[name](images, None if root is None else Path(root))

@@ -1,0 +1,195 @@
+"""The catalog: which images there are, in one fixed order, with what is known about each. N rows, M boxes."""
+
+import hashlib
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import CatalogError
+
+SPLITS = ("", "train", "val", "test")
+"""Names of the codes in column `split`; 0 = none given."""
+
+SPLIT_CODES = {"": 0, "train": 1, "val": 2, "valid": 2, "validation": 2, "test": 3}
+"""Every spelling that a list or a folder may use, in lower case, and its code."""
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("path", pa.string()),
+        ("label", pa.int32()),
+        ("split", pa.uint8()),
+        ("boxes", pa.list_(pa.list_(pa.float32(), 4))),
+    ]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Catalog:
+    """N images, sorted by id; made by `read_catalog`.
+
+    kind     name of the reader in CATALOGS
+    root     absolute folder that `path` is relative to; open a row's file with `names.resolve(root, path)`
+    table    N rows in one chunk, without nulls, sorted by the UTF-8 bytes of `id`, of type SCHEMA:
+             id string, unique · path string, posix, relative to root · label int32, -1 = none ·
+             split uint8, an index into SPLITS · boxes list<fixed_size_list<float32>[4]>, x0 y0 x1 y1 in pixels of the
+             original image, x1 > x0 and y1 > y0, maybe none
+    classes  class names by label; () where the labels were bare integers or there are none
+    """
+
+    kind: str
+    root: Path
+    table: pa.Table
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def slice(self, start: int, stop: int) -> tuple[list[str], list[str]]:
+        """(ids, paths) of rows start to stop, both as Python slices count."""
+        start, stop, _ = slice(start, stop).indices(len(self))
+        rows = self.table.slice(start, max(stop - start, 0))
+        return rows["id"].to_pylist(), rows["path"].to_pylist()
+
+    @cached_property
+    def sha256(self) -> str:
+        """64 hex digits over ids, paths, labels, splits, boxes, classes; not kind or root: a moved data set keeps it.
+
+        Each column goes in as little-endian buffers, lengths before contents, so no two tables share an input.
+        """
+        column = {name: self.table[name].combine_chunks() for name in SCHEMA.names}
+        digest = hashlib.sha256(b"locloc catalog 1\n")
+        for text in (column["id"], column["path"], pa.array(self.classes, pa.string())):
+            _add_numbers(digest, pc.binary_length(text), "<i4")
+            digest.update(text_bytes(text))
+        _add_numbers(digest, column["label"], "<i4")
+        _add_numbers(digest, column["split"], "<u1")
+        _add_numbers(digest, pc.list_value_length(column["boxes"]), "<i4")
+        _add_numbers(digest, column["boxes"].flatten().flatten(), "<f4")
+        return digest.hexdigest()
+
+
+class Rows:
+    """Rows as a reader finds them, in any order. Flat arrays: 1.3 M tuples of tuples would cost gigabytes."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.paths: list[str] = []
+        self.labels = array("i")
+        self.splits = array("B")
+        self.box_counts = array("i")
+        self.box_values = array("d")  # x0 y0 x1 y1 x0 y0 ...
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def add(self, id: str, path: str, label: int = -1, split: int = 0, boxes: Iterable[Sequence[float]] = ()) -> None:
+        """One row; `split` is an index into SPLITS, each box four numbers x0 y0 x1 y1 in pixels."""
+        self.ids.append(id)
+        self.paths.append(path)
+        self.labels.append(label)
+        self.splits.append(split)
+        before = len(self.box_values)
+        for box in boxes:
+            self.box_values.extend(box)
+        self.box_counts.append((len(self.box_values) - before) // 4)
+
+
+def build_catalog(
+    kind: str,
+    root: Path,
+    rows: Rows,
+    classes: Sequence[str],
+    *,
+    where: Callable[[int, str], str],
+    looked_for: str,
+) -> Catalog:
+    """Checks and sorts the rows of a reader; reads nothing.
+
+    where(row, column)  where the user finds the cause: "list.csv:17"; row counts in the order of `add`, column is one
+                        of SCHEMA's names
+    looked_for          ends the sentence "Found no images: " for an empty catalog
+
+    Raises CatalogError: no rows, an id twice (naming both places), text that is not valid Unicode, a box with a
+    coordinate that is not finite in float32 or that has no area.
+    """
+    if not len(rows):
+        raise CatalogError(f"Found no images: {looked_for}")
+    columns = [
+        _text_column("id", rows.ids, where),
+        _text_column("path", rows.paths, where),
+        pa.array(np.asarray(rows.labels, np.int32)),
+        pa.array(np.asarray(rows.splits, np.uint8)),
+        _box_column(rows, where),
+    ]
+    order = pc.sort_indices(columns[0])  # stable, by bytes
+    table = pa.table(columns, schema=SCHEMA).take(order).combine_chunks()
+    ids = table["id"].chunk(0)
+    twice = np.flatnonzero(pc.equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False))
+    if len(twice):
+        first, second = (order[int(twice[0]) + step].as_py() for step in (0, 1))
+        more = f" (and {len(twice) - 1} more)" if len(twice) > 1 else ""
+        raise CatalogError(
+            f"{where(second, 'id')}: id {rows.ids[second]!r} was already given at {where(first, 'id')}{more}"
+        )
+    return Catalog(kind, root, table, tuple(classes))
+
+
+def split_code(name: str) -> int | None:
+    """Index into SPLITS of a split's name in any spelling and letter case, None where it is no split's name."""
+    return SPLIT_CODES.get(name.strip().lower())
+
+
+def _text_column(name: str, values: list[str], where: Callable[[int, str], str]) -> pa.Array:
+    try:
+        column = pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        for row, value in enumerate(values):
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise CatalogError(f"{where(row, name)}: {name} {value!r} is not valid Unicode") from error
+        raise
+    if isinstance(column, pa.ChunkedArray):  # the 32-bit offsets of a string array ran out
+        raise CatalogError(f"The column {name!r} holds over 2 GiB of text; divide the catalog into several")
+    return column
+
+
+def _box_column(rows: Rows, where: Callable[[int, str], str]) -> pa.Array:
+    counts = np.asarray(rows.box_counts, np.int32)
+    with np.errstate(over="ignore"):
+        boxes = np.asarray(rows.box_values, np.float64).astype(np.float32).reshape(-1, 4)  # (M, 4)
+    good = np.isfinite(boxes).all(1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    if not good.all():
+        bad = int(np.argmin(good))
+        row = int(np.searchsorted(np.cumsum(counts), bad, "right"))
+        x0, y0, x1, y1 = rows.box_values[4 * bad : 4 * bad + 4]
+        raise CatalogError(
+            f"{where(row, 'boxes')}: box {x0:g} {y0:g} {x1:g} {y1:g} is not a box: "
+            "it needs four finite numbers x0 y0 x1 y1 with x1 > x0 and y1 > y0"
+        )
+    boxes += 0.0  # -0.0 and 0.0 are one coordinate, so let them be one hash
+    offsets = np.zeros(len(counts) + 1, np.int32)
+    np.cumsum(counts, out=offsets[1:])
+    values = pa.FixedSizeListArray.from_arrays(pa.array(boxes.ravel()), 4)
+    return pa.ListArray.from_arrays(pa.array(offsets), values).cast(SCHEMA.field("boxes").type)
+
+
+def _add_numbers(digest: "hashlib._Hash", numbers: pa.Array, dtype: str) -> None:
+    digest.update(len(numbers).to_bytes(8, "little"))
+    digest.update(np.ascontiguousarray(numbers.to_numpy(zero_copy_only=False), dtype))
+
+
+def text_bytes(text: pa.Array) -> memoryview:
+    """The UTF-8 of all strings of a string array, end to end, whatever slice of its buffers the array is."""
+    _, offsets, data = text.buffers()
+    if data is None or not len(text):
+        return memoryview(b"")
+    ends = np.frombuffer(offsets, np.int32)[text.offset : text.offset + len(text) + 1]
+    return memoryview(data)[ends[0] : ends[-1]]

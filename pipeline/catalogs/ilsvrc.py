@@ -1,0 +1,139 @@
+"""ILSVRC 2012 (ImageNet), train and validation images with their boxes, in the usual layouts.
+
+    images                       folder holding train/ and/or val/, themselves or in Data/CLS-LOC or ILSVRC/Data/CLS-LOC
+    train/<synset>/*.JPEG
+    val/*.JPEG or val/<synset>/*.JPEG
+    boxes of val                 *.xml below one of _XML, or the lines of one of _TEXT; in the same way of train
+    LOC_synset_mapping.txt or synset_words.txt, where there is one: lines "n01440764 tench, Tinca tinca"
+
+`ImageSets/CLS-LOC/val.txt` is not read: its numbers count images, they are not classes.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import CatalogError
+from .catalog import SPLIT_CODES, Catalog, Rows, build_catalog
+from .folder import walk_images
+from .ilsvrc_notes import NOTHING, SYNSET, Note, find_xml, read_text, read_xml, stem_of
+from .lines import numbered_lines, place
+from .names import folder_of, to_text
+
+_XML = (
+    "Annotations/CLS-LOC/{split}",
+    "Annotations/{split}",
+    "{split}_annotations",
+    "bbox/{split}",
+    "bbox_{split}",
+    "ILSVRC2012_bbox_{split}_v3",
+    "ILSVRC2012_bbox_{split}_v2",
+)
+_TEXT = ("LOC_{split}_solution.csv", "{split}_boxes.txt", "{split}.txt")
+_SYNSETS = ("LOC_synset_mapping.txt", "synset_words.txt")
+
+
+def read_ilsvrc(images: Path, root: Path | None) -> Catalog:
+    """Images of train/ and val/ (either may be missing; test/ is not read) below one of the layouts above.
+
+    id = path = the path below the folder that holds train/ and val/, which is the catalog's root
+    ("val/ILSVRC2012_val_00000001.JPEG", as wsolevaluation names it). label: index of the synset among the sorted ones
+    of the mapping file, else of train's folders, else of those that val names; classes are those synsets. The synset is
+    the image's folder, for a flat val/ what its line of text or first <object> says; -1 where nothing says it. All
+    boxes of an image are kept, in their order, pixels of the original image; XML goes before text.
+
+    Raises CatalogError: no such layout, an unknown synset or class number, annotations that match no validation image,
+    or, naming file and line, an annotation that does not parse.
+    """
+    base = folder_of("ilsvrc", images, root)
+    data = next((at for at in (base, base / "Data/CLS-LOC", base / "ILSVRC/Data/CLS-LOC") if _splits_of(at)), None)
+    if data is None:
+        where = to_text(str(base))
+        raise CatalogError(f"No ILSVRC images: looked for train/ and val/ in {where}, also below Data/CLS-LOC")
+    beside = [base, data]
+    if data.parts[-2:] == ("Data", "CLS-LOC"):
+        beside += [data.parent.parent, data.parent.parent.parent]  # ILSVRC, and what Kaggle's archive puts beside it
+
+    folder_notes: dict[str, Note] = {}
+    found: list[tuple[str, str, Note, Note]] = []  # split, path below data, note of the label, note of the boxes
+    for split in _splits_of(data):
+        below = walk_images(data / split)
+        notes_of = _notes(beside, split, below)
+        for path in below:
+            full = f"{split}/{path}"
+            label_note, box_note = notes_of(path)
+            synset, slash, _ = path.partition("/")
+            if slash:
+                label_note = folder_notes.setdefault(synset, Note(synset, [], to_text(str(data))))
+            elif split == "train":
+                raise CatalogError(f"{to_text(str(data))}/{full}: not in the folder of a synset")
+            found.append((split, full, label_note, box_note))
+
+    classes = _classes(beside, found)
+    label_of: dict[str | int | None, int] = {name: label for label, name in enumerate(classes)} | {None: -1}
+    rows = Rows()
+    for split, full, note, box_note in found:
+        label = label_of.get(note.label)
+        if label is None and isinstance(note.label, int) and (note.label < len(classes) or not classes):
+            label = note.label
+        if label is None:
+            raise CatalogError(
+                f"{note.source}: {full} has class {note.label}, which is none of the {len(classes)} known; a complete "
+                f"{_SYNSETS[0]} or {_SYNSETS[1]} in {to_text(str(base))} names them all"
+            )
+        rows.add(full, full, label, SPLIT_CODES[split], box_note.boxes)
+    return build_catalog(
+        "ilsvrc",
+        data,
+        rows,
+        classes,
+        where=lambda row, _: found[row][3].source,
+        looked_for=f"train/ and val/ in {to_text(str(data))} hold none",
+    )
+
+
+def _splits_of(folder: Path) -> list[str]:
+    return [split for split in ("train", "val") if os.path.isdir(folder / split)]
+
+
+def _notes(beside: list[Path], split: str, images: list[str]) -> Callable[[str], tuple[Note, Note]]:
+    """Path below the split's folder > what the annotations in the folders `beside` say of (its label, its boxes)."""
+    folders = [at / name.format(split=split) for name in _XML for at in beside]
+    folder = next((at for at in folders if os.path.isdir(at)), None)
+    xml = find_xml(folder) if folder else {}
+    # Caffe's train.txt says what the folders say
+    names = [name for name in _TEXT if (split, name) != ("train", "{split}.txt")]
+    candidates = dict.fromkeys(at / name.format(split=split) for name in names for at in beside)
+    files = [file for file in candidates if os.path.isfile(file)]
+    texts = [read_text(file) for file in files]
+    known = xml.keys() | {stem for text in texts for stem in text}
+    if split == "val" and images and known and not any(stem_of(path) in known for path in images):
+        raise CatalogError(
+            f"{to_text(str(folder or files[0]))} names none of the {len(images)} images in val/, such as {images[0]}"
+        )
+
+    def notes_of(path: str) -> tuple[Note, Note]:
+        stem = stem_of(path)
+        from_xml = read_xml(xml[stem]) if stem in xml else NOTHING
+        from_text = [text.get(stem, NOTHING) for text in texts]
+        return (
+            next((note for note in (*from_text, from_xml) if note.label is not None), NOTHING),
+            next((note for note in (from_xml, *from_text) if note.boxes), NOTHING),
+        )
+
+    return notes_of
+
+
+def _classes(beside: list[Path], found: list[tuple[str, str, Note, Note]]) -> list[str]:
+    """The sorted synsets that labels count in."""
+    file = next((at / name for name in _SYNSETS for at in beside if os.path.isfile(at / name)), None)
+    if file is None:
+        folders = {note.label for split, _, note, _ in found if split == "train"}
+        return sorted(folders or {note.label for _, _, note, _ in found if isinstance(note.label, str)})
+    synsets: list[str] = []
+    for line, text in numbered_lines(file):
+        synset = text.split()[0]
+        if not SYNSET.fullmatch(synset) or synset in synsets:
+            raise CatalogError(f"{place(file, line)}: expected another synset such as n01440764, got {synset!r}")
+        synsets.append(synset)
+    return sorted(synsets)
