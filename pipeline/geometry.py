@@ -1,0 +1,95 @@
+"""One rule that moves pixels and boxes between a picture and its square working copy, in both directions.
+
+Coordinates are continuous and measured from the top left *edge*: pixel i covers [i, i + 1), a box `x0, y0, x1, y1`
+encloses whole pixels, and its width is x1 - x0. Scaling a picture by s scales its boxes by s, with no half-pixel terms.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image
+
+RESAMPLE = {
+    "nearest": Image.Resampling.NEAREST,
+    "area": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,  # with antialiasing when shrinking, as Pillow and torchvision do
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A window of the picture (left, top, right, bottom, in its pixels) shown as a square of `target_px`."""
+
+    source_px: tuple[int, int]  # width, height of the upright picture
+    window: tuple[float, float, float, float]
+    target_px: int
+
+    @classmethod
+    def stretch(cls, source_px: tuple[int, int], target_px: int) -> "Geometry":
+        """The whole picture, its aspect ratio given up: nothing is cut off."""
+        width, height = source_px
+        return cls(source_px, (0.0, 0.0, float(width), float(height)), target_px)
+
+    @classmethod
+    def centre_crop(cls, source_px: tuple[int, int], target_px: int, resize_px: int | None = None) -> "Geometry":
+        """Short side to `resize_px` (default `target_px`), then the central square of `target_px`.
+
+        Sizes and offsets are rounded as torchvision's Resize and CenterCrop do, so that evaluation protocols agree.
+        """
+        width, height = source_px
+        resize_px = resize_px or target_px
+        short = min(width, height)
+        resized = (resize_px * width // short, resize_px * height // short)
+        left, top = (round((side - target_px) / 2.0) for side in resized)
+        x_scale, y_scale = width / resized[0], height / resized[1]
+        right, bottom = (left + target_px) * x_scale, (top + target_px) * y_scale
+        return cls(source_px, (left * x_scale, top * y_scale, right, bottom), target_px)
+
+    @property
+    def scale(self) -> np.ndarray:
+        """Target pixels a source pixel: `(2,) float64`, x then y."""
+        left, top, right, bottom = self.window
+        return self.target_px / np.array([right - left, bottom - top])
+
+    def image(self, picture: np.ndarray, resample: str = "bicubic") -> np.ndarray:
+        """Picture `(H, W[, 3]) uint8` > `(target_px, target_px[, 3]) uint8`. The window must lie inside the picture."""
+        size = (self.target_px, self.target_px)
+        return np.array(Image.fromarray(picture).resize(size, RESAMPLE[resample], box=self.window))
+
+    def image_back(self, square: np.ndarray) -> np.ndarray:
+        """Square `(target_px, target_px[, C])`, bool, uint8 or float32 > its place in the picture, zero outside.
+
+        Returns `(H, W[, C])` of the same dtype; bool by the nearest pixel, others bilinear.
+        """
+        width, height = self.source_px
+        (x_scale, y_scale), (left, top) = self.scale, self.window[:2]
+        # cv2 measures from pixel centres: edge coordinate e is e - 0.5 there, on both sides.
+        x_shift, y_shift = (0.5 - left) * x_scale - 0.5, (0.5 - top) * y_scale - 0.5
+        to_square = np.array([[x_scale, 0.0, x_shift], [0.0, y_scale, y_shift]])
+        nearest = square.dtype == np.bool_
+        flags = (cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP
+        whole = cv2.warpAffine(
+            square.astype(np.uint8) if nearest else square,
+            to_square,
+            (width, height),
+            flags=flags,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        outside = np.ones((height, width), bool)
+        x0, y0, x1, y1 = (round(edge) for edge in self.window)
+        outside[y0:y1, x0:x1] = False
+        whole[outside] = 0
+        return whole.astype(square.dtype)
+
+    def boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """Boxes `(..., 4) float` xyxy in the picture > in the square, clipped to it."""
+        left, top = self.window[:2]
+        moved = (np.asarray(boxes, np.float64) - [left, top, left, top]) * np.tile(self.scale, 2)
+        return moved.clip(0, self.target_px)
+
+    def boxes_back(self, boxes: np.ndarray) -> np.ndarray:
+        """Boxes `(..., 4) float` xyxy in the square > in the picture."""
+        left, top = self.window[:2]
+        return np.asarray(boxes, np.float64) / np.tile(self.scale, 2) + [left, top, left, top]

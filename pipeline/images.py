@@ -1,0 +1,157 @@
+"""Bytes of a picture > RGB pixels. The only place that knows EXIF, grey, palette, CMYK, alpha, 16 bit and Radiance.
+
+Whatever the file holds, the result is `(H, W, 3) uint8` in RGB order, upright:
+
+* EXIF orientation is applied; a broken EXIF block is ignored, as viewers do.
+* Grey, palette, YCbCr, Lab and CMYK become RGB. Profiles (ICC) are not applied, as in the field's training code.
+* Transparent pixels are shown over **black**: LFDM blackens the background too.
+* 16 bits a channel keep the high byte; 32-bit integers are read as 16 bit; floats as 0..1, or as 0..255 where a value
+  is above 1.
+* Of an animation or a multi-page file, the first frame.
+"""
+
+import io
+import os
+import re
+import stat
+import threading
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from .errors import ImageError
+
+# Twice Pillow's own warning level, where Pillow too raises: 0.5 GB of RGB, five times a 36 megapixel camera.
+MAX_PIXELS = 178_956_970
+
+# Every raster format that Pillow decodes by itself. EPS and WMF start other programs or need them; MPEG, HDF5, GRIB
+# and BUFR are only recognised, never decoded.
+# fmt: off
+FORMATS = [
+    "JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "SUN", "TGA", "ICO", "ICNS", "CUR",
+    "PCX", "DCX", "DDS", "PSD", "SGI", "MPO", "QOI", "XBM", "XPM", "MSP", "IM", "FLI", "PCD", "BLP", "FTEX", "GBR",
+    "FITS", "PIXAR",
+]
+# fmt: on
+
+_RADIANCE = re.compile(rb"\A#\?(?:RADIANCE|RGBE)\b.*?\n\n-Y (\d+) \+X (\d+)\n", re.DOTALL)
+
+_opening = threading.Lock()
+
+
+class MissingImageError(ImageError):
+    """There is no file to decode: missing, a broken link, a directory, no permission."""
+
+
+def read_image_bytes(path: Path) -> bytes:
+    """The bytes of a regular file.
+
+    Raises MissingImageError for everything that is not one. A FIFO or device named `.jpg` must not hang a worker, so
+    the file is opened without waiting and looked at before it is read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise MissingImageError("broken link" if path.is_symlink() else "no such file") from None
+    except OSError as error:
+        raise MissingImageError(os.strerror(error.errno).lower()) from None
+    with os.fdopen(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise MissingImageError("a directory, not a file")
+        if not stat.S_ISREG(mode):
+            raise MissingImageError("not a regular file")
+        try:
+            return file.read()
+        except OSError as error:
+            raise MissingImageError(f"reading failed: {os.strerror(error.errno).lower()}") from None
+
+
+def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Bytes of one picture > rgb `(H, W, 3) uint8`, by the rules at the top of this file.
+
+    Raises ImageError with the reason for anything that cannot be decoded in full, and for more than `max_pixels`.
+    """
+    if not data:
+        raise ImageError("empty file")
+    if data.startswith(b"#?R"):
+        return _decode_radiance(data, max_pixels)
+    try:
+        with _open(data, max_pixels) as image:
+            return _to_rgb(_upright(image))
+    except ImageError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise ImageError("not an image of a known format") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's plugins raise anything on a broken file: OSError, SyntaxError, struct.error
+        raise ImageError(f"cannot be decoded: {str(error) or type(error).__name__}") from None
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    """Reads the header, so that the pixel limit holds before any pixel is decoded."""
+    with _opening:  # Pillow's limit is a module global: ours stands in for it while the header is read, then it is back
+        pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = pillow_limit
+    _check_pixels(*image.size, max_pixels)
+    return image
+
+
+def _check_pixels(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageError(f"{width} x {height} is more than {max_pixels:,} pixels (setting images.max_pixels)")
+    if not width * height:
+        raise ImageError(f"{width} x {height}: no pixels")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a broken EXIF block says nothing about the pixels, which have been decoded by now
+        return image
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I"):  # "I;16" and its byte orders, or "I": 32-bit holders of 16-bit samples
+        return _grey(np.asarray(image).clip(0, 65535) // 256)
+    if image.mode == "F":
+        values = np.nan_to_num(np.asarray(image), nan=0.0, posinf=0.0, neginf=0.0)
+        return _grey((values * (255.0 if values.max() <= 1 else 1.0)).clip(0, 255).round())
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        black = Image.new("RGB", image.size)
+        black.paste(image, mask=image.getchannel("A"))
+        image = black
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _grey(values: np.ndarray) -> np.ndarray:
+    return np.repeat(values.astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _decode_radiance(data: bytes, max_pixels: int) -> np.ndarray:
+    """High dynamic range (.hdr, .pic), the one format that OpenCV reads and Pillow does not. 1.0 becomes white."""
+    header = _RADIANCE.match(data[:65536])
+    if header is None:
+        raise ImageError("cannot be decoded: broken Radiance header")
+    _check_pixels(int(header[2]), int(header[1]), max_pixels)
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ImageError(f"cannot be decoded: {error.err}") from None
+    if bgr is None:
+        raise ImageError("cannot be decoded: broken Radiance data")
+    return (np.nan_to_num(bgr[..., ::-1]).clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def ignore_decoder_warnings() -> None:
+    """For worker processes: what Pillow warns of (odd EXIF, extra bytes) is no news to who has a million files."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
