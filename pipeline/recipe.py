@@ -1,0 +1,124 @@
+"""Everything that decides what a mask looks like, as frozen settings: from TOML, with a fingerprint.
+
+What is here is *what* is computed. *How* (workers, devices, checkpoints) is no part of a recipe and never moves a mask.
+"""
+
+import hashlib
+import json
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import Field, ValidationError, model_validator
+
+from .errors import RecipeError, did_you_mean
+from .images import MAX_PIXELS
+from .refine import REFINERS
+from .saliency import SaliencySettings
+from .settings import Settings
+
+# Raised by whoever changes what a stage gives for the same input: it makes new fingerprints, so nothing old is reused.
+REVISIONS = {"decode": 1, "geometry": 1, "attention": 1, "saliency": 1, "box": 1}
+
+
+class ImageSettings(Settings):
+    fit: Literal["stretch", "centre_crop"] = Field(
+        "stretch", description="The whole picture as a square, or its central square. Stretching loses no object."
+    )
+    max_pixels: int = Field(MAX_PIXELS, gt=0, description="More pixels than this and a picture is not decoded.")
+
+
+class BackboneSettings(Settings):
+    name: str = Field("vit_small_patch16_224.dino", description="A timm ViT with a CLS token.")
+    size_px: int = Field(224, gt=0, description="Side of its input, a multiple of its patch.")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Autocast of the forward pass.")
+
+
+class Recipe(Settings):
+    """The settings of `locloc masks build`. Defaults are those of the recipe `locloc`."""
+
+    images: ImageSettings = ImageSettings()
+    backbone: BackboneSettings = BackboneSettings()
+    saliency: SaliencySettings = SaliencySettings()
+    refine: Annotated[Union[tuple(REFINERS.values())], Field(discriminator="engine")] = REFINERS["opencv"]()  # noqa: UP007
+    mask_px: int = Field(256, ge=16, le=4096, description="Side of a mask, and of the picture GrabCut sees.")
+    seed: int = Field(0, ge=0, description="Mixed with each picture's id into the seed of its refinement.")
+
+    @model_validator(mode="after")
+    def _packable(self) -> "Recipe":
+        if self.mask_px % 8:
+            raise ValueError("mask_px must be a multiple of 8: masks are stored as bits")
+        return self
+
+    def with_backbone(self, name: str | None) -> "Recipe":
+        """The same recipe with another backbone; None leaves it as it is."""
+        if name is None:
+            return self
+        return self.model_copy(update={"backbone": self.backbone.model_copy(update={"name": name})})
+
+    def fingerprint(self, **inputs: str | list[float]) -> str:
+        """sha256 (hex) of the recipe, the stages' revisions and `inputs` (digests of the catalog, the weights, ...)."""
+        revisions = REVISIONS | {f"refine.{self.refine.engine}": self.refine.revision}
+        content = {"recipe": self.model_dump(mode="json"), "revisions": revisions, "inputs": inputs}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def recipe_names() -> list[str]:
+    return sorted(entry.name.removesuffix(".toml") for entry in _builtin().iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(name_or_file: str | Path = "locloc") -> Recipe:
+    """A built-in recipe by name, or a TOML file (anything with a `/` or ending in `.toml`).
+
+    Raises RecipeError with the field's name for whatever does not parse.
+    """
+    where = str(name_or_file)
+    if where.endswith(".toml") or "/" in where:
+        try:
+            text = Path(where).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"Recipe {where} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    elif where in recipe_names():
+        text = _builtin().joinpath(f"{where}.toml").read_text()
+    else:
+        raise RecipeError(f"No recipe {where!r}{did_you_mean(where, recipe_names())}; a file's name ends in .toml")
+    try:
+        return Recipe.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"Recipe {where} is not TOML: {error}") from None
+    except ValidationError as error:
+        raise RecipeError(f"Recipe {where}: {_first_error(error)}") from None
+
+
+def recipe_toml(recipe: Recipe) -> str:
+    """Every setting of a recipe as TOML that `load_recipe` reads back, its description as a comment above it."""
+    lines = _toml_lines(recipe)
+    for section in (name for name, value in recipe if isinstance(value, Settings)):
+        lines += ["", f"[{section}]", *_toml_lines(getattr(recipe, section))]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_lines(settings: Settings) -> list[str]:
+    lines = []
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if not isinstance(value, Settings):
+            if field.description:
+                lines.append(f"# {field.description}")
+            lines.append(f"{name} = {json.dumps(value)}")  # strings, numbers and lists of them are the same in TOML
+    return lines
+
+
+def _first_error(error: ValidationError) -> str:
+    first: Any = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "settings"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = "no such setting"
+    rest = error.error_count() - 1
+    return f"{field}: {message}" + (f" (and {rest} more)" if rest else "")
+
+
+def _builtin():
+    return resources.files(__package__).joinpath("recipes")

@@ -1,0 +1,19 @@
+"""Trimap + picture > mask. One file an engine; to add one, write its file and its line in `REFINERS`.
+
+An engine is a frozen settings class whose instances are called: `engine(rgb, trimap, seed=0) -> mask`, with
+rgb `(H, W, 3) uint8`, trimap `(H, W) uint8` in OpenCV's codes (0 sure background, 1 sure foreground, 2 probable
+background, 3 probable foreground) and mask `(H, W) bool`. It depends on its arguments alone, whatever ran before in
+the process, and answers any trimap: where it cannot run, it gives the trimap's own foreground. `unusable(trimap)` says
+why it could not, or None; the build asks first, so that the row says so too. `revision` is raised whenever the same
+arguments give another mask.
+"""
+
+from .opencv import OpenCVGrabCut
+from .threshold import Threshold
+
+REFINERS = {
+    "opencv": OpenCVGrabCut,
+    "threshold": Threshold,
+}
+
+__all__ = ["REFINERS", "OpenCVGrabCut", "Threshold"]
