@@ -1,0 +1,259 @@
+"""`locloc masks build`: catalog > plan > tasks on workers > versioned store. The coordinator's side of a build.
+
+The coordinator keeps a window of about two blocks a worker in flight, merges what comes back, and commits a checkpoint
+every few seconds. Its memory is the catalog and the small columns, however many blocks there are.
+"""
+
+import importlib.metadata
+import os
+import platform
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from distributed import Client, Future, KilledWorker, as_completed
+
+from .. import __version__
+from .backbone import Backbone, BackboneSpec
+from .block import Block, Job, attend, refine_and_write
+from .catalogs import Catalog, read_catalog
+from .cluster import PrepareWorker, dashboard_address, local_cluster
+from .errors import BuildError, RecipeError
+from .plan import Plan, make_plan
+from .progress import Progress, Tally
+from .recipe import Recipe, load_recipe
+from .store.layout import STATS, block_count
+from .store.reader import list_versions
+from .store.writer import StoreWriter, coverage, timestamp
+
+BLOCKS_IN_FLIGHT = 2  # a worker: one at work and one waiting, so that none is idle while the coordinator commits
+
+_PACKAGES = ("torch", "timm", "opencv-python-headless", "pillow", "numpy", "zarr", "icechunk", "dask")
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What a build is asked for. `recipe` decides the masks; the rest is where, and how."""
+
+    images: Path
+    store: Path
+    catalog: str | None = None  # a name in CATALOGS; None: folder or list, by what `images` is
+    root: Path | None = None  # for lists: the folder that their paths are relative to
+    recipe: Recipe = field(default_factory=load_recipe)
+    recipe_name: str = "locloc"
+    weights: str | None = None  # None: the hub's; "random"; or a file
+    name: str | None = None  # of the version; None: the next v1, v2, ...
+    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    checkpoint_s: float = 20.0
+
+
+@dataclass(frozen=True)
+class BuildSummary:
+    """What a build did. `new_rows` is 0 where the version was there already."""
+
+    version: str
+    fingerprint: str
+    counts: dict[str, int]  # rows by status, and `rows`
+    new_rows: int = 0
+    images_per_s: float = 0.0
+    stage_s: dict[str, float] = field(default_factory=dict)  # worker time by stage, summed over the workers
+    worker_s: float = 0.0  # workers x time from the first task to the last result
+
+    @property
+    def coverage(self) -> float:
+        return coverage(self.counts)
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """What a build would do. `version` is the published version that already is what was asked for, if there is one."""
+
+    version: str | None
+    fingerprint: str
+    images: int
+    blocks: int
+    blocks_done: int
+    store_mb: float  # upper bound of what the whole version adds to the store
+    device: str
+    workers: int
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """A request, looked at: the catalog was read and the backbone's weights were loaded once."""
+
+    catalog: Catalog
+    backbone: BackboneSpec  # with its sha256
+    heads: int
+    grid: tuple[int, int]
+    about_backbone: dict[str, Any]
+    fingerprint: str
+
+
+def plan_build(request: BuildRequest) -> BuildPlan:
+    """What `build_masks` would do with the same request. Writes nothing."""
+    found = _resolve(request)
+    store = request.store.absolute()
+    known = {info.fingerprint: info for info in list_versions(store)} if store.exists() and any(store.iterdir()) else {}
+    same = known.get(found.fingerprint)
+    rows, mask_px = len(found.catalog), request.recipe.mask_px
+    row_bytes = mask_px * mask_px // 8 + 2 * found.heads * found.grid[0] * found.grid[1] + 80
+    return BuildPlan(
+        same.tag if same else None,
+        found.fingerprint,
+        rows,
+        block_count(rows),
+        same.about.get("counts", {}).get("blocks_done", 0) if same else 0,
+        rows * row_bytes / 1e6,
+        _device_name(),
+        request.workers,
+    )
+
+
+def build_masks(request: BuildRequest, on_progress: OnProgress = lambda progress: None) -> BuildSummary:
+    """Builds and publishes a version, goes on with one that was cut short, or finds that it is there already.
+
+    Raises LocLocError subclasses. Whatever ends a build, what it had finished stays in the store, and the same request
+    goes on from there.
+    """
+    found = _resolve(request)
+    with StoreWriter(request.store.absolute()) as writer:
+        if (there := writer.published(found.fingerprint)) is not None:
+            return BuildSummary(there.tag, found.fingerprint, there.about["counts"])
+        if request.name is not None:
+            writer.check_name(request.name)
+        about = _provenance(request, found)
+        writer.begin(found.fingerprint, about, found.catalog, found.heads, found.grid, request.recipe.mask_px)
+        plan = make_plan(found.catalog, writer.block_done)
+        tally = Tally(writer, on_progress)
+        worker_s = _run_plan(request, found, plan, writer, tally) if len(plan.todo) else 0.0
+        tally.say("verifying")
+        version = writer.publish(request.name)
+        return BuildSummary(
+            version, found.fingerprint, writer.counts, tally.new_rows, tally.images_per_s, dict(tally.stage_s), worker_s
+        )
+
+
+def _resolve(request: BuildRequest) -> _Resolved:
+    recipe = request.recipe
+    catalog = read_catalog(request.images, request.catalog, request.root)
+    spec = BackboneSpec(recipe.backbone.name, recipe.backbone.size_px, recipe.backbone.precision, request.weights)
+    backbone = Backbone(spec)
+    heads = recipe.saliency.heads
+    if heads != "mean" and max(heads) >= backbone.heads:
+        raise RecipeError(
+            f"saliency.heads asks for head {max(heads)}, but {spec.name} has heads 0 to {backbone.heads - 1}"
+        )
+    about = {
+        "name": spec.name,
+        "weights": request.weights or "hub",
+        "sha256": backbone.sha256,
+        "mean": backbone.mean,
+        "std": backbone.std,
+        "patch_px": backbone.patch_px,
+        "prefix_tokens": backbone.prefix,
+    }
+    fingerprint = recipe.fingerprint(
+        catalog=catalog.sha256, weights=backbone.sha256, mean=backbone.mean, std=backbone.std
+    )
+    spec = BackboneSpec(spec.name, spec.size_px, spec.precision, spec.weights, backbone.sha256)
+    return _Resolved(catalog, spec, backbone.heads, backbone.grid, about, fingerprint)
+
+
+def _run_plan(request: BuildRequest, found: _Resolved, plan: Plan, writer: StoreWriter, tally: Tally) -> float:
+    """Starts workers and runs the plan on them; returns the worker seconds that were there to be used."""
+    gpus, cores = torch.cuda.device_count(), len(os.sched_getaffinity(0))
+    job = Job(
+        found.catalog.root,
+        request.recipe,
+        found.backbone,
+        "cuda" if gpus else "cpu",
+        max(1, cores // gpus - 1) if gpus else 1,
+    )
+    workers = min(request.workers, len(plan.todo))
+    tally.say(f"starting {workers} workers on {_device_name()}")
+    with local_cluster(workers, gpus) as client:
+        client.register_plugin(PrepareWorker(found.backbone, job.device))
+        if (address := dashboard_address(client)) is not None:
+            tally.say(f"dashboard at {address}")
+        tally.start()
+        _run_blocks(client, plan, job, writer, request.checkpoint_s, BLOCKS_IN_FLIGHT * (workers + gpus), tally)
+        return tally.elapsed_s * (workers + gpus)
+
+
+def _run_blocks(
+    client: Client, plan: Plan, job: Job, writer: StoreWriter, checkpoint_s: float, window: int, tally: Tally
+) -> None:
+    """Every block of the plan through attend and refine, `window` at a time, merged as they come."""
+    where = "GPU" if job.device == "cuda" else "CPU"
+
+    def submit(block: Block) -> Future:
+        attended = client.submit(attend, block, job, key=f"attend-{block.index}", resources={where: 1})
+        # Before further attends, so that pictures do not pile up.
+        return client.submit(
+            refine_and_write, attended, job, writer.fork, key=f"refine-{block.index}", resources={"CPU": 1}, priority=1
+        )
+
+    blocks = plan.blocks()
+    running = as_completed([submit(block) for block in islice(blocks, window)])
+    checkpoint_at = time.monotonic() + checkpoint_s
+    try:
+        for future in running:
+            fork, result = _result(future, plan)
+            if (block := next(blocks, None)) is not None:
+                running.add(submit(block))
+            writer.merge(fork, result.index, result.columns, result.errors)
+            tally.add(result)
+            if time.monotonic() >= checkpoint_at:
+                writer.checkpoint()
+                checkpoint_at = time.monotonic() + checkpoint_s
+    finally:  # an error or Ctrl-C too keeps what is finished
+        writer.checkpoint()
+
+
+def _result(future: Future, plan: Plan):
+    try:
+        return future.result()
+    except KilledWorker:
+        index = int(future.key.rpartition("-")[2])
+        block = plan.block(index)
+        raise BuildError(
+            f"Block {index} ({block.ids[0]} to {block.ids[-1]}) killed its worker process three times: too little "
+            "memory (try fewer --workers), or a picture that crashes its decoder; all other finished blocks are kept"
+        ) from None
+
+
+def _provenance(request: BuildRequest, found: _Resolved) -> dict[str, Any]:
+    """All that decided the masks, and the process that began to make them."""
+    catalog = found.catalog
+    return {
+        "recipe_name": request.recipe_name,
+        "recipe": request.recipe.model_dump(mode="json"),
+        "catalog": {
+            "kind": catalog.kind,
+            "root": str(catalog.root),
+            "sha256": catalog.sha256,
+            "rows": len(catalog),
+            "classes": list(catalog.classes),
+        },
+        "backbone": found.about_backbone,
+        "stats": list(STATS),
+        "parent": None,
+        "created_at": timestamp(),
+        "code_version": __version__,
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "device": _device_name(),
+        "host": socket.gethostname(),
+    }
+
+
+def _device_name() -> str:
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU ({platform.machine()})"

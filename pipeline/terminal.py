@@ -1,0 +1,204 @@
+"""What the `masks` commands print: progress on stderr, tables and JSON on stdout."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from .build import BuildPlan, BuildSummary
+from .progress import Progress
+from .store.reader import Version, VersionInfo
+from .store.writer import coverage
+
+PLAIN_EVERY_S = 5.0
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(highlight=False, soft_wrap=True, stderr=True)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value, indent=2))
+
+
+def print_error(message: str) -> None:
+    """One line, whatever the names of files hold."""
+    err.print(f"[bold red]error:[/] {escape(one_line(message))}")
+
+
+def one_line(text: str) -> str:
+    return text.replace("\n", "\\n").replace("\r", "\\r")
+
+
+@contextmanager
+def shown_progress() -> Iterator[Callable[[Progress], None]]:
+    """A live bar on a terminal; elsewhere a plain line a message and one every few seconds."""
+    if not err.is_terminal:
+        yield _PlainLines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[facts]}"),
+    )
+    with Bar(*columns, console=err, transient=True, expand=True) as bar:
+        task = bar.add_task("masks", total=None, facts="")
+
+        def show(progress: Progress) -> None:
+            bar.update(task, total=progress.total, completed=progress.done, facts=_facts(progress))
+            if progress.message:
+                bar.console.print(f"[dim]{escape(progress.message)}[/]")
+
+        yield show
+
+
+class _PlainLines:
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.message:
+            err.print(escape(progress.message))
+        elif time.monotonic() >= self._next or progress.done == progress.total:
+            err.print(f"{progress.done} of {progress.total} images, {_facts(progress)}")
+            self._next = time.monotonic() + PLAIN_EVERY_S
+
+
+def _facts(progress: Progress) -> str:
+    eta = "" if progress.eta_s is None else f", {_duration(progress.eta_s)} left"
+    return f"{progress.images_per_s:.1f} images/s{eta}, {progress.failed} failed"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def print_versions(versions: list[VersionInfo]) -> None:
+    table = Table(
+        "version", "published", "images", "done", "failed", "coverage", "backbone", "recipe", "fingerprint", box=None
+    )
+    for version in versions:
+        about, counts = version.about, version.about.get("counts")
+        if version.tag is None:
+            blocks = f"{counts['blocks_done']} of {counts['blocks']} blocks" if counts else "no block yet"
+            name, when = "[yellow]unfinished[/]", f"[yellow]{blocks}[/]"
+        else:
+            name = f"[bold]{escape(version.tag)}[/]" + (" (latest)" if version.is_latest else "")
+            when = about["published_at"]
+        done = counts["ok"] + counts["fallback"] if counts else 0
+        pending = counts["pending"] if counts else about["catalog"]["rows"]
+        rows = about["catalog"]["rows"]
+        table.add_row(
+            name,
+            when,
+            str(rows),
+            str(done),
+            str(rows - done - pending),
+            f"{done / rows:.1%}",
+            escape(f"{about['backbone']['name']} ({_source(about)})"),
+            escape(about["recipe_name"]),
+            version.fingerprint[:12],
+        )
+    if versions:
+        out.print(table)
+    else:
+        out.print("No versions yet.")
+
+
+def version_summary(version: Version) -> dict[str, Any]:
+    """All of `masks show --json`: counts, coverage, provenance, and the rows with a reason, each with it."""
+    about = version.provenance
+    rows = version.table.select(["id", "status", "error"]).to_pylist()
+    return {
+        "version": version.tag,
+        "counts": about["counts"],
+        "coverage": coverage(about["counts"]),
+        "provenance": {key: value for key, value in about.items() if key != "counts"},
+        "errors": [row for row in rows if row["error"] is not None],
+    }
+
+
+def print_version(version: Version, errors: int = 20) -> None:
+    summary = version_summary(version)
+    about, counts = summary["provenance"], summary["counts"]
+    done = counts["ok"] + counts["fallback"]
+    out.print(f"[bold]{escape(version.name)}[/]: {done} of {counts['rows']} images, coverage {summary['coverage']:.1%}")
+    table = Table(show_header=False, box=None)
+    for status, rows in counts.items():
+        if rows and status not in ("rows", "blocks", "blocks_done"):
+            table.add_row(status, str(rows))
+    for name, value in (
+        ("published", f"{about['published_at']}, on {about['host']}, {about['device']}"),
+        ("catalog", f"{about['catalog']['kind']} {about['catalog']['root']} ({about['catalog']['sha256'][:12]})"),
+        ("backbone", f"{about['backbone']['name']}, weights {_source(about)} ({about['backbone']['sha256'][:12]})"),
+        ("recipe", f"{about['recipe_name']}: {_flat(about['recipe'])}"),
+        (
+            "made with",
+            f"locloc {about['code_version']}, " + ", ".join(f"{k} {v}" for k, v in about["packages"].items()),
+        ),
+        ("resumed", f"{len(about['resumed'])} times" if about["resumed"] else ""),
+        ("fingerprint", about["fingerprint"]),
+    ):
+        if value:
+            table.add_row(f"[dim]{name}[/]", escape(value))
+    out.print(table)
+    if summary["errors"]:
+        out.print(
+            f"\n{len(summary['errors'])} rows with a reason"
+            + (f", the first {errors}:" if len(summary["errors"]) > errors else ":")
+        )
+        reasons = Table("status", "reason", "id", box=None)
+        for row in summary["errors"][:errors]:
+            reasons.add_row(row["status"], escape(row["error"]), escape(one_line(row["id"])))
+        out.print(reasons)
+
+
+def print_plan(plan: BuildPlan, store: Path) -> None:
+    what = f"{plan.images} images in {plan.blocks} blocks"
+    if plan.version is not None:
+        out.print(f"{store}@{plan.version} already has fingerprint {plan.fingerprint[:12]} ({what}): nothing to do")
+        return
+    done = f", {plan.blocks_done} of them done" if plan.blocks_done else ""
+    out.print(f"Would build {what}{done} with {plan.workers} workers on {plan.device}.")
+    out.print(f"fingerprint {plan.fingerprint[:12]}, at most {plan.store_mb:.1f} MB in {store}")
+
+
+def print_summary(summary: BuildSummary, store: Path, json: bool) -> None:
+    if json:
+        print_json({**dataclasses.asdict(summary), "coverage": summary.coverage})
+        return
+    name, counts = f"{store}@{summary.version}", summary.counts
+    if not summary.new_rows:
+        out.print(f"{escape(name)} already has fingerprint {summary.fingerprint[:12]}: nothing to do")
+        return
+    done = counts["ok"] + counts["fallback"]
+    out.print(
+        f"[bold]{escape(name)}[/]: {done} of {counts['rows']} images, coverage {summary.coverage:.1%} "
+        f"({counts['fallback']} empty or fallback, {counts['rows'] - done} failed), {summary.images_per_s:.1f} images/s"
+    )
+    shares = sorted(((seconds / summary.worker_s, stage) for stage, seconds in summary.stage_s.items()), reverse=True)
+    text = ", ".join(f"{stage} {share:.0%}" for share, stage in shares if share >= 0.005)
+    out.print(f"[dim]worker time: {text}, waiting {1 - sum(share for share, _ in shares):.0%}[/]")
+
+
+def _source(about: dict[str, Any]) -> str:
+    weights = about["backbone"]["weights"]
+    return "random: for trying out only" if weights == "random" else weights
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> str:
+    parts = []
+    for name, value in settings.items():
+        parts.append(_flat(value, f"{name}.") if isinstance(value, dict) else f"{prefix}{name} {value}")
+    return ", ".join(parts)
