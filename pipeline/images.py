@@ -32,7 +32,7 @@ MAX_PIXELS = 178_956_970
 # fmt: off
 FORMATS = [
     "JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "SUN", "TGA", "ICO", "ICNS", "CUR",
-    "PCX", "DCX", "DDS", "PSD", "SGI", "MPO", "QOI", "XBM", "XPM", "MSP", "IM", "FLI", "PCD", "BLP", "FTEX", "GBR",
+    "PCX", "DCX", "DDS", "PSD", "SGI", "QOI", "XBM", "XPM", "MSP", "IM", "FLI", "PCD", "BLP", "FTEX", "GBR",
     "FITS", "PIXAR",
 ]
 # fmt: on

@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,14 +15,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from .build import BuildPlan, BuildSummary
-from .progress import Progress
 from .store.reader import Version, VersionInfo
 from .store.writer import coverage
 
+if TYPE_CHECKING:  # they import torch, which `masks list` should not wait for
+    from .build import BuildPlan, BuildSummary
+    from .progress import Progress
+
 PLAIN_EVERY_S = 5.0
 
-out = Console(highlight=False, soft_wrap=True)
+# Not on a terminal there is no width to fit into.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 err = Console(highlight=False, soft_wrap=True, stderr=True)
 
 
@@ -39,7 +43,7 @@ def one_line(text: str) -> str:
 
 
 @contextmanager
-def shown_progress() -> Iterator[Callable[[Progress], None]]:
+def shown_progress() -> Iterator["Callable[[Progress], None]"]:
     """A live bar on a terminal; elsewhere a plain line a message and one every few seconds."""
     if not err.is_terminal:
         yield _PlainLines()
@@ -53,7 +57,7 @@ def shown_progress() -> Iterator[Callable[[Progress], None]]:
     with Bar(*columns, console=err, transient=True, expand=True) as bar:
         task = bar.add_task("masks", total=None, facts="")
 
-        def show(progress: Progress) -> None:
+        def show(progress: "Progress") -> None:
             bar.update(task, total=progress.total, completed=progress.done, facts=_facts(progress))
             if progress.message:
                 bar.console.print(f"[dim]{escape(progress.message)}[/]")
@@ -65,7 +69,7 @@ class _PlainLines:
     def __init__(self) -> None:
         self._next = 0.0
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: "Progress") -> None:
         if progress.message:
             err.print(escape(progress.message))
         elif time.monotonic() >= self._next or progress.done == progress.total:
@@ -73,7 +77,7 @@ class _PlainLines:
             self._next = time.monotonic() + PLAIN_EVERY_S
 
 
-def _facts(progress: Progress) -> str:
+def _facts(progress: "Progress") -> str:
     eta = "" if progress.eta_s is None else f", {_duration(progress.eta_s)} left"
     return f"{progress.images_per_s:.1f} images/s{eta}, {progress.failed} failed"
 
@@ -85,35 +89,26 @@ def _duration(seconds: float) -> str:
 
 
 def print_versions(versions: list[VersionInfo]) -> None:
-    table = Table(
-        "version", "published", "images", "done", "failed", "coverage", "backbone", "recipe", "fingerprint", box=None
-    )
+    if not versions:
+        out.print("No versions yet.")
+        return
+    headers = ("version", "published", "images", "done", "coverage", "backbone", "weights", "recipe", "fingerprint")
+    table = Table(*headers, box=None)
     for version in versions:
-        about, counts = version.about, version.about.get("counts")
+        about, counts = version.about, version.about.get("counts", {})
+        rows, done = about["catalog"]["rows"], counts.get("ok", 0) + counts.get("fallback", 0)
         if version.tag is None:
-            blocks = f"{counts['blocks_done']} of {counts['blocks']} blocks" if counts else "no block yet"
-            name, when = "[yellow]unfinished[/]", f"[yellow]{blocks}[/]"
+            name = "[yellow]unfinished[/]"
+            when = f"[yellow]{counts['blocks_done']} of {counts['blocks']} blocks[/]" if counts else ""
         else:
             name = f"[bold]{escape(version.tag)}[/]" + (" (latest)" if version.is_latest else "")
-            when = about["published_at"]
-        done = counts["ok"] + counts["fallback"] if counts else 0
-        pending = counts["pending"] if counts else about["catalog"]["rows"]
-        rows = about["catalog"]["rows"]
+            when = about["published_at"][:16].replace("T", " ")
+        backbone = about["backbone"]
         table.add_row(
-            name,
-            when,
-            str(rows),
-            str(done),
-            str(rows - done - pending),
-            f"{done / rows:.1%}",
-            escape(f"{about['backbone']['name']} ({_source(about)})"),
-            escape(about["recipe_name"]),
-            version.fingerprint[:12],
-        )
-    if versions:
-        out.print(table)
-    else:
-        out.print("No versions yet.")
+            name, when, str(rows), str(done), f"{done / rows:.1%}", escape(backbone["name"]),
+            escape(backbone["weights"]), escape(about["recipe_name"]), version.fingerprint[:12],
+        )  # fmt: skip
+    out.print(table)
 
 
 def version_summary(version: Version) -> dict[str, Any]:
@@ -141,7 +136,10 @@ def print_version(version: Version, errors: int = 20) -> None:
     for name, value in (
         ("published", f"{about['published_at']}, on {about['host']}, {about['device']}"),
         ("catalog", f"{about['catalog']['kind']} {about['catalog']['root']} ({about['catalog']['sha256'][:12]})"),
-        ("backbone", f"{about['backbone']['name']}, weights {_source(about)} ({about['backbone']['sha256'][:12]})"),
+        (
+            "backbone",
+            f"{about['backbone']['name']}, weights {about['backbone']['weights']} ({about['backbone']['sha256'][:12]})",
+        ),
         ("recipe", f"{about['recipe_name']}: {_flat(about['recipe'])}"),
         (
             "made with",
@@ -164,7 +162,7 @@ def print_version(version: Version, errors: int = 20) -> None:
         out.print(reasons)
 
 
-def print_plan(plan: BuildPlan, store: Path) -> None:
+def print_plan(plan: "BuildPlan", store: Path) -> None:
     what = f"{plan.images} images in {plan.blocks} blocks"
     if plan.version is not None:
         out.print(f"{store}@{plan.version} already has fingerprint {plan.fingerprint[:12]} ({what}): nothing to do")
@@ -174,7 +172,7 @@ def print_plan(plan: BuildPlan, store: Path) -> None:
     out.print(f"fingerprint {plan.fingerprint[:12]}, at most {plan.store_mb:.1f} MB in {store}")
 
 
-def print_summary(summary: BuildSummary, store: Path, json: bool) -> None:
+def print_summary(summary: "BuildSummary", store: Path, json: bool) -> None:
     if json:
         print_json({**dataclasses.asdict(summary), "coverage": summary.coverage})
         return
@@ -190,11 +188,6 @@ def print_summary(summary: BuildSummary, store: Path, json: bool) -> None:
     shares = sorted(((seconds / summary.worker_s, stage) for stage, seconds in summary.stage_s.items()), reverse=True)
     text = ", ".join(f"{stage} {share:.0%}" for share, stage in shares if share >= 0.005)
     out.print(f"[dim]worker time: {text}, waiting {1 - sum(share for share, _ in shares):.0%}[/]")
-
-
-def _source(about: dict[str, Any]) -> str:
-    weights = about["backbone"]["weights"]
-    return "random: for trying out only" if weights == "random" else weights
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> str:

@@ -132,4 +132,4 @@ def read_text(group: zarr.Group, name: str) -> pa.LargeStringArray:
     """A text column of the group `catalog`."""
     offsets = pa.py_buffer(group[f"{name}/offsets"][:].tobytes())
     data = pa.py_buffer(group[f"{name}/bytes"][:].tobytes())
-    return pa.LargeStringArray.from_buffers(len(group[f"{name}/offsets"]) - 1, offsets, data)
+    return pa.LargeStringArray.from_buffers(group[f"{name}/offsets"].shape[0] - 1, offsets, data)

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-os.environ.setdefault("ICECHUNK_LOG", "error")  # else it warns, at every open, of what lock.py takes care of
-
 import icechunk
 
 from ..errors import StoreError
+
+if "ICECHUNK_LOG" not in os.environ:
+    icechunk.set_logs_filter("error")  # else it warns, at every open, of what lock.py takes care of
 
 BUILD_PREFIX = "build-"
 

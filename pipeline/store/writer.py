@@ -101,8 +101,9 @@ class StoreWriter:
                 write_catalog(root, catalog)
                 root.attrs[ATTRIBUTE] = {"schema": SCHEMA, "fingerprint": fingerprint, **about, "resumed": []}
                 session.commit("catalog and empty arrays")
+            # Of a session that is never committed: Icechunk lets forks merge into any later session of the branch.
+            self.fork = self._repository.writable_session(branch).fork()
             self._open_session()
-            self.fork = self._session.fork()
             root = self._root
             self._about: dict[str, Any] = dict(root.attrs[ATTRIBUTE])
             self._columns = {name: root[name][:] for name in COLUMNS}
@@ -226,7 +227,7 @@ def coverage(counts: dict[str, int]) -> float:
 
 
 def timestamp() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def _branch(fingerprint: str) -> str:
