@@ -97,21 +97,17 @@ def build(
     **Example:** locloc masks build photos --store photos.store
     """
     from .pipeline import terminal
-    from .pipeline.build import BuildRequest, build_masks, plan_build
+    from .pipeline.catalogs import read_catalog
     from .pipeline.recipe import load_recipe
 
-    request = BuildRequest(
-        images,
-        store,
-        catalog,
-        root,
-        load_recipe(recipe).with_backbone(backbone),
-        Path(recipe).stem,
-        weights,
-        name,
-        workers,
-        checkpoint_s,
-    )
+    listed, settings = read_catalog(images, catalog, root), load_recipe(recipe).with_backbone(backbone)
+    from .pipeline.build import (
+        BuildRequest,
+        build_masks,
+        plan_build,
+    )  # imports torch: after the first mistakes are found
+
+    request = BuildRequest(listed, store, settings, Path(recipe).stem, weights, name, workers, checkpoint_s)
     if dry_run:
         plan = plan_build(request)
         terminal.print_json(plan) if json else terminal.print_plan(plan, store)

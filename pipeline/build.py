@@ -21,7 +21,7 @@ from distributed import Client, Future, KilledWorker, as_completed
 from .. import __version__
 from .backbone import Backbone, BackboneSpec
 from .block import Block, Job, attend, refine_and_write
-from .catalogs import Catalog, read_catalog
+from .catalogs import Catalog
 from .cluster import PrepareWorker, dashboard_address, local_cluster
 from .errors import BuildError, RecipeError
 from .plan import Plan, make_plan
@@ -42,10 +42,8 @@ OnProgress = Callable[[Progress], None]
 class BuildRequest:
     """What a build is asked for. `recipe` decides the masks; the rest is where, and how."""
 
-    images: Path
+    catalog: Catalog
     store: Path
-    catalog: str | None = None  # a name in CATALOGS; None: folder or list, by what `images` is
-    root: Path | None = None  # for lists: the folder that their paths are relative to
     recipe: Recipe = field(default_factory=load_recipe)
     recipe_name: str = "locloc"
     weights: str | None = None  # None: the hub's; "random"; or a file
@@ -87,9 +85,8 @@ class BuildPlan:
 
 @dataclass(frozen=True)
 class _Resolved:
-    """A request, looked at: the catalog was read and the backbone's weights were loaded once."""
+    """A request whose backbone was loaded once, to know its weights."""
 
-    catalog: Catalog
     backbone: BackboneSpec  # with its sha256
     heads: int
     grid: tuple[int, int]
@@ -103,7 +100,7 @@ def plan_build(request: BuildRequest) -> BuildPlan:
     store = request.store.absolute()
     known = {info.fingerprint: info for info in list_versions(store)} if store.exists() and any(store.iterdir()) else {}
     same = known.get(found.fingerprint)
-    rows, mask_px = len(found.catalog), request.recipe.mask_px
+    rows, mask_px = len(request.catalog), request.recipe.mask_px
     row_bytes = mask_px * mask_px // 8 + 2 * found.heads * found.grid[0] * found.grid[1] + 80
     return BuildPlan(
         same.tag if same else None,
@@ -130,8 +127,8 @@ def build_masks(request: BuildRequest, on_progress: OnProgress = lambda progress
         if request.name is not None:
             writer.check_name(request.name)
         about = _provenance(request, found)
-        writer.begin(found.fingerprint, about, found.catalog, found.heads, found.grid, request.recipe.mask_px)
-        plan = make_plan(found.catalog, writer.block_done)
+        writer.begin(found.fingerprint, about, request.catalog, found.heads, found.grid, request.recipe.mask_px)
+        plan = make_plan(request.catalog, writer.block_done)
         tally = Tally(writer, on_progress)
         worker_s = _run_plan(request, found, plan, writer, tally) if len(plan.todo) else 0.0
         tally.say("verifying")
@@ -143,7 +140,6 @@ def build_masks(request: BuildRequest, on_progress: OnProgress = lambda progress
 
 def _resolve(request: BuildRequest) -> _Resolved:
     recipe = request.recipe
-    catalog = read_catalog(request.images, request.catalog, request.root)
     spec = BackboneSpec(recipe.backbone.name, recipe.backbone.size_px, recipe.backbone.precision, request.weights)
     backbone = Backbone(spec)
     heads = recipe.saliency.heads
@@ -161,17 +157,17 @@ def _resolve(request: BuildRequest) -> _Resolved:
         "prefix_tokens": backbone.prefix,
     }
     fingerprint = recipe.fingerprint(
-        catalog=catalog.sha256, weights=backbone.sha256, mean=backbone.mean, std=backbone.std
+        catalog=request.catalog.sha256, weights=backbone.sha256, mean=backbone.mean, std=backbone.std
     )
     spec = BackboneSpec(spec.name, spec.size_px, spec.precision, spec.weights, backbone.sha256)
-    return _Resolved(catalog, spec, backbone.heads, backbone.grid, about, fingerprint)
+    return _Resolved(spec, backbone.heads, backbone.grid, about, fingerprint)
 
 
 def _run_plan(request: BuildRequest, found: _Resolved, plan: Plan, writer: StoreWriter, tally: Tally) -> float:
     """Starts workers and runs the plan on them; returns the worker seconds that were there to be used."""
     gpus, cores = torch.cuda.device_count(), len(os.sched_getaffinity(0))
     job = Job(
-        found.catalog.root,
+        request.catalog.root,
         request.recipe,
         found.backbone,
         "cuda" if gpus else "cpu",
@@ -232,7 +228,7 @@ def _result(future: Future, plan: Plan):
 
 def _provenance(request: BuildRequest, found: _Resolved) -> dict[str, Any]:
     """All that decided the masks, and the process that began to make them."""
-    catalog = found.catalog
+    catalog = request.catalog
     return {
         "recipe_name": request.recipe_name,
         "recipe": request.recipe.model_dump(mode="json"),

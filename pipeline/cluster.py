@@ -7,7 +7,9 @@ to use one thread each, or N workers would run N x cores of them. A GPU gets a w
 
 import importlib.util
 import logging
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -43,6 +45,8 @@ class PrepareWorker(WorkerPlugin):
         self.backbone, self.device = backbone, device
 
     def setup(self, worker) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal: the coordinator decides
         cv2.setNumThreads(1)  # the nanny bounds OpenMP and BLAS, not OpenCV
         torch.set_num_threads(1)
         ignore_decoder_warnings()

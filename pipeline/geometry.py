@@ -81,7 +81,7 @@ class Geometry:
         x0, y0, x1, y1 = (round(edge) for edge in self.window)
         outside[y0:y1, x0:x1] = False
         whole[outside] = 0
-        return whole.astype(square.dtype)
+        return whole.reshape(height, width, *square.shape[2:]).astype(square.dtype)  # cv2 drops a last axis of 1
 
     def boxes(self, boxes: np.ndarray) -> np.ndarray:
         """Boxes `(..., 4) float` xyxy in the picture > in the square, clipped to it."""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from .errors import ImageError
 
@@ -28,16 +28,30 @@ from .errors import ImageError
 MAX_PIXELS = 178_956_970
 
 # Every raster format that Pillow decodes by itself. EPS and WMF start other programs or need them; MPEG, HDF5, GRIB
-# and BUFR are only recognised, never decoded.
+# and BUFR are only recognised, never decoded. MPO is opened as JPEG. They are tried in this order, so TGA, which has no
+# magic number and would take some icons for its own, comes last.
 # fmt: off
 FORMATS = [
-    "JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "SUN", "TGA", "ICO", "ICNS", "CUR",
-    "PCX", "DCX", "DDS", "PSD", "SGI", "QOI", "XBM", "XPM", "MSP", "IM", "FLI", "PCD", "BLP", "FTEX", "GBR",
-    "FITS", "PIXAR",
+    "JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "SUN", "ICO", "ICNS", "CUR", "PCX",
+    "DCX", "DDS", "PSD", "SGI", "QOI", "XBM", "XPM", "MSP", "IM", "FLI", "PCD", "BLP", "FTEX", "GBR", "FITS", "PIXAR",
+    "TGA",
 ]
 # fmt: on
 
-_RADIANCE = re.compile(rb"\A#\?(?:RADIANCE|RGBE)\b.*?\n\n-Y (\d+) \+X (\d+)\n", re.DOTALL)
+# What a viewer does for each EXIF orientation; 1 is upright.
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_RADIANCE = re.compile(
+    rb"\A#\?(?:RADIANCE|RGBE)[^\n]*\n(?:[^\n]+\n)*?FORMAT=32-bit_rle_rgbe\n(?:[^\n]+\n)*\n-Y (\d{1,9}) \+X (\d{1,9})\n"
+)
 
 _opening = threading.Lock()
 
@@ -58,16 +72,18 @@ def read_image_bytes(path: Path) -> bytes:
         raise MissingImageError("broken link" if path.is_symlink() else "no such file") from None
     except OSError as error:
         raise MissingImageError(os.strerror(error.errno).lower()) from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
             raise MissingImageError("a directory, not a file")
         if not stat.S_ISREG(mode):
             raise MissingImageError("not a regular file")
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read()
-        except OSError as error:
-            raise MissingImageError(f"reading failed: {os.strerror(error.errno).lower()}") from None
+    except OSError as error:
+        raise MissingImageError(f"reading failed: {os.strerror(error.errno).lower()}") from None
+    finally:
+        os.close(descriptor)
 
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -97,7 +113,9 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     with _opening:  # Pillow's limit is a module global: ours stands in for it while the header is read, then it is back
         pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            Image.init()
+            formats = [kind for kind in FORMATS if kind in Image.OPEN]  # one that Pillow has dropped is a KeyError
+            image = Image.open(io.BytesIO(data), formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = pillow_limit
     _check_pixels(*image.size, max_pixels)
@@ -112,11 +130,13 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    """Not ImageOps.exif_transpose: that also writes the block anew, and fails where any other tag in it is broken."""
     image.load()
     try:
-        return ImageOps.exif_transpose(image)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # a broken EXIF block says nothing about the pixels, which have been decoded by now
         return image
+    return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
@@ -124,7 +144,8 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         return _grey(np.asarray(image).clip(0, 65535) // 256)
     if image.mode == "F":
         values = np.nan_to_num(np.asarray(image), nan=0.0, posinf=0.0, neginf=0.0)
-        return _grey((values * (255.0 if values.max() <= 1 else 1.0)).clip(0, 255).round())
+        white = 1.0 if values.max() <= 1 else 255.0
+        return _grey((values.clip(0, white) * (255.0 / white)).round())
     if image.has_transparency_data:
         image = image.convert("RGBA")
         black = Image.new("RGB", image.size)
@@ -143,8 +164,11 @@ def _decode_radiance(data: bytes, max_pixels: int) -> np.ndarray:
     if header is None:
         raise ImageError("cannot be decoded: broken Radiance header")
     _check_pixels(int(header[2]), int(header[1]), max_pixels)
+    # OpenCV breaks lines at 127 bytes, and may find another size than the one checked: it gets a header of our own.
+    clean = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y %d +X %d\n" % (int(header[1]), int(header[2]))
+    pixels = np.frombuffer(clean + data[header.end() :], np.uint8)
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        bgr = cv2.imdecode(pixels, cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise ImageError(f"cannot be decoded: {error.err}") from None
     if bgr is None:

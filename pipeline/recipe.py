@@ -76,11 +76,11 @@ def load_recipe(name_or_file: str | Path = "locloc") -> Recipe:
     where = str(name_or_file)
     if where.endswith(".toml") or "/" in where:
         try:
-            text = Path(where).read_text()
+            text = Path(where).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"Recipe {where} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     elif where in recipe_names():
-        text = _builtin().joinpath(f"{where}.toml").read_text()
+        text = _builtin().joinpath(f"{where}.toml").read_text(encoding="utf-8")
     else:
         raise RecipeError(f"No recipe {where!r}{did_you_mean(where, recipe_names())}; a file's name ends in .toml")
     try:
@@ -106,13 +106,19 @@ def _toml_lines(settings: Settings) -> list[str]:
         if not isinstance(value, Settings):
             if field.description:
                 lines.append(f"# {field.description}")
-            lines.append(f"{name} = {json.dumps(value)}")  # strings, numbers and lists of them are the same in TOML
+            # Strings, numbers and lists of them are the same in TOML, but for surrogate pairs and a bare DEL.
+            literal = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+            lines.append(f"{name} = {literal}")
     return lines
 
 
 def _first_error(error: ValidationError) -> str:
     first: Any = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or "settings"
+    # Pydantic also names the branch of a union: `refine.opencv.iterations`, `saliency.heads.tuple[int, ...].0`.
+    parts = [part for part in map(str, first["loc"]) if "[" not in part]
+    if parts[:1] == ["refine"]:
+        del parts[1:2]
+    field = ".".join(parts) or "settings"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = "no such setting"

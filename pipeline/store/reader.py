@@ -15,7 +15,7 @@ from ..catalogs.catalog import SPLITS
 from ..errors import StoreError, did_you_mean
 from ..status import Status
 from .layout import ATTRIBUTE, BLOCK_ROWS, SCHEMA, read_text, unpack_error, unpack_masks
-from .repository import BUILD_PREFIX, icechunk_errors, open_repository
+from .repository import BUILD_PREFIX, first_snapshot, icechunk_errors, open_repository
 
 Rows = slice | Sequence[int] | np.ndarray
 
@@ -200,7 +200,7 @@ def list_versions(store: str | Path) -> list[VersionInfo]:
     done = {version.fingerprint for version in published}
     builds = []
     for branch in sorted(repository.list_branches()):
-        if branch.startswith(BUILD_PREFIX):
+        if branch.startswith(BUILD_PREFIX) and repository.lookup_branch(branch) != first_snapshot(repository):
             about = read_about(repository, branch=branch)
             if about["fingerprint"] not in done:
                 builds.append(VersionInfo(None, about["fingerprint"], about))

@@ -1,0 +1,110 @@
+"""The real command in real processes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from locloc.cli import main
+from locloc.pipeline.store import Version
+from locloc.pipeline.store.layout import COLUMNS
+
+# The smallest ViT that timm has with three heads: a build of 150 pictures takes seconds.
+BUILD = ["masks", "build", "--backbone", "vit_tiny_patch16_224", "--weights", "random"]
+
+
+def picture(seed: int, width: int = 120, height: int = 90) -> np.ndarray:
+    """A bright ellipse on a noisy gradient, `(height, width, 3) uint8`: something with an inside and an outside."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    centre = rng.uniform(0.3, 0.7, 2) * (width, height)
+    radius = rng.uniform(0.15, 0.3, 2) * (width, height)
+    inside = (((x - centre[0]) / radius[0]) ** 2 + ((y - centre[1]) / radius[1]) ** 2) < 1
+    ground = np.stack([x / width, y / height, (x + y) / (width + height)], -1) * 120
+    values = np.where(inside[..., None], rng.uniform(120, 255, 3), ground) + rng.normal(0, 8, (height, width, 3))
+    return values.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def make_folder() -> Callable[[Path, int], Path]:
+    """`make_folder(folder, n)` fills two class folders with n JPEG pictures of three sizes."""
+
+    def make(folder: Path, count: int) -> Path:
+        for number in range(count):
+            file = folder / ("even" if number % 2 == 0 else "odd") / f"{number:04}.jpg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            width, height = ((120, 90), (90, 120), (64, 64))[number % 3]
+            Image.fromarray(picture(number, width, height)).save(file, quality=92)
+        return folder
+
+    return make
+
+
+def command(*arguments: Any) -> list[str]:
+    return [sys.executable, "-c", "from locloc.cli import main; main()", *map(str, arguments)]
+
+
+def run(*arguments: Any, code: int = 0, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
+    """Runs `locloc ...` and checks its exit code."""
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=timeout_s, check=False)
+    assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+class Said(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def locloc(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """`locloc(...)` runs the command line inside the test's process, which has imported torch already."""
+
+    def invoke(*arguments: Any) -> Said:
+        monkeypatch.setattr(sys, "argv", ["locloc", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+            sys.exit(0)
+        return Said(end.value.code or 0, *capsys.readouterr())
+
+    return invoke
+
+
+def build(images: Path, store: Path, *more: Any, code: int = 0) -> dict[str, Any]:
+    """Builds and returns the summary that `--json` prints."""
+    return json.loads(run(*BUILD, images, "--store", store, "--json", *more, code=code).stdout)
+
+
+def everything(version: Version) -> dict[str, np.ndarray]:
+    """All arrays of a version, and its table as a column."""
+    arrays = {name: version.read_column(name) for name in ("mask", "attention", "error", *COLUMNS)}
+    return arrays | {"table": np.array([str(row) for row in version.table.to_pylist()])}
+
+
+def assert_same(one: Version, other: Version) -> None:
+    mine, theirs = everything(one), everything(other)
+    differing = [name for name in mine if not np.array_equal(mine[name], theirs[name])]
+    assert not differing, f"{one.name} and {other.name} differ in {differing}"
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory, make_folder) -> Path:
+    """300 pictures in two classes: five blocks, the last one short."""
+    return make_folder(tmp_path_factory.mktemp("photos"), 300)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the version v1 of `photos`, made by one worker without a break."""
+    store = tmp_path_factory.mktemp("undisturbed") / "masks.store"
+    summary = build(photos, store, "--workers", 1)
+    assert (summary["version"], summary["new_rows"]) == ("v1", 300)
+    return store

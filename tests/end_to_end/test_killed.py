@@ -1,0 +1,128 @@
+"""`kill -9` of the command, twice, at moments drawn from a printed seed, with a reader watching all the while."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from locloc.pipeline.errors import StoreError
+from locloc.pipeline.store import list_versions, open_version
+
+from .conftest import BUILD, assert_same, build, command, everything
+
+
+def blocks_done(store: Path) -> int:
+    try:
+        return max((info.about.get("counts", {}).get("blocks_done", 0) for info in list_versions(store)), default=0)
+    except StoreError:
+        return 0
+
+
+def children_of(pid: int) -> set[int]:
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            child, _, rest = stat.read_text().partition(" (")
+            parent = int(rest.rpartition(") ")[2].split()[1])
+        except (OSError, ValueError):
+            continue
+        if parent == pid:
+            found |= {int(child)} | children_of(int(child))
+    return found
+
+
+@contextmanager
+def reading(store: Path, file: Path) -> Iterator[list]:
+    """A process that reads all the while; what it saw is in the list afterwards."""
+    script = Path(__file__).with_name("watcher.py")
+    watcher = subprocess.Popen([sys.executable, script, store, file], stdin=subprocess.PIPE)
+    views = []
+    try:
+        yield views
+    finally:
+        watcher.stdin.close()
+        assert watcher.wait(timeout=60) == 0
+        views.extend(json.loads(line) for line in file.read_text().splitlines())
+
+
+def alive(pids: set[int]) -> set[int]:
+    return {
+        pid for pid in pids if Path(f"/proc/{pid}/stat").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    }
+
+
+def kill_after(images: Path, store: Path, blocks: int, delay_s: float) -> set[int]:
+    """Starts the command, kills it `delay_s` after it has `blocks` blocks in checkpoints; returns its workers."""
+    started = subprocess.Popen(
+        command(*BUILD, images, "--store", store, "--workers", 2, "--checkpoint-s", 0),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    give_up = time.monotonic() + 120
+    while blocks_done(store) < blocks and started.poll() is None and time.monotonic() < give_up:
+        time.sleep(0.02)
+    time.sleep(delay_s)
+    workers = children_of(started.pid)
+    os.kill(started.pid, signal.SIGKILL)
+    assert started.wait() == -signal.SIGKILL, "the build was over before it could be killed"
+    return workers
+
+
+def test_killed_twice_and_resumed_gives_the_same_bytes(photos, undisturbed, tmp_path):
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    rng, store = random.Random(seed), tmp_path / "masks.store"
+    with reading(store, tmp_path / "seen.jsonl") as views:
+        workers = kill_after(photos, store, 1, rng.uniform(0, 0.5))
+        first = blocks_done(store)
+        workers |= kill_after(photos, store, first + 1, rng.uniform(0, 0.3))
+        second = blocks_done(store)
+        assert 1 <= first < second < 5
+        assert [info.tag for info in list_versions(store)] == [None]
+
+        summary = build(photos, store, "--workers", 2, "--checkpoint-s", 0)
+        assert summary["version"] == "v1"
+        assert summary["new_rows"] <= 300 - 64 * (second - 1) - 44, "blocks in checkpoints were done again"
+    assert_same(open_version(f"{undisturbed}@v1"), open_version(f"{store}@v1"))
+    assert open_version(f"{store}@v1").provenance["counts"]["pending"] == 0
+
+    complaints = {view for view in views if isinstance(view, str)}
+    assert all("no published version yet" in view or "is not a mask store" in view for view in complaints), complaints
+    assert all(view == ["v1", 0, 5, 0] for view in views if not isinstance(view, str))
+    assert len(views) > 20
+    deadline = time.monotonic() + 30
+    while alive(workers) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not alive(workers), "workers outlived their command"
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_keeps_what_is_finished(stop, photos, undisturbed, tmp_path):
+    store = tmp_path / "masks.store"
+    started = subprocess.Popen(
+        command(*BUILD, photos, "--store", store, "--workers", 2, "--checkpoint-s", 1000),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    lines = []
+    for line in started.stderr:  # with checkpoints 1000 s apart, what is kept is what the interruption wrote
+        lines.append(line)
+        if " of 300 images" in line:
+            os.killpg(started.pid, stop) if stop == signal.SIGINT else os.kill(started.pid, stop)
+            break
+    _, err = started.communicate(timeout=60)
+    assert started.returncode == 130, err
+    assert "interrupted; what was finished is kept" in err
+    assert "Traceback" not in err
+    done = blocks_done(store)
+    assert 1 <= done < 5
+
+    assert build(photos, store)["new_rows"] < 300
+    mine, theirs = everything(open_version(f"{store}@v1")), everything(open_version(f"{undisturbed}@v1"))
+    assert (mine["content_crc"] == theirs["content_crc"]).all()
