@@ -1,0 +1,141 @@
+"""Where a build's time and memory go: worker time by stage, one worker against two, memory over 2,000 images.
+
+    python scripts/measure_build.py [--images FOLDER] [--backbone NAME]
+
+Without a folder it measures on pictures of 500 x 375 that it makes. Weights are random: they cost the same. Timings are
+taken in turn in one run, so compare their ratios; nothing else should run on the machine.
+"""
+
+import argparse
+import resource
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from locloc.pipeline.build import BuildRequest, build_masks, plan_build
+from locloc.pipeline.catalogs import Catalog, Rows, build_catalog, read_catalog
+from locloc.pipeline.progress import Progress
+from locloc.pipeline.recipe import load_recipe
+
+console = Console(width=110)
+PAGE = resource.getpagesize()
+
+
+def make_pictures(folder: Path, count: int) -> None:
+    """JPEG pictures of smooth blobs and noise: they decode as slowly as photographs of their size."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        coarse = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        picture = cv2.resize(coarse, (500, 375), interpolation=cv2.INTER_CUBIC).astype(np.int16)
+        picture += rng.integers(-12, 13, picture.shape, dtype=np.int16)
+        cv2.imwrite(str(folder / f"{number:05}.jpg"), picture.clip(0, 255).astype(np.uint8))
+
+
+def first_rows(catalog: Catalog, count: int) -> Catalog:
+    return replace(catalog, table=catalog.table.slice(0, count).combine_chunks())
+
+
+def rss_mb(pid: int | str = "self") -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE / 1e6
+
+
+def worker_rss_mb() -> float:
+    """Resident memory of the largest of this process' children, which are the Dask workers and their bookkeepers."""
+    children = [pid for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
+    return max((rss_mb(pid) for pid in children), default=0.0)
+
+
+def measure_speed(request: BuildRequest, rounds: int, scratch: Path) -> None:
+    """Builds with one worker and with two, alternating, each into a fresh store."""
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    shares: dict[str, float] = {}
+    worker_s = 0.0
+    for _ in range(rounds):
+        for workers in (1, 2):
+            store = scratch / "speed.store"
+            summary = build_masks(replace(request, store=store, workers=workers))
+            shutil.rmtree(store)
+            rates[workers].append(summary.images_per_s)
+            worker_s += summary.worker_s
+            for stage, seconds in summary.stage_s.items():
+                shares[stage] = shares.get(stage, 0.0) + seconds
+    table = Table("stage", "share of worker time", box=None)
+    for stage, seconds in sorted(shares.items(), key=lambda item: -item[1]):
+        table.add_row(stage, f"{seconds / worker_s:.1%}")
+    table.add_row("waiting, transfers", f"{1 - sum(shares.values()) / worker_s:.1%}")
+    console.print(table)
+    core = sum(shares.get(stage, 0.0) for stage in ("decode", "vit", "refine")) / worker_s
+    console.print(f"decode, ViT and GrabCut together: {core:.1%} of the worker time")
+    one, two = (float(np.median(rates[workers])) for workers in (1, 2))
+    ratios = ", ".join(f"{b / a:.2f}" for a, b in zip(rates[1], rates[2], strict=True))
+    console.print(f"{one:.2f} images/s with 1 worker, {two:.2f} with 2: {two / one:.2f} times (in turn: {ratios})")
+
+
+def measure_memory(request: BuildRequest, scratch: Path) -> None:
+    """One worker over all images; its resident memory after every block."""
+    seen: list[tuple[int, float]] = []
+
+    def note(progress: Progress) -> None:
+        if not progress.message:
+            seen.append((progress.done, worker_rss_mb()))
+
+    build_masks(replace(request, store=scratch / "memory.store", workers=1), note)
+    late = [memory for done, memory in seen if done >= 200]
+    console.print(f"worker memory, MB by images done: {', '.join(f'{done}: {mb:.0f}' for done, mb in seen[::4])}")
+    console.print(
+        f"from the 200th to the {seen[-1][0]}th image: {late[0]:.0f} to {late[-1]:.0f} MB, highest {max(late):.0f}"
+    )
+
+
+def measure_coordinator(request: BuildRequest, rows: int) -> None:
+    """A dry run over a catalog of files that are not there: what it needs beyond the catalog."""
+
+    def catalog(count: int) -> Catalog:
+        found = Rows()
+        for number in range(count):
+            name = f"class_{number % 1000:04}/image_{number:08}.jpg"
+            found.add(name, name, label=number % 1000)
+        return build_catalog("list", Path("/data"), found, [], where=lambda row, column: "", looked_for="")
+
+    plan_build(replace(request, catalog=catalog(64)))  # imports and allocators, once
+    before = rss_mb()
+    large = catalog(rows)
+    with_catalog = rss_mb()
+    plan_build(replace(request, catalog=large))
+    console.print(
+        f"coordinator, dry run of {rows:,} rows: catalog {with_catalog - before:+.1f} MB, "
+        f"planning {rss_mb() - with_catalog:+.1f} MB beyond it"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, help="folder of images for the speed runs")
+    parser.add_argument("--backbone", default="vit_small_patch16_224.dino", help="of the speed runs")
+    parser.add_argument("--speed-images", type=int, default=512)
+    parser.add_argument("--memory-images", type=int, default=2048)
+    parser.add_argument("--rounds", type=int, default=2)
+    arguments = parser.parse_args()
+    recipe = load_recipe().with_backbone(arguments.backbone)
+    small = recipe.with_backbone("vit_tiny_patch16_224")  # the memory run is about what is left behind, not about time
+    with tempfile.TemporaryDirectory(prefix="locloc-measure-") as folder:
+        scratch = Path(folder)
+        (scratch / "made").mkdir()
+        make_pictures(scratch / "made", arguments.memory_images)
+        made = read_catalog(scratch / "made")
+        request = BuildRequest(made, scratch / "x", small, weights="random")
+        measure_coordinator(request, 100_000)
+        measure_memory(request, scratch)
+        photographs = read_catalog(arguments.images) if arguments.images else made
+        speed = replace(request, catalog=first_rows(photographs, arguments.speed_images), recipe=recipe)
+        measure_speed(speed, arguments.rounds, scratch)
+
+
+if __name__ == "__main__":
+    main()
