@@ -22,6 +22,8 @@ app = typer.Typer(
 )
 masks = typer.Typer(help="Make masks, and look at what was made.", no_args_is_help=True)
 app.add_typer(masks, name="masks")
+data = typer.Typer(help="Data to try things on.", no_args_is_help=True)
+app.add_typer(data, name="data")
 
 INTERRUPTED, COVERAGE_TOO_LOW = 130, 3
 
@@ -76,8 +78,12 @@ def build(
         typer.Option(metavar="FILE|random", help="Weights of the backbone. Default: downloaded from the hub."),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="locloc, official, ppd, or your own TOML.")
-    ] = "locloc",
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="locloc, official, ppd, pocket, or your own TOML. Default: locloc, or pocket with its backbone.",
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the version. Default: v1, v2, ...")] = None,
     workers: Annotated[
         int, typer.Option(min=1, help="Worker processes, one thread each.", show_default="one a core")
@@ -98,8 +104,9 @@ def build(
     """
     from .pipeline import terminal
     from .pipeline.catalogs import read_catalog
-    from .pipeline.recipe import load_recipe
+    from .pipeline.recipe import default_recipe, load_recipe
 
+    recipe = recipe or default_recipe(backbone)
     listed, settings = read_catalog(images, catalog, root), load_recipe(recipe).with_backbone(backbone)
     from .pipeline.build import (
         BuildRequest,
@@ -153,18 +160,38 @@ def show(version: VersionName, json: Json = False) -> None:
 @masks.command()
 def view(
     version: VersionName,
-    image_id: Annotated[str, typer.Argument(metavar="ID", help="Id of an image: its path in the catalog.")],
+    image_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of images: their paths in the catalog.")],
     out: Annotated[Path, typer.Option(metavar="FILE.png", help="Where the picture goes.")],
     root: Annotated[
         Path | None, typer.Option(help="Where the images are now, if their folder was moved since.")
     ] = None,
 ) -> None:
-    """One image as a picture: photograph, attention, trimap, mask and box side by side."""
+    """Images as a picture: photograph, attention, trimap, mask and box side by side, a row each."""
     from .pipeline.store import open_version
-    from .pipeline.view import save_view, view_row
+    from .pipeline.view import save_view, view_rows
 
-    save_view(view_row(open_version(version), image_id, root), out)
-    print(f"{image_id} of {version}: {out}")
+    save_view(view_rows(open_version(version), image_ids, root), out)
+    print(f"{len(image_ids)} of {version}: {out}")
+
+
+@masks.command()
+def score(
+    version: VersionName,
+    truth: Annotated[
+        str, typer.Option(metavar="DIR|catalog", help="Folder of true masks, or the catalog's own boxes.")
+    ],
+    json: Json = False,
+) -> None:
+    """How good the masks are, beside the thresholded attention and a box in the middle.
+
+    A true mask has the name of its image, suffixes aside, and is bright where the object is.
+    """
+    from .pipeline import terminal
+    from .pipeline.score import score_version
+    from .pipeline.store import open_version
+
+    report = score_version(open_version(version), truth)
+    terminal.print_json(report) if json else terminal.print_report(report)
 
 
 @masks.command()
@@ -180,3 +207,39 @@ def recipe(
     from .pipeline.recipe import load_recipe, recipe_toml
 
     print(recipe_toml(load_recipe(name)), end="")
+
+
+@data.command()
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to: images, masks and list.csv.")],
+    images: Annotated[int, typer.Option(min=1, help="How many scenes.")] = 1000,
+    classes: Annotated[int, typer.Option(min=1, help="How many classes of objects.")] = 10,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Same seed, same bytes. From 1000 on: what `pocket` was trained on.")
+    ] = 0,
+) -> None:
+    """Make photograph-like scenes with known masks, boxes and classes, in splits for training, validation and test."""
+    from .pipeline.synthetic import write_dataset
+
+    write_dataset(out, images, classes, seed)
+    print(f"{images} scenes of {classes} classes, seed {seed}: {out}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to.")] = Path("demo"),
+) -> None:
+    """Show it all at work on made scenes: each command that is run is printed, to be repeated with your own images."""
+    import shlex
+
+    from .pipeline.demo import demo_commands, write_demo_summary
+
+    for arguments in demo_commands(out):
+        print(f"\n$ locloc {shlex.join(arguments)}", flush=True)
+        app(arguments, standalone_mode=False)
+    write_demo_summary(out)
+    print(
+        f"\nLook at {out}/masks.png; all figures are in {out}/summary.json.\n"
+        "With your own photographs, and DINO's weights (downloaded once):\n"
+        "$ locloc masks build PHOTOS --store photos.store --backbone vit_small_patch16_224.dino"
+    )

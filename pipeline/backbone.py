@@ -23,14 +23,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import BackboneError, did_you_mean
+from .pocket import create_pocket, load_pocket
 from .weights import load_random, load_weights_file, weights_sha256
+
+BUNDLED = {"pocket": (create_pocket, load_pocket)}
+"""Backbones that ship with the package: name to (architecture, architecture with its weights)."""
 
 
 @dataclass(frozen=True)
 class BackboneSpec:
     """What it takes to make the same backbone in another process.
 
-    `weights` is None for the hub's, `"random"`, or a file; `sha256`, once known, is checked after loading.
+    `weights` is None for those published under the name, `"random"`, or a file; `sha256`, once known, is checked.
     """
 
     name: str
@@ -129,8 +133,12 @@ def load_backbone(spec: BackboneSpec, device: str = "cpu") -> Backbone:
 
 def _create(spec: BackboneSpec) -> nn.Module:
     """The timm model at its native size, with its weights, and known to be of a family that is read correctly."""
+    if spec.name in BUNDLED:
+        return _bundled(spec)
     if not timm.is_model(spec.name.split(".")[0]):
-        raise BackboneError(f"No timm model {spec.name!r}{did_you_mean(spec.name, timm.list_models('*vit*'))}")
+        raise BackboneError(
+            f"No timm model {spec.name!r}{did_you_mean(spec.name, [*BUNDLED, *timm.list_models('*vit*')])}"
+        )
     try:
         if spec.weights is None:
             model = _from_hub(spec.name)
@@ -144,6 +152,16 @@ def _create(spec: BackboneSpec) -> nn.Module:
         raise BackboneError(f"{spec.name} is no plain ViT: locloc reads timm's VisionTransformer and Eva (DINOv3)")
     if model.cls_token is None:
         raise BackboneError(f"{spec.name} has no CLS token, so no CLS attention; vit_small_patch16_224.dino has")
+    return model
+
+
+def _bundled(spec: BackboneSpec) -> nn.Module:
+    """A backbone of ours: with its own weights where no others are asked for."""
+    create, load = BUNDLED[spec.name]
+    if spec.weights is None:
+        return load()
+    model = create()
+    (load_random if spec.weights == "random" else load_weights_file)(model, spec.weights)
     return model
 
 

@@ -19,7 +19,7 @@ import torch
 from distributed import Client, Future, KilledWorker, as_completed
 
 from .. import __version__
-from .backbone import Backbone, BackboneSpec
+from .backbone import BUNDLED, Backbone, BackboneSpec
 from .block import Block, Job, attend, refine_and_write
 from .catalogs import Catalog
 from .cluster import PrepareWorker, dashboard_address, local_cluster
@@ -149,7 +149,7 @@ def _resolve(request: BuildRequest) -> _Resolved:
         )
     about = {
         "name": spec.name,
-        "weights": request.weights or "hub",
+        "weights": request.weights or ("bundled" if spec.name in BUNDLED else "hub"),
         "sha256": backbone.sha256,
         "mean": backbone.mean,
         "std": backbone.std,

@@ -68,6 +68,11 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in _builtin().iterdir() if entry.name.endswith(".toml"))
 
 
+def default_recipe(backbone: str | None) -> str:
+    """The recipe where none is named: each backbone's attention has levels of its own."""
+    return "pocket" if backbone in (None, "pocket") else "locloc"
+
+
 def load_recipe(name_or_file: str | Path = "locloc") -> Recipe:
     """A built-in recipe by name, or a TOML file (anything with a `/` or ending in `.toml`).
 

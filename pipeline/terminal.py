@@ -21,6 +21,7 @@ from .store.writer import coverage
 if TYPE_CHECKING:  # they import torch, which `masks list` should not wait for
     from .build import BuildPlan, BuildSummary
     from .progress import Progress
+    from .score import Report
 
 PLAIN_EVERY_S = 5.0
 
@@ -108,6 +109,17 @@ def print_versions(versions: list[VersionInfo]) -> None:
             name, when, str(rows), str(done), f"{done / rows:.1%}", escape(backbone["name"]),
             escape(backbone["weights"]), escape(about["recipe_name"]), version.fingerprint[:12],
         )  # fmt: skip
+    out.print(table)
+
+
+def print_report(report: "Report") -> None:
+    out.print(
+        f"[bold]{escape(report.version)}[/]: {report.images} images with known truth, coverage {report.coverage:.1%}"
+    )
+    table = Table("", "mask IoU", "precision", "recall", "box IoU", "CorLoc", box=None)
+    for name, score in report.scores.items():
+        figures = (score.mask_iou, score.precision, score.recall, score.box_iou, score.corloc)
+        table.add_row(name, *("" if figure is None else f"{figure:.3f}" for figure in figures))
     out.print(table)
 
 

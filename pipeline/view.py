@@ -25,6 +25,11 @@ _TRIMAP_COLOURS = {
 }
 
 
+def view_rows(version: Version, image_ids: list[str], root: Path | None = None) -> np.ndarray:
+    """Rows of panels, one an image, `(h, w, 3) uint8`."""
+    return np.concatenate([view_row(version, image_id, root) for image_id in image_ids])
+
+
 def view_row(version: Version, image_id: str, root: Path | None = None) -> np.ndarray:
     """The five panels, `(h, w, 3) uint8`. `root` is where the images are now, if the folder was moved since.
 

@@ -17,6 +17,7 @@ from .folder import IMAGE_SUFFIXES, read_folder
 from .ilsvrc import read_ilsvrc
 from .list import read_list  # from here on, `list` in this file is the module
 from .names import resolve, to_os_path, to_text
+from .synthetic import read_synthetic
 
 __all__ = [
     "CATALOGS",
@@ -37,6 +38,7 @@ CATALOGS: dict[str, Callable[[Path, Path | None], Catalog]] = {
     "list": read_list,
     "cub": read_cub,
     "ilsvrc": read_ilsvrc,
+    "synthetic": read_synthetic,
 }
 
 

@@ -1,0 +1,17 @@
+"""The scenes that `locloc data synth` writes: their list, with labels, splits and boxes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import CatalogError
+from .catalog import Catalog
+from .list import read_list
+from .names import folder_of
+
+
+def read_synthetic(images: Path, root: Path | None) -> Catalog:
+    """The folder OUT of `locloc data synth OUT`. Raises CatalogError where it is none."""
+    folder = folder_of("synthetic", images, root)
+    if not (folder / "list.csv").is_file():
+        raise CatalogError(f"{folder} holds no list.csv of synthetic scenes; `locloc data synth {folder}` makes them")
+    return replace(read_list(folder / "list.csv", None), kind="synthetic")

@@ -1,0 +1,36 @@
+"""`locloc demo`: the real commands, one after the other, on scenes that they make themselves."""
+
+import json
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+
+from .score import Report, score_version
+from .store import open_version
+from .terminal import version_summary
+
+IMAGES, CLASSES, SEED = 128, 10, 7
+SHOWN = ("000003", "000008", "000013", "000022", "000031", "000044")
+
+
+def demo_commands(out: Path) -> list[list[str]]:
+    """Arguments of `locloc`, in order. Each could be typed."""
+    scenes, store = out / "scenes", out / "masks.store"
+    lines = [
+        f"data synth {{scenes}} --images {IMAGES} --classes {CLASSES} --seed {SEED}",
+        "masks build {scenes} --catalog synthetic --store {store}",
+        "masks list {store}",
+        "masks show {store}@latest",
+        "masks score {store}@latest --truth {scenes}/masks",
+        "masks view {store}@latest " + " ".join(SHOWN) + " --out {out}/masks.png",
+    ]
+    places = {"scenes": shlex.quote(str(scenes)), "store": shlex.quote(str(store)), "out": shlex.quote(str(out))}
+    return [shlex.split(line.format(**places)) for line in lines]
+
+
+def write_demo_summary(out: Path) -> Report:
+    """`OUT/summary.json`: the version's counts and provenance, and its scores."""
+    version = open_version(f"{out / 'masks.store'}@latest")
+    report = score_version(version, str(out / "scenes" / "masks"))
+    (out / "summary.json").write_text(json.dumps({**version_summary(version), "score": asdict(report)}, indent=2))
+    return report

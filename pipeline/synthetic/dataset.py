@@ -1,0 +1,35 @@
+"""Scenes on disk: images, masks and a list with boxes and splits."""
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .scene import make_scene
+
+
+def split_of(index: int) -> str:
+    """Split by position, so that a larger set of the same seed extends a smaller one: 6 train, 2 val, 2 test of ten."""
+    return ("train", "val", "train", "test", "train", "train", "val", "train", "test", "train")[index % 10]
+
+
+def write_dataset(out: Path, images: int, classes: int, seed: int) -> None:
+    """Write `images` scenes: images/*.jpg, masks/*.png (0 or 255) and list.csv (path,id,label,split,boxes as JSON)."""
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    (out / "masks").mkdir(exist_ok=True)
+    with open(out / "list.csv", "w", newline="") as stream:
+        rows = csv.writer(stream, lineterminator="\n")
+        rows.writerow(["path", "id", "label", "split", "boxes"])
+        for index in range(images):
+            scene, name = make_scene(seed, index, classes), f"{index:06d}"
+            bgr = scene.rgb[..., ::-1]
+            _write(out / "images" / f"{name}.jpg", cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92]))
+            _write(out / "masks" / f"{name}.png", cv2.imencode(".png", scene.mask.astype(np.uint8) * 255))
+            rows.writerow([f"images/{name}.jpg", name, scene.label, split_of(index), json.dumps([list(scene.box)])])
+
+
+def _write(path: Path, coded: tuple[bool, NDArray[np.uint8]]) -> None:
+    path.write_bytes(coded[1].tobytes())
