@@ -66,22 +66,31 @@ def build(
     catalog: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="How IMAGES is laid out: folder, list, cub, ilsvrc. Default: folder or list."
+            metavar="NAME",
+            help="How IMAGES is laid out: folder, list, cub, ilsvrc, synthetic. Default: folder or list.",
         ),
     ] = None,
     root: Annotated[
         Path | None, typer.Option(help="For lists: the folder their paths are relative to. Default: the list's own.")
     ] = None,
-    backbone: Annotated[str | None, typer.Option(metavar="NAME", help="A timm ViT. Default: the recipe's.")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A timm ViT; the paper's is vit_small_patch16_224.dino. Default: the recipe's, or pocket, in the box.",
+        ),
+    ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="FILE|random", help="Weights of the backbone. Default: downloaded from the hub."),
+        typer.Option(
+            metavar="FILE|random", help="Weights of the backbone. Default: its published ones, downloaded once."
+        ),
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="locloc, official, ppd, pocket, or your own TOML. Default: locloc, or pocket with its backbone.",
+            help="locloc, official, ppd, pocket, or your own TOML. Default: pocket for that backbone, else locloc.",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the version. Default: v1, v2, ...")] = None,
@@ -166,7 +175,7 @@ def view(
         Path | None, typer.Option(help="Where the images are now, if their folder was moved since.")
     ] = None,
 ) -> None:
-    """Images as a picture: photograph, attention, trimap, mask and box side by side, a row each."""
+    """Images as a picture: the image, attention, trimap, mask and box side by side, a row each."""
     from .pipeline.store import open_version
     from .pipeline.view import save_view, view_rows
 

@@ -174,6 +174,8 @@ def _run_plan(request: BuildRequest, found: _Resolved, plan: Plan, writer: Store
         max(1, cores // gpus - 1) if gpus else 1,
     )
     workers = min(request.workers, len(plan.todo))
+    if (caution := _caution(found)) is not None:
+        tally.say(caution)
     tally.say(f"starting {workers} workers on {_device_name()}")
     with local_cluster(workers, gpus) as client:
         client.register_plugin(PrepareWorker(found.backbone, job.device))
@@ -182,6 +184,18 @@ def _run_plan(request: BuildRequest, found: _Resolved, plan: Plan, writer: Store
         tally.start()
         _run_blocks(client, plan, job, writer, request.checkpoint_s, BLOCKS_IN_FLIGHT * (workers + gpus), tally)
         return tally.elapsed_s * (workers + gpus)
+
+
+def _caution(found: _Resolved) -> str | None:
+    weights = found.about_backbone["weights"]
+    if weights == "random":
+        return "note: with random weights the masks mean nothing"
+    if weights == "bundled":
+        return (
+            f"note: {found.backbone.name} is a stand-in for trying things out; "
+            "for real work give --backbone vit_small_patch16_224.dino"
+        )
+    return None
 
 
 def _run_blocks(

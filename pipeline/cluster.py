@@ -57,7 +57,7 @@ class PrepareWorker(WorkerPlugin):
 @contextmanager
 def local_cluster(workers: int, gpus: int = 0) -> Iterator[Client]:
     """A client of `workers` CPU processes on this machine, and one more for each of its first `gpus` GPUs."""
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="locloc-dask-") as scratch, dask.config.set(_CONFIG):
 
         def worker(env: dict[str, str], resources: dict[str, float]) -> dict:
@@ -69,7 +69,7 @@ def local_cluster(workers: int, gpus: int = 0) -> Iterator[Client]:
                 "host": "127.0.0.1",
                 "dashboard": False,
                 "memory_limit": 1.0 / (workers + gpus),
-                "silence_logs": logging.ERROR,
+                "silence_logs": logging.CRITICAL,  # what goes wrong in a task comes back with its future
             }
             return {"cls": Nanny, "options": options}
 
@@ -77,7 +77,7 @@ def local_cluster(workers: int, gpus: int = 0) -> Iterator[Client]:
         specs |= {f"gpu-{n}": worker({"CUDA_VISIBLE_DEVICES": str(n)}, {"GPU": 1}) for n in range(gpus)}
         options = {"host": "127.0.0.1", "port": 0, "dashboard": _BOKEH, "dashboard_address": "127.0.0.1:0"}
         scheduler = {"cls": Scheduler, "options": options}
-        with SpecCluster(specs, scheduler, silence_logs=logging.ERROR) as cluster, Client(cluster) as client:
+        with SpecCluster(specs, scheduler, silence_logs=logging.CRITICAL) as cluster, Client(cluster) as client:
             try:
                 client.wait_for_workers(workers + gpus, timeout=120)
             except TimeoutError:

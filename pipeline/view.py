@@ -1,4 +1,4 @@
-"""One row of a version as a picture: photograph, attention, trimap, mask and box side by side."""
+"""One row of a version as a picture: image, attention, trimap, mask and box side by side."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def view_row(version: Version, image_id: str, root: Path | None = None) -> np.nd
     share = mask.mean()
     return _side_by_side(
         [
-            ("photograph", square),
+            ("image", square),
             ("CLS attention", heat),
             ("trimap", trimap),
             (f"mask: {share:.0%} of the picture", _overlay(square, mask)),

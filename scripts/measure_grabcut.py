@@ -52,14 +52,14 @@ def load_pairs(photographs: Path, masks: Path) -> list[tuple[np.ndarray, np.ndar
     return pairs
 
 
-def scores(masks: list[np.ndarray], truths: list[np.ndarray]) -> tuple[float, float]:
-    """Mean mask IoU and mean IoU of the largest contours' boxes."""
+def scores(masks: list[np.ndarray], truths: list[np.ndarray]) -> tuple[float, float, float]:
+    """Mean mask IoU, mean IoU of the largest contours' boxes, and CorLoc (share of boxes with IoU >= 0.5)."""
     ious = [mask_iou(mask, truth) for mask, truth in zip(masks, truths, strict=True)]
     boxes = [
         box_iou(largest_box(mask)[None], largest_box(truth)[None])[0, 0]
         for mask, truth in zip(masks, truths, strict=True)
     ]
-    return float(np.mean(ious)), float(np.mean(boxes))
+    return float(np.mean(ious)), float(np.mean(boxes)), float(np.mean(np.array(boxes) >= 0.5))
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def main() -> None:
     saliencies = [simulated_saliency(truth, seed) for seed, truth in enumerate(truths)]
 
     table = Table("mask", "mask IoU", "box IoU", "gain, points", "ms an image", box=None)
-    base, base_box = scores([saliency >= 0.35 for saliency in saliencies], truths)
+    base, base_box, _ = scores([saliency >= 0.35 for saliency in saliencies], truths)
     table.add_row("thresholded map", f"{base:.4f}", f"{base_box:.4f}", "", "")
     for start in ("background", "split", "foreground"):
         settings = SaliencySettings(background_below=0.1, threshold=0.35, foreground_from=0.6, unknown_init=start)
@@ -86,7 +86,7 @@ def main() -> None:
                 for seed, ((rgb, _), saliency) in enumerate(zip(pairs, saliencies, strict=True))
             ]
             spent = (time.process_time() - began) / len(pairs) * 1e3
-            iou, box = scores(masks, truths)
+            iou, box, _ = scores(masks, truths)
             name = f"opencv, unknown starts as {start}, {iterations} it."
             table.add_row(name, f"{iou:.4f}", f"{box:.4f}", f"{100 * (iou - base):+.1f}", f"{spent:.0f}")
     console = Console()

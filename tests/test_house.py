@@ -58,6 +58,8 @@ def flags(command) -> dict[str, list[str]]:
 def test_the_command_line_is_frozen():
     """Scripts depend on these names. Adding is fine; change or remove one only with a line in the changelog."""
     assert flags(typer.main.get_command(app)) == {
+        "data synth": ["out", "--images", "--classes", "--seed"],
+        "demo": ["out"],
         "masks build": [
             "images", "--store", "--catalog", "--root", "--backbone", "--weights", "--recipe", "--name", "--workers",
             "--checkpoint-s", "--min-coverage", "--dry-run", "--json",
@@ -65,5 +67,6 @@ def test_the_command_line_is_frozen():
         "masks list": ["store", "--json"],
         "masks recipe": ["name"],
         "masks show": ["version", "--json"],
-        "masks view": ["version", "image_id", "--out", "--root"],
+        "masks score": ["version", "--truth", "--json"],
+        "masks view": ["version", "image_ids", "--out", "--root"],
     }  # fmt: skip

@@ -76,9 +76,9 @@ def test_a_dry_run_writes_nothing(photos, tmp_path, locloc):
 
 def test_view_shows_five_panels(undisturbed, tmp_path, locloc):
     out = tmp_path / "view.png"
-    locloc("masks", "view", f"{undisturbed}@latest", "even/0000.jpg", "--out", out)
+    locloc("masks", "view", f"{undisturbed}@latest", "even/0000.jpg", "odd/0001.jpg", "--out", out)
     with Image.open(out) as picture:
-        assert picture.size == (5 * 264 + 8, 290)
+        assert picture.size == (5 * 264 + 8, 2 * 290)
         panels = np.array(picture)[26:282]
     contents = [panels[:, 8 + n * 264 : 264 + n * 264] for n in range(5)]
     assert all(not np.array_equal(contents[0], other) for other in contents[1:])

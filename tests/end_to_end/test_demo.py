@@ -1,0 +1,23 @@
+"""`locloc demo`, the real command: what a newcomer sees first."""
+
+import json
+
+from PIL import Image
+
+from .conftest import run
+
+
+def test_the_demo_ends_with_a_picture_and_figures(tmp_path):
+    said = run("demo", tmp_path / "demo", timeout_s=400)
+    commands = [line for line in said.stdout.splitlines() if line.startswith("$ locloc ")]
+    names = [" ".join(command.split()[2:4]) for command in commands[:6]]
+    assert names == ["data synth", *(f"masks {name}" for name in ("build", "list", "show", "score", "view"))]
+    assert "vit_small_patch16_224.dino" in commands[6]
+    with Image.open(tmp_path / "demo" / "masks.png") as picture:
+        assert picture.size == (1328, 6 * 290)
+    summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
+    assert summary["counts"]["ok"] == 128
+    scores = summary["score"]["scores"]
+    assert scores["masks"]["mask_iou"] > scores["thresholded attention"]["mask_iou"] + 0.05
+    assert scores["masks"]["corloc"] > 0.85
+    assert scores["masks"]["mask_iou"] > scores["centred box, best for mask IoU"]["mask_iou"] + 0.15

@@ -1,0 +1,120 @@
+"""Scores against cases worked out by hand, on stores written by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from locloc.pipeline.catalogs import Rows, build_catalog
+from locloc.pipeline.errors import StoreError
+from locloc.pipeline.recipe import load_recipe
+from locloc.pipeline.score import score_version
+from locloc.pipeline.status import Status
+from locloc.pipeline.store import Version, open_version
+from locloc.pipeline.store.layout import STATS, content_crc, pack_masks, write_block
+from locloc.pipeline.store.writer import StoreWriter
+
+SIDE = 256
+RECIPE = load_recipe("pocket").model_dump(mode="json")
+
+
+def square(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def make_version(
+    store: Path, masks: list[np.ndarray], boxes: list[list[float]], given: list, status: list[int]
+) -> Version:
+    """One block of pictures of 512 x 256; attention is 1 in the left half and 0 in the right."""
+    rows = Rows()
+    for number, own in enumerate(given):
+        rows.add(f"{number}.jpg", f"set/{number}.jpg", boxes=own)
+    catalog = build_catalog("list", Path("/data"), rows, [], where=lambda row, column: "", looked_for="")
+    attention = np.zeros((len(masks), 3, 14, 14), np.float16)
+    attention[..., :7] = 1
+    packed = pack_masks(np.array(masks))
+    columns = {
+        "box": np.array(boxes, np.float32),
+        "stats": np.zeros((len(masks), len(STATS)), np.float32),
+        "status": np.array(status, np.uint8),
+        "size": np.tile(np.array([512, 256], np.int32), (len(masks), 1)),
+        "content_crc": content_crc(packed, attention),
+        "input_digest": np.zeros((len(masks), 16), np.uint8),
+    }
+    with StoreWriter(store) as writer:
+        about = {"recipe": RECIPE, "catalog": {"rows": len(masks)}, "created_at": ""}
+        writer.begin("cd" * 32, about, catalog, 3, (14, 14), SIDE)
+        write_block(writer.fork.store, 0, packed, attention)
+        writer.merge(writer.fork, 0, columns, {})
+        writer.publish()
+    return open_version(f"{store}@v1")
+
+
+@pytest.fixture
+def version(tmp_path) -> Version:
+    """Row 0 is right, row 1 half right, row 2 has no mask, row 3 has no truth."""
+    masks = [square(64, 64, 128, 128), square(64, 64, 128, 128), square(0, 0, 0, 0), square(0, 0, 9, 9)]
+    boxes = [[128, 64, 256, 128], [128, 64, 256, 128], [0, 0, 0, 0], [0, 0, 18, 9]]
+    given = [[[128, 64, 256, 128]], [[0, 0, 9, 9], [128, 64, 256, 192]], [[0, 0, 512, 256]], []]
+    status = [Status.OK, Status.OK, Status.UNDECODABLE, Status.OK]
+    return make_version(tmp_path / "masks.store", masks, boxes, given, status)
+
+
+@pytest.fixture
+def truth(tmp_path) -> Path:
+    folder = tmp_path / "truth"
+    (folder / "set").mkdir(parents=True)
+    for number, mask in enumerate([square(64, 64, 128, 128), square(64, 64, 128, 192), square(0, 0, 256, 256)]):
+        wide = mask.repeat(2, axis=1).astype(np.uint8) * 255  # of the original pictures, 512 x 256
+        Image.fromarray(wide).save(folder / "set" / f"{number}.png")
+    return folder
+
+
+def test_masks_by_hand(version, truth):
+    report = score_version(version, str(truth))
+    assert report.images == 3
+    assert report.coverage == pytest.approx(2 / 3)
+    masks = report.scores["masks"]
+    assert masks.mask_iou == pytest.approx((1 + 0.5 + 0) / 3)
+    assert masks.precision == pytest.approx((1 + 1 + 0) / 3)
+    assert masks.recall == pytest.approx((1 + 0.5 + 0) / 3)
+    assert masks.box_iou == pytest.approx((1 + 0.5 + 0) / 3)
+    assert masks.corloc == pytest.approx(2 / 3), "an IoU of exactly 0.5 counts"
+
+
+def test_the_thresholded_attention_is_the_left_half(version, truth):
+    score = score_version(version, str(truth)).scores["thresholded attention"]
+    left = 128 * 256
+    share = score.mask_iou * 3  # row 2 failed: it counts 0 though its truth is everything
+    assert share == pytest.approx((64 * 64 + 64 * 128) / left, rel=0.15)
+    assert score.corloc == 0
+
+
+def test_centred_shapes_are_sized_in_hindsight(version, truth):
+    scores = score_version(version, str(truth)).scores
+    whole = scores["centred box, best for mask IoU"]
+    assert whole.mask_iou == pytest.approx((64 * 64 / SIDE**2 + 64 * 128 / SIDE**2 + 1) / 3, abs=1e-3)
+    assert whole.recall == pytest.approx(1, abs=1e-3)
+    assert scores["centred box, best for CorLoc"].corloc >= whole.corloc
+    assert scores["centred ellipse, best for mask IoU"].mask_iou < whole.mask_iou
+
+
+def test_the_catalogs_own_boxes_any_of_them(version):
+    report = score_version(version, "catalog")
+    assert report.images == 3
+    masks = report.scores["masks"]
+    assert (masks.mask_iou, masks.precision, masks.recall) == (None, None, None)
+    assert masks.box_iou == pytest.approx((1 + 0.5 + 0) / 3)
+    assert masks.corloc == pytest.approx(2 / 3)
+    assert "centred box, best for box IoU" in report.scores
+
+
+def test_truth_that_is_not_there(version, tmp_path):
+    with pytest.raises(StoreError, match="is no folder of masks"):
+        score_version(version, str(tmp_path / "gone"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StoreError, match="No image of .* has its truth in"):
+        score_version(version, str(tmp_path / "empty"))
