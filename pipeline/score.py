@@ -55,8 +55,8 @@ class _Truth:
 def score_version(version: Version, truth: str) -> Report:
     """Scores against a folder of mask pictures (brighter than half is object) or, for `"catalog"`, the given boxes.
 
-    A mask belongs to the picture with its path, or else with its file name, suffixes aside. Rows without truth are left
-    out. Raises StoreError where none has any.
+    A mask belongs to the picture with its path, or else with its file name, suffixes aside, and shows all of it at any
+    size. Rows without truth are left out. Raises StoreError where none has any.
     """
     recipe = Recipe.model_validate(version.provenance["recipe"])
     rows: dict[str, list[tuple[float, ...]]] = {"masks": [], "thresholded attention": []}
@@ -99,6 +99,7 @@ def _truths(version: Version, truth: str, recipe: Recipe) -> Iterator[tuple[int,
     folder = Path(truth)
     if not folder.is_dir():
         raise StoreError(f"--truth {truth} is no folder of masks; name one, or 'catalog' for the catalog's own boxes")
+    sizes = version.read_column("size")
     files = {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.*"))}
     by_name = {Path(key).name: file for key, file in files.items()}
     for row, path in enumerate(version.table["path"].to_pylist()):
@@ -106,9 +107,13 @@ def _truths(version: Version, truth: str, recipe: Recipe) -> Iterator[tuple[int,
         file = files.get(bare.as_posix()) or by_name.get(bare.name)
         if file is not None:
             whole = decode_image(read_image_bytes(file))[..., 0] > 127
-            geometry = working_geometry(np.array(whole.shape[::-1]), recipe, recipe.mask_px)
-            square = geometry.image(whole.astype(np.uint8) * 255, "area") > 127
-            yield row, _Truth(square, largest_box(whole)[None], geometry)
+            mask_size = np.array(whole.shape[::-1])
+            square = (
+                working_geometry(mask_size, recipe, recipe.mask_px).image(whole.astype(np.uint8) * 255, "area") > 127
+            )
+            size = sizes[row] if sizes[row].all() else mask_size  # masks are often kept at another size than pictures
+            box = largest_box(whole) * np.tile(size / mask_size, 2)
+            yield row, _Truth(square, box[None], working_geometry(size, recipe, recipe.mask_px))
 
 
 def _compare(mask: np.ndarray, box: np.ndarray, known: _Truth) -> tuple[float, ...]:

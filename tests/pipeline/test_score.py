@@ -85,6 +85,15 @@ def test_masks_by_hand(version, truth):
     assert masks.corloc == pytest.approx(2 / 3), "an IoU of exactly 0.5 counts"
 
 
+def test_true_masks_may_have_another_size_than_their_pictures(version, truth):
+    before = score_version(version, str(truth))
+    for file in (truth / "set").iterdir():
+        Image.open(file).resize((256, 64), Image.Resampling.NEAREST).save(file)
+    after = score_version(version, str(truth))
+    assert after.scores["masks"].box_iou == pytest.approx(before.scores["masks"].box_iou)
+    assert after.scores["masks"].mask_iou == pytest.approx(before.scores["masks"].mask_iou, abs=0.02)
+
+
 def test_the_thresholded_attention_is_the_left_half(version, truth):
     score = score_version(version, str(truth)).scores["thresholded attention"]
     left = 128 * 256
