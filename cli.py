@@ -245,7 +245,8 @@ def demo(
 
     for arguments in demo_commands(out):
         print(f"\n$ locloc {shlex.join(arguments)}", flush=True)
-        app(arguments, standalone_mode=False)
+        if code := app(arguments, standalone_mode=False):
+            raise typer.Exit(code)
     write_demo_summary(out)
     print(
         f"\nLook at {out}/masks.png; all figures are in {out}/summary.json.\n"

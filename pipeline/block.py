@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +140,7 @@ def _decode_row(
     try:
         with _timed(seconds, "decode"):
             data = read_image_bytes(resolve(job.root, block.paths[row]))
-            found.digest[row] = np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), np.uint8)
+            found.digest[row] = input_digest(data)
             rgb = decode_image(data, images.max_pixels)
             del data
     except MissingImageError as error:
@@ -162,8 +162,11 @@ def working_geometry(source_px: np.ndarray, recipe: Recipe, target_px: int) -> G
 
 
 def refine(attended: Attended, job: Job) -> tuple[np.ndarray, BlockResult]:
-    """Masks of the block, packed `(n, S, S // 8) uint8`, and their columns."""
+    """Masks of the block, packed `(n, S, S // 8) uint8`, and their columns. Leaves `attended` as it was."""
     block, recipe = attended.block, job.recipe
+    attended = replace(
+        attended, status=attended.status.copy(), errors=dict(attended.errors), seconds=Counter(attended.seconds)
+    )
     masks = np.zeros((len(block), recipe.mask_px, recipe.mask_px), bool)
     boxes = np.zeros((len(block), 4), np.float32)
     stats = np.zeros((len(block), len(STATS)), np.float32)
@@ -233,6 +236,11 @@ def make_mask(
         unknown = (trimap == PROBABLE_FOREGROUND) | (trimap == PROBABLE_BACKGROUND)
         stats = (float(mask.mean()), float(unknown.mean()), mask_iou(mask, thresholded))
     return MadeMask(mask, saliency, trimap, reason, stats)
+
+
+def input_digest(data: bytes) -> np.ndarray:
+    """A picture's file > `(16,) uint8`, blake2b."""
+    return np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), np.uint8)
 
 
 def image_seed(image_id: str, seed: int) -> int:

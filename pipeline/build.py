@@ -15,22 +15,29 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from distributed import Client, Future, KilledWorker, as_completed
+from icechunk import ForkSession, IcechunkError
 
 from .. import __version__
 from .backbone import BUNDLED, Backbone, BackboneSpec
-from .block import Block, Job, attend, refine_and_write
-from .catalogs import Catalog
+from .block import Block, BlockResult, Job, attend, input_digest, refine_and_write
+from .catalogs import Catalog, resolve
 from .cluster import PrepareWorker, dashboard_address, local_cluster
-from .errors import BuildError, RecipeError
+from .errors import BuildError, ImageError, RecipeError, StoreError
+from .images import read_image_bytes
 from .plan import Plan, make_plan
 from .progress import Progress, Tally
 from .recipe import Recipe, load_recipe
-from .store.layout import STATS, block_count
-from .store.reader import list_versions
+from .signals import signals_held_back
+from .status import Status
+from .store.layout import SCHEMA, STATS, block_count
+from .store.reader import list_versions, open_version
+from .store.repository import check_can_hold_store, has_repository
 from .store.writer import StoreWriter, coverage, timestamp
 
+SAMPLED_FILES = 32  # looked at before work is taken for done
 BLOCKS_IN_FLIGHT = 2  # a worker: one at work and one waiting, so that none is idle while the coordinator commits
 
 _PACKAGES = ("torch", "timm", "opencv-python-headless", "pillow", "numpy", "zarr", "icechunk", "dask")
@@ -54,11 +61,12 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What a build did. `new_rows` is 0 where the version was there already."""
+    """What a build did; nothing, where the version was there already."""
 
     version: str
     fingerprint: str
     counts: dict[str, int]  # rows by status, and `rows`
+    already_there: bool = False
     new_rows: int = 0
     images_per_s: float = 0.0
     stage_s: dict[str, float] = field(default_factory=dict)  # worker time by stage, summed over the workers
@@ -98,7 +106,8 @@ def plan_build(request: BuildRequest) -> BuildPlan:
     """What `build_masks` would do with the same request. Writes nothing."""
     found = _resolve(request)
     store = request.store.absolute()
-    known = {info.fingerprint: info for info in list_versions(store)} if store.exists() and any(store.iterdir()) else {}
+    check_can_hold_store(store)
+    known = {info.fingerprint: info for info in list_versions(store)} if has_repository(store) else {}
     same = known.get(found.fingerprint)
     rows, mask_px = len(request.catalog), request.recipe.mask_px
     row_bytes = mask_px * mask_px // 8 + 2 * found.heads * found.grid[0] * found.grid[1] + 80
@@ -123,18 +132,30 @@ def build_masks(request: BuildRequest, on_progress: OnProgress = lambda progress
     found = _resolve(request)
     with StoreWriter(request.store.absolute()) as writer:
         if (there := writer.published(found.fingerprint)) is not None:
-            return BuildSummary(there.tag, found.fingerprint, there.about["counts"])
+            version = open_version(f"{writer.store}@{there.tag}")
+            _check_same_files(request.catalog, version.status, version.read_column("input_digest"), version.name)
+            return BuildSummary(there.tag, found.fingerprint, there.about["counts"], already_there=True)
         if request.name is not None:
             writer.check_name(request.name)
         about = _provenance(request, found)
         writer.begin(found.fingerprint, about, request.catalog, found.heads, found.grid, request.recipe.mask_px)
+        _check_same_files(
+            request.catalog, writer.status, writer.input_digest, f"the unfinished build in {writer.store}"
+        )
         plan = make_plan(request.catalog, writer.block_done)
         tally = Tally(writer, on_progress)
         worker_s = _run_plan(request, found, plan, writer, tally) if len(plan.todo) else 0.0
         tally.say("verifying")
-        version = writer.publish(request.name)
+        with signals_held_back():
+            version = writer.publish(request.name)
         return BuildSummary(
-            version, found.fingerprint, writer.counts, tally.new_rows, tally.images_per_s, dict(tally.stage_s), worker_s
+            version,
+            found.fingerprint,
+            writer.counts,
+            new_rows=tally.new_rows,
+            images_per_s=tally.images_per_s,
+            stage_s=dict(tally.stage_s),
+            worker_s=worker_s,
         )
 
 
@@ -157,10 +178,31 @@ def _resolve(request: BuildRequest) -> _Resolved:
         "prefix_tokens": backbone.prefix,
     }
     fingerprint = recipe.fingerprint(
-        catalog=request.catalog.sha256, weights=backbone.sha256, mean=backbone.mean, std=backbone.std
+        schema=SCHEMA, catalog=request.catalog.sha256, weights=backbone.sha256, mean=backbone.mean, std=backbone.std
     )
     spec = BackboneSpec(spec.name, spec.size_px, spec.precision, spec.weights, backbone.sha256)
     return _Resolved(spec, backbone.heads, backbone.grid, about, fingerprint)
+
+
+def _check_same_files(catalog: Catalog, status: np.ndarray, digest: np.ndarray, where: str) -> None:
+    """Looks at some rows that are done: are their files still those that they were made from?
+
+    The fingerprint knows names, not contents: reading a million files again would cost as much as decoding them.
+    Raises StoreError for files that were changed, or that could not be read then and can be now.
+    """
+    done = np.flatnonzero(status)
+    for row in np.unique(done[np.linspace(0, len(done) - 1, min(len(done), SAMPLED_FILES)).astype(int)]).tolist():
+        (image_id,), (path,) = catalog.slice(row, row + 1)
+        try:
+            now = input_digest(read_image_bytes(resolve(catalog.root, path)))
+        except ImageError:  # what is not here now says nothing of what was there then
+            continue
+        if not np.array_equal(now, digest[row]):
+            was = "could not be read" if status[row] == Status.MISSING else "was another file"
+            raise StoreError(
+                f"{image_id} {was} when {where} was made from images of the same names; "
+                "give these images a store of their own with --store"
+            )
 
 
 def _run_plan(request: BuildRequest, found: _Resolved, plan: Plan, writer: StoreWriter, tally: Tally) -> float:
@@ -219,25 +261,36 @@ def _run_blocks(
             fork, result = _result(future, plan)
             if (block := next(blocks, None)) is not None:
                 running.add(submit(block))
-            writer.merge(fork, result.index, result.columns, result.errors)
-            tally.add(result)
-            if time.monotonic() >= checkpoint_at:
-                writer.checkpoint()
-                checkpoint_at = time.monotonic() + checkpoint_s
+            with signals_held_back():
+                writer.merge(fork, result.index, result.columns, result.errors)
+                tally.add(result)
+                if time.monotonic() >= checkpoint_at:
+                    writer.checkpoint()
+                    checkpoint_at = time.monotonic() + checkpoint_s
     finally:  # an error or Ctrl-C too keeps what is finished
-        writer.checkpoint()
+        with signals_held_back():
+            writer.checkpoint()
 
 
-def _result(future: Future, plan: Plan):
+def _result(future: Future, plan: Plan) -> tuple[ForkSession, BlockResult]:
     try:
         return future.result()
     except KilledWorker:
-        index = int(future.key.rpartition("-")[2])
-        block = plan.block(index)
         raise BuildError(
-            f"Block {index} ({block.ids[0]} to {block.ids[-1]}) killed its worker process three times: too little "
-            "memory (try fewer --workers), or a picture that crashes its decoder; all other finished blocks are kept"
+            f"{_block_name(future, plan)} killed its worker process three times: too little memory "
+            "(try fewer --workers), or a picture that crashes its decoder; all other finished blocks are kept"
         ) from None
+    except (IcechunkError, OSError) as error:
+        reason = next(line for line in f"{error}\n{type(error).__name__}".splitlines() if line.strip(" x|"))
+        raise BuildError(
+            f"{_block_name(future, plan)} could not be written ({reason.strip(' x|')}); "
+            "what is finished is kept, and the same command goes on from there"
+        ) from error
+
+
+def _block_name(future: Future, plan: Plan) -> str:
+    block = plan.block(int(future.key.rpartition("-")[2]))
+    return f"Block {block.index} ({block.ids[0]} to {block.ids[-1]})"
 
 
 def _provenance(request: BuildRequest, found: _Resolved) -> dict[str, Any]:

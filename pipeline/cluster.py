@@ -7,6 +7,7 @@ to use one thread each, or N workers would run N x cores of them. A GPU gets a w
 
 import importlib.util
 import logging
+import os
 import signal
 import tempfile
 import threading
@@ -74,7 +75,9 @@ def local_cluster(workers: int, gpus: int = 0) -> Iterator[Client]:
             return {"cls": Nanny, "options": options}
 
         specs = {f"cpu-{n}": worker({"CUDA_VISIBLE_DEVICES": ""} if gpus else {}, {"CPU": 1}) for n in range(workers)}
-        specs |= {f"gpu-{n}": worker({"CUDA_VISIBLE_DEVICES": str(n)}, {"GPU": 1}) for n in range(gpus)}
+        given = os.environ.get("CUDA_VISIBLE_DEVICES")  # a batch system's choice, by number or UUID
+        names = given.split(",") if given else [str(n) for n in range(gpus)]
+        specs |= {f"gpu-{n}": worker({"CUDA_VISIBLE_DEVICES": names[n]}, {"GPU": 1}) for n in range(gpus)}
         options = {"host": "127.0.0.1", "port": 0, "dashboard": _BOKEH, "dashboard_address": "127.0.0.1:0"}
         scheduler = {"cls": Scheduler, "options": options}
         with SpecCluster(specs, scheduler, silence_logs=logging.CRITICAL) as cluster, Client(cluster) as client:

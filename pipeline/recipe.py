@@ -57,7 +57,7 @@ class Recipe(Settings):
             return self
         return self.model_copy(update={"backbone": self.backbone.model_copy(update={"name": name})})
 
-    def fingerprint(self, **inputs: str | list[float]) -> str:
+    def fingerprint(self, **inputs: str | int | list[float]) -> str:
         """sha256 (hex) of the recipe, the stages' revisions and `inputs` (digests of the catalog, the weights, ...)."""
         revisions = REVISIONS | {f"refine.{self.refine.engine}": self.refine.revision}
         content = {"recipe": self.model_dump(mode="json"), "revisions": revisions, "inputs": inputs}

@@ -14,7 +14,9 @@ import numpy as np
 
 from .block import working_geometry
 from .boxes import box_iou, largest_box, mask_iou
-from .errors import StoreError
+from .catalogs.folder import IMAGE_SUFFIXES
+from .catalogs.names import resolve
+from .errors import ImageError, StoreError
 from .geometry import Geometry
 from .images import decode_image, read_image_bytes
 from .recipe import Recipe
@@ -89,31 +91,60 @@ def score_version(version: Version, truth: str) -> Report:
 
 def _truths(version: Version, truth: str, recipe: Recipe) -> Iterator[tuple[int, _Truth]]:
     """Rows whose truth is known, in order."""
+    sizes = version.read_column("size")
     if truth == "catalog":
         boxes, box_rows = version.given_boxes()
-        sizes = version.read_column("size")
         for row in np.unique(box_rows).tolist():
-            if sizes[row].all():  # a picture that could not be decoded has no size to compare boxes in
-                yield row, _Truth(None, boxes[box_rows == row], working_geometry(sizes[row], recipe, recipe.mask_px))
+            own = boxes[box_rows == row]
+            # A picture that could not be decoded has no size. It has no box either, and scores 0 in any.
+            size = sizes[row] if sizes[row].all() else np.ceil(own.max(0)[2:])
+            yield row, _Truth(None, own, working_geometry(size, recipe, recipe.mask_px))
         return
-    folder = Path(truth)
-    if not folder.is_dir():
-        raise StoreError(f"--truth {truth} is no folder of masks; name one, or 'catalog' for the catalog's own boxes")
-    sizes = version.read_column("size")
-    files = {file.relative_to(folder).with_suffix("").as_posix(): file for file in sorted(folder.rglob("*.*"))}
-    by_name = {Path(key).name: file for key, file in files.items()}
+    files, root = _TruthFiles(Path(truth)), Path(version.provenance["catalog"]["root"])
     for row, path in enumerate(version.table["path"].to_pylist()):
-        bare = Path(path).with_suffix("")
-        file = files.get(bare.as_posix()) or by_name.get(bare.name)
-        if file is not None:
-            whole = decode_image(read_image_bytes(file))[..., 0] > 127
-            mask_size = np.array(whole.shape[::-1])
-            square = (
-                working_geometry(mask_size, recipe, recipe.mask_px).image(whole.astype(np.uint8) * 255, "area") > 127
+        if (file := files.of(path)) is None:
+            continue
+        whole = _read_truth(file, resolve(root, path))
+        mask_size = np.array(whole.shape[::-1])
+        square = working_geometry(mask_size, recipe, recipe.mask_px).image(whole.astype(np.uint8) * 255, "area") > 127
+        size = sizes[row] if sizes[row].all() else mask_size  # masks are often kept at another size than pictures
+        box = largest_box(whole) * np.tile(size / mask_size, 2)
+        yield row, _Truth(square, box[None], working_geometry(size, recipe, recipe.mask_px))
+
+
+class _TruthFiles:
+    """The pictures below a folder, found by path or by file name, suffixes aside."""
+
+    def __init__(self, folder: Path):
+        if not folder.is_dir():
+            raise StoreError(
+                f"--truth {folder} is no folder of masks; name one, or 'catalog' for the catalog's own boxes"
             )
-            size = sizes[row] if sizes[row].all() else mask_size  # masks are often kept at another size than pictures
-            box = largest_box(whole) * np.tile(size / mask_size, 2)
-            yield row, _Truth(square, box[None], working_geometry(size, recipe, recipe.mask_px))
+        self._by_path: dict[str, Path] = {}
+        self._by_name: dict[str, Path | None] = {}
+        for file in sorted(folder.rglob("*")):
+            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
+                self._by_path[file.relative_to(folder).with_suffix("").as_posix()] = file
+                self._by_name[file.stem] = None if file.stem in self._by_name else file  # of two, neither is sure
+
+    def of(self, path: str) -> Path | None:
+        bare = Path(path).with_suffix("")
+        return self._by_path.get(bare.as_posix()) or self._by_name.get(bare.name)
+
+
+def _read_truth(file: Path, picture: Path) -> np.ndarray:
+    """The true mask `(H, W) bool`; raises StoreError for one that cannot be a mask."""
+    if picture.exists() and file.samefile(picture):
+        raise StoreError(f"{file} is the picture itself, not its mask; name the folder of masks with --truth")
+    try:
+        grey = decode_image(read_image_bytes(file))[..., 0]
+    except ImageError as error:
+        raise StoreError(f"True mask {file}: {error}") from None
+    if grey.max() <= 127:
+        raise StoreError(
+            f"True mask {file} is empty: its brightest value is {grey.max()}, and object is what is over 127"
+        )
+    return grey > 127
 
 
 def _compare(mask: np.ndarray, box: np.ndarray, known: _Truth) -> tuple[float, ...]:
@@ -138,6 +169,7 @@ class _CentredShapes:
     GRID = 64
 
     def __init__(self) -> None:
+        self.count = 0
         sides = np.linspace(0.2, 1.0, 9)
         self.proportions = np.array([(width, height) for width in sides for height in sides])  # (K, 2)
         axis = np.abs((np.arange(self.GRID) + 0.5) / self.GRID - 0.5) * 2
@@ -146,12 +178,13 @@ class _CentredShapes:
             axis[None, :, None] / self.proportions[:, 1, None, None],
         )
         self.masks = {"centred box": np.maximum(x, y) <= 1, "centred ellipse": x**2 + y**2 <= 1}  # (K, GRID, GRID)
-        self.rows: dict[str, list[np.ndarray]] = {name: [] for name in self.masks}
+        self.sums = {name: np.zeros((len(self.proportions), 5)) for name in self.masks}
 
     def add(self, known: _Truth) -> None:
         half = self.proportions / 2
         square = np.concatenate([0.5 - half, 0.5 + half], 1) * known.geometry.target_px
         of_boxes = box_iou(known.geometry.boxes_back(square), known.boxes).max(1)  # (K,)
+        self.count += 1
         for name, shapes in self.masks.items():
             iou = precision = recall = np.full(len(shapes), np.nan)
             if known.mask is not None:
@@ -159,13 +192,13 @@ class _CentredShapes:
                 both, area = (shapes * truth).sum((1, 2)), shapes.sum((1, 2))
                 iou, precision = both / (area + truth.sum() - both), both / area
                 recall = both / max(truth.sum(), 1e-6)
-            self.rows[name].append(np.stack([iou, precision, recall, of_boxes, of_boxes >= CORLOC_IOU], 1))
+            self.sums[name] += np.stack([iou, precision, recall, of_boxes, of_boxes >= CORLOC_IOU], 1)
 
     def best(self) -> dict[str, Score]:
         """Of each kind the one with the highest mask IoU (box IoU without masks), and of boxes that for CorLoc."""
         found = {}
-        for name, rows in self.rows.items():
-            means = np.mean(rows, axis=0)  # (K, 5)
+        for name, sums in self.sums.items():
+            means = sums / self.count  # (K, 5)
             key = 3 if np.isnan(means[0, 0]) else 0
             found[f"{name}, best for {'box' if key else 'mask'} IoU"] = _mean(means[None, means[:, key].argmax()])
             found[f"{name}, best for CorLoc"] = _mean(means[None, means[:, 4].argmax()])

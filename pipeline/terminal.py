@@ -189,7 +189,7 @@ def print_summary(summary: "BuildSummary", store: Path, json: bool) -> None:
         print_json({**dataclasses.asdict(summary), "coverage": summary.coverage})
         return
     name, counts = f"{store}@{summary.version}", summary.counts
-    if not summary.new_rows:
+    if summary.already_there:
         out.print(f"{escape(name)} already has fingerprint {summary.fingerprint[:12]}: nothing to do")
         return
     done = counts["ok"] + counts["fallback"]
@@ -197,6 +197,8 @@ def print_summary(summary: "BuildSummary", store: Path, json: bool) -> None:
         f"[bold]{escape(name)}[/]: {done} of {counts['rows']} images, coverage {summary.coverage:.1%} "
         f"({counts['fallback']} empty or fallback, {counts['rows'] - done} failed), {summary.images_per_s:.1f} images/s"
     )
+    if not summary.worker_s:
+        return
     shares = sorted(((seconds / summary.worker_s, stage) for stage, seconds in summary.stage_s.items()), reverse=True)
     text = ", ".join(f"{stage} {share:.0%}" for share, stage in shares if share >= 0.005)
     out.print(f"[dim]worker time: {text}, waiting {1 - sum(share for share, _ in shares):.0%}[/]")

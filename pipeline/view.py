@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .block import make_mask, working_geometry
 from .catalogs.names import resolve
-from .errors import StoreError
+from .errors import ImageError, StoreError
 from .images import decode_image, read_image_bytes
 from .recipe import Recipe
 from .saliency import PROBABLE_BACKGROUND, PROBABLE_FOREGROUND, SURE_BACKGROUND, SURE_FOREGROUND
@@ -42,9 +42,11 @@ def view_row(version: Version, image_id: str, root: Path | None = None) -> np.nd
     if entry["status"] not in ("ok", "fallback"):
         raise StoreError(f"{image_id} has no mask in {version.name}: {entry['status']} ({entry['error']})")
     recipe = Recipe.model_validate(about["recipe"])
-    rgb = decode_image(
-        read_image_bytes(resolve(root or Path(about["catalog"]["root"]), entry["path"])), recipe.images.max_pixels
-    )
+    file = resolve(root or Path(about["catalog"]["root"]), entry["path"])
+    try:
+        rgb = decode_image(read_image_bytes(file), recipe.images.max_pixels)
+    except ImageError as error:
+        raise ImageError(f"{file}: {error}; if the images were moved, say where to with --root") from None
     geometry = working_geometry(np.array([rgb.shape[1], rgb.shape[0]]), recipe, recipe.mask_px)
     square = geometry.image(rgb)
     made = make_mask(version.read_attention([row])[0], square, recipe, image_id)

@@ -24,8 +24,9 @@ def load_weights_file(model: nn.Module, file: str) -> None:
     Reads safetensors and torch files: the official DINO `.pth` in both forms (backbone only, full training checkpoint)
     and timm state dicts. Nothing in a file is executed (`weights_only=True`). Raises BackboneError.
     """
-    state = _state_dict(_read(Path(file)))
     wanted = model.state_dict()
+    state = _state_dict(_read(Path(file)), file)
+    state = {name: tensor for name, tensor in state.items() if name in wanted or not name.startswith(_HEADS)}
     missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     if missing or unknown:
         parts = [
@@ -82,17 +83,18 @@ def _read(file: Path) -> dict:
         raise BackboneError(f"{file} cannot be read as weights: {reason}") from None
 
 
-def _state_dict(content: dict) -> dict[str, Tensor]:
+def _state_dict(content: dict, file: str) -> dict[str, Tensor]:
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
             break
     if not isinstance(content, dict):
-        raise BackboneError(f"a weights file must hold a state dict, not a {type(content).__name__}")
+        raise BackboneError(f"{file}: a weights file must hold a state dict, not a {type(content).__name__}")
     state = {}
     for name, tensor in content.items():
+        if not isinstance(tensor, Tensor) or not isinstance(name, str):
+            continue
         while (prefix := next((prefix for prefix in _PREFIXES if name.startswith(prefix)), None)) is not None:
             name = name.removeprefix(prefix)
-        if isinstance(tensor, Tensor) and not name.startswith(_HEADS):
-            state[name] = tensor
+        state[name] = tensor
     return state

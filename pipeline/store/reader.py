@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import icechunk
 import numpy as np
 import pyarrow as pa
 import zarr
@@ -124,7 +125,10 @@ class Version:
         return errors
 
     def _read(self, name: str, rows: Rows) -> np.ndarray:
-        array = self._array(name)
+        with icechunk_errors(self.name):
+            return self._read_rows(self._array(name), rows)
+
+    def _read_rows(self, array: zarr.Array, rows: Rows) -> np.ndarray:
         if isinstance(rows, slice):
             start, stop, step = rows.indices(len(self))
             if step == 1:
@@ -145,7 +149,8 @@ class Version:
         return {image_id: row for row, image_id in enumerate(self.ids)}
 
     def _array(self, name: str) -> zarr.Array:
-        return self._root[name]
+        with icechunk_errors(self.name):
+            return self._root[name]
 
     @property
     def _root(self) -> zarr.Group:
@@ -166,9 +171,10 @@ def open_version(name: str) -> Version:
     """`"STORE@v2"` or `"STORE@latest"` > that version, for reading. Raises StoreError saying what there is instead."""
     store, tag = split_name(name)
     repository = open_repository(store)
-    tags = repository.list_tags()
+    with icechunk_errors(str(store)):
+        tags, latest = repository.list_tags(), _latest(repository)
     if tag == "latest":
-        tag = _latest(repository)
+        tag = latest
         if tag is None:
             raise StoreError(
                 f"Store {store} has no published version yet; `locloc masks list {store}` shows its builds"
@@ -191,26 +197,32 @@ def split_name(name: str) -> tuple[Path, str]:
 def list_versions(store: str | Path) -> list[VersionInfo]:
     """Published versions, oldest first, then builds that have not been finished."""
     repository = open_repository(Path(store))
-    latest = _latest(repository)
-    published = []
-    for tag in repository.list_tags():
-        about = read_about(repository, tag=tag)
-        published.append(VersionInfo(tag, about["fingerprint"], about, tag == latest))
-    published.sort(key=lambda version: version.about["published_at"])
-    done = {version.fingerprint for version in published}
-    builds = []
-    for branch in sorted(repository.list_branches()):
-        if branch.startswith(BUILD_PREFIX) and repository.lookup_branch(branch) != first_snapshot(repository):
-            about = read_about(repository, branch=branch)
-            if about["fingerprint"] not in done:
-                builds.append(VersionInfo(None, about["fingerprint"], about))
+    with icechunk_errors(str(store)):
+        latest, empty = _latest(repository), first_snapshot(repository)
+        published = []
+        for tag in repository.list_tags():
+            about = read_about(repository, tag=tag)
+            published.append(VersionInfo(tag, about["fingerprint"], about, tag == latest))
+        published.sort(key=lambda version: version.about["published_at"])
+        known = {version.fingerprint for version in published}
+        builds = []
+        for branch in sorted(repository.list_branches()):
+            if not branch.startswith(BUILD_PREFIX):
+                continue
+            try:
+                snapshot = repository.lookup_branch(branch)
+            except icechunk.IcechunkError:  # it was published, and is gone since the line above
+                continue
+            if snapshot != empty:
+                about = read_about(repository, snapshot_id=snapshot)
+                if about["fingerprint"] not in known:
+                    builds.append(VersionInfo(None, about["fingerprint"], about))
     return published + builds
 
 
 def read_about(repository: Any, **where: str) -> dict[str, Any]:
-    """The root's attribute of a tag or branch."""
-    with icechunk_errors(next(iter(where.values()))):
-        root = zarr.open_group(repository.readonly_session(**where).store, mode="r")
+    """The root's attribute, of a tag or a snapshot."""
+    root = zarr.open_group(repository.readonly_session(**where).store, mode="r")
     return dict(root.attrs[ATTRIBUTE])
 
 

@@ -21,17 +21,35 @@ _opened_in: int | None = None
 
 def open_repository(store: Path) -> icechunk.Repository:
     """An existing store. Raises StoreError where there is none, and in forked processes, where Icechunk would hang."""
-    _refuse_fork(store)
-    if not _is_repository(store):
+    if not has_repository(store):
         raise StoreError(f"{store} is not a mask store; `locloc masks build IMAGES --store {store}` makes one")
     with icechunk_errors(str(store)):
         return icechunk.Repository.open(_storage(store))
 
 
+def has_repository(store: Path) -> bool:
+    """Raises StoreError where that cannot be told, and in forked processes, where Icechunk would hang."""
+    _refuse_fork(store)
+    with icechunk_errors(str(store)):
+        return store.is_dir() and icechunk.Repository.exists(_storage(store))
+
+
+def check_can_hold_store(store: Path) -> None:
+    """Raises StoreError unless `store` is a mask store, an empty folder, or nothing yet."""
+    try:
+        if not store.exists() or has_repository(store) or not any(store.iterdir()):
+            return
+    except NotADirectoryError:
+        pass
+    except OSError as error:
+        raise StoreError(f"Store {store} cannot be read: {os.strerror(error.errno).lower()}") from None
+    raise StoreError(f"{store} is there and is no mask store; name a new or empty folder with --store")
+
+
 def ensure_repository(store: Path) -> None:
     """Makes a store where there is none. It is made beside its place and moved there, so it is never half there."""
-    _refuse_fork(store)
-    if _is_repository(store):
+    check_can_hold_store(store)
+    if has_repository(store):
         return
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
@@ -40,13 +58,12 @@ def ensure_repository(store: Path) -> None:
                 icechunk.Repository.create(_storage(Path(fresh, store.name)))
             os.rename(Path(fresh, store.name), store)  # replaces an empty folder, and fails for any other
     except OSError as error:
-        if _is_repository(store):  # somebody else was faster
+        if has_repository(store):  # somebody else was faster
             return
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise StoreError(
-                f"{store} is there and is no mask store; name a new or empty folder with --store"
-            ) from None
-        raise StoreError(f"Store {store} cannot be made: {os.strerror(error.errno).lower()}") from None
+        hint = ""
+        if error.errno in (errno.EXDEV, errno.EACCES, errno.EPERM, errno.EBUSY):
+            hint = f"; name a folder that does not exist yet, such as {store / 'masks.store'}"
+        raise StoreError(f"Store {store} cannot be made: {os.strerror(error.errno).lower()}{hint}") from None
 
 
 def first_snapshot(repository: icechunk.Repository) -> str:
@@ -67,10 +84,6 @@ def icechunk_errors(where: str) -> Iterator[None]:
 
 def _storage(store: Path) -> icechunk.Storage:
     return icechunk.local_filesystem_storage(str(store))
-
-
-def _is_repository(store: Path) -> bool:
-    return store.is_dir() and icechunk.Repository.exists(_storage(store))
 
 
 def _refuse_fork(store: Path) -> None:

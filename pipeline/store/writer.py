@@ -110,11 +110,16 @@ class StoreWriter:
             self.block_done: np.ndarray = root["block_done"][:]
         if self._about["fingerprint"] != fingerprint:
             raise StoreError(f"Store {self.store}: branch {branch} belongs to another build; this is a bug of locloc")
-        changed = {key: value for key, value in about.items() if self._about[key] != value}
+        changed = {key: value for key, value in about.items() if self._about.get(key) != value}
         if self.block_done.any():
             self._about["resumed"].append(changed)
         self._errors: dict[int, str] = {}
         self._dirty: set[int] = set()
+
+    @property
+    def input_digest(self) -> np.ndarray:
+        """`(N, 16) uint8` so far: blake2b of each picture's file."""
+        return self._columns["input_digest"]
 
     @property
     def status(self) -> np.ndarray:
@@ -141,8 +146,8 @@ class StoreWriter:
         for name, values in columns.items():
             self._columns[name][start : start + len(values)] = values
         self._errors |= {start + int(row): text for row, text in errors.items()}
-        self.block_done[block] = 1
         self._dirty.add(block)
+        self.block_done[block] = 1
 
     def checkpoint(self) -> None:
         """Commits what was merged since the last one; nothing to do is no error."""
@@ -210,7 +215,9 @@ class StoreWriter:
 
     def _move_main(self, fingerprint: str, tag: str) -> None:
         with icechunk_errors(str(self.store)):
-            self._repository.reset_branch("main", self._repository.lookup_tag(tag))
+            newest = [version.tag for version in list_versions(self.store) if version.tag is not None][-1]
+            if tag == newest:  # not so where another version was published after this one was cut short
+                self._repository.reset_branch("main", self._repository.lookup_tag(tag))
             self._repository.delete_branch(_branch(fingerprint))
 
     def _open_session(self) -> None:

@@ -66,6 +66,16 @@ def test_the_same_build_again_does_nothing_and_another_recipe_makes_v2(photos, u
     assert [entry["tag"] for entry in json.loads(locloc("masks", "list", store, "--json").stdout)] == ["v1", "v2"]
 
 
+def test_other_pictures_of_the_same_names_are_not_taken_for_done(photos, undisturbed, tmp_path, locloc):
+    store, others = shutil.copytree(undisturbed, tmp_path / "masks.store"), shutil.copytree(photos, tmp_path / "photos")
+    assert "nothing to do" in locloc(*BUILD, others, "--store", store).stdout, "the same files elsewhere"
+    for file in others.rglob("*.jpg"):
+        shutil.copy(photos / "even" / "0000.jpg", file)
+    said = locloc(*BUILD, others, "--store", store)
+    assert said.code == 1
+    assert "was another file when" in said.stderr and "--store" in said.stderr
+
+
 def test_a_dry_run_writes_nothing(photos, tmp_path, locloc):
     said = locloc(*BUILD, photos, "--store", tmp_path / "new.store", "--dry-run").stdout
     assert "Would build 300 images in 5 blocks" in said
@@ -99,6 +109,7 @@ def test_view_shows_five_panels(undisturbed, tmp_path, locloc):
         ([*BUILD, "{photos}", "--store", "{tmp}/s", "--recipe", "loclok"], "did you mean 'locloc'"),
         ([*BUILD, "{photos}", "--store", "{tmp}/s", "--catalog", "cubs"], "did you mean 'cub'"),
         ([*BUILD, "{photos}", "--store", "{photos}"], "is there and is no mask store"),
+        ([*BUILD, "{photos}", "--store", "{photos}/even/0000.jpg", "--dry-run"], "is there and is no mask store"),
         (["masks", "build", "{photos}", "--store", "{tmp}/s", "--weights", "{tmp}/w.pth"], "No weights file"),
     ],
 )

@@ -112,7 +112,7 @@ def load(tmp_path):
 
 
 def test_names():
-    assert recipe_names() == ["locloc", "official", "ppd"]
+    assert recipe_names() == ["locloc", "official", "pocket", "ppd"]
 
 
 def test_locloc_is_the_default_and_equals_the_class_defaults():
@@ -200,7 +200,7 @@ def test_order_does_not_move_the_fingerprint(load):
 # --- TOML ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["locloc", "official", "ppd"])
+@pytest.mark.parametrize("name", ["locloc", "official", "pocket", "ppd"])
 def test_built_in_recipes_come_back_from_toml(name, load):
     recipe = load_recipe(name)
     assert load(recipe_toml(recipe)) == recipe
@@ -240,8 +240,8 @@ def test_every_setting_is_described(section):
     [
         ("oficial", r"No recipe 'oficial'; did you mean 'official'\?; a file's name ends in .toml"),
         ("Locloc", r"did you mean 'locloc'\?"),
-        ("xyz", "No recipe 'xyz'; known: locloc, official, ppd; a file's name ends in .toml"),
-        ("", "No recipe ''; known: locloc, official, ppd"),
+        ("xyz", "No recipe 'xyz'; known: locloc, official, pocket, ppd; a file's name ends in .toml"),
+        ("", "No recipe ''; known: locloc, official, pocket, ppd"),
         ("none.toml", "Recipe none.toml cannot be read: No such file or directory"),
         ("./none", "Recipe ./none cannot be read: No such file or directory"),
     ],

@@ -40,12 +40,13 @@ def make_version(
         "box": np.array(boxes, np.float32),
         "stats": np.zeros((len(masks), len(STATS)), np.float32),
         "status": np.array(status, np.uint8),
-        "size": np.tile(np.array([512, 256], np.int32), (len(masks), 1)),
+        # a picture that was not decoded has no size
+        "size": np.array([[512, 256] if code == Status.OK else [0, 0] for code in status], np.int32),
         "content_crc": content_crc(packed, attention),
         "input_digest": np.zeros((len(masks), 16), np.uint8),
     }
     with StoreWriter(store) as writer:
-        about = {"recipe": RECIPE, "catalog": {"rows": len(masks)}, "created_at": ""}
+        about = {"recipe": RECIPE, "catalog": {"rows": len(masks), "root": "/data"}, "created_at": ""}
         writer.begin("cd" * 32, about, catalog, 3, (14, 14), SIDE)
         write_block(writer.fork.store, 0, packed, attention)
         writer.merge(writer.fork, 0, columns, {})
@@ -119,6 +120,27 @@ def test_the_catalogs_own_boxes_any_of_them(version):
     assert masks.box_iou == pytest.approx((1 + 0.5 + 0) / 3)
     assert masks.corloc == pytest.approx(2 / 3)
     assert "centred box, best for box IoU" in report.scores
+
+
+def test_names_that_two_masks_have_are_not_guessed(version, truth):
+    (truth / "set").rename(truth / "other")
+    assert score_version(version, str(truth)).images == 3, "by file name alone"
+    (truth / "more").mkdir()
+    for file in (truth / "other").iterdir():
+        file.with_suffix(".txt").write_text("a note beside the mask is no mask")
+        if file.stem != "0":
+            (truth / "more" / file.name).write_bytes(file.read_bytes())
+    assert score_version(version, str(truth)).images == 1
+
+
+def test_masks_that_cannot_be_masks_are_named(version, truth):
+    file = truth / "set" / "1.png"
+    Image.fromarray(np.ones((256, 512), np.uint8)).save(file)
+    with pytest.raises(StoreError, match=r"set/1\.png is empty: its brightest value is 1"):
+        score_version(version, str(truth))
+    file.write_bytes(b"")
+    with pytest.raises(StoreError, match=r"set/1\.png: empty file"):
+        score_version(version, str(truth))
 
 
 def test_truth_that_is_not_there(version, tmp_path):

@@ -210,6 +210,44 @@ def test_publication_that_was_cut_short_is_finished_by_the_next_call(store, step
     assert repository.list_branches() == {"main"}
 
 
+def test_a_publication_finished_late_does_not_take_latest_back(store, monkeypatch):
+    def die(self, *args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(icechunk.Repository, "reset_branch", die)
+        with pytest.raises(KeyboardInterrupt):
+            build(store)
+    assert build(store, "cd" * 32, salt=1) == "v2"
+    with StoreWriter(store) as writer:
+        assert writer.published(FINGERPRINT).tag == "v1"
+    assert open_version(f"{store}@latest").tag == "v2"
+    repository = icechunk.Repository.open(icechunk.local_filesystem_storage(str(store)))
+    assert repository.list_branches() == {"main"}
+
+
+def test_a_build_begun_by_an_older_locloc_goes_on(store):
+    with StoreWriter(store) as writer:
+        begin(writer)
+        write(writer, 0)
+        writer.checkpoint()
+    with StoreWriter(store) as writer:
+        begin(writer, about={**ABOUT, "new_in_this_version": 1})
+        write(writer, 1)
+        write(writer, 2)
+        writer.publish()
+    assert open_version(f"{store}@v1").provenance["resumed"] == [{"new_in_this_version": 1}]
+
+
+def test_chunks_that_are_gone_are_one_clear_line(store):
+    build(store)
+    for file in (store / "chunks").iterdir():
+        file.unlink()
+    with pytest.raises(StoreError, match="masks.store@v1: ") as caught:
+        open_version(f"{store}@v1").read_masks()
+    assert "\n" not in str(caught.value)
+
+
 def test_an_unfinished_build_is_never_published(store):
     with StoreWriter(store) as writer:
         begin(writer)
