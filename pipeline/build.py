@@ -161,7 +161,10 @@ def build_masks(request: BuildRequest, on_progress: OnProgress = lambda progress
 
 def _resolve(request: BuildRequest) -> _Resolved:
     recipe = request.recipe
-    spec = BackboneSpec(recipe.backbone.name, recipe.backbone.size_px, recipe.backbone.precision, request.weights)
+    weights = request.weights
+    if weights not in (None, "random"):
+        weights = str(Path(weights).absolute())  # workers may stand elsewhere
+    spec = BackboneSpec(recipe.backbone.name, recipe.backbone.size_px, recipe.backbone.precision, weights)
     backbone = Backbone(spec)
     heads = recipe.saliency.heads
     if heads != "mean" and max(heads) >= backbone.heads:
@@ -170,7 +173,7 @@ def _resolve(request: BuildRequest) -> _Resolved:
         )
     about = {
         "name": spec.name,
-        "weights": request.weights or ("bundled" if spec.name in BUNDLED else "hub"),
+        "weights": weights or ("bundled" if spec.name in BUNDLED else "hub"),
         "sha256": backbone.sha256,
         "mean": backbone.mean,
         "std": backbone.std,

@@ -47,7 +47,9 @@ def make_folder() -> Callable[[Path, int], Path]:
 
 
 def command(*arguments: Any) -> list[str]:
-    return [sys.executable, "-c", "from locloc.cli import main; main()", *map(str, arguments)]
+    # Shells start background jobs with SIGINT ignored, and so perhaps the tests: the command is to hear it all the same.
+    hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    return [sys.executable, "-c", f"{hear}; from locloc.cli import main; main()", *map(str, arguments)]
 
 
 def run(*arguments: Any, code: int = 0, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:

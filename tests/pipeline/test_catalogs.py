@@ -164,7 +164,7 @@ def test_resolve_finds_bytes_and_letters():
 def test_registry_and_defaults(tmp_path):
     (tmp_path / "a.jpg").touch()
     (tmp_path / "l.csv").write_text("path\na.jpg\n")
-    assert list(CATALOGS) == ["folder", "list", "cub", "ilsvrc"]
+    assert list(CATALOGS) == ["folder", "list", "cub", "ilsvrc", "synthetic"]
     assert read_catalog(str(tmp_path)).kind == "folder"
     listed = read_catalog(tmp_path / "l.csv")
     assert (listed.kind, listed.root) == ("list", tmp_path)

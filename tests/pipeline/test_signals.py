@@ -9,6 +9,14 @@ import pytest
 from locloc.pipeline.signals import signals_held_back
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Python's own handler, also where the tests were started with SIGINT ignored, as shells do in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_comes_after_the_block():
     done = []
     with pytest.raises(KeyboardInterrupt), signals_held_back():
@@ -22,6 +30,13 @@ def test_handlers_are_as_before_and_nothing_is_raised_without_a_signal():
     with signals_held_back():
         assert signal.getsignal(signal.SIGINT) != before[0]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_an_ignored_signal_stays_ignored():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with signals_held_back():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
 def test_an_error_in_the_block_is_the_one_that_is_seen():
