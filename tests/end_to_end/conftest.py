@@ -47,7 +47,7 @@ def make_folder() -> Callable[[Path, int], Path]:
 
 
 def command(*arguments: Any) -> list[str]:
-    # Shells start background jobs, and so perhaps the tests, with SIGINT ignored: the command is to hear it all the same.
+    # Shells start background jobs, perhaps the tests among them, with SIGINT ignored: the command is to hear it.
     hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     return [sys.executable, "-c", f"{hear}; from locloc.cli import main; main()", *map(str, arguments)]
 
