@@ -143,9 +143,7 @@ def _create(spec: BackboneSpec) -> nn.Module:
         if spec.weights is None:
             model = _from_hub(spec.name)
         else:
-            model = timm.create_model(spec.name, num_classes=0)
-            # Positions and norms are 0 or 1 here: load_random and load_weights_file overwrite every tensor there is.
-            (load_random if spec.weights == "random" else load_weights_file)(model, spec.weights)
+            model = _with_weights(timm.create_model(spec.name, num_classes=0), spec.weights)
     except RuntimeError as error:  # timm: an unknown tag after the dot, or no weights for this name
         raise BackboneError(f"{spec.name}: {_one_line(error)}") from None
     if not isinstance(model, (VisionTransformer, Eva)) or not isinstance(model.blocks[-1], (Block, EvaBlock)):
@@ -160,8 +158,15 @@ def _bundled(spec: BackboneSpec) -> nn.Module:
     create, load = BUNDLED[spec.name]
     if spec.weights is None:
         return load()
-    model = create()
-    (load_random if spec.weights == "random" else load_weights_file)(model, spec.weights)
+    return _with_weights(create(), spec.weights)
+
+
+def _with_weights(model: nn.Module, weights: str) -> nn.Module:
+    """The model with random weights, or with those of a file."""
+    if weights == "random":
+        load_random(model)
+    else:
+        load_weights_file(model, weights)
     return model
 
 

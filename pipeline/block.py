@@ -82,7 +82,6 @@ class BlockResult:
     """A block that is in the store (through its fork), and its small columns for the coordinator to write."""
 
     index: int
-    start: int
     columns: dict[str, np.ndarray]
     errors: dict[int, str]
     seconds: Counter
@@ -187,7 +186,7 @@ def refine(attended: Attended, job: Job) -> tuple[np.ndarray, BlockResult]:
         "input_digest": attended.digest,
         "content_crc": content_crc(packed, attended.attention),
     }
-    return packed, BlockResult(block.index, block.start, columns, attended.errors, attended.seconds)
+    return packed, BlockResult(block.index, columns, attended.errors, attended.seconds)
 
 
 def refine_and_write(attended: Attended, job: Job, fork):
@@ -197,7 +196,7 @@ def refine_and_write(attended: Attended, job: Job, fork):
     """
     packed, result = refine(attended, job)
     with _timed(result.seconds, "write"):
-        write_block(fork.store, result.start, packed, attended.attention)
+        write_block(fork.store, attended.block.start, packed, attended.attention)
     return fork, result
 
 

@@ -10,7 +10,7 @@ import platform
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -183,8 +183,7 @@ def _resolve(request: BuildRequest) -> _Resolved:
     fingerprint = recipe.fingerprint(
         schema=SCHEMA, catalog=request.catalog.sha256, weights=backbone.sha256, mean=backbone.mean, std=backbone.std
     )
-    spec = BackboneSpec(spec.name, spec.size_px, spec.precision, spec.weights, backbone.sha256)
-    return _Resolved(spec, backbone.heads, backbone.grid, about, fingerprint)
+    return _Resolved(replace(spec, sha256=backbone.sha256), backbone.heads, backbone.grid, about, fingerprint)
 
 
 def _check_same_files(catalog: Catalog, status: np.ndarray, digest: np.ndarray, where: str) -> None:

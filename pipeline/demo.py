@@ -5,7 +5,7 @@ import shlex
 from dataclasses import asdict
 from pathlib import Path
 
-from .score import Report, score_version
+from .score import score_version
 from .store import open_version
 from .terminal import version_summary
 
@@ -28,9 +28,8 @@ def demo_commands(out: Path) -> list[list[str]]:
     return [shlex.split(line.format(**places)) for line in lines]
 
 
-def write_demo_summary(out: Path) -> Report:
+def write_demo_summary(out: Path) -> None:
     """`OUT/summary.json`: the version's counts and provenance, and its scores."""
     version = open_version(f"{out / 'masks.store'}@latest")
     report = score_version(version, str(out / "scenes" / "masks"))
     (out / "summary.json").write_text(json.dumps({**version_summary(version), "score": asdict(report)}, indent=2))
-    return report

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -126,13 +127,13 @@ def print_report(report: "Report") -> None:
 def version_summary(version: Version) -> dict[str, Any]:
     """All of `masks show --json`: counts, coverage, provenance, and the rows with a reason, each with it."""
     about = version.provenance
-    rows = version.table.select(["id", "status", "error"]).to_pylist()
+    rows = version.table.select(["id", "status", "error"])
     return {
         "version": version.tag,
         "counts": about["counts"],
         "coverage": coverage(about["counts"]),
         "provenance": {key: value for key, value in about.items() if key != "counts"},
-        "errors": [row for row in rows if row["error"] is not None],
+        "errors": rows.filter(pc.is_valid(rows["error"])).to_pylist(),
     }
 
 

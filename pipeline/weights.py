@@ -44,7 +44,7 @@ def load_weights_file(model: nn.Module, file: str) -> None:
     model.load_state_dict(state)
 
 
-def load_random(model: nn.Module, _weights: str = "random") -> None:
+def load_random(model: nn.Module) -> None:
     """Truncated normal values (standard deviation 0.02, as ViTs start training) in every tensor, norms at 1 and 0.
 
     Drawn in the order of the tensors' names from a generator of its own: the same in every process.

@@ -13,8 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import zarr
-from hypothesis import given
-from hypothesis import strategies as st
 
 from locloc.pipeline.catalogs import Rows, build_catalog
 from locloc.pipeline.errors import StoreError, StoreLockedError
@@ -23,12 +21,8 @@ from locloc.pipeline.store import list_versions, open_version
 from locloc.pipeline.store.layout import (
     BLOCK_ROWS,
     COLUMNS,
-    ERROR_BYTES,
     content_crc,
-    pack_error,
     pack_masks,
-    unpack_error,
-    unpack_masks,
     write_block,
 )
 from locloc.pipeline.store.writer import StoreWriter
@@ -390,17 +384,3 @@ def test_any_zarr_reader_can_open_a_version(store):
     assert data[offsets[1] : offsets[2]].tobytes().decode() == "ä/0001\n.jpg"
     assert root["mask"].chunks == (BLOCK_ROWS, MASK_PX, MASK_PX // 8)
     assert np.array_equal(np.unpackbits(root["mask"][:64], axis=-1).astype(bool), block_content(0)[0])
-
-
-@given(st.binary(min_size=1, max_size=4096))
-def test_packing_masks_is_lossless(data):
-    masks = np.frombuffer(data.ljust(-(-len(data) // 32) * 32, b"\0"), np.uint8).reshape(-1, 4, 8) % 2 == 1
-    assert np.array_equal(unpack_masks(pack_masks(masks)), masks)
-
-
-@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=400))
-def test_errors_are_kept_up_to_their_length(text):
-    kept = unpack_error(pack_error(text))
-    assert text.startswith(kept)
-    assert len(text.encode()) <= ERROR_BYTES or len(kept.encode()) > ERROR_BYTES - 4
-    assert len(text.encode()) > ERROR_BYTES or kept == text
