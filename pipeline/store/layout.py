@@ -17,7 +17,11 @@ Blocks are 64 rows and one chunk: no two tasks ever write one chunk. No shards: 
 every read. All that is known of a version as a whole is JSON in the root's attribute `locloc`.
 """
 
+import hashlib
 import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,12 +30,14 @@ import pyarrow.compute as pc
 import zarr
 from zarr.codecs import ZstdCodec
 
-from ..catalogs.catalog import Catalog, text_bytes
+from ..catalogs.catalog import Catalog, catalog_from_columns, text_bytes
+from ..errors import StoreError
 
 SCHEMA = 1
 BLOCK_ROWS = 64
 COLUMN_ROWS = 256 * BLOCK_ROWS  # a chunk of the small columns, which the coordinator writes once a checkpoint
 ERROR_BYTES = 240
+EMPTY: Mapping = MappingProxyType({})
 STATS = ("mask_share", "unknown_share", "threshold_iou")
 ATTRIBUTE = "locloc"
 
@@ -54,28 +60,62 @@ def block_count(rows: int) -> int:
 def create_arrays(store: Any, rows: int, heads: int, grid: tuple[int, int], mask_px: int) -> zarr.Group:
     """Empty arrays for `rows` pictures in a Zarr store; returns the root group."""
     root = zarr.create_group(store=store)
-
-    def create(name: str, shape: tuple[int, ...], dtype: str, chunk_rows: int) -> None:
-        chunks = (min(chunk_rows, max(shape[0], 1)), *shape[1:])
-        root.create_array(
-            name, shape=shape, dtype=dtype, chunks=chunks, compressors=ZstdCodec(level=3), filters=None, fill_value=0
-        )
-
-    create("mask", (rows, mask_px, mask_px // 8), "u1", BLOCK_ROWS)
-    create("attention", (rows, heads, *grid), "f2", BLOCK_ROWS)
-    create("error", (rows, ERROR_BYTES), "u1", BLOCK_ROWS)
-    create("block_done", (block_count(rows),), "u1", COLUMN_ROWS)
+    _create(root, "mask", (rows, mask_px, mask_px // 8), "u1", BLOCK_ROWS)
+    _create(root, "attention", (rows, heads, *grid), "f2", BLOCK_ROWS)
+    _create(root, "error", (rows, ERROR_BYTES), "u1", BLOCK_ROWS)
+    _create(root, "block_done", (block_count(rows),), "u1", COLUMN_ROWS)
     for name, (dtype, tail) in COLUMNS.items():
-        create(name, (rows, *tail), dtype, COLUMN_ROWS)
+        _create(root, name, (rows, *tail), dtype, COLUMN_ROWS)
     return root
 
 
-def write_block(store: Any, start: int, packed: np.ndarray, attention: np.ndarray) -> None:
-    """One block's rows: packed masks `(n, S, S/8) uint8` and attention `(n, H, h, w) float16`."""
+def _create(root: zarr.Group, name: str, shape: tuple[int, ...], dtype: str, chunk_rows: int) -> None:
+    chunks = (min(chunk_rows, max(shape[0], 1)), *shape[1:])
+    root.create_array(
+        name, shape=shape, dtype=dtype, chunks=chunks, compressors=ZstdCodec(level=3), filters=None, fill_value=0
+    )
+
+
+def reopen_arrays(store: Any, redo: np.ndarray, mask_px: int) -> zarr.Group:
+    """Makes the blocks `redo` of a finished version unfinished again, with masks of another size if need be."""
+    root = zarr.open_group(store=store, mode="r+")
+    count = root["status"].shape[0]
+    done = root["block_done"][:]
+    done[redo] = 0
+    root["block_done"][:] = done
+    done_rows = done.repeat(BLOCK_ROWS)[:count]
+    # What is made again as a whole chunk is emptied without being read: it may be the damage that is to be mended.
+    for start in range(0, count, COLUMN_ROWS):
+        rows = slice(start, min(start + COLUMN_ROWS, count))
+        if not done_rows[rows].any():
+            for name in COLUMNS:
+                root[name][rows] = 0
+        else:
+            root["status"][rows] = root["status"][rows] * (done_rows[rows] > 0)
+    if len(redo) == len(done):
+        del root["error"]
+        _create(root, "error", (count, ERROR_BYTES), "u1", BLOCK_ROWS)
+    else:
+        for block in redo.tolist():
+            root["error"][block * BLOCK_ROWS : (block + 1) * BLOCK_ROWS] = 0
+    if root["mask"].shape[1] != mask_px:
+        del root["mask"]
+        _create(root, "mask", (count, mask_px, mask_px // 8), "u1", BLOCK_ROWS)
+    return root
+
+
+def write_block(
+    store: Any, start: int, packed: np.ndarray, attention: np.ndarray | None, errors: Mapping[int, str] = EMPTY
+) -> None:
+    """One block's rows: packed masks `(n, S, S/8) uint8`, attention `(n, H, h, w) float16`, or None to leave it, and
+    reasons by row of the block."""
     root = zarr.open_group(store=store, mode="r+")
     rows = slice(start, start + len(packed))
     root["mask"][rows] = packed
-    root["attention"][rows] = attention
+    if attention is not None:
+        root["attention"][rows] = attention
+    if errors:
+        root["error"][rows] = np.array([pack_error(errors.get(row, "")) for row in range(len(packed))])
 
 
 def pack_masks(masks: np.ndarray) -> np.ndarray:
@@ -92,6 +132,11 @@ def content_crc(packed: np.ndarray, attention: np.ndarray) -> np.ndarray:
     """CRC-32 over each row's packed mask and attention, `(n,) uint32`."""
     rows = zip(packed, attention, strict=True)
     return np.array([zlib.crc32(maps.tobytes(), zlib.crc32(mask.tobytes())) for mask, maps in rows], np.uint32)
+
+
+def input_digest(data: bytes) -> np.ndarray:
+    """A picture's file > `(16,) uint8`, blake2b."""
+    return np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), np.uint8)
 
 
 def pack_error(text: str) -> np.ndarray:
@@ -128,8 +173,25 @@ def write_catalog(root: zarr.Group, catalog: Catalog) -> None:
     create("box_row", np.repeat(np.arange(len(table)), boxes.value_lengths().to_numpy()))
 
 
+def read_catalog(root: zarr.Group, about: dict[str, Any]) -> Catalog:
+    """What `write_catalog` wrote; `about` is the root's attribute, which knows the rest."""
+    group = root["catalog"]
+    text, numbers = ("id", "path"), ("label", "split", "boxes", "box_row")
+    columns = {name: read_text(group, name) for name in text} | {name: group[name][:] for name in numbers}
+    known = about["catalog"]
+    where = known["root"] if "://" in known["root"] else Path(known["root"])
+    return catalog_from_columns(known["kind"], where, known["classes"], **columns)
+
+
 def read_text(group: zarr.Group, name: str) -> pa.LargeStringArray:
-    """A text column of the group `catalog`."""
+    """A text column of the group `catalog`. Raises StoreError where it is damaged."""
     offsets = pa.py_buffer(group[f"{name}/offsets"][:].tobytes())
     data = pa.py_buffer(group[f"{name}/bytes"][:].tobytes())
-    return pa.LargeStringArray.from_buffers(group[f"{name}/offsets"].shape[0] - 1, offsets, data)
+    text = pa.LargeStringArray.from_buffers(group[f"{name}/offsets"].shape[0] - 1, offsets, data)
+    try:
+        text.validate(full=True)  # offsets that damage has made up would end the process, and raise nothing
+    except pa.ArrowInvalid as error:
+        raise StoreError(
+            f"The catalog's {name} is damaged ({error}); `locloc masks verify` says what else is"
+        ) from None
+    return text

@@ -1,50 +1,53 @@
 """One writer a store. Concurrent commits on a local file system lose commits silently, so every writer holds this lock.
 
-`flock` on `STORE/locloc.lock`: the kernel lets go of it when the process dies, however it dies, so a lock is never
-stale. The file's text says who holds it, for the second one to read. (Opened "a+": opening must not empty it.)
+A local store is locked by `flock` on `STORE/locloc.lock`: the kernel lets go of it when the process dies, however it
+dies. Where there is no flock (network file systems, object storage) or it does not reach other machines, the lease of
+`lease.py` decides, which is always taken too, and which says who holds the store.
 """
 
+import errno
 import fcntl
-import json
 import os
-import socket
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ..errors import StoreError, StoreLockedError
+from ..errors import StoreError
+from .lease import Lease, current_holder, leased, locked_by
+from .objects import check_conditional_writes
+from .place import Place
 
 LOCK_FILE = "locloc.lock"
+NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def store_lock(store: Path) -> Iterator[None]:
-    """Holds an existing store for writing. Raises StoreLockedError, naming the holder, at once."""
+def store_lock(store: str | Path | Place) -> Iterator[Lease]:
+    """Holds an existing store for writing or collecting; call `check` of what it gives before each commit.
+
+    Raises StoreLockedError naming the holder: at once where the kernel knows it, else as soon as it is seen alive.
+    """
+    place = Place.of(store)
+    with ExitStack() as held:
+        if place.is_remote:
+            check_conditional_writes(place)
+        else:
+            held.enter_context(_flock(place))
+        yield held.enter_context(leased(place))
+
+
+@contextmanager
+def _flock(place: Place) -> Iterator[None]:
     try:
-        file = (store / LOCK_FILE).open("a+")
+        file = (place.folder / LOCK_FILE).open("a+")  # not "w": a lock is no reason to write
     except OSError as error:
-        raise StoreError(f"Store {store} cannot be written to: {os.strerror(error.errno).lower()}") from None
+        raise StoreError(f"Store {place} cannot be written to: {os.strerror(error.errno).lower()}") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StoreLockedError(f"Store {store} is being written to by {_holder(file)}; wait for it") from None
+            raise locked_by(place, current_holder(place)) from None
         except OSError as error:
-            raise StoreError(
-                f"Store {store} cannot be locked ({os.strerror(error.errno).lower()}): "
-                "its file system has no flock; put the store on one that has"
-            ) from None
-        file.truncate(0)
-        json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%F %T %z")}, file)
-        file.flush()
+            if error.errno not in NO_FLOCK:
+                raise StoreError(f"Store {place} cannot be locked: {os.strerror(error.errno).lower()}") from None
         yield
-
-
-def _holder(file) -> str:
-    file.seek(0)
-    try:
-        holder = json.loads(file.read())
-        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (ValueError, KeyError):  # it has just been locked, and not yet been signed
-        return "another process"

@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import zarr
 
-from ..catalogs.catalog import SPLITS
+from ..catalogs.catalog import SPLITS, Catalog
 from ..errors import StoreError, did_you_mean
 from ..status import Status
-from .layout import ATTRIBUTE, BLOCK_ROWS, SCHEMA, read_text, unpack_error, unpack_masks
+from .layout import ATTRIBUTE, BLOCK_ROWS, SCHEMA, read_catalog, read_text, unpack_error, unpack_masks
+from .place import Place
 from .repository import BUILD_PREFIX, first_snapshot, icechunk_errors, open_repository
 
 Rows = slice | Sequence[int] | np.ndarray
@@ -30,6 +31,11 @@ class VersionInfo:
     about: dict[str, Any]
     is_latest: bool = False
 
+    @property
+    def build_id(self) -> str:
+        """What decided the build, and names its branch."""
+        return self.about["build_id"]
+
 
 class Version:
     """One immutable version of a store: N pictures, in the order of their ids.
@@ -38,7 +44,7 @@ class Version:
     handed to workers started by spawn or forkserver. (Not by fork: Icechunk's threads do not survive it.)
     """
 
-    def __init__(self, store: Path, tag: str):
+    def __init__(self, store: Place, tag: str):
         self.store, self.tag = store, tag
 
     def __reduce__(self):
@@ -65,6 +71,17 @@ class Version:
         return read_text(self._root["catalog"], "id").to_pylist()
 
     @cached_property
+    def catalog(self) -> Catalog:
+        """The catalog that this version was made from, with the same sha256."""
+        with icechunk_errors(self.name):
+            return read_catalog(self._root, self.provenance)
+
+    @property
+    def attention_shape(self) -> tuple[int, int, int]:
+        """H, h, w."""
+        return self._array("attention").shape[1:]
+
+    @cached_property
     def table(self) -> pa.Table:
         """N rows: id, path, label, split, status, error, width, height, x0, y0, x1, y1.
 
@@ -86,10 +103,21 @@ class Version:
         columns |= {name: box[:, axis] for axis, name in enumerate(("x0", "y0", "x1", "y1"))}
         return pa.table(columns)
 
+    @property
+    def group(self) -> zarr.Group:
+        """The Zarr group that holds the arrays of layout.py, read only."""
+        with icechunk_errors(self.name):
+            return self._root
+
     @cached_property
     def status(self) -> np.ndarray:
         """`(N,) uint8`, see `locloc.pipeline.status.Status`."""
         return self._array("status")[:]
+
+    def reasons(self, rows: Rows = slice(None)) -> list[tuple[Status, str | None]]:
+        """The status of each row, and why, where there is something to say."""
+        status, texts = self._read("status", rows), self._read("error", rows)
+        return [(Status(code), unpack_error(text) or None) for code, text in zip(status.tolist(), texts, strict=True)]
 
     def row(self, image_id: str) -> int:
         """The row of an id; raises StoreError for one that the version does not hold."""
@@ -186,25 +214,25 @@ def open_version(name: str) -> Version:
     return Version(store, tag)
 
 
-def split_name(name: str) -> tuple[Path, str]:
+def split_name(name: str) -> tuple[Place, str]:
     """`"STORE@VERSION"` > its two parts."""
     store, at, tag = str(name).rpartition("@")
     if not at or not store or not tag or "/" in tag:
         raise StoreError(f"{name!r} names no version; write {str(name).rstrip('@')}@latest, or @v1 and so on")
-    return Path(os.path.abspath(store)), tag
+    return Place.of(store), tag
 
 
-def list_versions(store: str | Path) -> list[VersionInfo]:
+def list_versions(store: str | Path | Place) -> list[VersionInfo]:
     """Published versions, oldest first, then builds that have not been finished."""
-    repository = open_repository(Path(store))
-    with icechunk_errors(str(store)):
-        latest, empty = _latest(repository), first_snapshot(repository)
+    repository = open_repository(place := Place.of(store))
+    with icechunk_errors(str(place)):
+        latest, snapshots = _latest(repository), tag_snapshots(repository)
         published = []
-        for tag in repository.list_tags():
+        for tag in snapshots:
             about = read_about(repository, tag=tag)
             published.append(VersionInfo(tag, about["fingerprint"], about, tag == latest))
-        published.sort(key=lambda version: version.about["published_at"])
-        known = {version.fingerprint for version in published}
+        published.sort(key=lambda version: version.about["sequence"])  # clocks of several machines decide nothing
+        nothing_yet = {first_snapshot(repository), *snapshots.values()}
         builds = []
         for branch in sorted(repository.list_branches()):
             if not branch.startswith(BUILD_PREFIX):
@@ -213,11 +241,19 @@ def list_versions(store: str | Path) -> list[VersionInfo]:
                 snapshot = repository.lookup_branch(branch)
             except icechunk.IcechunkError:  # it was published, and is gone since the line above
                 continue
-            if snapshot != empty:
+            if snapshot not in nothing_yet:
                 about = read_about(repository, snapshot_id=snapshot)
-                if about["fingerprint"] not in known:
-                    builds.append(VersionInfo(None, about["fingerprint"], about))
+                builds.append(VersionInfo(None, about["fingerprint"], about))
     return published + builds
+
+
+def unfinished_catalog(store: str | Path | Place, build_id: str) -> Catalog:
+    """The catalog of a build that has not been finished."""
+    repository = open_repository(place := Place.of(store))
+    with icechunk_errors(str(place)):
+        session = repository.readonly_session(branch=build_branch(build_id))
+        root = zarr.open_group(session.store, mode="r")
+        return read_catalog(root, root.attrs[ATTRIBUTE])
 
 
 def read_about(repository: Any, **where: str) -> dict[str, Any]:
@@ -226,9 +262,18 @@ def read_about(repository: Any, **where: str) -> dict[str, Any]:
     return dict(root.attrs[ATTRIBUTE])
 
 
+def tag_snapshots(repository: Any) -> dict[str, str]:
+    """Published versions and the snapshot of each."""
+    return {tag: repository.lookup_tag(tag) for tag in sorted(repository.list_tags())}
+
+
+def build_branch(build_id: str) -> str:
+    return BUILD_PREFIX + build_id[:16]
+
+
 def _latest(repository: Any) -> str | None:
     main = repository.lookup_branch("main")
-    return next((tag for tag in sorted(repository.list_tags()) if repository.lookup_tag(tag) == main), None)
+    return next((tag for tag, snapshot in tag_snapshots(repository).items() if snapshot == main), None)
 
 
 def _labels(codes: np.ndarray, names: Sequence[str]) -> pa.Array:

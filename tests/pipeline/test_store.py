@@ -29,7 +29,10 @@ from locloc.pipeline.store.writer import StoreWriter
 
 ROWS, HEADS, GRID, MASK_PX = 150, 2, (3, 3), 16
 FINGERPRINT = "ab" * 32
-ABOUT = {"catalog": {"rows": ROWS}, "recipe_name": "test", "created_at": "2026-01-01T00:00:00+00:00"}
+ABOUT = {
+    "catalog": {"rows": ROWS}, "recipe_name": "test", "created_at": "2026-01-01T00:00:00+00:00", "parent": None,
+    "operation": {"kind": "build"},
+}  # fmt: skip
 
 
 def catalog(rows: int = ROWS):
@@ -57,12 +60,13 @@ def write(writer: StoreWriter, block: int, salt: int = 0) -> None:
     """What a worker and the coordinator do with one block; the fork goes through a pickle, as dask would have it."""
     masks, attention, columns, errors = block_content(block, salt)
     fork = pickle.loads(pickle.dumps(writer.fork))
-    write_block(fork.store, block * BLOCK_ROWS, pack_masks(masks), attention)
-    writer.merge(pickle.loads(pickle.dumps(fork)), block, columns, errors)
+    write_block(fork.store, block * BLOCK_ROWS, pack_masks(masks), attention, errors)
+    writer.merge(pickle.loads(pickle.dumps(fork)), block, columns)
 
 
 def begin(writer: StoreWriter, fingerprint: str = FINGERPRINT, about: dict = ABOUT) -> None:
-    writer.begin(fingerprint, about, catalog(), HEADS, GRID, MASK_PX)
+    about = {**about, "fingerprint": fingerprint, "build_id": fingerprint}
+    writer.begin(about, catalog(), HEADS, GRID, MASK_PX)
 
 
 def build(store: Path, fingerprint: str = FINGERPRINT, name: str | None = None, salt: int = 0) -> str:

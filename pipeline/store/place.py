@@ -1,0 +1,135 @@
+"""Where a store is: a local folder, or a prefix in a bucket. The only place that knows schemes and endpoints.
+
+Credentials are never part of it. Icechunk and fsspec find them in the environment of the process that needs them
+(`AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, an instance's role, `GOOGLE_APPLICATION_CREDENTIALS`, ...), so that a place, and
+whatever is opened from it, can be pickled, logged and stored.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Union
+from urllib.parse import urlsplit
+
+import icechunk
+
+from ..errors import StoreError, did_you_mean
+
+REMOTE_SCHEMES = ("s3", "gs")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/+(.*)", re.DOTALL)  # pathlib folds the slashes of a URL into one
+
+
+@dataclass(frozen=True)
+class Place:
+    """An absolute local folder (`scheme` "file", no bucket), or `s3://bucket/path`, `gs://bucket/path`."""
+
+    scheme: str
+    bucket: str
+    path: str
+
+    @classmethod
+    def of(cls, where: Union[str, Path, "Place"]) -> "Place":
+        """A folder or URL as a user types it. Raises StoreError for schemes, buckets and passwords it cannot take."""
+        if isinstance(where, Place):
+            return where
+        url = _URL.fullmatch(os.fspath(where))
+        if url is None:
+            return cls("file", "", os.path.abspath(where))
+        scheme, rest = url[1].lower(), url[2]
+        bucket, _, path = rest.partition("/")
+        if "@" in bucket or ":" in bucket:  # a password may hold slashes, so nothing of the rest is repeated
+            raise StoreError(
+                f"{scheme}://... has a password in it, which would end up in logs; "
+                f"write {scheme}://BUCKET/PREFIX and keep credentials in the environment"
+            )
+        if scheme not in REMOTE_SCHEMES:
+            raise StoreError(f"{scheme}:// is no place for a store{did_you_mean(scheme, REMOTE_SCHEMES)}; or a folder")
+        parts = [part for part in path.split("/") if part]
+        if not bucket or not parts:
+            raise StoreError(
+                f"{scheme}://{bucket} names no store: a store has a prefix of its own in a bucket, "
+                f"such as {scheme}://{bucket or 'BUCKET'}/masks.store"
+            )
+        if {".", ".."} & set(parts):
+            raise StoreError(
+                f"{scheme}://{bucket}/{path}: '.' and '..' mean nothing in a bucket; write the whole prefix"
+            )
+        return cls(scheme, bucket, "/".join(parts))
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.key}" if self.is_remote else self.path
+
+    @property
+    def is_remote(self) -> bool:
+        return self.scheme != "file"
+
+    @property
+    def folder(self) -> Path:
+        """The folder of a local store; asking it of another is a bug."""
+        if self.is_remote:
+            raise ValueError(f"{self} is no folder")
+        return Path(self.path)
+
+    @property
+    def key(self) -> str:
+        """`bucket/path`, as fsspec names it."""
+        return f"{self.bucket}/{self.path}"
+
+    def storage(self) -> icechunk.Storage:
+        """For Icechunk. Credentials are looked up when it is used, and travel in no pickle."""
+        if self.scheme == "s3":
+            endpoint = s3_endpoint()
+            return icechunk.s3_storage(
+                bucket=self.bucket,
+                prefix=self.path,
+                region=s3_region(),
+                endpoint_url=endpoint,
+                allow_http=endpoint is not None and endpoint.startswith("http://"),
+                force_path_style=endpoint is not None,
+                from_env=True,
+            )
+        if self.scheme == "gs":
+            return icechunk.gcs_storage(bucket=self.bucket, prefix=self.path, from_env=True)
+        return icechunk.local_filesystem_storage(self.path)
+
+
+def s3_endpoint() -> str | None:
+    """`AWS_ENDPOINT_URL_S3`, else `AWS_ENDPOINT_URL`, else None for Amazon's own. Raises StoreError for a password."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+    if endpoint and "@" in urlsplit(endpoint).netloc:
+        raise StoreError("AWS_ENDPOINT_URL has a password in it, which would end up in logs; use AWS_ACCESS_KEY_ID")
+    return endpoint
+
+
+def s3_region() -> str | None:
+    """`AWS_REGION`, else `AWS_DEFAULT_REGION`; servers that are not Amazon's want any region at all."""
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return region or ("us-east-1" if s3_endpoint() else None)
+
+
+def file_system(place: Place) -> Any:
+    """The fsspec file system of a remote place. Raises StoreError where its package is missing."""
+    try:
+        if place.scheme == "s3":
+            import s3fs
+
+            endpoint = s3_endpoint()
+            files = s3fs.S3FileSystem(
+                endpoint_url=endpoint,
+                client_kwargs={"region_name": s3_region()},
+                config_kwargs={
+                    "connect_timeout": 5,
+                    "read_timeout": 10,
+                    "retries": {"max_attempts": 2},
+                    "s3": {"addressing_style": "path" if endpoint else "auto"},
+                },
+                use_listings_cache=False,
+            )
+            files.retries = 2
+            return files
+        from gcsfs.core import GCSFileSystem
+
+        return GCSFileSystem(use_listings_cache=False)
+    except ImportError as error:
+        raise StoreError(f"{place} needs the package {error.name}; `pip install locloc[cluster]` brings it") from None
