@@ -5,6 +5,7 @@
     ├── RecipeError           a setting that does not parse, or does not fit the backbone
     ├── BackboneError         a model or its weights that cannot be had
     ├── ImageError            one picture that cannot be decoded: a status row in the store, never the end of a build
+    ├── UnreachableError      images cannot be reached just now (network, credentials): the block failed, not its rows
     ├── StoreError            a store or version that cannot be read or written
     │   └── StoreLockedError  another process is writing to the store
     └── BuildError            a build that had to stop; what it had checkpointed is kept
@@ -33,6 +34,10 @@ class BackboneError(LocLocError):
 
 
 class ImageError(LocLocError):
+    pass
+
+
+class UnreachableError(LocLocError):
     pass
 
 

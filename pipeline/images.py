@@ -10,6 +10,7 @@ Whatever the file holds, the result is `(H, W, 3) uint8` in RGB order, upright:
 * Of an animation or a multi-page file, the first frame.
 """
 
+import errno
 import io
 import os
 import re
@@ -22,7 +23,8 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
-from .errors import ImageError
+from .errors import ImageError, UnreachableError
+from .remote import read_remote
 
 # Twice Pillow's own warning level, where Pillow too raises: 0.5 GB of RGB, five times a 36 megapixel camera.
 MAX_PIXELS = 178_956_970
@@ -53,6 +55,13 @@ _RADIANCE = re.compile(
     rb"\A#\?(?:RADIANCE|RGBE)[^\n]*\n(?:[^\n]+\n)*?FORMAT=32-bit_rle_rgbe\n(?:[^\n]+\n)*\n-Y (\d{1,9}) \+X (\d{1,9})\n"
 )
 
+# What a network file system says when the trouble is its own, and a machine when it has run out of something.
+_NOT_THE_FILES_FAULT = frozenset({
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED,
+    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ESHUTDOWN, errno.EREMOTEIO,
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR,
+})  # fmt: skip
+
 _opening = threading.Lock()
 
 
@@ -60,18 +69,28 @@ class MissingImageError(ImageError):
     """There is no file to decode: missing, a broken link, a directory, no permission."""
 
 
-def read_image_bytes(path: Path) -> bytes:
-    """The bytes of a regular file.
+def read_image_bytes(where: Path | str) -> bytes:
+    """The bytes of a regular file, or of what a URL (text) names; `catalogs.resolve` gives either.
 
-    Raises MissingImageError for everything that is not one. A FIFO or device named `.jpg` must not hang a worker, so
-    the file is opened without waiting and looked at before it is read.
+    Raises MissingImageError for everything that is no file or not ours to read. A FIFO or device named `.jpg` must not
+    hang a worker, so a file is opened without waiting and looked at before it is read. UnreachableError: the disk or
+    the network failed, which says nothing about the picture.
     """
+    if isinstance(where, Path):
+        return _read_file(where)
+    try:
+        return read_remote(where)
+    except FileNotFoundError as error:
+        raise MissingImageError(str(error)) from None
+
+
+def _read_file(path: Path) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise MissingImageError("broken link" if path.is_symlink() else "no such file") from None
     except OSError as error:
-        raise MissingImageError(os.strerror(error.errno).lower()) from None
+        raise _read_error(path, error) from None
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
@@ -81,9 +100,17 @@ def read_image_bytes(path: Path) -> bytes:
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read()
     except OSError as error:
-        raise MissingImageError(f"reading failed: {os.strerror(error.errno).lower()}") from None
+        raise _read_error(path, error, "reading failed: ") from None
     finally:
         os.close(descriptor)
+
+
+def _read_error(path: Path, error: OSError, begin: str = "") -> MissingImageError | UnreachableError:
+    reason = begin + os.strerror(error.errno).lower()
+    if error.errno not in _NOT_THE_FILES_FAULT:
+        return MissingImageError(reason)
+    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return UnreachableError(f"Images cannot be reached: {shown}: {reason}; check the disk or its network, then resume")
 
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+from .errors import StoreError, did_you_mean
+
 
 class Status(IntEnum):
     PENDING = 0  # not worked on yet: never seen in a published version
@@ -15,6 +17,14 @@ class Status(IntEnum):
     @property
     def label(self) -> str:
         return self.name.lower().replace("_", "-")
+
+
+def status_of(label: str) -> Status:
+    """The status with this label. Raises StoreError for one that there is not."""
+    labels = {status.label: status for status in Status}
+    if label not in labels:
+        raise StoreError(f"No status {label!r}{did_you_mean(label, labels)}")
+    return labels[label]
 
 
 DONE = (Status.OK, Status.FALLBACK)

@@ -1,22 +1,25 @@
 """Catalogs: the images of a data set, each format in a file of its own.
 
-To add a format, say `voc`: write `voc.py` with `read_voc(images: Path, root: Path | None) -> Catalog`, which gathers
-its rows with `Rows.add` and ends in `build_catalog` (`cub.py` is one to copy; `names.folder_of` is its first line
-unless it needs `root`), add the line `"voc": read_voc` to CATALOGS below, and a test of a tiny data set to
-`tests/pipeline/test_catalogs.py`, with every line of it that can be wrong.
+To add a format, say `voc`: write `voc.py` with `read_voc(images, root) -> Catalog`, each a path or a URL as text, which
+gathers its rows with `Rows.add` and ends in `build_catalog` (`cub.py` is one to copy; `names.folder_of` is its first
+line unless it needs `root` or reads URLs), add the line `"voc": read_voc` to CATALOGS below, and a test of a tiny data
+set to `tests/pipeline/test_catalogs.py`, with every line of it that can be wrong.
 """
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import CatalogError, did_you_mean
-from .catalog import SCHEMA, SPLITS, Catalog, Rows, build_catalog
+from .catalog import SCHEMA, SPLITS, Catalog, Rows, build_catalog, catalog_from_columns
 from .cub import read_cub
 from .folder import IMAGE_SUFFIXES, read_folder
 from .ilsvrc import read_ilsvrc
 from .list import read_list  # from here on, `list` in this file is the module
-from .names import resolve, to_os_path, to_text
+from .list_formats import FORMATS as LIST_FORMATS
+from .merge import merge_catalogs
+from .names import parse_location, resolve, to_os_path, to_text
 from .synthetic import read_synthetic
 
 __all__ = [
@@ -27,13 +30,16 @@ __all__ = [
     "Catalog",
     "Rows",
     "build_catalog",
+    "catalog_from_columns",
+    "merge_catalogs",
+    "parse_location",
     "read_catalog",
     "resolve",
     "to_os_path",
     "to_text",
 ]
 
-CATALOGS: dict[str, Callable[[Path, Path | None], Catalog]] = {
+CATALOGS: dict[str, Callable[[Path | str, Path | str | None], Catalog]] = {
     "folder": read_folder,
     "list": read_list,
     "cub": read_cub,
@@ -42,21 +48,25 @@ CATALOGS: dict[str, Callable[[Path, Path | None], Catalog]] = {
 }
 
 
-def read_catalog(images: str | Path, name: str | None = None, root: Path | None = None) -> Catalog:
+def read_catalog(images: str | Path, name: str | None = None, root: str | Path | None = None) -> Catalog:
     """The catalog of the folder or list file `images`, read by CATALOGS[name]; None: `list` for a file, else `folder`.
 
-    root  for `list` only: the folder that its paths are relative to, by default the list's own
+    images  a path, or as text a URL such as `s3://bucket/prefix`, which is a file if it ends as lists do (.csv, ...)
+    root    for `list` only: the folder or URL that its paths are relative to, by default the list's own
 
-    Raises CatalogError: unknown name, `images` does not exist, or whatever the reader finds wrong.
+    Raises CatalogError: unknown name, `images` does not exist, or whatever the reader finds wrong. UnreachableError: a
+    URL that does not answer.
     """
     if name is not None and name not in CATALOGS:
         raise CatalogError(f"Unknown kind of catalog {name!r}{did_you_mean(name, CATALOGS)}")
-    images = Path(images)
-    try:
-        os.stat(images)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise CatalogError(f"Cannot read images at {to_text(str(images))}: {reason}") from error
+    is_file = str(images).lower().endswith(tuple(LIST_FORMATS))
+    images = parse_location(images)
+    if isinstance(images, Path):
+        try:
+            is_file = not stat.S_ISDIR(os.stat(images).st_mode)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise CatalogError(f"Cannot read images at {to_text(str(images))}: {reason}") from error
     if name is None:
-        name = "folder" if images.is_dir() else "list"
-    return CATALOGS[name](images, None if root is None else Path(root))
+        name = "list" if is_file else "folder"
+    return CATALOGS[name](images, None if root is None else parse_location(root))

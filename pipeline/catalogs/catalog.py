@@ -35,7 +35,8 @@ class Catalog:
     """N images, sorted by id; made by `read_catalog`.
 
     kind     name of the reader in CATALOGS
-    root     absolute folder that `path` is relative to; open a row's file with `names.resolve(root, path)`
+    root     what `path` is relative to: an absolute folder, or as text a URL without a slash at its end; open a row's
+             file with `names.resolve(root, path)`
     table    N rows in one chunk, without nulls, sorted by the UTF-8 bytes of `id`, of type SCHEMA:
              id string, unique · path string, posix, relative to root · label int32, -1 = none ·
              split uint8, an index into SPLITS · boxes list<fixed_size_list<float32>[4]>, x0 y0 x1 y1 in pixels of the
@@ -44,7 +45,7 @@ class Catalog:
     """
 
     kind: str
-    root: Path
+    root: Path | str
     table: pa.Table
     classes: tuple[str, ...]
 
@@ -103,7 +104,7 @@ class Rows:
 
 def build_catalog(
     kind: str,
-    root: Path,
+    root: Path | str,
     rows: Rows,
     classes: Sequence[str],
     *,
@@ -139,6 +140,46 @@ def build_catalog(
             f"{where(second, 'id')}: id {rows.ids[second]!r} was already given at {where(first, 'id')}{more}"
         )
     return Catalog(kind, root, table, tuple(classes))
+
+
+def catalog_from_columns(
+    kind: str,
+    root: Path | str,
+    classes: Sequence[str],
+    id: pa.Array,
+    path: pa.Array,
+    label: np.ndarray,
+    split: np.ndarray,
+    boxes: np.ndarray,
+    box_row: np.ndarray,
+) -> Catalog:
+    """The catalog that a store holds as flat columns; the same rows give the same `sha256`.
+
+    id, path  (N,) strings of either offset width, rows already sorted by id
+    label     (N,) int32
+    split     (N,) uint8
+    boxes     (M, 4) float32
+    box_row   (M,) integers, ascending: the row of each box
+
+    Raises CatalogError: the columns differ in length, ids are not sorted or not unique, a box belongs to no row.
+    """
+    rows = len(id)
+    if not len(path) == len(label) == len(split) == rows or len(boxes) != len(box_row):
+        raise CatalogError("Columns of a catalog differ in length; `locloc masks verify` says what else is damaged")
+    if rows > 1 and not pc.all(pc.less(id[:-1], id[1:])).as_py():
+        raise CatalogError("Ids of a catalog are not sorted; `locloc masks verify` says what else is damaged")
+    offsets = np.searchsorted(box_row, np.arange(rows + 1)).astype(np.int32)
+    if offsets[0] or offsets[-1] != len(box_row) or (np.diff(box_row) < 0).any():
+        raise CatalogError("Boxes of a catalog belong to no row; `locloc masks verify` says what else is damaged")
+    values = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(boxes, np.float32).ravel()), 4)
+    columns = [
+        id.cast(pa.string()),
+        path.cast(pa.string()),
+        pa.array(np.asarray(label, np.int32)),
+        pa.array(np.asarray(split, np.uint8)),
+        pa.ListArray.from_arrays(pa.array(offsets), values).cast(SCHEMA.field("boxes").type),
+    ]
+    return Catalog(kind, root, pa.table(columns, schema=SCHEMA), tuple(classes))
 
 
 def split_code(name: str) -> int | None:

@@ -10,7 +10,7 @@ from .lines import numbered_lines, place
 from .names import folder_of, inside, root_prefixes, to_text
 
 
-def read_cub(images: Path, root: Path | None) -> Catalog:
+def read_cub(images: Path | str, root: Path | str | None) -> Catalog:
     """The folder that holds images.txt, or its parent (which then holds `CUB_200_2011`).
 
     id = path = the path below `images/`, as images.txt and wsolevaluation's metadata name it; the catalog's root is

@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 
 from ..errors import CatalogError
+from ..remote import list_remote
 from .catalog import Catalog, Rows, build_catalog, split_code
-from .names import folder_of, to_text
+from .names import folder_of, refuse_root, to_text
 
 # Every raster format that Pillow or OpenCV reads. Written out, not asked of Pillow: a catalog must not change with the
 # version of a decoder. No vector formats, no EPS or PDF, none that need a plug-in.
@@ -21,8 +22,8 @@ IMAGE_SUFFIXES = frozenset({
 # fmt: on
 
 
-def read_folder(images: Path, root: Path | None) -> Catalog:
-    """Every file below the folder `images` whose name ends in one of IMAGE_SUFFIXES, in any letter case.
+def read_folder(images: Path | str, root: Path | str | None) -> Catalog:
+    """Every file below the folder or URL `images` whose name ends in one of IMAGE_SUFFIXES, in any letter case.
 
     id and path are the path below `images`. The label is the index of the image's top-level subfolder among the sorted
     names of those that hold images; an image in `images` itself has -1. Where every image lies in a top-level folder
@@ -30,12 +31,22 @@ def read_folder(images: Path, root: Path | None) -> Catalog:
 
     Names with a leading dot are skipped. Symbolic links are followed, except back into a folder that leads to them.
     What only looks like an image (a broken link, a pipe, a folder named `x.jpg` with no image beneath) is a row all the
-    same: decoding will say what is wrong with it.
+    same: decoding will say what is wrong with it. Below a URL there are neither links nor empty folders.
 
-    Raises CatalogError: `images` is no folder, `root` is given, a folder cannot be read, no images.
+    Raises CatalogError: `images` is no folder, `root` is given, a folder cannot be read, no images. UnreachableError:
+    the network failed.
     """
-    base = folder_of("folder", images, root)
-    paths = walk_images(base)
+    if isinstance(images, str):
+        refuse_root("folder", root)
+        base, paths = images, list_images(images)
+    else:
+        base = folder_of("folder", images, root)
+        paths = walk_images(base)
+    return folder_catalog(base, paths)
+
+
+def folder_catalog(base: Path | str, paths: list[str]) -> Catalog:
+    """The catalog of a folder or URL that holds the images `paths`, by the rules of `read_folder`; reads nothing."""
     split_of = {top: split_code(top) for top in {path.partition("/")[0] for path in paths}}
     by_split = all(split_of.values()) and all("/" in path for path in paths)
     level = 1 if by_split else 0  # of the class's folder in a path
@@ -62,6 +73,24 @@ def read_folder(images: Path, root: Path | None) -> Catalog:
 
 def is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def list_images(url: str) -> list[str]:
+    """As `walk_images`, for a URL: one listing of all that lies below it."""
+    if url.startswith(("http://", "https://")):
+        raise CatalogError(f"A web server lists no folder; write a list of the images, and read it with --root {url}")
+    try:
+        names = list_remote(url)
+    except OSError as error:  # FileNotFoundError or NotADirectoryError, with the reason
+        raise CatalogError(f"Cannot read images at {url}: {error}") from error
+    shown = (name for name in names if not name.startswith(".") and "/." not in name)
+    found = [name for name in shown if is_image_name(name.rpartition("/")[2])]
+    empty = [name for name in found if name.startswith("/") or "//" in name]
+    if empty:
+        raise CatalogError(
+            f"{len(empty)} keys below {url} have an empty name between slashes, such as {min(empty)!r}; rename them"
+        )
+    return [to_text(name) for name in found]
 
 
 def walk_images(base: Path) -> list[str]:

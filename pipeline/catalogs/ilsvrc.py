@@ -33,7 +33,7 @@ _TEXT = ("LOC_{split}_solution.csv", "{split}_boxes.txt", "{split}.txt")
 _SYNSETS = ("LOC_synset_mapping.txt", "synset_words.txt")
 
 
-def read_ilsvrc(images: Path, root: Path | None) -> Catalog:
+def read_ilsvrc(images: Path | str, root: Path | str | None) -> Catalog:
     """Images of train/ and val/ (either may be missing; test/ is not read) below one of the layouts above.
 
     id = path = the path below the folder that holds train/ and val/, which is the catalog's root

@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 from array import array
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CatalogError, did_you_mean
+from ..remote import read_remote
 from .box_text import parse_boxes
 from .catalog import SPLIT_CODES, Catalog, Rows, build_catalog, split_code
 from .lines import place
@@ -20,10 +22,10 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _MOST_LABEL = 2**31 - 1
 
 
-def read_list(images: Path, root: Path | None) -> Catalog:
-    """The rows of the file `images`: .csv with a header line, .parquet or .pq, .jsonl or .ndjson.
+def read_list(images: Path | str, root: Path | str | None) -> Catalog:
+    """The rows of the file `images`, by path or URL: .csv with a header line, .parquet or .pq, .jsonl or .ndjson.
 
-    path   required; relative to `root` (the list's own folder if None), or absolute inside it
+    path   required; relative to `root` (the list's own folder if None), or absolute (or a URL) inside it
     id     default: the path, relative to the root
     label  an integer >= 0 in every row that has one: the label; names: their index in the sorted set of names
     split  train, val, valid, validation, test, or empty
@@ -32,7 +34,10 @@ def read_list(images: Path, root: Path | None) -> Catalog:
     Other columns are ignored. An empty or missing value is "none given".
 
     Raises CatalogError, naming file and line (in Parquet the row, from 1), for whatever does not fit this.
+    UnreachableError: the list is at a URL that does not answer. Nothing is asked of a root that is a URL.
     """
+    if isinstance(images, str):
+        return _read_remote_list(images, root)
     file = Path(os.path.abspath(images))
     reader = FORMATS.get(file.suffix.lower())
     if reader is None:
@@ -40,8 +45,8 @@ def read_list(images: Path, root: Path | None) -> Catalog:
             f"A list of images ends in one of {' '.join(FORMATS)}, not {to_text(str(images))}"
             f"{did_you_mean(file.suffix.lower(), FORMATS)}"
         )
-    base = file.parent if root is None else Path(os.path.abspath(root))
-    if not os.path.isdir(base):
+    base = root if isinstance(root, str) else file.parent if root is None else Path(os.path.abspath(root))
+    if isinstance(base, Path) and not os.path.isdir(base):
         raise CatalogError(f"The root of a list is a folder, but {to_text(str(base))} is none")
 
     def at(line: int) -> str:
@@ -74,6 +79,22 @@ def read_list(images: Path, root: Path | None) -> Catalog:
         where=lambda row, _: at(lines[row]),
         looked_for=f"{to_text(str(file))} has no rows",
     )
+
+
+def _read_remote_list(url: str, root: Path | str | None) -> Catalog:
+    """A copy is read, and its messages then name the URL."""
+    folder, _, name = url.rpartition("/")
+    try:
+        data = read_remote(url)
+    except FileNotFoundError as error:
+        raise CatalogError(f"Cannot read {url}: {error}") from error
+    with tempfile.TemporaryDirectory(prefix="locloc-") as temporary:
+        copy = Path(temporary, f"list{os.path.splitext(name)[1]}")
+        copy.write_bytes(data)
+        try:
+            return read_list(copy, folder if root is None else root)
+        except CatalogError as error:
+            raise CatalogError(str(error).replace(str(copy), url)) from error
 
 
 class _Labels:

@@ -9,7 +9,7 @@ from .list import read_list
 from .names import folder_of
 
 
-def read_synthetic(images: Path, root: Path | None) -> Catalog:
+def read_synthetic(images: Path | str, root: Path | str | None) -> Catalog:
     """The folder OUT of `locloc data synth OUT`. Raises CatalogError where it is none."""
     folder = folder_of("synthetic", images, root)
     if not (folder / "list.csv").is_file():

@@ -1,0 +1,126 @@
+"""Two catalogs > one: what a version holds already, and what has come since."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import CatalogError
+from .catalog import SCHEMA, SPLITS, Catalog
+from .folder import folder_catalog
+from .names import to_text
+
+
+def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:
+    """The union, sorted by id: kind and root of `old`, rows of either; an image may be in both if they agree on it.
+
+    The roots are the same, or `new`'s lies below `old`'s: then its ids and paths get the folders between them in front.
+    Classes are matched by name and put into the order in which a reader would find them in the grown data set, so
+    that labels of `old` may change; where both are what `read_catalog` gives for a data set before and after, the
+    union's sha256 is that of the one after. In a folder the names of folders give class and split, so `new` gets them
+    from where it lies in `old`.
+
+    Raises CatalogError: the roots do not fit, an image of both has another path, label, split or boxes, class names
+    meet bare integer labels, over 2 GiB of text.
+    """
+    prefix = _prefix(old.root, new.root)
+    if prefix and old.kind == new.kind == "folder":
+        below = _with_prefix(new.table, prefix)["path"].to_pylist()
+        new, prefix = folder_catalog(old.root, sorted({*old.table["path"].to_pylist(), *below})), ""
+    classes, old_labels, new_labels = _merge_classes(old, new)
+    ours = _with_labels(old.table, old_labels)
+    theirs = _with_prefix(_with_labels(new.table, new_labels), prefix)
+
+    where_in_ours = pc.index_in(theirs["id"].chunk(0), ours["id"].chunk(0))
+    is_known = where_in_ours.is_valid()
+    _check_agreement(ours.take(where_in_ours.filter(is_known)), theirs.filter(is_known), classes)
+    added = theirs.filter(pc.invert(is_known))
+    try:
+        table = pa.concat_tables([ours, added]).combine_chunks()
+        table = table.take(pc.sort_indices(table["id"])).combine_chunks()
+    except pa.ArrowInvalid as error:
+        raise CatalogError(f"The union of both catalogs does not fit into one: {error}") from error
+    if any(column.num_chunks > 1 for column in table.columns):
+        raise CatalogError("The union of both catalogs holds over 2 GiB of text; keep them as two stores")
+    return Catalog(old.kind, old.root, table, classes)
+
+
+def _prefix(old: Path | str, new: Path | str) -> str:
+    """What stands between the roots, with a slash at its end, as ids and paths write it; "" where they are one."""
+    if isinstance(old, Path) and isinstance(new, Path):
+        for ours, theirs in ((old, new), (old.resolve(), new.resolve())):
+            if theirs.is_relative_to(ours):
+                between = to_text(str(theirs.relative_to(ours)))
+                return "" if between == "." else f"{between}/"
+    elif isinstance(old, str) and isinstance(new, str) and f"{new}/".startswith(f"{old}/"):
+        between = new[len(old) + 1 :]
+        return f"{to_text(between)}/" if between else ""
+    raise CatalogError(
+        f"The new images are at {_shown(new)}, outside {_shown(old)} of the old ones, and a catalog has one root: "
+        "put them (or links to them) below it, or write a list of both and build that"
+    )
+
+
+def _shown(root: Path | str) -> str:
+    return to_text(str(root))
+
+
+def _merge_classes(old: Catalog, new: Catalog) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """Names of the union, and for each of both catalogs its labels in the union, `(N,) int32`.
+
+    All readers sort the names, but CUB's takes the order of a file: there, new names follow the old ones.
+    """
+    labels = [catalog.table["label"].to_numpy() for catalog in (old, new)]
+    bare = [not catalog.classes and bool((label >= 0).any()) for catalog, label in zip((old, new), labels, strict=True)]
+    if any(bare):
+        if old.classes or new.classes:
+            numbers, names = ("old", "new") if bare[0] else ("new", "old")
+            raise CatalogError(
+                f"The {numbers} images are labelled by bare integers, the {names} ones by class names such as "
+                f"{(old.classes or new.classes)[0]!r}; use one kind in both"
+            )
+        return (), *labels
+    classes = _union(old.classes, new.classes)
+    code = {name: label for label, name in enumerate(classes)}
+    maps = (np.array([*(code[name] for name in catalog.classes), -1], np.int32) for catalog in (old, new))
+    return (classes, *(to_union[label] for to_union, label in zip(maps, labels, strict=True)))
+
+
+def _union(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
+    if list(old) == sorted(old) and list(new) == sorted(new):
+        return tuple(sorted({*old, *new}))
+    return (*old, *(name for name in new if name not in set(old)))
+
+
+def _with_labels(table: pa.Table, labels: np.ndarray) -> pa.Table:
+    return table.set_column(SCHEMA.get_field_index("label"), "label", pa.array(labels, pa.int32())).cast(SCHEMA)
+
+
+def _with_prefix(table: pa.Table, prefix: str) -> pa.Table:
+    if not prefix:
+        return table
+    for name in ("id", "path"):
+        longer = pc.binary_join_element_wise(prefix, table[name].chunk(0), "")
+        table = table.set_column(SCHEMA.get_field_index(name), name, longer)
+    return table.cast(SCHEMA)
+
+
+def _check_agreement(ours: pa.Table, theirs: pa.Table, classes: Sequence[str]) -> None:
+    """Both hold the same ids in the same order."""
+    for column in SCHEMA.names[1:]:
+        if ours[column].equals(theirs[column]):
+            continue
+        row = next(row for row in range(len(ours)) if ours[column][row] != theirs[column][row])
+        before, now = (_say(column, table[column][row].as_py(), classes) for table in (ours, theirs))
+        raise CatalogError(
+            f"Image {ours['id'][row].as_py()!r} is in both catalogs with another {column}: {before} in the old one, "
+            f"{now} in the new; give the new one another id, or build a store of its own"
+        )
+
+
+def _say(column: str, value: object, classes: Sequence[str]) -> str:
+    if column == "label":
+        return "none" if value == -1 else repr(classes[value]) if classes else str(value)
+    return repr(SPLITS[value]) if column == "split" else repr(value)[:200]
