@@ -9,7 +9,6 @@ import logging
 import socket
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass
 from typing import Any
 
 import huggingface_hub
@@ -22,26 +21,13 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .backbone_spec import BackboneSpec
 from .errors import BackboneError, did_you_mean
 from .pocket import create_pocket, load_pocket
 from .weights import load_random, load_weights_file, weights_sha256
 
 BUNDLED = {"pocket": (create_pocket, load_pocket)}
 """Backbones that ship with the package: name to (architecture, architecture with its weights)."""
-
-
-@dataclass(frozen=True)
-class BackboneSpec:
-    """What it takes to make the same backbone in another process.
-
-    `weights` is None for those published under the name, `"random"`, or a file; `sha256`, once known, is checked.
-    """
-
-    name: str
-    size_px: int = 224
-    precision: str = "fp32"
-    weights: str | None = None
-    sha256: str | None = None
 
 
 class Backbone:
@@ -125,7 +111,7 @@ class Backbone:
         return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32")
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)  # two builds may share a worker
 def load_backbone(spec: BackboneSpec, device: str = "cpu") -> Backbone:
     """The backbone, made once a process."""
     return Backbone(spec, device)
