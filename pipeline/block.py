@@ -10,40 +10,49 @@ matrix product's last bits change with the size of the batch (docs/decisions/000
 attention as it is stored, in float16.
 """
 
-import hashlib
-import time
+import os
+import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from .backbone import BackboneSpec, load_backbone
-from .boxes import largest_box, mask_iou
+from .backbone_spec import BackboneSpec
+from .boxes import largest_box
 from .catalogs.names import resolve
-from .errors import ImageError
-from .geometry import Geometry
+from .deadman import killed_unless_fed
+from .errors import ImageError, UnreachableError
 from .images import MissingImageError, decode_image, read_image_bytes
+from .mask import make_mask, timed, working_geometry
 from .recipe import Recipe
-from .saliency import PROBABLE_BACKGROUND, PROBABLE_FOREGROUND, make_trimap, saliency_map
-from .status import Status
-from .store.layout import STATS, content_crc, pack_masks, write_block
+from .status import DONE, Status
+from .store.layout import COLUMNS, STATS, content_crc, input_digest, pack_masks, write_block
+from .store.reader import Version
 
 CUDA_BATCH = 32  # half a block: the device works on one half while threads decode the other
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every block of a build has in common."""
+    """What every block of a build has in common.
 
-    root: Path
+    Rows with a row of `parent` in `Block.kept` take that row over: `reuse` is "rows" (all of it, as it is) or
+    "attention" (the mask is made again, with this recipe).
+    """
+
+    root: Path | str
     recipe: Recipe
-    backbone: BackboneSpec
+    backbone: BackboneSpec | None  # None where no attention has to be computed
     device: str = "cpu"
     decode_threads: int = 1
+    image_limit_s: float | None = None  # a picture that takes longer kills the process
+    parent: Version | None = None
+    reuse: Literal["rows", "attention"] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,9 +63,21 @@ class Block:
     start: int
     ids: list[str]
     paths: list[str]
+    kept: np.ndarray | None = None  # (n,) int64: rows of the job's parent to take over, -1 for none
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def row(self, number: int) -> "Block":
+        """One row of it, as a block of its own."""
+        part = slice(number, number + 1)
+        kept = None if self.kept is None else self.kept[part]
+        return Block(self.index, self.start + number, self.ids[part], self.paths[part], kept)
+
+    @property
+    def todo(self) -> np.ndarray:
+        """`(n,) bool`: rows that nothing is known of yet."""
+        return np.ones(len(self), bool) if self.kept is None else self.kept < 0
 
 
 @dataclass
@@ -85,83 +106,121 @@ class BlockResult:
     columns: dict[str, np.ndarray]
     errors: dict[int, str]
     seconds: Counter
+    worker: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
 
 
 def attend(block: Block, job: Job) -> Attended:
     """Decodes and resizes the block's pictures, and takes their CLS attention. A bad picture becomes a status."""
+    if job.reuse == "attention":
+        return _attend_again(block, job)
+    from .backbone import load_backbone  # torch: not above, since schedulers import this module to unpickle its tasks
+
     backbone = load_backbone(job.backbone, job.device)
-    rows, mask_px = len(block), job.recipe.mask_px
-    found = Attended(
-        block,
-        np.zeros((rows, backbone.heads, *backbone.grid), np.float16),
-        np.zeros((rows, mask_px, mask_px, 3), np.uint8),
-        np.zeros((rows, 2), np.int32),
-        np.zeros((rows, 16), np.uint8),
-        np.full(rows, Status.OK, np.uint8),
-    )
-    inputs = np.zeros((rows, backbone.size_px, backbone.size_px, 3), np.uint8)
+    found = _nothing_yet(block, job, (backbone.heads, *backbone.grid))
+    inputs = np.zeros((len(block), backbone.size_px, backbone.size_px, 3), np.uint8)
     batch = CUDA_BATCH if backbone.device.type == "cuda" else 1
     attentions, waiting = [], []
-    for row in _decoded(block, job, found, inputs):
-        if found.status[row] == Status.OK:
-            waiting.append(row)
-        if len(waiting) == batch or (waiting and row == rows - 1):
-            with _timed(found.seconds, "vit"):
-                attentions.append((waiting, backbone.cls_attention(inputs[waiting]).half()))
-            waiting = []
-    with _timed(found.seconds, "vit"):  # on CUDA the forward passes above were only queued
-        for members, attention in attentions:
-            found.attention[members] = attention.cpu().numpy()
+    rows = np.flatnonzero(block.todo).tolist()
+    with killed_unless_fed(job.image_limit_s) as feed:
+
+        def one(row: int, seconds: Counter) -> None:
+            _decode_row(row, block, job, found, inputs[row], seconds)
+
+        for row in _in_order(one, rows, job, found):
+            feed()
+            if found.status[row] == Status.OK:
+                waiting.append(row)
+            if len(waiting) == batch or (waiting and row == rows[-1]):
+                with timed(found.seconds, "vit"):
+                    attentions.append((waiting, backbone.cls_attention(inputs[waiting]).half()))
+                waiting = []
+        with timed(found.seconds, "vit"):  # on CUDA the forward passes above were only queued
+            for members, attention in attentions:
+                feed()
+                found.attention[members] = attention.cpu().numpy()
     for row in np.flatnonzero(~np.isfinite(found.attention).all((1, 2, 3))):
         found.attention[row] = 0
         found.fail(row, Status.NON_FINITE, "the backbone's attention is not finite")
     return found
 
 
-def _decoded(block: Block, job: Job, found: Attended, inputs: np.ndarray) -> Iterator[int]:
-    """Fills `found` and `inputs` row by row, and says which row has come. Threads run ahead where there are some."""
+def _attend_again(block: Block, job: Job) -> Attended:
+    """The parent's attention instead of the ViT's, and the pictures, if the engine looks at them."""
+    attention = job.parent.read_attention(block.kept)
+    found = _nothing_yet(block, job, attention.shape[1:])
+    found.attention[:] = attention
+    found.size[:] = job.parent.read_column("size", block.kept)
+    found.digest[:] = job.parent.read_column("input_digest", block.kept)
+    for row, (status, error) in enumerate(job.parent.reasons(block.kept)):
+        if status not in DONE:
+            found.fail(row, status, error)
+    rows = np.flatnonzero(found.status == Status.OK).tolist() if job.recipe.refine.uses_pixels else []
+    with killed_unless_fed(job.image_limit_s) as feed:
 
-    def one(row: int) -> tuple[int, Counter]:
+        def one(row: int, seconds: Counter) -> None:
+            before = found.digest[row].copy()
+            _decode_row(row, block, job, found, None, seconds)
+            if found.status[row] == Status.OK and not np.array_equal(before, found.digest[row]):
+                found.fail(row, Status.MISSING, "the file was changed since its attention was taken")
+
+        for _ in _in_order(one, rows, job, found):
+            feed()
+    return found
+
+
+def _nothing_yet(block: Block, job: Job, attention: tuple[int, ...]) -> Attended:
+    rows, mask_px = len(block), job.recipe.mask_px
+    return Attended(
+        block,
+        np.zeros((rows, *attention), np.float16),
+        np.zeros((rows, mask_px, mask_px, 3), np.uint8),
+        np.zeros((rows, 2), np.int32),
+        np.zeros((rows, 16), np.uint8),
+        np.full(rows, Status.OK, np.uint8),
+    )
+
+
+def _in_order(one: Callable[[int, Counter], None], rows: list[int], job: Job, found: Attended) -> Iterator[int]:
+    """Calls `one(row, seconds)` for each row, and says which row is done. Threads run ahead where there are some."""
+
+    def timed_apart(row: int) -> tuple[int, Counter]:
         seconds = Counter()  # of its own, since threads would lose each other's additions
-        _decode_row(row, block, job, found, inputs[row], seconds)
+        one(row, seconds)
         return row, seconds
 
     with ThreadPoolExecutor(job.decode_threads) if job.decode_threads > 1 else nullcontext() as threads:
-        for row, seconds in (threads.map if threads else map)(one, range(len(block))):
+        for row, seconds in (threads.map if threads else map)(timed_apart, rows):
             found.seconds.update(seconds)
             yield row
 
 
 def _decode_row(
-    row: int, block: Block, job: Job, found: Attended, backbone_input: np.ndarray, seconds: Counter
+    row: int, block: Block, job: Job, found: Attended, backbone_input: np.ndarray | None, seconds: Counter
 ) -> None:
     images = job.recipe.images
     try:
-        with _timed(seconds, "decode"):
+        with timed(seconds, "decode"):
             data = read_image_bytes(resolve(job.root, block.paths[row]))
             found.digest[row] = input_digest(data)
             rgb = decode_image(data, images.max_pixels)
             del data
     except MissingImageError as error:
+        if isinstance(job.root, Path) and not job.root.is_dir():
+            raise UnreachableError(f"{job.root} is no folder on {socket.gethostname()}; mount it there") from None
         found.fail(row, Status.MISSING, str(error))
         return
     except ImageError as error:
         found.fail(row, Status.UNDECODABLE, str(error))
         return
-    with _timed(seconds, "resize"):
+    with timed(seconds, "resize"):
         found.size[row] = rgb.shape[1], rgb.shape[0]
-        backbone_input[:] = working_geometry(found.size[row], job.recipe, len(backbone_input)).image(rgb)
+        if backbone_input is not None:
+            backbone_input[:] = working_geometry(found.size[row], job.recipe, len(backbone_input)).image(rgb)
         found.pictures[row] = working_geometry(found.size[row], job.recipe, job.recipe.mask_px).image(rgb)
 
 
-def working_geometry(source_px: np.ndarray, recipe: Recipe, target_px: int) -> Geometry:
-    """How the recipe shows a picture of `source_px` (width, height) as a square, the same for backbone and mask."""
-    make = Geometry.centre_crop if recipe.images.fit == "centre_crop" else Geometry.stretch
-    return make((int(source_px[0]), int(source_px[1])), target_px)
-
-
 def refine(attended: Attended, job: Job) -> tuple[np.ndarray, BlockResult]:
-    """Masks of the block, packed `(n, S, S // 8) uint8`, and their columns. Leaves `attended` as it was."""
+    """Masks of the block, packed `(n, S, S // 8) uint8`, and their columns. Leaves `attended.status` as it was."""
     block, recipe = attended.block, job.recipe
     attended = replace(
         attended, status=attended.status.copy(), errors=dict(attended.errors), seconds=Counter(attended.seconds)
@@ -169,14 +228,17 @@ def refine(attended: Attended, job: Job) -> tuple[np.ndarray, BlockResult]:
     masks = np.zeros((len(block), recipe.mask_px, recipe.mask_px), bool)
     boxes = np.zeros((len(block), 4), np.float32)
     stats = np.zeros((len(block), len(STATS)), np.float32)
-    for row in np.flatnonzero(attended.status == Status.OK):
-        made = make_mask(attended.attention[row], attended.pictures[row], recipe, block.ids[row], attended.seconds)
-        masks[row], stats[row] = made.mask, made.stats
-        if made.reason:
-            attended.fail(row, Status.FALLBACK, made.reason)
-        if made.mask.any():
-            geometry = working_geometry(attended.size[row], recipe, recipe.mask_px)
-            boxes[row] = geometry.boxes_back(largest_box(made.mask))
+    rows = (attended.status == Status.OK) & (block.todo | (job.reuse == "attention"))
+    with killed_unless_fed(job.image_limit_s) as feed:
+        for row in np.flatnonzero(rows):
+            feed()
+            made = make_mask(attended.attention[row], attended.pictures[row], recipe, block.ids[row], attended.seconds)
+            masks[row], stats[row] = made.mask, made.stats
+            if made.reason:
+                attended.fail(row, Status.FALLBACK, made.reason)
+            if made.mask.any():
+                geometry = working_geometry(attended.size[row], recipe, recipe.mask_px)
+                boxes[row] = geometry.boxes_back(largest_box(made.mask))
     packed = pack_masks(masks)
     columns = {
         "box": boxes,
@@ -186,7 +248,26 @@ def refine(attended: Attended, job: Job) -> tuple[np.ndarray, BlockResult]:
         "input_digest": attended.digest,
         "content_crc": content_crc(packed, attended.attention),
     }
-    return packed, BlockResult(block.index, columns, attended.errors, attended.seconds)
+    result = BlockResult(block.index, columns, attended.errors, attended.seconds)
+    if job.reuse == "rows":
+        _take_over(block, job.parent, packed, attended.attention, result)
+    return packed, result
+
+
+def _take_over(block: Block, parent: Version, packed: np.ndarray, attention: np.ndarray, result: BlockResult) -> None:
+    """Fills in, as they are, the rows of the block that are rows of the parent."""
+    here = np.flatnonzero(~block.todo)
+    if not len(here):
+        return
+    there = block.kept[here]
+    with timed(result.seconds, "take over"):
+        packed[here] = parent.read_column("mask", there)
+        attention[here] = parent.read_attention(there)
+        for name in COLUMNS:
+            result.columns[name][here] = parent.read_column(name, there)
+        for row, (_, error) in zip(here.tolist(), parent.reasons(there), strict=True):
+            if error:
+                result.errors[row] = error
 
 
 def refine_and_write(attended: Attended, job: Job, fork):
@@ -195,63 +276,12 @@ def refine_and_write(attended: Attended, job: Job, fork):
     The fork comes back only on success: one that failed half way would still merge the chunks that it wrote.
     """
     packed, result = refine(attended, job)
-    with _timed(result.seconds, "write"):
-        write_block(fork.store, attended.block.start, packed, attended.attention)
+    write(attended.block, job, packed, attended.attention, result, fork)
     return fork, result
 
 
-@dataclass(frozen=True)
-class MadeMask:
-    """A mask with the steps that led to it; `reason` says why it is empty or a fallback."""
-
-    mask: np.ndarray  # (S, S) bool
-    saliency: np.ndarray  # (S, S) float32 in [0, 1]
-    trimap: np.ndarray  # (S, S) uint8, OpenCV's codes
-    reason: str | None
-    stats: tuple[float, ...]  # in the order of STATS
-
-
-def make_mask(
-    attention: np.ndarray, rgb: np.ndarray, recipe: Recipe, image_id: str, seconds: Counter | None = None
-) -> MadeMask:
-    """Attention `(H, h, w) float16` and rgb `(S, S, 3) uint8` > mask: empty or the fallback at worst."""
-    seconds = Counter() if seconds is None else seconds
-    with _timed(seconds, "saliency"):
-        saliency = saliency_map(attention, recipe.saliency, recipe.mask_px)
-        if saliency is None:
-            empty = np.zeros((recipe.mask_px, recipe.mask_px), np.float32)
-            return MadeMask(empty > 0, empty, empty.astype(np.uint8), "flat attention: empty mask", (0.0, 0.0, 1.0))
-        trimap = make_trimap(saliency, recipe.saliency)
-        thresholded = saliency >= recipe.saliency.threshold
-        reason = recipe.refine.unusable(trimap)
-    if reason:
-        mask, reason = thresholded, f"{reason}: thresholded attention instead"
-    else:
-        with _timed(seconds, "refine"):
-            mask = recipe.refine(rgb, trimap, seed=image_seed(image_id, recipe.seed))
-        if not mask.any():
-            reason = "refinement left no foreground: empty mask"
-    with _timed(seconds, "saliency"):
-        unknown = (trimap == PROBABLE_FOREGROUND) | (trimap == PROBABLE_BACKGROUND)
-        stats = (float(mask.mean()), float(unknown.mean()), mask_iou(mask, thresholded))
-    return MadeMask(mask, saliency, trimap, reason, stats)
-
-
-def input_digest(data: bytes) -> np.ndarray:
-    """A picture's file > `(16,) uint8`, blake2b."""
-    return np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), np.uint8)
-
-
-def image_seed(image_id: str, seed: int) -> int:
-    """31 bits that depend on the picture's id and the recipe's seed alone."""
-    digest = hashlib.blake2b(image_id.encode(), digest_size=4, salt=seed.to_bytes(16, "little")).digest()
-    return int.from_bytes(digest, "little") & 0x7FFFFFFF
-
-
-@contextmanager
-def _timed(seconds: Counter, stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[stage] += time.perf_counter() - start
+def write(block: Block, job: Job, packed: np.ndarray, attention: np.ndarray, result: BlockResult, fork) -> None:
+    """Through a fork; attention that is the parent's is there already."""
+    with timed(result.seconds, "write"):
+        kept = job.reuse == "attention"
+        write_block(fork.store, block.start, packed, None if kept else attention, result.errors)

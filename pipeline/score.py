@@ -12,13 +12,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .block import working_geometry
 from .boxes import box_iou, largest_box, mask_iou
 from .catalogs.folder import IMAGE_SUFFIXES
-from .catalogs.names import resolve
+from .catalogs.names import parse_location, resolve
 from .errors import ImageError, StoreError
 from .geometry import Geometry
 from .images import decode_image, read_image_bytes
+from .mask import working_geometry
 from .recipe import Recipe
 from .saliency import saliency_map
 from .status import DONE
@@ -100,7 +100,7 @@ def _truths(version: Version, truth: str, recipe: Recipe) -> Iterator[tuple[int,
             size = sizes[row] if sizes[row].all() else np.ceil(own.max(0)[2:])
             yield row, _Truth(None, own, working_geometry(size, recipe, recipe.mask_px))
         return
-    files, root = _TruthFiles(Path(truth)), Path(version.provenance["catalog"]["root"])
+    files, root = _TruthFiles(Path(truth)), parse_location(version.provenance["catalog"]["root"])
     for row, path in enumerate(version.table["path"].to_pylist()):
         if (file := files.of(path)) is None:
             continue
@@ -132,9 +132,9 @@ class _TruthFiles:
         return self._by_path.get(bare.as_posix()) or self._by_name.get(bare.name)
 
 
-def _read_truth(file: Path, picture: Path) -> np.ndarray:
+def _read_truth(file: Path, picture: Path | str) -> np.ndarray:
     """The true mask `(H, W) bool`; raises StoreError for one that cannot be a mask."""
-    if picture.exists() and file.samefile(picture):
+    if isinstance(picture, Path) and picture.exists() and file.samefile(picture):
         raise StoreError(f"{file} is the picture itself, not its mask; name the folder of masks with --truth")
     try:
         grey = decode_image(read_image_bytes(file))[..., 0]

@@ -6,6 +6,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
+_heard: list[int] = []
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Both raise KeyboardInterrupt, and are remembered for `raise_if_interrupted`. For the main thread only.
+
+    Python runs a handler wherever the program happens to be. Inside a `__del__` or a weak reference's callback, such as
+    those of Dask's futures, it prints the exception as ignored and drops it: the program would go on as if not asked.
+    A SIGINT that is ignored (a job in a shell's background) stays ignored.
+    """
+    _heard.clear()
+    before = {
+        stop: signal.signal(stop, _interrupt) for stop in _STOPS if signal.getsignal(stop) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        _heard.clear()
+        for stop, handler in before.items():
+            signal.signal(stop, handler)
+
+
+def raise_if_interrupted() -> None:
+    """For loops, once a turn. Raises KeyboardInterrupt where a signal was heard, though its own exception was lost."""
+    if _heard:
+        raise KeyboardInterrupt
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    _heard.append(number)
+    raise KeyboardInterrupt
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
@@ -20,9 +19,10 @@ from .store.reader import Version, VersionInfo
 from .store.writer import coverage
 
 if TYPE_CHECKING:  # they import torch, which `masks list` should not wait for
-    from .build import BuildPlan, BuildSummary
+    from .build import BuildPlan
     from .progress import Progress
     from .score import Report
+    from .work import BuildSummary
 
 PLAIN_EVERY_S = 5.0
 
@@ -67,6 +67,14 @@ def shown_progress() -> Iterator["Callable[[Progress], None]"]:
         yield show
 
 
+@contextmanager
+def shown_count(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Rows done of all, for commands that read a whole version."""
+    with Bar(*Bar.get_default_columns(), console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 class _PlainLines:
     def __init__(self) -> None:
         self._next = 0.0
@@ -81,7 +89,8 @@ class _PlainLines:
 
 def _facts(progress: "Progress") -> str:
     eta = "" if progress.eta_s is None else f", {_duration(progress.eta_s)} left"
-    return f"{progress.images_per_s:.1f} images/s{eta}, {progress.failed} failed"
+    workers = "" if progress.workers is None else f", {progress.workers} workers"
+    return f"{progress.images_per_s:.1f} images/s{eta}, {progress.failed} failed{workers}"
 
 
 def _duration(seconds: float) -> str:
@@ -94,23 +103,30 @@ def print_versions(versions: list[VersionInfo]) -> None:
     if not versions:
         out.print("No versions yet.")
         return
-    headers = ("version", "published", "images", "done", "coverage", "backbone", "weights", "recipe", "fingerprint")
+    headers = (
+        "version", "made by", "published", "images", "done", "coverage", "backbone", "weights", "recipe", "fingerprint",
+    )  # fmt: skip
     table = Table(*headers, box=None)
     for version in versions:
         about, counts = version.about, version.about.get("counts", {})
         rows, done = about["catalog"]["rows"], counts.get("ok", 0) + counts.get("fallback", 0)
         if version.tag is None:
-            name = "[yellow]unfinished[/]"
+            name = f"[yellow]unfinished {version.build_id[:8]}[/]"
             when = f"[yellow]{counts['blocks_done']} of {counts['blocks']} blocks[/]" if counts else ""
         else:
             name = f"[bold]{escape(version.tag)}[/]" + (" (latest)" if version.is_latest else "")
             when = about["published_at"][:16].replace("T", " ")
         backbone = about["backbone"]
         table.add_row(
-            name, when, str(rows), str(done), f"{done / rows:.1%}", escape(backbone["name"]),
+            name, _operation(about), when, str(rows), str(done), f"{done / rows:.1%}", escape(backbone["name"]),
             escape(backbone["weights"]), escape(about["recipe_name"]), version.fingerprint[:12],
         )  # fmt: skip
     out.print(table)
+
+
+def _operation(about: dict[str, Any]) -> str:
+    kind, parent = about["operation"]["kind"], about["parent"]
+    return f"{kind} of {parent}" if parent else kind
 
 
 def print_report(report: "Report") -> None:
@@ -148,6 +164,7 @@ def print_version(version: Version, errors: int = 20) -> None:
             table.add_row(status, str(rows))
     for name, value in (
         ("published", f"{about['published_at']}, on {about['host']}, {about['device']}"),
+        ("made by", _operation(about)),
         ("catalog", f"{about['catalog']['kind']} {about['catalog']['root']} ({about['catalog']['sha256'][:12]})"),
         (
             "backbone",
@@ -175,7 +192,7 @@ def print_version(version: Version, errors: int = 20) -> None:
         out.print(reasons)
 
 
-def print_plan(plan: "BuildPlan", store: Path) -> None:
+def print_plan(plan: "BuildPlan", store: str) -> None:
     what = f"{plan.images} images in {plan.blocks} blocks"
     if plan.version is not None:
         out.print(f"{store}@{plan.version} already has fingerprint {plan.fingerprint[:12]} ({what}): nothing to do")
@@ -185,24 +202,34 @@ def print_plan(plan: "BuildPlan", store: Path) -> None:
     out.print(f"fingerprint {plan.fingerprint[:12]}, at most {plan.store_mb:.1f} MB in {store}")
 
 
-def print_summary(summary: "BuildSummary", store: Path, json: bool) -> None:
+def print_summary(summary: "BuildSummary", store: str, json: bool) -> None:
     if json:
         print_json({**dataclasses.asdict(summary), "coverage": summary.coverage})
         return
     name, counts = f"{store}@{summary.version}", summary.counts
     if summary.already_there:
         out.print(f"{escape(name)} already has fingerprint {summary.fingerprint[:12]}: nothing to do")
+        if summary.coverage < 1:
+            out.print(f"[dim]{_failed(counts)} failed; `locloc masks retry {escape(name)}` tries them again[/]")
         return
     done = counts["ok"] + counts["fallback"]
     out.print(
         f"[bold]{escape(name)}[/]: {done} of {counts['rows']} images, coverage {summary.coverage:.1%} "
-        f"({counts['fallback']} empty or fallback, {counts['rows'] - done} failed), {summary.images_per_s:.1f} images/s"
+        f"({counts['fallback']} empty or fallback, {_failed(counts)} failed), {summary.images_per_s:.1f} images/s"
     )
+    if summary.log:
+        out.print(f"[dim]log: {escape(summary.log)}[/]")
     if not summary.worker_s:
         return
     shares = sorted(((seconds / summary.worker_s, stage) for stage, seconds in summary.stage_s.items()), reverse=True)
     text = ", ".join(f"{stage} {share:.0%}" for share, stage in shares if share >= 0.005)
-    out.print(f"[dim]worker time: {text}, waiting {1 - sum(share for share, _ in shares):.0%}[/]")
+    out.print(f"[dim]worker time: {text}, waiting {max(0.0, 1 - sum(share for share, _ in shares)):.0%}[/]")
+    parts = sorted(summary.coordinator_s.items(), key=lambda part: -part[1])
+    out.print(f"[dim]coordinator: {', '.join(f'{stage} {seconds:.1f} s' for stage, seconds in parts)}[/]")
+
+
+def _failed(counts: dict[str, int]) -> int:
+    return counts["rows"] - counts["ok"] - counts["fallback"]
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> str:

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .block import make_mask, working_geometry
-from .catalogs.names import resolve
+from .catalogs.names import parse_location, resolve
 from .errors import ImageError, StoreError
 from .images import decode_image, read_image_bytes
+from .mask import make_mask, working_geometry
 from .recipe import Recipe
 from .saliency import PROBABLE_BACKGROUND, PROBABLE_FOREGROUND, SURE_BACKGROUND, SURE_FOREGROUND
 from .store.reader import Version
@@ -25,12 +25,12 @@ _TRIMAP_COLOURS = {
 }
 
 
-def view_rows(version: Version, image_ids: list[str], root: Path | None = None) -> np.ndarray:
+def view_rows(version: Version, image_ids: list[str], root: Path | str | None = None) -> np.ndarray:
     """Rows of panels, one an image, `(h, w, 3) uint8`."""
     return np.concatenate([view_row(version, image_id, root) for image_id in image_ids])
 
 
-def view_row(version: Version, image_id: str, root: Path | None = None) -> np.ndarray:
+def view_row(version: Version, image_id: str, root: Path | str | None = None) -> np.ndarray:
     """The five panels, `(h, w, 3) uint8`. `root` is where the images are now, if the folder was moved since.
 
     The mask shown is the stored one; attention is stored too, and saliency and trimap are made from it again. Raises
@@ -42,7 +42,7 @@ def view_row(version: Version, image_id: str, root: Path | None = None) -> np.nd
     if entry["status"] not in ("ok", "fallback"):
         raise StoreError(f"{image_id} has no mask in {version.name}: {entry['status']} ({entry['error']})")
     recipe = Recipe.model_validate(about["recipe"])
-    file = resolve(root or Path(about["catalog"]["root"]), entry["path"])
+    file = resolve(parse_location(root or about["catalog"]["root"]), entry["path"])
     try:
         rgb = decode_image(read_image_bytes(file), recipe.images.max_pixels)
     except ImageError as error:

@@ -17,6 +17,7 @@ class OpenCVGrabCut(Settings):
     """`cv2.grabCut` from a trimap. Its k-means draws random numbers, so its generator is seeded at every call."""
 
     revision: ClassVar[int] = 1
+    uses_pixels: ClassVar[bool] = True
 
     engine: Literal["opencv"] = "opencv"
     iterations: int = Field(1, ge=1, le=100, description="Rounds of fitting and cutting; the paper takes one.")

@@ -10,6 +10,7 @@ from .trimap import trimap_foreground
 
 class Threshold(Settings):
     revision: ClassVar[int] = 1
+    uses_pixels: ClassVar[bool] = False
 
     engine: Literal["threshold"] = "threshold"
 

@@ -1,5 +1,8 @@
 """One block without dask and without a store: statuses, independence of neighbours, and the seeds."""
 
+import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from locloc.pipeline import backbone as backbone_module
 from locloc.pipeline import block as block_module
-from locloc.pipeline.backbone import BackboneSpec, load_backbone
-from locloc.pipeline.block import Block, Job, attend, image_seed, make_mask, refine, working_geometry
+from locloc.pipeline.backbone import load_backbone
+from locloc.pipeline.backbone_spec import BackboneSpec
+from locloc.pipeline.block import Block, Job, attend, refine, refine_and_write
+from locloc.pipeline.careful import refine_and_write_carefully
+from locloc.pipeline.mask import image_seed, make_mask, working_geometry
 from locloc.pipeline.recipe import Recipe, load_recipe
 from locloc.pipeline.status import Status
 from locloc.pipeline.store.layout import content_crc, unpack_masks
@@ -141,3 +148,16 @@ def test_seeds_differ_by_picture_and_by_recipe_and_are_always_the_same():
     assert len(seeds) == 1000
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert image_seed("n01440764/x.JPEG", 0) == 1156722512
+
+
+def test_who_unpickles_tasks_imports_no_torch(folder):
+    """A scheduler does, and answers nobody meanwhile."""
+    task = pickle.dumps((attend, refine_and_write, refine_and_write_carefully, block("0"), job(folder)))
+    code = "import pickle, sys; pickle.load(sys.stdin.buffer); sys.exit(bool({'torch', 'timm'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], input=task, check=False).returncode == 0
+
+
+def test_a_worker_loads_its_backbone_once(folder):
+    """The plugin's backbone is the tasks': specs from either module are equal."""
+    assert backbone_module.BackboneSpec is BackboneSpec
+    assert load_backbone(SPEC, "cpu") is load_backbone(pickle.loads(pickle.dumps(job(folder))).backbone, "cpu")

@@ -7,8 +7,8 @@ import pytest
 import safetensors
 
 from locloc.pipeline.backbone import BackboneSpec, load_backbone
-from locloc.pipeline.block import make_mask, working_geometry
 from locloc.pipeline.boxes import box_iou, largest_box, mask_iou
+from locloc.pipeline.mask import make_mask, working_geometry
 from locloc.pipeline.recipe import default_recipe, load_recipe
 from locloc.pipeline.synthetic import Scene, make_scene
 from locloc.pipeline.weights import weights_sha256

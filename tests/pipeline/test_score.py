@@ -46,10 +46,11 @@ def make_version(
         "input_digest": np.zeros((len(masks), 16), np.uint8),
     }
     with StoreWriter(store) as writer:
-        about = {"recipe": RECIPE, "catalog": {"rows": len(masks), "root": "/data"}, "created_at": ""}
-        writer.begin("cd" * 32, about, catalog, 3, (14, 14), SIDE)
+        about = {"recipe": RECIPE, "catalog": {"rows": len(masks), "root": "/data"}, "created_at": "", "parent": None}
+        about |= {"fingerprint": "cd" * 32, "build_id": "cd" * 32}
+        writer.begin(about, catalog, 3, (14, 14), SIDE)
         write_block(writer.fork.store, 0, packed, attention)
-        writer.merge(writer.fork, 0, columns, {})
+        writer.merge(writer.fork, 0, columns)
         writer.publish()
     return open_version(f"{store}@v1")
 

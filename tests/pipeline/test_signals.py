@@ -2,15 +2,18 @@
 
 import os
 import signal
+import sys
 import threading
 
 import pytest
 
-from locloc.pipeline.signals import signals_held_back
+from locloc.pipeline.signals import interruptible, raise_if_interrupted, signals_held_back
+
+STOPS = pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 
 
 @pytest.fixture(autouse=True)
-def interruptible():
+def as_in_a_terminal():
     """Python's own handler, also where the tests were started with SIGINT ignored, as shells do in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -55,3 +58,49 @@ def test_other_threads_are_left_alone():
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGINT)]
+
+
+class Interrupted:
+    """The signal comes while Python collects it, as it may with Dask's futures."""
+
+    def __init__(self, stop: signal.Signals):
+        self.stop = stop
+
+    def __del__(self):
+        os.kill(os.getpid(), self.stop)
+
+
+@STOPS
+def test_an_interruption_that_python_drops_is_not_lost(stop, monkeypatch):
+    dropped = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda event: dropped.append(event.exc_type))
+    with interruptible():
+        raise_if_interrupted()
+        Interrupted(stop)
+        assert dropped == [KeyboardInterrupt]
+        with pytest.raises(KeyboardInterrupt):
+            raise_if_interrupted()
+    raise_if_interrupted()  # the next command's is another matter
+
+
+@STOPS
+def test_interruptible_raises_at_once_and_after_a_commit(stop):
+    before = signal.getsignal(stop)
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        os.kill(os.getpid(), stop)
+    done = []
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        with signals_held_back():
+            os.kill(os.getpid(), stop)
+            done.append("committed")
+        done.append("went on")
+    assert done == ["committed"]
+    assert signal.getsignal(stop) == before
+
+
+def test_a_job_in_the_background_is_not_interrupted_by_ctrl_c():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with interruptible():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise_if_interrupted()
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
