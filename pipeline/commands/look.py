@@ -1,0 +1,119 @@
+"""`locloc masks list`, `show`, `view`, `score`, `diff`, `verify` and `recipe`: what only looks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Json, Root, StoreName, VersionName, split_store
+
+
+def add_to(masks: typer.Typer) -> None:
+    masks.command("list")(list_)
+    for command in (show, view, score, diff, verify, recipe):
+        masks.command()(command)
+
+
+def list_(store: StoreName, json: Json = False) -> None:
+    """The versions of a store, oldest first, and builds that have not been finished."""
+    from .. import terminal
+    from ..store.reader import list_versions
+
+    versions = list_versions(store)
+    terminal.print_json([vars(version) for version in versions]) if json else terminal.print_versions(versions)
+
+
+def show(version: VersionName, json: Json = False) -> None:
+    """What is in a version: images by status, where they came from, and why some have no mask."""
+    from .. import terminal
+    from ..store import open_version
+
+    opened = open_version(version)
+    terminal.print_json(terminal.version_summary(opened)) if json else terminal.print_version(opened)
+
+
+def view(
+    version: VersionName,
+    image_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of images: their paths in the catalog.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.png", help="Where the picture goes.")],
+    root: Root = None,
+) -> None:
+    """Images as a picture: the image, attention, trimap, mask and box side by side, a row each."""
+    from ..store import open_version
+    from ..view import save_view, view_rows
+
+    save_view(view_rows(open_version(version), image_ids, root), out)
+    print(f"{len(image_ids)} of {version}: {out}")
+
+
+def score(
+    version: VersionName,
+    truth: Annotated[
+        str, typer.Option(metavar="DIR|catalog", help="Folder of true masks, or the catalog's own boxes.")
+    ],
+    json: Json = False,
+) -> None:
+    """How good the masks are, beside the thresholded attention and a box in the middle.
+
+    A true mask has the name of its image, suffixes aside, and is bright where the object is.
+    """
+    from .. import terminal
+    from ..score import score_version
+    from ..store import open_version
+
+    report = score_version(open_version(version), truth)
+    terminal.print_json(report) if json else terminal.print_report(report)
+
+
+def diff(
+    version: VersionName,
+    other: Annotated[str, typer.Argument(metavar="VERSION", help="Of the same store; or STORE@VERSION.")],
+    json: Json = False,
+) -> None:
+    """What differs between two versions: rows, statuses, and how far the masks are from each other.
+
+    **Example:** locloc masks diff photos.store@v1 v2
+    """
+    from ..diff import diff_versions
+    from ..findings import print_diff
+    from ..store import open_version
+    from ..terminal import print_json
+
+    second = other if "@" in other else f"{split_store(version)[0]}@{other}"
+    found = diff_versions(open_version(version), open_version(second))
+    print_json(found) if json else print_diff(found)
+
+
+def verify(
+    version: VersionName,
+    sample: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of the blocks that are read, and of their images.")
+    ] = 1.0,
+    root: Root = None,
+    json: Json = False,
+) -> None:
+    """Read a version against its checksums, and the images against theirs. Exits 1 where the store is damaged."""
+    from ..findings import print_verified
+    from ..store import open_version
+    from ..terminal import print_json, shown_count
+    from ..verify import verify_version
+
+    with shown_count("verifying") as on_progress:
+        found = verify_version(open_version(version), sample, root, on_progress)
+    print_json(found) if json else print_verified(found)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def recipe(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|FILE", help="locloc, official, ppd, or your own TOML.")
+    ] = "locloc",
+) -> None:
+    """A recipe in full as TOML, each setting with its reason: the start of your own.
+
+    **Example:** locloc masks recipe > mine.toml
+    """
+    from ..recipe import load_recipe, recipe_toml
+
+    print(recipe_toml(load_recipe(name)), end="")

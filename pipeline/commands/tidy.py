@@ -1,0 +1,59 @@
+"""`locloc masks delete`, `gc` and `export`: what takes from a store, or out of it."""
+
+from typing import Annotated
+
+import typer
+
+from .options import Json, StoreName, VersionName, split_store
+
+
+def add_to(masks: typer.Typer) -> None:
+    for command in (delete, gc, export):
+        masks.command()(command)
+
+
+def delete(version: VersionName) -> None:
+    """Take a version out of its store. Its name is never used again; `locloc masks gc` then frees its space.
+
+    An unfinished build is given up by its id, as `locloc masks list` shows it: STORE@1a2b3c4d.
+    """
+    from ..store.collect import delete_version
+
+    store, tag = split_store(version)
+    delete_version(store, tag)
+    print(f"{version} is deleted; `locloc masks gc {store}` frees its space")
+
+
+def gc(store: StoreName, json: Json = False) -> None:
+    """Delete what no version and no unfinished build needs: what killed builds and deleted versions left behind."""
+    from ..store.collect import collect_garbage
+    from ..terminal import print_json
+
+    found = collect_garbage(store)
+    if json:
+        print_json(found)
+        return
+    print(f"{store}: {found.objects} objects deleted, {found.bytes / 1e6:.1f} MB")
+
+
+def export(
+    version: VersionName,
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Folder to write to.")],
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="zarr: plain Zarr v3.")] = "zarr",
+    json: Json = False,
+) -> None:
+    """Copy a version into a form that other programs read without locloc and without Icechunk.
+
+    **Example:** locloc masks export photos.store@v1 --to zarr photos.zarr
+    """
+    from ..errors import StoreError, did_you_mean
+    from ..export import EXPORTERS
+    from ..findings import print_exported
+    from ..store import open_version
+    from ..terminal import print_json, shown_count
+
+    if to not in EXPORTERS:
+        raise StoreError(f"No format {to!r}{did_you_mean(to, EXPORTERS)}")
+    with shown_count("exporting") as on_progress:
+        exported = EXPORTERS[to](open_version(version), out, on_progress)
+    print_json(exported) if json else print_exported(exported)

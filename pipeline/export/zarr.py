@@ -1,0 +1,202 @@
+"""A version as a plain Zarr v3 group, which any reader of Zarr opens without Icechunk and without locloc.
+
+The same arrays in the same chunks, each with a sentence of what it means, all provenance in the root's attributes, and
+consolidated metadata. A folder is written beside its place and moved there whole. A bucket has no such move: there the
+root says that it is incomplete until all else is written.
+"""
+
+import errno
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import zarr
+from zarr.storage import FsspecStore, LocalStore
+
+from ..catalogs.names import parse_location
+from ..errors import CatalogError, LocLocError, StoreError, UnreachableError
+from ..remote import list_remote, without_secrets
+from ..status import Status
+from ..store.damage import damage_as_error
+from ..store.layout import ATTRIBUTE, BLOCK_ROWS, STATS, content_crc
+from ..store.reader import Version
+
+BATCH_BYTES = 64 << 20
+
+_STATUSES = ", ".join(f"{status.value} {status.label}" for status in Status)
+
+# Every array of layout.py: the names of its axes (xarray asks for them), and what it means.
+ARRAYS: dict[str, tuple[tuple[str, ...], str]] = {
+    "mask": (
+        ("row", "y", "x_byte"),
+        "Masks of the object on the square working copy of the picture, eight pixels a byte from left to right, most "
+        "significant bit first: numpy.unpackbits(mask[rows], axis=-1).astype(bool) is (rows, y, x).",
+    ),
+    "attention": (("row", "head", "grid_y", "grid_x"), "CLS attention over the patches in the ViT's last block."),
+    "box": (
+        ("row", "x0_y0_x1_y1"),
+        "Box of the mask's largest contour in pixels of the upright original picture; zeros where the mask is empty.",
+    ),
+    "stats": (("row", "statistic"), "In this order: " + ", ".join(STATS) + "."),
+    "status": (("row",), f"What became of the picture: {_STATUSES}."),
+    "size": (("row", "width_height"), "Of the upright original picture, in pixels; zeros where it was not decoded."),
+    "content_crc": (("row",), "CRC-32 of the row's bytes of mask, then attention (little endian)."),
+    "input_digest": (("row", "digest_byte"), "blake2b, 16 bytes, of the picture's file; zeros where it was not read."),
+    "block_done": (("block",), "1 where the 64 rows of the block are complete: everywhere, in a published version."),
+    "error": (("row", "error_byte"), "Why the row has no mask, or only a fallback: UTF-8, padded with zeros."),
+    "catalog/id/offsets": (("id_end",), "Where ids begin and end: id n is bytes[offsets[n]:offsets[n + 1]]."),
+    "catalog/id/bytes": (("id_byte",), "All ids end to end, UTF-8, sorted. Join by id, never by position."),
+    "catalog/path/offsets": (("path_end",), "As of the ids."),
+    "catalog/path/bytes": (("path_byte",), "All paths end to end, UTF-8, relative to the catalog's root."),
+    "catalog/label": (("row",), "Class by number, -1 where none was given."),
+    "catalog/split": (("row",), "0 none given, 1 train, 2 val, 3 test."),
+    "catalog/boxes": (("box", "x0_y0_x1_y1"), "Boxes that were given with the pictures, in the original's pixels."),
+    "catalog/box_row": (("box",), "The row that each given box belongs to."),
+}
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and where."""
+
+    version: str
+    format: str
+    out: str
+    rows: int
+
+
+def export_zarr(version: Version, out: Path | str, on_progress: OnProgress = lambda done, total: None) -> Exported:
+    """Writes `version` to `out`: a folder that is new or empty, or a URL (`s3://bucket/prefix`) with nothing below it.
+
+    Credentials for a URL come from the environment. Raises StoreError for a place that is taken or cannot be written
+    to, and for a damaged version; then no folder is left.
+    """
+    with _place(out) as store:
+        root = zarr.create_group(store, attributes={"title": f"Incomplete export of {version.name}: remove it"})
+        for name, array in version.group.members(max_depth=None):
+            if isinstance(array, zarr.Array):
+                copy = _create_like(store, name, array)
+                if name not in ("mask", "attention"):
+                    for part in _parts(array):
+                        copy[part] = _read(version, array, part)
+        _copy_blocks(version, store, on_progress)
+        root.attrs.put(_about(version))
+        with warnings.catch_warnings():  # zarr-python, its writer, is who reads it; others do without
+            warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
+            zarr.consolidate_metadata(store)
+    return Exported(version.name, "zarr", str(out), len(version))
+
+
+def _create_like(store: LocalStore | FsspecStore, name: str, array: zarr.Array) -> zarr.Array:
+    axes, meaning = ARRAYS[name]
+    return zarr.create_array(
+        store,
+        name=name,
+        shape=array.shape,
+        dtype=array.dtype,
+        chunks=array.chunks,
+        compressors=array.compressors,
+        filters=array.filters or None,
+        fill_value=array.fill_value,
+        attributes={"description": meaning},
+        dimension_names=axes,
+    )
+
+
+def _copy_blocks(version: Version, store: LocalStore | FsspecStore, on_progress: OnProgress) -> None:
+    """Masks and attention, each row against its CRC."""
+    arrays = {name: version.group[name] for name in ("mask", "attention")}
+    copies = {name: zarr.open_array(store, path=name, mode="r+") for name in arrays}
+    rows = len(version)
+    row_bytes = sum(array.dtype.itemsize * int(np.prod(array.shape[1:])) for array in arrays.values())
+    step = max(1, BATCH_BYTES // (row_bytes * BLOCK_ROWS)) * BLOCK_ROWS
+    for start in range(0, rows, step):
+        part = slice(start, min(start + step, rows))
+        values = {name: _read(version, array, part) for name, array in arrays.items()}
+        crc = _read(version, version.group["content_crc"], part)
+        wrong = np.flatnonzero(content_crc(values["mask"], values["attention"]) != crc)
+        if len(wrong):
+            raise StoreError(
+                f"{version.name} is damaged: row {start + int(wrong[0])} is not what was written; "
+                f"`locloc masks verify {version.name}` says what else is"
+            )
+        for name, copy in copies.items():
+            copy[part] = values[name]
+        on_progress(part.stop, rows)
+
+
+def _parts(array: zarr.Array) -> Iterator[slice]:
+    """Whole chunks along the first axis, about BATCH_BYTES each."""
+    row_bytes = array.dtype.itemsize * int(np.prod(array.shape[1:]))
+    step = max(1, BATCH_BYTES // (row_bytes * array.chunks[0])) * array.chunks[0]
+    for start in range(0, array.shape[0], step):
+        yield slice(start, min(start + step, array.shape[0]))
+
+
+def _read(version: Version, array: zarr.Array, part: slice) -> np.ndarray:
+    with damage_as_error(version.name):
+        return array[part]
+
+
+def _about(version: Version) -> dict:
+    return {
+        "title": f"Pseudo-masks and attention of {len(version)} pictures, made by locloc",
+        "version": version.name,
+        "rows": "Row n of every array whose first axis is `row` is picture n of the catalog; ids are the key.",
+        "arrays": {name: meaning for name, (_, meaning) in ARRAYS.items()},
+        ATTRIBUTE: version.provenance,
+    }
+
+
+def _place(out: Path | str) -> AbstractContextManager[LocalStore | FsspecStore]:
+    try:
+        where = parse_location(out)
+    except CatalogError as error:
+        raise StoreError(str(error)) from None
+    return _folder(Path(os.path.abspath(where))) if isinstance(where, Path) else _bucket(where)
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[LocalStore]:
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise _taken(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
+            yield LocalStore(Path(beside, out.name))
+            os.rename(Path(beside, out.name), out)  # replaces an empty folder, and fails for any other
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise _taken(out) from None
+        raise StoreError(f"{out} cannot be written: {os.strerror(error.errno or errno.EIO).lower()}") from None
+
+
+@contextmanager
+def _bucket(url: str) -> Iterator[FsspecStore]:
+    try:
+        if list_remote(url):
+            raise _taken(url)
+    except FileNotFoundError:
+        pass
+    except NotADirectoryError:
+        raise _taken(url) from None
+    except UnreachableError as error:
+        raise StoreError(f"{url} cannot be written: {error}") from None
+    try:
+        yield FsspecStore.from_url(url)
+    except LocLocError:
+        raise
+    except Exception as error:  # botocore, aiohttp, google.auth: each has a tree of its own
+        lines = str(error).splitlines() or [""]
+        raise StoreError(f"{url} cannot be written: {type(error).__name__}: {without_secrets(lines[0])}") from error
+
+
+def _taken(out: Path | str) -> StoreError:
+    return StoreError(f"{out} is there and not empty; name a new or empty folder to export to")

@@ -1,0 +1,205 @@
+"""`masks export --to zarr`: what plain Zarr reads, without Icechunk and without locloc, is what the version holds."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import fsspec
+import numpy as np
+import pytest
+import zarr
+
+from locloc.pipeline.errors import StoreError
+from locloc.pipeline.export import EXPORTERS, Exported
+from locloc.pipeline.export.zarr import ARRAYS, export_zarr
+from locloc.pipeline.store import open_version
+
+# What a stranger would write: zarr and numpy, in a process where neither icechunk nor locloc can be imported.
+STRANGER = """
+import sys
+sys.modules["icechunk"] = sys.modules["locloc"] = None
+import hashlib, json, warnings, zlib
+import numpy as np, zarr
+warnings.simplefilter("error")
+root = zarr.open_group(sys.argv[1], mode="r")
+arrays = {name: array for name, array in root.members(max_depth=None) if isinstance(array, zarr.Array)}
+masks = np.unpackbits(root["mask"][:], axis=-1).astype(bool)
+offsets, data = root["catalog/id/offsets"][:], root["catalog/id/bytes"][:].tobytes()
+crc = [zlib.crc32(a.tobytes(), zlib.crc32(m.tobytes())) for m, a in zip(root["mask"][:], root["attention"][:])]
+assert crc == root["content_crc"][:].tolist()
+print(json.dumps({
+    "arrays": {name: [str(a.dtype), a.shape, a.chunks, hashlib.sha256(a[:].tobytes()).hexdigest()] for name, a in arrays.items()},
+    "descriptions": {name: a.attrs["description"] for name, a in arrays.items()},
+    "axes": {name: a.metadata.dimension_names for name, a in arrays.items()},
+    "masks": hashlib.sha256(masks.tobytes()).hexdigest(),
+    "ids": [data[a:b].decode() for a, b in zip(offsets, offsets[1:])],
+    "reasons": [row.tobytes().rstrip(b"\\0").decode() for row in root["error"][:]],
+    "attributes": dict(root.attrs),
+    "consolidated": root.metadata.consolidated_metadata is not None,
+}))
+"""  # noqa: E501
+
+
+@pytest.fixture
+def content(made, ids):
+    return made(["ä\n" + id for id in ids])
+
+
+@pytest.fixture
+def version(tmp_path, write, content):
+    return write(tmp_path / "masks.store", content, tmp_path / "images")
+
+
+def test_a_stranger_reads_every_array(version, content, tmp_path):
+    out = tmp_path / "new" / "out.zarr"
+    assert export_zarr(version, out) == Exported(version.name, "zarr", str(out), 150)
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGER, str(out)], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    wanted = {name: a for name, a in version.group.members(max_depth=None) if isinstance(a, zarr.Array)}
+    assert seen["arrays"] == {
+        name: [str(a.dtype), list(a.shape), list(a.chunks), hashlib.sha256(a[:].tobytes()).hexdigest()]
+        for name, a in wanted.items()
+    }
+    assert seen["masks"] == hashlib.sha256(content.masks.tobytes()).hexdigest()
+    assert seen["ids"] == content.ids
+    assert seen["reasons"][2:9] == ["", *(f"reason {id}" for id in content.ids[3:8]), ""]
+    assert seen["attributes"]["locloc"] == json.loads(json.dumps(version.provenance))
+    assert seen["attributes"]["version"] == version.name
+    assert all(seen["descriptions"].values())
+    assert all(len(axes) == wanted[name].ndim for name, axes in seen["axes"].items())
+    assert seen["consolidated"]
+
+
+def test_every_array_of_the_layout_is_described(version):
+    assert ARRAYS.keys() == {name for name, a in version.group.members(max_depth=None) if isinstance(a, zarr.Array)}
+
+
+def test_chunks_stay_as_they_are_and_empty_ones_are_not_written(version, tmp_path):
+    export_zarr(version, tmp_path / "out")
+    out = tmp_path / "out"
+    chunks = {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file() and file.name != "zarr.json"}
+    assert {name for name in chunks if name.startswith("mask/")} == {f"mask/c/{block}/0/0" for block in range(3)}
+    assert "error/c/0/0" in chunks
+    assert "error/c/1/0" not in chunks  # no row there has a reason
+
+
+def test_many_batches_are_one_export(version, tmp_path, monkeypatch):
+    monkeypatch.setattr("locloc.pipeline.export.zarr.BATCH_BYTES", 1)
+    seen = []
+    export_zarr(version, tmp_path / "out", lambda done, total: seen.append((done, total)))
+    assert seen == [(64, 150), (128, 150), (150, 150)]
+    root = zarr.open_group(tmp_path / "out", mode="r")
+    for name in ARRAYS:
+        assert np.array_equal(root[name][:], version.group[name][:]), name
+
+
+def test_an_empty_folder_is_taken_and_a_full_one_is_not(version, tmp_path):
+    (tmp_path / "empty").mkdir()
+    export_zarr(version, tmp_path / "empty")
+    assert zarr.open_group(tmp_path / "empty", mode="r")["status"].shape == (150,)
+    before = (tmp_path / "empty" / "zarr.json").read_bytes()
+    (tmp_path / "file").write_text("precious")
+    for taken in ("empty", "file", "images"):
+        with pytest.raises(StoreError, match=f"{taken} is there and not empty"):
+            export_zarr(version, tmp_path / taken)
+    assert (tmp_path / "empty" / "zarr.json").read_bytes() == before
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_nothing_is_left_of_an_export_that_failed(version, tmp_path, monkeypatch):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        export_zarr(version, tmp_path / "out", stop)
+    assert sorted(tmp_path.iterdir()) == before
+
+    def full(self, *args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("zarr.storage.LocalStore.set", full)
+    with pytest.raises(StoreError, match="out cannot be written: no space left on device"):
+        export_zarr(version, tmp_path / "out")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_somebody_else_was_faster(version, tmp_path):
+    def meanwhile(done, total):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / "theirs").touch()
+
+    with pytest.raises(StoreError, match="out is there and not empty"):
+        export_zarr(version, tmp_path / "out", meanwhile)
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["theirs"]
+
+
+def test_damage_is_not_exported(tmp_path, write, made, ids):
+    content = made(ids)
+    columns = {"content_crc": content.columns["content_crc"] ^ (np.arange(150) == 80).astype(np.uint32)}
+    version = write(tmp_path / "masks.store", content, tmp_path / "images", columns)
+    with pytest.raises(StoreError, match=r"row 80 is not what was written; `locloc masks verify .*masks.store@v1`"):
+        export_zarr(version, tmp_path / "out")
+    for file in (tmp_path / "masks.store" / "chunks").iterdir():
+        file.write_bytes(b"no chunk")
+    with pytest.raises(StoreError, match=r"masks.store@v1 cannot be read \(.*\); `locloc masks verify"):
+        export_zarr(open_version(version.name), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written(version):
+    with pytest.raises(StoreError, match="/proc/no/out cannot be written: no such file"):
+        export_zarr(version, "/proc/no/out")
+
+
+def test_an_export_by_url(version, tmp_path):
+    memory = fsspec.filesystem("memory")
+    try:
+        assert export_zarr(version, "memory://exported/out.zarr/").out == "memory://exported/out.zarr/"
+        root = zarr.open_group("memory://exported/out.zarr", mode="r")
+        for name in ARRAYS:
+            assert np.array_equal(root[name][:], version.group[name][:]), name
+        assert root.metadata.consolidated_metadata is not None
+        with pytest.raises(StoreError, match="memory://exported/out.zarr is there and not empty"):
+            export_zarr(version, "memory://exported/out.zarr")
+    finally:
+        memory.rm("/exported", recursive=True)
+
+
+def test_half_an_export_by_url_says_so(version):
+    memory = fsspec.filesystem("memory")
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            export_zarr(version, "memory://half", stop)
+        root = zarr.open_group("memory://half", mode="r")
+        assert dict(root.attrs) == {"title": f"Incomplete export of {version.name}: remove it"}
+    finally:
+        memory.rm("/half", recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense://b/x", "unknown protocol 'nonsense'"),
+        ("s3://me:secret@b/x", r"\*\*\*@b/x holds a secret"),
+        ("s3://", "names no bucket"),
+    ],
+)
+def test_urls_that_are_none(version, url, message):
+    with pytest.raises(StoreError, match=message) as caught:
+        export_zarr(version, url)
+    assert "secret@" not in str(caught.value)
+
+
+def test_the_registry_holds_what_exports(version, tmp_path):
+    for name, export in EXPORTERS.items():
+        exported = export(version, tmp_path / name)
+        assert (exported.format, exported.rows) == (name, 150)
