@@ -24,12 +24,16 @@ def test_every_folder_with_modules_is_packaged():
 
 
 def bounds(requirements: list[str]) -> dict[str, str]:
-    return dict(re.fullmatch(r"([\w-]+)(.*)", line).groups() for line in requirements)
+    found = [re.fullmatch(r"([\w-]+)(?:\[(\w+)\])?(.*)", line).groups() for line in requirements]
+    return {name: bound for name, extra, bound in found if name != "locloc"}
 
 
 def test_pixi_and_pip_install_the_same():
-    wanted = bounds(PYPROJECT["project"]["dependencies"] + PYPROJECT["project"]["optional-dependencies"]["dev"])
-    conda = {**PIXI["dependencies"], **PIXI["feature"]["dev"]["dependencies"], **PIXI["pypi-dependencies"]}
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    wanted = bounds(PYPROJECT["project"]["dependencies"] + extras["cluster"] + extras["dev"])
+    features = [PIXI["feature"][name]["dependencies"] for name in ("cluster", "dev")]
+    conda = PIXI["dependencies"] | features[0] | features[1] | PIXI["pypi-dependencies"]
+    conda |= {name: entry["version"] for name, entry in PIXI["feature"]["dev"]["pypi-dependencies"].items()}
     renamed = {"dask": "dask-core", "huggingface-hub": "huggingface_hub"}
     for name, bound in wanted.items():
         if name != "torch":
@@ -57,16 +61,26 @@ def flags(command) -> dict[str, list[str]]:
 
 def test_the_command_line_is_frozen():
     """Scripts depend on these names. Adding is fine; change or remove one only with a line in the changelog."""
+    how = ["--workers", "--gpus", "--scheduler", "--slurm", "--checkpoint-s", "--image-limit-s", "--log"]
     assert flags(typer.main.get_command(app)) == {
         "data synth": ["out", "--images", "--classes", "--seed"],
         "demo": ["out"],
         "masks build": [
-            "images", "--store", "--catalog", "--root", "--backbone", "--weights", "--recipe", "--name", "--workers",
-            "--checkpoint-s", "--min-coverage", "--dry-run", "--json",
+            "images", "--store", *how, "--catalog", "--root", "--backbone", "--weights", "--recipe", "--name",
+            "--min-coverage", "--dry-run", "--json",
         ],
+        "masks delete": ["version"],
+        "masks diff": ["version", "other", "--json"],
+        "masks export": ["version", "out", "--to", "--json"],
+        "masks extend": ["version", "images", *how, "--catalog", "--root", "--weights", "--name", "--json"],
+        "masks gc": ["store", "--json"],
         "masks list": ["store", "--json"],
         "masks recipe": ["name"],
+        "masks refine": ["version", "--recipe", *how, "--root", "--name", "--json"],
+        "masks resume": ["store", *how, "--build", "--root", "--weights", "--name", "--json"],
+        "masks retry": ["version", *how, "--status", "--damaged", "--root", "--weights", "--name", "--json"],
         "masks show": ["version", "--json"],
         "masks score": ["version", "--truth", "--json"],
+        "masks verify": ["version", "--sample", "--root", "--json"],
         "masks view": ["version", "image_ids", "--out", "--root"],
     }  # fmt: skip

@@ -1,9 +1,11 @@
 """The real command in real processes."""
 
+import io
 import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from locloc.cli import main
+from locloc.cli import app, main
 from locloc.pipeline.store import Version
 from locloc.pipeline.store.layout import COLUMNS
 
@@ -31,19 +33,19 @@ def picture(seed: int, width: int = 120, height: int = 90) -> np.ndarray:
     return values.clip(0, 255).astype(np.uint8)
 
 
+def make_pictures(folder: Path, count: int) -> Path:
+    """Fills two class folders with `count` JPEG pictures of three sizes."""
+    for number in range(count):
+        file = folder / ("even" if number % 2 == 0 else "odd") / f"{number:04}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        width, height = ((120, 90), (90, 120), (64, 64))[number % 3]
+        Image.fromarray(picture(number, width, height)).save(file, quality=92)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def make_folder() -> Callable[[Path, int], Path]:
-    """`make_folder(folder, n)` fills two class folders with n JPEG pictures of three sizes."""
-
-    def make(folder: Path, count: int) -> Path:
-        for number in range(count):
-            file = folder / ("even" if number % 2 == 0 else "odd") / f"{number:04}.jpg"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            width, height = ((120, 90), (90, 120), (64, 64))[number % 3]
-            Image.fromarray(picture(number, width, height)).save(file, quality=92)
-        return folder
-
-    return make
+    return make_pictures
 
 
 def command(*arguments: Any) -> list[str]:
@@ -81,8 +83,12 @@ def locloc(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 
 def build(images: Path, store: Path, *more: Any, code: int = 0) -> dict[str, Any]:
-    """Builds and returns the summary that `--json` prints."""
-    return json.loads(run(*BUILD, images, "--store", store, "--json", *more, code=code).stdout)
+    """Builds in this process, which has imported torch already, and returns the summary that `--json` prints."""
+    said = io.StringIO()
+    with redirect_stdout(said):
+        ended = app([*BUILD, *map(str, (images, "--store", store, "--json", *more))], standalone_mode=False)
+    assert (ended or 0) == code
+    return json.loads(said.getvalue())
 
 
 def everything(version: Version) -> dict[str, np.ndarray]:

@@ -1,0 +1,124 @@
+"""Faults inside processes: with this folder on PYTHONPATH, Python runs this file at the start of every process.
+
+The environment's `LOCLOC_FAULTS`, JSON, says which:
+
+    {"no_flock": true}                    a file system without flock
+    {"clock_s": 86400}                    a wall clock that is ahead
+    {"writes": FILE}                      a line with the process id in FILE for all that changes a repository
+    {"set": {"MODULE": {"NAME": VALUE}}}  other constants in a module
+
+A picture whose file ends in POISON kills the process that decodes it, one that ends in HANG is never decoded. An empty
+variable changes nothing else; without it nothing at all happens.
+"""
+
+import errno
+import fcntl
+import importlib.abc
+import importlib.machinery
+import json
+import os
+import signal
+import sys
+import time
+from typing import ClassVar
+
+IMAGES = "locloc.pipeline.images"
+POISON, HANG = b"locloc test: poison", b"locloc test: hang"
+
+
+def dangerous(decode_image):
+    def decode(data, *args, **kwargs):
+        if data.endswith(POISON):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        while data.endswith(HANG):
+            time.sleep(1)
+        return decode_image(data, *args, **kwargs)
+
+    return decode
+
+
+def no_flock(file, operation):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+def put_clock_ahead(by_s):
+    """All that Python says of the time of day; Rust and the kernel keep theirs."""
+    import datetime
+
+    class Ahead(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return super().now(tz) + datetime.timedelta(seconds=by_s)
+
+    now, format_time, real = time.time, time.strftime, datetime.datetime
+    time.time = lambda: now() + by_s
+    time.strftime = lambda form, at=None: format_time(form, time.localtime(time.time()) if at is None else at)
+    datetime.datetime = Ahead
+    for name, module in list(sys.modules.items()):
+        if name.startswith("locloc.") and getattr(module, "datetime", None) is real:
+            module.datetime = Ahead
+
+
+def note_writes(file):
+    import icechunk
+
+    def noted(method):
+        def write(*args, **kwargs):
+            with open(file, "a") as out:
+                out.write(f"{os.getpid()} {method.__name__}\n")
+            return method(*args, **kwargs)
+
+        return write
+
+    repository = "create_branch", "reset_branch", "delete_branch", "create_tag", "expire_snapshots", "garbage_collect"
+    for kind, names in ((icechunk.Session, ("commit",)), (icechunk.Repository, repository)):
+        for name in names:
+            setattr(kind, name, noted(getattr(kind, name)))
+
+
+def set_constants(module, constants):
+    for name, value in constants.items():
+        getattr(module, name)  # there must be one
+        setattr(module, name, value)
+
+
+def apply(faults):
+    """To this process from now on, to modules that are loaded already as to others."""
+    if faults.get("no_flock"):
+        fcntl.flock = no_flock
+    if faults.get("clock_s"):
+        put_clock_ahead(faults["clock_s"])
+    if faults.get("writes"):
+        note_writes(faults["writes"])
+    for name, constants in faults.get("set", {}).items():
+        if name in sys.modules:
+            set_constants(sys.modules[name], constants)
+        else:
+            Changed.constants[name] = constants
+
+
+class Changed(importlib.abc.MetaPathFinder):
+    """Finds the modules that are to be changed, and changes them when they are loaded."""
+
+    constants: ClassVar = {IMAGES: {}}
+
+    @classmethod
+    def find_spec(cls, name, path, target=None):
+        if name not in cls.constants:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            set_constants(module, cls.constants[name])
+            if name == IMAGES:
+                module.decode_image = dangerous(module.decode_image)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+if "LOCLOC_FAULTS" in os.environ:
+    sys.meta_path.insert(0, Changed)
+    apply(json.loads(os.environ["LOCLOC_FAULTS"] or "{}"))
