@@ -20,8 +20,10 @@ from rich.table import Table
 
 from locloc.pipeline.build import BuildRequest, build_masks, plan_build
 from locloc.pipeline.catalogs import Catalog, Rows, build_catalog, read_catalog
+from locloc.pipeline.cluster.spec import ClusterSpec
 from locloc.pipeline.progress import Progress
 from locloc.pipeline.recipe import load_recipe
+from locloc.pipeline.work import RunSettings
 
 console = Console(width=110)
 PAGE = resource.getpagesize()
@@ -59,7 +61,7 @@ def measure_speed(request: BuildRequest, rounds: int, scratch: Path) -> None:
     for _ in range(rounds):
         for workers in (1, 2):
             store = scratch / "speed.store"
-            summary = build_masks(replace(request, store=store, workers=workers))
+            summary = build_masks(replace(request, store=store, run=RunSettings(ClusterSpec(workers))))
             shutil.rmtree(store)
             rates[workers].append(summary.images_per_s)
             worker_s += summary.worker_s
@@ -85,7 +87,7 @@ def measure_memory(request: BuildRequest, scratch: Path) -> None:
         if not progress.message:
             seen.append((progress.done, worker_rss_mb()))
 
-    build_masks(replace(request, store=scratch / "memory.store", workers=1), note)
+    build_masks(replace(request, store=scratch / "memory.store", run=RunSettings(ClusterSpec(1))), note)
     late = [memory for done, memory in seen if done >= 200]
     console.print(f"worker memory, MB by images done: {', '.join(f'{done}: {mb:.0f}' for done, mb in seen[::4])}")
     console.print(
