@@ -18,9 +18,7 @@ def interruptible() -> Iterator[None]:
     A SIGINT that is ignored (a job in a shell's background) stays ignored.
     """
     _heard.clear()
-    before = {
-        stop: signal.signal(stop, _interrupt) for stop in _STOPS if signal.getsignal(stop) is not signal.SIG_IGN
-    }
+    before = {stop: signal.signal(stop, _interrupt) for stop in _STOPS if signal.getsignal(stop) is not signal.SIG_IGN}
     try:
         yield
     finally:
