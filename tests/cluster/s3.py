@@ -11,21 +11,22 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
+
+from locloc.pipeline import remote
 
 KEY_ID, SECRET = "AKIDLOCLOCTEST", "wJalrXUtnFEMI-K7MDENG-bPxRfiCY"
 
 
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    """The address of a server that honours If-Match and If-None-Match."""
-    pytest.importorskip("s3fs")
-    pytest.importorskip("moto.server")
+@contextmanager
+def serving_s3(**settings: str) -> Iterator[str]:
+    """The address of a server that honours If-Match and If-None-Match; `settings` are moto's, by their variables."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    environment = os.environ | {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    environment = os.environ | {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"} | settings
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:
         give_up = time.monotonic() + 60
@@ -40,6 +41,30 @@ def s3_server() -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto.server")
+    with serving_s3() as address:
+        yield address
+
+
+_kept: list[Any] = []
+
+
+def keep(files: Any) -> Any:
+    """Keeps an fsspec file system until the process ends. One that is dropped has 0.1 s to close its connections, which
+    a busy machine does not always give; aiohttp then complains, in whichever test runs by then."""
+    _kept.append(files)
+    return files
+
+
+def forget_filesystems() -> None:
+    """As in a new process: images will be read through fresh connections."""
+    keep(dict(remote._filesystems))
+    remote._forget()
 
 
 @pytest.fixture

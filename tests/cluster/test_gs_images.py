@@ -15,6 +15,8 @@ from locloc.pipeline.catalogs import read_catalog, resolve
 from locloc.pipeline.errors import UnreachableError
 from locloc.pipeline.images import MissingImageError, read_image_bytes
 
+from .s3 import forget_filesystems
+
 OBJECTS = {"data/cat/a.jpg": b"1", "data/dog/ä #?%20.png": b"2", "data/.x.jpg": b"3", "data2/y.jpg": b"4"}
 
 
@@ -49,9 +51,9 @@ def answers(monkeypatch):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})  # FSSPEC_GS_TOKEN=anon, before fsspec starts
-    remote._forget()
+    forget_filesystems()
     yield first
-    remote._forget()
+    forget_filesystems()
     server.shutdown()
     server.server_close()
 

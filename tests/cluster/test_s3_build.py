@@ -23,14 +23,14 @@ from locloc.pipeline.work import provenance, resolve_backbone
 
 from ..end_to_end.conftest import assert_same, make_pictures
 from .conftest import Processes
-from .s3 import KEY_ID, SECRET, bucket, s3_environment, s3_server  # noqa: F401
+from .s3 import KEY_ID, SECRET, bucket, keep, s3_environment, s3_server  # noqa: F401
 
 
 @pytest.fixture
 def photos(bucket: str, tmp_path: Path) -> tuple[Path, str]:  # noqa: F811
     """The same 200 pictures on disk and in the bucket."""
     folder = make_pictures(tmp_path / "photos", 200)
-    files = fsspec.filesystem("s3", skip_instance_cache=True)
+    files = keep(fsspec.filesystem("s3", skip_instance_cache=True))
     files.put(str(folder), f"{bucket}/photos", recursive=True)
     return folder, f"{bucket}/photos"
 
@@ -103,5 +103,5 @@ def files_below(folder: Path) -> dict[str, bytes]:
 
 
 def objects(name: str) -> list[tuple[str, bytes]]:
-    files = fsspec.filesystem("s3", skip_instance_cache=True)
+    files = keep(fsspec.filesystem("s3", skip_instance_cache=True))
     return [(path, files.cat_file(path)) for path in files.find(name.removeprefix("s3://"))]

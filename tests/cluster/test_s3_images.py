@@ -1,11 +1,8 @@
 """Images in S3, from a real server on loopback: the same catalog and bytes as on disk, and each way to fail."""
 
 import http.server
-import os
 import pickle
 import socket
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +16,8 @@ from locloc.pipeline import remote
 from locloc.pipeline.catalogs import read_catalog, resolve
 from locloc.pipeline.errors import CatalogError, UnreachableError
 from locloc.pipeline.images import MissingImageError, read_image_bytes
+
+from .s3 import forget_filesystems, serving_s3
 
 SECRET = "wJalrXUtnFEMI/K7MDENG"
 LISTED_AT_ONCE = 4
@@ -38,43 +37,22 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def server():
-    """The address of an S3 server that lives as long as this module's tests."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     # a real one lists 1,000 keys an answer; four, so that every listing here takes several
-    environment = os.environ | {
-        "AWS_ACCESS_KEY_ID": "x",
-        "AWS_SECRET_ACCESS_KEY": "x",
-        "MOTO_S3_DEFAULT_MAX_KEYS": str(LISTED_AT_ONCE),
-    }
-    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert process.poll() is None and time.monotonic() < deadline, "the S3 server does not start"
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
+    with serving_s3(MOTO_S3_DEFAULT_MAX_KEYS=str(LISTED_AT_ONCE)) as address:
+        yield address
 
 
 @pytest.fixture
 def environment(monkeypatch):
     """The address of an endpoint > what a user exports for it; no file system is kept from another test."""
-    remote._forget()
+    forget_filesystems()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDENTIFIER")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     yield lambda address: monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-    remote._forget()
+    forget_filesystems()
 
 
 @pytest.fixture

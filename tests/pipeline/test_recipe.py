@@ -19,7 +19,7 @@ from locloc.pipeline.recipe import (
     Recipe,
     load_recipe,
     recipe_names,
-    recipe_toml,
+    settings_toml,
 )
 from locloc.pipeline.refine import REFINERS
 from locloc.pipeline.saliency import SaliencySettings
@@ -203,22 +203,22 @@ def test_order_does_not_move_the_fingerprint(load):
 @pytest.mark.parametrize("name", ["locloc", "official", "pocket", "ppd"])
 def test_built_in_recipes_come_back_from_toml(name, load):
     recipe = load_recipe(name)
-    assert load(recipe_toml(recipe)) == recipe
-    assert recipe_toml(load(recipe_toml(recipe))) == recipe_toml(recipe)
+    assert load(settings_toml(recipe)) == recipe
+    assert settings_toml(load(settings_toml(recipe))) == settings_toml(recipe)
 
 
 @unhurried
 @given(recipe=recipes())
 def test_every_recipe_comes_back_from_toml(recipe, tmp_path_factory):
     file = tmp_path_factory.getbasetemp() / "any.toml"
-    file.write_text(recipe_toml(recipe), encoding="utf-8")
+    file.write_text(settings_toml(recipe), encoding="utf-8")
     again = load_recipe(file)
     assert again == recipe and again.fingerprint() == recipe.fingerprint() and hash(again) == hash(recipe)
     assert pickle.loads(pickle.dumps(recipe)) == recipe
 
 
 def test_toml_shows_every_setting_below_its_description():
-    lines = recipe_toml(Recipe()).splitlines()
+    lines = settings_toml(Recipe()).splitlines()
     assert set(tomllib.loads("\n".join(lines))["saliency"]) == set(SaliencySettings.model_fields)
     assert lines[lines.index("iterations = 1") - 1] == f"# {REFINERS['opencv'].model_fields['iterations'].description}"
 
