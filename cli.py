@@ -9,6 +9,7 @@ import typer
 from . import __version__
 from .pipeline.commands import masks
 from .pipeline.errors import LocLocError
+from .trainer import commands as trainer_commands
 
 app = typer.Typer(
     help="Object masks and boxes for images that only have class labels.\n\n"
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(masks, name="masks")
+trainer_commands.add_to(app)
 data = typer.Typer(help="Data to try things on.", no_args_is_help=True)
 app.add_typer(data, name="data")
 

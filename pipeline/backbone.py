@@ -65,13 +65,13 @@ class Backbone:
         pixels = pixels.permute(0, 3, 1, 2).to(torch.float32)
         return (pixels - self._mean) / self._std
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: what trains on these tokens keeps them for its backward pass
     def embed(self, rgb: np.ndarray | Tensor) -> Tensor:
         """rgb `(B, S, S, 3) uint8` > tokens before any block, `(B, P + T, D)`: patches, CLS, registers, positions."""
         with self._autocast():
             return self._embed(rgb)[0]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def patch_features(self, rgb: np.ndarray | Tensor) -> Tensor:
         """rgb `(B, S, S, 3) uint8` > patch tokens after the last block, before the final norm, `(B, D, h, w)`."""
         with self._autocast():
@@ -79,6 +79,23 @@ class Backbone:
             for block, rope in zip(self.model.blocks, ropes, strict=True):
                 tokens = _run_block(block, tokens, rope)
         return tokens[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
+
+    @torch.no_grad()
+    def norm_features(self, features: Tensor) -> Tensor:
+        """What `patch_features` gives, or kept copies of it, `(B, D, h, w)` > the same after the final norm."""
+        with self._autocast():
+            return self.model.norm(features.movedim(1, 3)).movedim(3, 1)
+
+    @torch.no_grad()
+    def last_cls_tokens(self, rgb: np.ndarray | Tensor, blocks: int) -> Tensor:
+        """rgb `(B, S, S, 3) uint8` > CLS after each of the last `blocks`, through the final norm, `(B, blocks * D)`."""
+        with self._autocast():
+            tokens, ropes = self._embed(rgb)
+            found = []
+            for block, rope in zip(self.model.blocks, ropes, strict=True):
+                tokens = _run_block(block, tokens, rope)
+                found.append(tokens[:, 0])
+            return torch.cat([self.model.norm(cls) for cls in found[-blocks:]], dim=1)
 
     @torch.inference_mode()
     def cls_attention(self, rgb: np.ndarray | Tensor) -> Tensor:

@@ -8,7 +8,8 @@
     ├── UnreachableError      images cannot be reached just now (network, credentials): the block failed, not its rows
     ├── StoreError            a store or version that cannot be read or written
     │   └── StoreLockedError  another process is writing to the store
-    └── BuildError            a build that had to stop; what it had checkpointed is kept
+    ├── BuildError            a build that had to stop; what it had checkpointed is kept
+    └── TrainError            a training run that cannot begin, or had to stop; its last state is kept
 
 Anything else that escapes is a bug, and shows its traceback.
 """
@@ -50,6 +51,10 @@ class StoreLockedError(StoreError):
 
 
 class BuildError(LocLocError):
+    pass
+
+
+class TrainError(LocLocError):
     pass
 
 

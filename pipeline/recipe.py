@@ -8,7 +8,7 @@ import json
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Literal, Union
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -16,7 +16,7 @@ from .errors import RecipeError, did_you_mean
 from .images import MAX_PIXELS
 from .refine import REFINERS
 from .saliency import SaliencySettings
-from .settings import Settings
+from .settings import Settings, first_error
 
 # Raised by whoever changes what a stage gives for the same input: it makes new fingerprints, so nothing old is reused.
 REVISIONS = {"decode": 1, "geometry": 1, "attention": 1, "saliency": 1, "box": 1}
@@ -93,42 +93,7 @@ def load_recipe(name_or_file: str | Path = "locloc") -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"Recipe {where} is not TOML: {error}") from None
     except ValidationError as error:
-        raise RecipeError(f"Recipe {where}: {_first_error(error)}") from None
-
-
-def recipe_toml(recipe: Recipe) -> str:
-    """Every setting of a recipe as TOML that `load_recipe` reads back, its description as a comment above it."""
-    lines = _toml_lines(recipe)
-    for section in (name for name, value in recipe if isinstance(value, Settings)):
-        lines += ["", f"[{section}]", *_toml_lines(getattr(recipe, section))]
-    return "\n".join(lines) + "\n"
-
-
-def _toml_lines(settings: Settings) -> list[str]:
-    lines = []
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        if not isinstance(value, Settings):
-            if field.description:
-                lines.append(f"# {field.description}")
-            # Strings, numbers and lists of them are the same in TOML, but for surrogate pairs and a bare DEL.
-            literal = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-            lines.append(f"{name} = {literal}")
-    return lines
-
-
-def _first_error(error: ValidationError) -> str:
-    first: Any = error.errors()[0]
-    # Pydantic also names the branch of a union: `refine.opencv.iterations`, `saliency.heads.tuple[int, ...].0`.
-    parts = [part for part in map(str, first["loc"]) if "[" not in part]
-    if parts[:1] == ["refine"]:
-        del parts[1:2]
-    field = ".".join(parts) or "settings"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "no such setting"
-    rest = error.error_count() - 1
-    return f"{field}: {message}" + (f" (and {rest} more)" if rest else "")
+        raise RecipeError(f"Recipe {where}: {first_error(error)}") from None
 
 
 def _builtin():

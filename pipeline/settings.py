@@ -1,7 +1,51 @@
 """The base of every settings class: frozen, strict about names, hashable, and so safe to send to a worker."""
 
-from pydantic import BaseModel, ConfigDict
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def settings_toml(settings: Settings) -> str:
+    """Every setting as TOML that validates back to the same settings, its description as a comment above it."""
+    return "\n".join(_sections(settings, ())).lstrip("\n") + "\n"
+
+
+def _sections(settings: Settings, path: tuple[str, ...]) -> list[str]:
+    own, inner = _lines(settings), []
+    for name, value in settings:
+        if isinstance(value, Settings):
+            inner += _sections(value, (*path, name))
+    return (["", f"[{'.'.join(path)}]"] if path and own else []) + own + inner
+
+
+def _lines(settings: Settings) -> list[str]:
+    lines = []
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if not isinstance(value, Settings):
+            if field.description:
+                lines.append(f"# {field.description}")
+            # Strings, numbers and lists of them are the same in TOML, but for surrogate pairs and a bare DEL.
+            literal = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+            lines.append(f"{name} = {literal}")
+    return lines
+
+
+def first_error(error: ValidationError) -> str:
+    """The first thing that did not validate, by the name of its setting."""
+    first: Any = error.errors()[0]
+    # Pydantic also names the branch of a union: `refine.opencv.iterations`, `saliency.heads.tuple[int, ...].0`.
+    parts = [part for part in map(str, first["loc"]) if "[" not in part]
+    if parts[:1] == ["refine"]:
+        del parts[1:2]
+    field = ".".join(parts) or "settings"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = "no such setting"
+    rest = error.error_count() - 1
+    return f"{field}: {message}" + (f" (and {rest} more)" if rest else "")

@@ -88,12 +88,12 @@ class _PlainLines:
 
 
 def _facts(progress: "Progress") -> str:
-    eta = "" if progress.eta_s is None else f", {_duration(progress.eta_s)} left"
+    eta = "" if progress.eta_s is None else f", {duration(progress.eta_s)} left"
     workers = "" if progress.workers is None else f", {progress.workers} workers"
     return f"{progress.images_per_s:.1f} images/s{eta}, {progress.failed} failed{workers}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

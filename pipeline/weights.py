@@ -25,7 +25,7 @@ def load_weights_file(model: nn.Module, file: str) -> None:
     and timm state dicts. Nothing in a file is executed (`weights_only=True`). Raises BackboneError.
     """
     wanted = model.state_dict()
-    state = _state_dict(_read(Path(file)), file)
+    state = read_state_dict(file)
     state = {name: tensor for name, tensor in state.items() if name in wanted or not name.startswith(_HEADS)}
     missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     if missing or unknown:
@@ -42,6 +42,14 @@ def load_weights_file(model: nn.Module, file: str) -> None:
                 "check --backbone"
             )
     model.load_state_dict(state)
+
+
+def read_state_dict(file: str) -> dict[str, Tensor]:
+    """A file's tensors by name, out of whatever wrapper a trainer left around them, without `module.` and its like.
+
+    Raises BackboneError for a file that is not there, or that cannot be read as weights.
+    """
+    return _state_dict(_read(Path(file)), file)
 
 
 def load_random(model: nn.Module) -> None:

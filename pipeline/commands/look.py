@@ -114,6 +114,7 @@ def recipe(
 
     **Example:** locloc masks recipe > mine.toml
     """
-    from ..recipe import load_recipe, recipe_toml
+    from ..recipe import load_recipe
+    from ..settings import settings_toml
 
-    print(recipe_toml(load_recipe(name)), end="")
+    print(settings_toml(load_recipe(name)), end="")

@@ -1,0 +1,61 @@
+"""What training does to an image, and to its mask along with it. All randomness is drawn inside `randomness`.
+
+S side of the square that comes in, s of the one that goes out.
+"""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data.auto_augment import rand_augment_transform
+from torchvision import tv_tensors
+from torchvision.transforms import InterpolationMode, v2
+
+
+@contextmanager
+def randomness(draw: int) -> Iterator[None]:
+    """In the `with` block, torch, `random` and NumPy give what follows from `draw`; afterwards they are as before."""
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002, timm's RandAugment draws from it
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw)
+        random.seed(draw)
+        np.random.seed(draw % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])  # noqa: NPY002
+
+
+def paired_view(rgb: np.ndarray, mask: np.ndarray, size_px: int, flip: bool) -> tuple[np.ndarray, np.ndarray]:
+    """A random crop, maybe flipped, of rgb `(S, S, 3) uint8` and mask `(S, S) bool`, the same of both."""
+    joint = v2.Compose([v2.RandomCrop(size_px), *([v2.RandomHorizontalFlip()] if flip else [])])
+    image, cut = joint(tv_tensors.Image(rgb.transpose(2, 0, 1)), tv_tensors.Mask(mask))
+    return image.numpy().transpose(1, 2, 0), cut.numpy()
+
+
+def enhanced(rgb: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """LFDM's mask-enhanced image: rgb `(S, S, 3) uint8`, black outside of mask `(S, S) bool` and of one random box.
+
+    The box has a share 1 - lambda of the square's area, lambda ~ Beta(1, 1), a uniform centre, and is cut at the edges.
+    """
+    side = len(mask)
+    half = int(side * np.sqrt(1 - rng.beta(1.0, 1.0))) // 2
+    x, y = rng.integers(side, size=2)
+    shown = mask.copy()
+    shown[max(y - half, 0) : y + half, max(x - half, 0) : x + half] = True
+    return rgb * shown[..., None]
+
+
+def labelled_view(
+    rgb: np.ndarray, size_px: int, policy: str, crop_scale: tuple[float, float], flip: bool
+) -> np.ndarray:
+    """Rgb `(S, S, 3) uint8` > by timm's RandAugment `policy`, then randomly cropped and flipped, `(s, s, 3) uint8`."""
+    image = Image.fromarray(rgb)
+    if policy:
+        image = rand_augment_transform(policy, {"img_mean": (0, 0, 0)})(image)
+    crop = v2.RandomResizedCrop(size_px, scale=crop_scale, interpolation=InterpolationMode.BICUBIC)
+    return np.array(v2.Compose([crop, *([v2.RandomHorizontalFlip()] if flip else [])])(image))

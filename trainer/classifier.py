@@ -1,0 +1,51 @@
+"""LFDM, the classifier: a ViT of its own on the frozen ViT's embedded tokens (LocLoc, ACM MM 2023).
+
+    (B, P + T, D)  patch embedding, CLS, registers, positions; before any block
+     own blocks    as many as the backbone's, begun from its weights; norm
+     (B, D, h, w)  the T = h * w patch tokens
+     Conv3x3, ReLU, Conv3x3, BN, ReLU, mean of 3x3      (B, K, h, w)
+     global mean                                         (B, K) logits
+
+B pictures, D width of the ViT, P prefix tokens (CLS and registers), K classes.
+"""
+
+import copy
+
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from ..pipeline.errors import BackboneError
+
+
+class Classifier(nn.Module):
+    """Embedded tokens `(B, P + T, D) float` > logits `(B, K)`.
+
+    vit      whose blocks and norm are copied; it stays as it is
+    classes  K
+    grid     h, w
+    """
+
+    def __init__(self, vit: nn.Module, classes: int, grid: tuple[int, int]):
+        super().__init__()
+        if not isinstance(vit, VisionTransformer):
+            raise BackboneError(
+                f"{type(vit).__name__}: LFDM is made of timm's VisionTransformer (DINO, DINOv2); rotary ones are not"
+            )
+        width = vit.embed_dim
+        self.grid, self.prefix = grid, vit.num_prefix_tokens
+        self.blocks = copy.deepcopy(vit.blocks).requires_grad_(True)
+        self.norm = copy.deepcopy(vit.norm).requires_grad_(True)
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.head = nn.Sequential(
+            nn.Conv2d(width, classes, 3, padding=1, bias=False), nn.BatchNorm2d(classes), nn.ReLU()
+        )
+        self.pool = nn.AvgPool2d(3, stride=1, padding=1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.class_maps(tokens).mean((2, 3))
+
+    def class_maps(self, tokens: Tensor) -> Tensor:
+        """Embedded tokens `(B, P + T, D)` > the maps `(B, K, h, w)` whose means are the logits."""
+        tokens = self.norm(self.blocks(tokens))[:, self.prefix :]
+        square = tokens.transpose(1, 2).unflatten(2, self.grid)
+        return self.pool(self.head(self.conv(square).relu()))

@@ -1,0 +1,115 @@
+"""`locloc train` and `locloc weights`: parse, call one function, print."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..pipeline.signals import interruptible
+
+INTERRUPTED = 130
+
+weights = typer.Typer(help="Weights of other people's.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(train)
+    app.add_typer(weights, name="weights")
+
+
+def train(
+    version: Annotated[
+        str, typer.Argument(metavar="STORE@VERSION", help="The masks to learn from, as in photos.store@v1 or @latest.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run; made if it is not there.")],
+    images: Annotated[
+        str | None, typer.Option(metavar="DIR|URL", help="Where the images are now, if they were moved since.")
+    ] = None,
+    stage: Annotated[
+        str, typer.Option(help="all (generator and classifier), generator, classifier, or ppd, the baseline.")
+    ] = "all",
+    recipe: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="locloc, official, ppd, or your own TOML.")
+    ] = "locloc",
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="As in generator.fit.epochs=5; may be repeated."),
+    ] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="GPUs, or processes on a CPU. Default: every GPU, or one process.")
+    ] = None,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU only).")] = "fp32",
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes a device that load images. Default: by the cores.")
+    ] = None,
+    cache_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--cache-tokens", help="Keep the backbone's tokens on disk: cheap epochs, but no random crops (GEG)."
+        ),
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")] = False,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Where the backbone's weights are now, if they were moved since."),
+    ] = None,
+    allow_changed_images: Annotated[
+        bool, typer.Option("--allow-changed-images", help="Take images that differ from those the masks were made of.")
+    ] = False,
+    checkpoint_s: Annotated[
+        float, typer.Option(min=0.0, help="Seconds between states that --resume goes on from, within an epoch.")
+    ] = 300.0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+) -> None:
+    """Fit the generator (GEG) and the classifier (LFDM), or the PPD baseline, to a version of masks.
+
+    Interrupted at any moment, the same command with --resume goes on, and ends in the same weights.
+
+    **Example:** locloc train photos.store@latest --out run
+    """
+    from ..pipeline import terminal as pipeline_terminal
+    from ..pipeline.errors import TrainError, did_you_mean
+    from ..pipeline.store import open_version
+    from .recipe import load_train_recipe
+
+    opened = open_version(version)
+    settings = load_train_recipe(recipe, opened.provenance["catalog"]["kind"], tuple(change or ()))
+    from .run import GROUPS, PRECISIONS, HowToTrain, TrainRequest  # imports torch: after the first mistakes are found
+    from .run import train as fit_stages
+    from .terminal import print_trained, shown_training
+
+    for given, known, option in (
+        (stage, GROUPS, "--stage"),
+        (precision, PRECISIONS, "--precision"),
+        (accelerator, ("auto", "cpu", "cuda"), "--accelerator"),
+    ):
+        if given not in known:
+            raise TrainError(f"No {option} {given!r}{did_you_mean(given, known)}")
+    how = HowToTrain(devices, accelerator, precision, workers, cache_tokens, checkpoint_s)
+    name = Path(recipe).stem
+    request = TrainRequest(opened.name, out, settings, name, stage, images, weights, allow_changed_images, resume, how)
+    try:
+        with interruptible():
+            summary = fit_stages(request, shown_training)
+    except KeyboardInterrupt:
+        pipeline_terminal.print_error("interrupted; the same command with --resume goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
+    pipeline_terminal.print_json(summary) if json else print_trained(summary)
+
+
+@weights.command("import")
+def import_weights(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A released GEG, LFDM or PPD file.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run that it becomes, or is added to.")],
+    classes: Annotated[
+        int | None, typer.Option(min=1, help="Keep so many first classes: 200 of the 1000 of LFDM's file for CUB.")
+    ] = None,
+) -> None:
+    """Make a run of a file that the authors of LocLoc or PPD have released. Nothing in it is executed.
+
+    **Example:** locloc weights import GEG_CUB.pth --out released
+    """
+    from .release import import_release
+
+    print(f"{file}: {import_release(file, out, classes)}")

@@ -1,0 +1,158 @@
+"""The four models that a run may fit: what each sees, what it is compared with, and how well it does.
+
+To add one, say `distilled`: its settings in recipe.py, its model in a file of its own, and a line in `STAGES`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..pipeline.backbone import Backbone
+from ..pipeline.errors import BackboneError, TrainError
+from .checkpoint import create_model, vit_shape
+from .classifier import Classifier
+from .generator import GENERATORS, Generator
+from .metrics import ClassFigures, MaskFigures
+from .ppd import LAST_CLS, Decoder, LinearClassifier
+from .recipe import FitSettings, Settings, TrainRecipe
+from .rows import TrainingRows
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One model in training."""
+
+    name: str
+    settings: Any  # its section of the recipe
+    model: nn.Module
+    shape: dict[str, Any]  # what makes the model anew, without its weights; kept in checkpoints
+    features: Callable[[Tensor], Tensor]  # rgb (B, S, S, 3) uint8, or cached tokens > what the model sees
+    tokens: Callable[[Tensor], Tensor] | None  # rgb > what a cache keeps, None where views are never the same twice
+    losses: Callable[[Tensor, Tensor], Tensor]  # output and target > (B,)
+    figures: Callable[[], MaskFigures | ClassFigures]
+    best: str  # the figure that a model is chosen by; more is better
+    named: Callable[[Any], list[str]]  # row numbers > ids
+
+    @property
+    def fit(self) -> FitSettings:
+        return self.settings.fit
+
+    @property
+    def learns_masks(self) -> bool:
+        return self.best != "top1"
+
+
+def create_stage(name: str, recipe: TrainRecipe, backbone: Backbone, rows: TrainingRows) -> Stage:
+    """One of STAGES with first weights that follow from the recipe's seed."""
+    settings: Settings = getattr(recipe, name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return STAGES[name](name, settings, backbone, rows)
+
+
+def _generator(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:
+    shape = {
+        "channels": backbone.width,
+        **GENERATORS[settings.kind],
+        "wiring": settings.wiring,
+        "bn_momentum": settings.bn_momentum,
+    }
+    return Stage(
+        name,
+        settings,
+        Generator(**shape),
+        shape,
+        lambda batch: backbone.patch_features(batch) if batch.dtype == torch.uint8 else batch.float(),
+        backbone.patch_features,
+        mask_losses,
+        *_mask_figures(rows),
+        rows.named,
+    )
+
+
+def _decoder(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:
+    shape = {"channels": backbone.width}
+
+    def features(batch: Tensor) -> Tensor:
+        return backbone.norm_features(backbone.patch_features(batch) if batch.dtype == torch.uint8 else batch.float())
+
+    return Stage(
+        name,
+        settings,
+        Decoder(**shape),
+        shape,
+        features,
+        backbone.patch_features,
+        mask_losses,
+        *_mask_figures(rows),
+        rows.named,
+    )
+
+
+def _classifier(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:
+    _check_labels(rows)
+    model = Classifier(backbone.model, rows.classes, backbone.grid)
+    shape = {"vit": vit_shape(backbone.model), "classes": rows.classes, "grid": list(backbone.grid)}
+    _check_made_anew(model, shape, backbone.name)
+    return Stage(name, settings, model, shape, backbone.embed, None, class_losses, ClassFigures, "top1", rows.named)
+
+
+def _linear(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:
+    _check_labels(rows)
+    shape = {"channels": backbone.width, "classes": rows.classes}
+
+    def features(rgb: Tensor) -> Tensor:
+        return backbone.last_cls_tokens(rgb, LAST_CLS)
+
+    return Stage(
+        name, settings, LinearClassifier(**shape), shape, features, None, class_losses, ClassFigures, "top1", rows.named
+    )
+
+
+STAGES = {"generator": _generator, "classifier": _classifier, "decoder": _decoder, "linear": _linear}
+"""By their sections in a recipe: GEG and LFDM of the paper, decoder and linear classifier of PPD."""
+
+GROUPS = {
+    "all": ("generator", "classifier"),
+    "generator": ("generator",),
+    "classifier": ("classifier",),
+    "ppd": ("decoder", "linear"),
+}
+"""What `--stage` may name."""
+
+
+def mask_losses(maps: Tensor, masks: Tensor) -> Tensor:
+    """Half the mean squared error of maps `(B, 1, h, w)` to masks `(B, S, S) bool`, these averaged to h x w: `(B,)`."""
+    target = F.interpolate(masks[:, None].float(), size=maps.shape[-2:], mode="area")
+    return 0.5 * (maps.float() - target).square().mean((1, 2, 3))
+
+
+def class_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of logits `(B, K)` and labels `(B,)`: `(B,)`."""
+    return F.cross_entropy(logits.float(), labels, reduction="none")
+
+
+def _mask_figures(rows: TrainingRows) -> tuple[Callable[[], MaskFigures], str]:
+    known = any(row in rows.boxes for row in rows.val.tolist())
+    return lambda: MaskFigures(rows, known), "corloc" if known else "agreement"
+
+
+def _check_made_anew(model: Classifier, shape: dict[str, Any], name: str) -> None:
+    """A header must be enough to load the weights again."""
+    anew = {key: tensor.shape for key, tensor in create_model("classifier", shape).state_dict().items()}
+    if anew != {key: tensor.shape for key, tensor in model.state_dict().items()}:
+        raise BackboneError(f"{name}: its blocks are not plain ones, which LFDM is made of; DINO's and DINOv2's are")
+
+
+def _check_labels(rows: TrainingRows) -> None:
+    for split in (rows.train, rows.val):
+        nameless = split[rows.labels[split] < 0]
+        if len(nameless):
+            raise TrainError(
+                f"{len(nameless)} images have no class, {rows.named(nameless[:1])[0]} among them, which a classifier "
+                "cannot learn from; train the generator alone with --stage generator"
+            )

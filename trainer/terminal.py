@@ -1,0 +1,89 @@
+"""What `locloc train` prints: progress on stderr, results on stdout."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from ..pipeline.terminal import PLAIN_EVERY_S, duration, err, out
+from .fit import Progress
+from .run import OnProgress, TrainSummary
+
+
+@contextmanager
+def shown_training() -> Iterator[OnProgress]:
+    """A live bar on a terminal; elsewhere a plain line an epoch and one every few seconds."""
+    if not err.is_terminal:
+        yield _PlainLines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[facts]}"),
+    )
+    with Bar(*columns, console=err, transient=True, expand=True) as bar:
+        task = bar.add_task("train", total=None, facts="")
+
+        def show(progress: Progress) -> None:
+            bar.update(
+                task,
+                description=_where(progress),
+                total=progress.steps,
+                completed=progress.step,
+                facts=_facts(progress),
+            )
+            if progress.message:
+                bar.console.print(escape(progress.message))
+
+        yield show
+
+
+class _PlainLines:
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.message:
+            err.print(escape(progress.message))
+        elif time.monotonic() >= self._next:
+            err.print(f"{_where(progress)}: {progress.step} of {progress.steps} steps{_facts(progress)}")
+            self._next = time.monotonic() + PLAIN_EVERY_S
+
+
+def _where(progress: Progress) -> str:
+    return f"{progress.stage}, epoch {progress.epoch} of {progress.epochs}"
+
+
+def _facts(progress: Progress) -> str:
+    if math.isnan(progress.loss):
+        return ""
+    return (
+        f", loss {progress.loss:.4f}, lr {progress.lr:.2e}, {progress.images_per_s:.1f} images/s, "
+        f"{duration(progress.eta_s)} left"
+    )
+
+
+def print_trained(summary: TrainSummary) -> None:
+    out.print(f"[bold]{escape(summary.run)}[/]: trained on the masks of {escape(summary.version)}")
+    table = Table("", "best epoch", "on the validation images", "weights", box=None)
+    for name, best in summary.stages.items():
+        figures = best["figures"]
+        parts = [f"{label} {figures[key]:.3f}" for key, label in _LABELS.items() if key in figures]
+        table.add_row(name, str(best["epoch"]), ", ".join(parts), escape(f"{summary.run}/{name}/best.safetensors"))
+    out.print(table)
+
+
+_LABELS = {
+    "corloc": "CorLoc",
+    "agreement": "agreement with the masks' boxes",
+    "tau": "at threshold",
+    "mask_iou": "IoU with the masks",
+    "top1": "top-1",
+    "top5": "top-5",
+}
