@@ -3,16 +3,31 @@
 S side of the square that comes in, s of the one that goes out.
 """
 
+import functools
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
-from PIL import Image
-from timm.data.auto_augment import rand_augment_transform
+from PIL import Image, ImageOps
+from timm.data.auto_augment import RandAugment, posterize, rand_augment_transform
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
+
+
+@functools.cache
+def _rand_augment(policy: str) -> RandAugment:
+    """timm's, black where a rotated or moved image leaves nothing: that is what masked images have around them."""
+    transform = rand_augment_transform(policy, {"img_mean": (0, 0, 0)})
+    for op in transform.ops:
+        if op.aug_fn is posterize:  # timm asks for 0 bits at times, which Pillow refuses from release 12 on
+            op.aug_fn = _posterize
+    return transform
+
+
+def _posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:
+    return ImageOps.posterize(image, max(1, bits))
 
 
 @contextmanager
@@ -56,6 +71,6 @@ def labelled_view(
     """Rgb `(S, S, 3) uint8` > by timm's RandAugment `policy`, then randomly cropped and flipped, `(s, s, 3) uint8`."""
     image = Image.fromarray(rgb)
     if policy:
-        image = rand_augment_transform(policy, {"img_mean": (0, 0, 0)})(image)
+        image = _rand_augment(policy)(image)
     crop = v2.RandomResizedCrop(size_px, scale=crop_scale, interpolation=InterpolationMode.BICUBIC)
     return np.array(v2.Compose([crop, *([v2.RandomHorizontalFlip()] if flip else [])])(image))

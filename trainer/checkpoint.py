@@ -6,6 +6,7 @@ A checkpoint is a safetensors file whose metadata holds, under `locloc`, JSON: t
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ SCHEMA = 1
 
 def save_checkpoint(file: Path, model: nn.Module, kind: str, header: dict[str, Any]) -> None:
     """Writes the model's weights whole or not at all. `header` holds `shape`, of the model's kind."""
-    metadata = {"locloc": json.dumps({"schema": SCHEMA, "kind": kind, **header}), "format": "pt"}
+    metadata = {"locloc": json.dumps({"schema": SCHEMA, "kind": kind, **header})}  # one key: several have no order
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     part = file.with_name(f"{file.name}.part")
     safetensors.torch.save_file(state, part, metadata)
@@ -215,5 +216,5 @@ def _vit(shape: dict[str, Any]) -> VisionTransformer:
         reg_tokens=prefix - 1,
         init_values=1e-5 if shape["layer_scale"] else None,
         num_classes=0,
-        norm_layer=lambda width: nn.LayerNorm(width, eps=shape["eps"]),
+        norm_layer=partial(nn.LayerNorm, eps=shape["eps"]),
     )

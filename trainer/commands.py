@@ -75,6 +75,7 @@ def train(
 
     opened = open_version(version)
     settings = load_train_recipe(recipe, opened.provenance["catalog"]["kind"], tuple(change or ()))
+    from .ranks import first_process
     from .run import GROUPS, PRECISIONS, HowToTrain, TrainRequest  # imports torch: after the first mistakes are found
     from .run import train as fit_stages
     from .terminal import print_trained, shown_training
@@ -95,7 +96,8 @@ def train(
     except KeyboardInterrupt:
         pipeline_terminal.print_error("interrupted; the same command with --resume goes on from there")
         raise typer.Exit(INTERRUPTED) from None
-    pipeline_terminal.print_json(summary) if json else print_trained(summary)
+    if first_process():
+        pipeline_terminal.print_json(summary) if json else print_trained(summary)
 
 
 @weights.command("import")

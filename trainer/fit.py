@@ -23,7 +23,7 @@ from ..pipeline.errors import LocLocError, TrainError
 from ..pipeline.signals import raise_if_interrupted, signals_held_back
 from .data import draw
 from .folder import SCHEMA, StageFolder
-from .metrics import summed
+from .metrics import ClassFigures, MaskFigures, summed
 from .ranks import share_batch_norms, stop_together
 from .recipe import FitSettings
 from .stages import Stage
@@ -113,7 +113,7 @@ def fit(
             on_progress(last)
 
         evaluated = ema.module if ema is not None else model
-        figures = evaluate(fabric, stage, evaluated, val)
+        figures = evaluate(fabric, stage, evaluated, val).values()
         with signals_held_back():
             folder.log(
                 state.step, epoch=state.epoch, train_loss=state.loss_sum / max(state.images, 1),
@@ -160,12 +160,12 @@ def _step(
 
 
 @torch.no_grad()
-def evaluate(fabric: Fabric, stage: Stage, model: nn.Module, val: DataLoader) -> dict[str, float]:
-    """The stage's figures over all validation images, whole and plain."""
-    figures, trouble = stage.figures(), None
+def evaluate(fabric: Fabric, stage: Stage, model: nn.Module, images: DataLoader) -> MaskFigures | ClassFigures:
+    """The stage's figures over all images of a loader of plain ones."""
+    figures, trouble = stage.figures(images.batch_sampler.batches.rows), None
     training = model.training
     model.eval()
-    for batch in val:
+    for batch in images:
         if isinstance(batch, LocLocError):
             trouble = batch
             break
@@ -176,7 +176,7 @@ def evaluate(fabric: Fabric, stage: Stage, model: nn.Module, val: DataLoader) ->
     model.train(training)
     stop_together(fabric, trouble)
     summed(figures, fabric)
-    return figures.values()
+    return figures
 
 
 def _schedule(optimizer: torch.optim.Optimizer, settings: FitSettings, steps: int) -> Scheduler:
@@ -226,6 +226,7 @@ def _resumed(
 ) -> State:
     content = folder.load_state(fabric.device)
     if content is None:
+        folder.forget_after(0)
         return State()
     model.load_state_dict(content["model"])
     if ema is not None:

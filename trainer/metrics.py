@@ -47,21 +47,25 @@ class MaskFigures:
         boxes = np.array([map_box(one, tau, geometry) for tau in TAUS])
         return box_iou(boxes, truth).max(1) >= CORLOC_IOU
 
+    @property
+    def name(self) -> str:
+        return "corloc" if self.known else "agreement"
+
     def values(self) -> dict[str, float]:
+        """The figure that goes by `name`, at the threshold `tau` where it is highest, and the others."""
         count = max(self.sums[0], 1)
         best = int(self.sums[3:].argmax())
-        name = "corloc" if self.known else "agreement"
         return {
-            name: self.sums[3 + best] / count,
+            self.name: float(self.sums[3 + best] / count),
             "tau": float(TAUS[best]),
-            "mask_iou": self.sums[2] / count,
-            "loss": self.sums[1] / count,
+            "mask_iou": float(self.sums[2] / count),
+            "loss": float(self.sums[1] / count),
             "images": int(self.sums[0]),
         }
 
-    def corloc_at(self, tau: float) -> float:
-        """At a threshold that was chosen elsewhere."""
-        return self.sums[3 + int(np.abs(TAUS - tau).argmin())] / max(self.sums[0], 1)
+    def at(self, tau: float) -> float:
+        """The same figure at a threshold that was chosen elsewhere."""
+        return float(self.sums[3 + int(np.abs(TAUS - tau).argmin())] / max(self.sums[0], 1))
 
 
 @dataclass
@@ -76,7 +80,7 @@ class ClassFigures:
         self.sums += np.array([len(labels), float(losses.sum()), float(guesses[:, 0].sum()), float(guesses.sum())])
 
     def values(self) -> dict[str, float]:
-        images, loss, top1, top5 = self.sums
+        images, loss, top1, top5 = self.sums.tolist()
         count = max(images, 1)
         return {"top1": top1 / count, "top5": top5 / count, "loss": loss / count, "images": int(images)}
 

@@ -1,12 +1,54 @@
 """Several processes as one: they stop together, and a batch norm sees the whole batch."""
 
+import os
+
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as sums
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from ..pipeline.errors import LocLocError
+
+
+def create_fabric(accelerator: str, devices: int, precision: str, unused: bool = False) -> Fabric:
+    """For one device, for several that `launch` starts processes for, or for those that torchrun or srun has started.
+
+    unused  some parameters of a model never get a gradient
+    """
+    outside = launched_from_outside()
+    if devices == 1 and not outside:
+        return Fabric(accelerator=accelerator, devices=1, precision=precision, plugins=[LightningEnvironment()])
+    nodes = 1
+    if outside:
+        environment = os.environ
+        if "LOCAL_WORLD_SIZE" in environment:
+            devices = int(environment["LOCAL_WORLD_SIZE"])
+            nodes = int(environment["WORLD_SIZE"]) // devices
+        else:
+            nodes = int(environment["SLURM_NNODES"])
+            devices = int(environment["SLURM_NTASKS"]) // nodes
+    return Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        precision=precision,
+        strategy=DDPStrategy(start_method="popen" if outside else "spawn", find_unused_parameters=unused),
+        plugins=[] if outside else [LightningEnvironment()],  # a batch job of one task is not SLURM's to spread out
+    )
+
+
+def launched_from_outside() -> bool:
+    """torchrun, or srun with several tasks, has started this process and others like it."""
+    tasks = int(os.environ.get("SLURM_NTASKS", 1))
+    return "LOCAL_WORLD_SIZE" in os.environ or (tasks > 1 and "SLURM_PROCID" in os.environ)
+
+
+def first_process() -> bool:
+    """The one of those that writes and prints."""
+    return not launched_from_outside() or int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
 
 
 def stop_together(fabric: Fabric, error: LocLocError | None) -> None:

@@ -60,19 +60,18 @@ class Masks:
 
     file: Path
 
-    @classmethod
-    def write(cls, version: Version, file: Path) -> "Masks":
+    def write(self, version: Version) -> "Masks":
         """Copies them, 8 KB each, unless the file is there."""
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_name(f"{file.name}.part")
+        if not self.file.exists():
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            part = self.file.with_name(f"{self.file.name}.part")
             packed = version.read_column("mask", slice(0, 1))
             out = np.lib.format.open_memmap(part, "w+", np.uint8, (len(version), *packed.shape[1:]))
             for start in range(0, len(version), 4096):
                 out[start : start + 4096] = version.read_column("mask", slice(start, start + 4096))
             out.flush()
-            part.replace(file)
-        return cls(file)
+            part.replace(self.file)
+        return self
 
     def read(self, row: int) -> np.ndarray:
         """`(S, S) bool`."""

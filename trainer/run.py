@@ -9,12 +9,13 @@ import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
 
 from .. import __version__
 from ..pipeline.backbone import Backbone
@@ -27,6 +28,7 @@ from .features import CachedPairs, cache_tokens
 from .fit import Progress, fit
 from .folder import StageFolder, write_json
 from .metrics import TAUS
+from .ranks import create_fabric, first_process, launched_from_outside, stop_together
 from .recipe import TrainRecipe
 from .rows import Masks, TrainingRows, join
 from .stages import GROUPS, Stage, create_stage
@@ -96,19 +98,31 @@ def train(request: TrainRequest, shown: Callable[[], AbstractContextManager[OnPr
     how, recipe = _checked(request.how), request.recipe
     rows = join(version, request.images, recipe.seed, recipe.val_share, request.allow_changed_images)
     about = _about(request, version)
-    _begin(request, about)
-    devices = how.devices or (torch.cuda.device_count() if how.accelerator == "cuda" else 1)
-    masks = Masks.write(version, request.out / "cache" / f"masks-{about['fingerprint'][:16]}.npy")
-    job = _Job(
-        replace(request, how=how), version.name, rows, masks, _backbone(version, request), about, _workers(how, devices)
+    masks = Masks(request.out / "cache" / f"masks-{about['fingerprint'][:16]}.npy")
+    fabric = create_fabric(
+        how.accelerator,
+        how.devices or (torch.cuda.device_count() if how.accelerator == "cuda" else 1),
+        PRECISIONS[how.precision],
+        unused=recipe.generator.wiring == "published",
     )
-    fabric = Fabric(
-        accelerator=how.accelerator,
-        devices=devices,
-        precision=PRECISIONS[how.precision],
-        strategy=_strategy(request, devices),
-    )
-    found = fabric.launch(_train, job, shown or _unseen) if devices > 1 else _train(fabric, job, shown or _unseen)
+    if launched_from_outside():
+        fabric.launch()
+    trouble = None
+    if first_process():
+        try:
+            _begin(request, about)
+            masks.write(version)
+        except LocLocError as error:
+            trouble = error
+    if launched_from_outside():
+        stop_together(fabric, trouble)
+    elif trouble is not None:
+        raise trouble
+    workers = _workers(how, fabric.world_size)
+    job = _Job(replace(request, how=how), version.name, rows, masks, _backbone(version, request), about, workers)
+    one_process = partial(_train, job=job, shown=shown or _unseen)
+    spawned = fabric.world_size > 1 and not launched_from_outside()
+    found = fabric.launch(one_process) if spawned else one_process(fabric)
     if isinstance(found, LocLocError):
         raise found
     return TrainSummary(str(request.out), version.name, found)
@@ -168,8 +182,8 @@ def _dataset(
     # PPD's decoder sees cached tokens of whole images and nothing else: that is how it was trained.
     if not job.request.how.cache_tokens and stage.name != "decoder":
         return pairs
-    used = rows.with_mask.nonzero()[0]
-    used = used[[row in wanted for wanted in [set(rows.train.tolist() + rows.val.tolist())] for row in used.tolist()]]
+    used = np.concatenate([rows.train, rows.val])
+    used = used[rows.with_mask[used]]
 
     def counted(done: int, total: int) -> None:
         on_progress(Progress(f"{stage.name}: tokens", 1, 1, done, total, float("nan"), 0.0, 0.0, float("nan")))
@@ -189,15 +203,6 @@ def _checked(how: HowToTrain) -> HowToTrain:
     if accelerator == "cpu" and how.precision == "fp16":
         raise TrainError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16")
     return replace(how, accelerator=accelerator)
-
-
-def _strategy(request: TrainRequest, devices: int) -> DDPStrategy | str:
-    if devices == 1:
-        return "auto"
-    # Where another launcher has started the processes (torchrun, srun), Fabric joins them instead of spawning.
-    external = "LOCAL_RANK" in os.environ or "SLURM_PROCID" in os.environ
-    dead = request.recipe.generator.wiring == "published"
-    return DDPStrategy(start_method="popen" if external else "spawn", find_unused_parameters=dead)
 
 
 def _workers(how: HowToTrain, devices: int) -> int:

@@ -1,0 +1,98 @@
+"""What training reaches and what it costs: figures on test images, waiting, and what cached tokens save.
+
+    python scripts/measure_training.py figures STORE@V --out DIR    GEG, LFDM with and without masks, PPD; on the test split
+    python scripts/measure_training.py speed [--images 256]         an epoch of GEG on ViT-S/16, with and without the cache
+
+`figures` is for a store of made scenes such as `locloc data synth SCENES --images 2000` gives. Nothing is downloaded:
+`speed` takes random weights, which cost the same.
+"""
+
+import argparse
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from locloc.pipeline.boxes import box_iou
+from locloc.pipeline.build import BuildRequest, build_masks
+from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.recipe import load_recipe
+from locloc.pipeline.store import open_version
+from locloc.pipeline.synthetic import write_dataset
+from locloc.trainer.evaluate import evaluate_stage
+from locloc.trainer.recipe import load_train_recipe
+from locloc.trainer.rows import join
+from locloc.trainer.run import HowToTrain, TrainRequest, train
+from locloc.trainer.terminal import shown_training
+
+
+def figures(name: str, out: Path) -> None:
+    version = open_version(name)
+    rows = join(version, None, 0, 0.1)
+    hits = [box_iou(rows.mask_boxes[row][None], rows.boxes[row]).max() >= 0.5 for row in rows.test.tolist()]
+    print(
+        f"{name}: {len(rows.train)} train, {len(rows.val)} val, {len(rows.test)} test; masks' CorLoc on test {np.mean(hits):.3f}"
+    )
+    kind = version.provenance["catalog"]["kind"]
+    runs = {
+        "GEG and LFDM": ("all", ()),
+        "LFDM on plain images": ("classifier", ("classifier.enhance=false",)),
+        "PPD": ("ppd", ()),
+    }
+    for title, (stage, changes) in runs.items():
+        run = out / title.replace(" ", "-")
+        request = TrainRequest(name, run, load_train_recipe("locloc", kind, changes), "locloc", stage)
+        train(replace(request, resume=run.exists()), shown_training)
+        for folder in sorted(run.glob("*/best.safetensors")):
+            found = evaluate_stage(run, folder.parent.name)
+            print(
+                f"{title}, {folder.parent.name}: { ({key: round(value, 4) for key, value in found.items()}) }",
+                flush=True,
+            )
+
+
+def speed(images: int, epochs: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        scenes, store = Path(folder, "scenes"), Path(folder, "masks.store")
+        write_dataset(scenes, images, 10, 5)
+        recipe = load_recipe("locloc").with_backbone("vit_small_patch16_224.dino")
+        build_masks(BuildRequest(read_catalog(scenes, "synthetic"), store, recipe, "locloc", "random"))
+        seconds = {}
+        for cached in (False, True):
+            run = Path(folder, f"cached-{cached}")
+            settings = load_train_recipe(
+                "locloc", "synthetic", (f"generator.fit.epochs={epochs}", "generator.fit.batch_size=32")
+            )
+            request = TrainRequest(
+                f"{store}@v1", run, settings, "locloc", "generator", how=HowToTrain(cache_tokens=cached)
+            )
+            train(request, shown_training)
+            lines = [json.loads(line) for line in (run / "generator" / "metrics.jsonl").read_text().splitlines()]
+            ends = [line for line in lines if "seconds" in line]
+            seconds[cached] = [line["seconds"] for line in ends]
+            print(
+                f"cached {cached}: epochs {seconds[cached]} s, waiting {[round(line['waiting'], 4) for line in ends]}"
+            )
+        print(f"an epoch is {np.median(seconds[False][1:]) / np.median(seconds[True][1:]):.2f} times faster")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, dest="command")
+    of_figures = commands.add_parser("figures")
+    of_figures.add_argument("version")
+    of_figures.add_argument("--out", type=Path, required=True)
+    of_speed = commands.add_parser("speed")
+    of_speed.add_argument("--images", type=int, default=256)
+    of_speed.add_argument("--epochs", type=int, default=4)
+    given = parser.parse_args()
+    if given.command == "figures":
+        figures(given.version, given.out)
+    else:
+        speed(given.images, given.epochs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Two processes on a CPU, joined by gloo, train as one does: started by us, and by torchrun."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from locloc.pipeline.store import open_version
+from locloc.trainer.recipe import load_train_recipe
+from locloc.trainer.run import HowToTrain, TrainRequest, train
+
+from ..conftest import run as run_command
+from .conftest import lines, losses
+from .rank import CHANGES
+
+
+@pytest.fixture(scope="module")
+def alone(version: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("alone") / "run"
+    recipe = load_train_recipe("locloc", "synthetic", CHANGES)
+    train(TrainRequest(version, out, recipe, "locloc", how=HowToTrain(accelerator="cpu", workers=0)))
+    return out
+
+
+def assert_same_curves(one: Path, other: Path) -> None:
+    for stage, steps in (("generator", 6), ("classifier", 3)):
+        assert len(losses(one, stage)) == steps
+        assert losses(one, stage) == pytest.approx(losses(other, stage), abs=2e-4)
+        mine, theirs = ([line for line in lines(run, stage) if "val_loss" in line] for run in (one, other))
+        assert [line["val_loss"] for line in mine] == pytest.approx([line["val_loss"] for line in theirs], abs=2e-3)
+        assert [line["val_images"] for line in mine] == [line["val_images"] for line in theirs]
+
+
+def test_two_processes_give_the_losses_of_one(version, alone, tmp_path):
+    changes = [part for change in CHANGES for part in ("--set", change)]
+    run_command(
+        "train", version, "--out", tmp_path / "run", "--devices", 2, "--accelerator", "cpu", "--workers", 0, *changes
+    )
+    assert_same_curves(tmp_path / "run", alone)
+
+
+def test_under_torchrun_every_image_is_seen_once_an_epoch(version, alone, tmp_path):
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    torchrun = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    script = Path(__file__).with_name("rank.py")
+    done = subprocess.run(
+        [*torchrun, script, version, tmp_path / "run", seen], capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0, done.stderr
+    assert_same_curves(tmp_path / "run", alone)
+
+    shares = [Counter((seen / rank).read_text().splitlines()) for rank in ("0", "1")]
+    train_rows = [row for row, split in enumerate(open_version(version).table["split"].to_pylist()) if split == "train"]
+    assert len(train_rows) == 24
+    wanted = Counter({f"MaskPairs {row}": 2 for row in train_rows} | {f"LabelledImages {row}": 1 for row in train_rows})
+    assert sum(shares, Counter()) == wanted
+    assert [share.total() for share in shares] == [36, 36]
+
+
+def test_an_error_in_one_process_ends_all(version, scenes, tmp_path):
+    """The other one would wait for its gradients for ever."""
+    broken = tmp_path / "scenes"
+    (broken / "images").mkdir(parents=True)
+    for file in (scenes / "images").iterdir():
+        (broken / "images" / file.name).write_bytes(file.read_bytes())
+    (broken / "images" / "000004.jpg").write_bytes(b"another file")
+    said = run_command(
+        "train", version, "--out", tmp_path / "run", "--images", broken, "--devices", 2, "--accelerator", "cpu",
+        "--workers", 0, "--stage", "generator", code=1,
+    )  # fmt: skip
+    (line,) = [line for line in said.stderr.splitlines() if line.startswith("error:")]
+    assert "000004 is another file than the one its mask was made from" in line
+    assert "Traceback" not in said.stderr
