@@ -1,7 +1,7 @@
 """What training reaches and what it costs: figures on test images, waiting, and what cached tokens save.
 
-    python scripts/measure_training.py figures STORE@V --out DIR    GEG, LFDM with and without masks, PPD; on the test split
-    python scripts/measure_training.py speed [--images 256]         an epoch of GEG on ViT-S/16, with and without the cache
+    python scripts/measure_training.py figures STORE@V --out DIR    GEG, LFDM with masks and without, PPD: on test
+    python scripts/measure_training.py speed [--images 256]         epochs of GEG on ViT-S/16, tokens cached or not
 
 `figures` is for a store of made scenes such as `locloc data synth SCENES --images 2000` gives. Nothing is downloaded:
 `speed` takes random weights, which cost the same.
@@ -32,9 +32,8 @@ def figures(name: str, out: Path) -> None:
     version = open_version(name)
     rows = join(version, None, 0, 0.1)
     hits = [box_iou(rows.mask_boxes[row][None], rows.boxes[row]).max() >= 0.5 for row in rows.test.tolist()]
-    print(
-        f"{name}: {len(rows.train)} train, {len(rows.val)} val, {len(rows.test)} test; masks' CorLoc on test {np.mean(hits):.3f}"
-    )
+    counts = f"{len(rows.train)} train, {len(rows.val)} val, {len(rows.test)} test"
+    print(f"{name}: {counts}; CorLoc of its masks on test {np.mean(hits):.3f}")
     kind = version.provenance["catalog"]["kind"]
     runs = {
         "GEG and LFDM": ("all", ()),

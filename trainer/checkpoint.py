@@ -40,17 +40,21 @@ def load_checkpoint(file: Path) -> tuple[nn.Module, dict[str, Any]]:
         with safetensors.safe_open(file, "pt") as content:
             metadata = content.metadata() or {}
         header = json.loads(metadata["locloc"])
+        schema = header["schema"]
         state = safetensors.torch.load_file(file)
     except FileNotFoundError:
         raise TrainError(f"No checkpoint {file}; `locloc train` writes them as RUN/STAGE/best.safetensors") from None
-    except (KeyError, ValueError, OSError, safetensors.SafetensorError):
+    except (KeyError, TypeError, ValueError, OSError, safetensors.SafetensorError):
         raise TrainError(
             f"{file} is no checkpoint of locloc's; `locloc weights import` reads the authors' released files"
         ) from None
-    if header["schema"] != SCHEMA:
-        raise TrainError(f"{file} has schema {header['schema']}, this locloc reads {SCHEMA}")
-    model = create_model(header["kind"], header["shape"])
-    model.load_state_dict(state)
+    if schema != SCHEMA:
+        raise TrainError(f"{file} has schema {schema}, this locloc reads {SCHEMA}")
+    try:
+        model = create_model(header["kind"], header["shape"])
+        model.load_state_dict(state)
+    except (KeyError, TypeError, RuntimeError):
+        raise TrainError(f"{file} is a damaged checkpoint of locloc's: its header and its weights disagree") from None
     return model.eval(), header
 
 
@@ -71,7 +75,7 @@ def vit_shape(vit: VisionTransformer) -> dict[str, Any]:
         "mlp_ratio": block.mlp.fc1.out_features / vit.embed_dim,
         "num_prefix_tokens": vit.num_prefix_tokens,
         "layer_scale": hasattr(block.ls1, "gamma"),
-        "eps": vit.norm.eps,
+        "eps": block.norm1.eps,
     }
 
 
@@ -95,8 +99,10 @@ def read_official(file: str | Path) -> tuple[nn.Module, str, dict[str, Any]]:
     try:
         model, shape, names = _OFFICIAL[kind](state)
         found = {ours: state[theirs] for ours, theirs in names.items()}
-    except (KeyError, IndexError, ValueError) as error:
+    except KeyError as error:
         raise TrainError(f"{file} looks like a released {kind}, but lacks {error}") from None
+    except (ArithmeticError, AssertionError, IndexError, TypeError, ValueError):  # of shapes, ours and timm's
+        raise TrainError(f"{file} looks like a released {kind}, but its layers are not those of one") from None
     wanted = model.state_dict()
     for name in wanted.keys() - found.keys():
         if name.endswith("num_batches_tracked"):
@@ -170,7 +176,10 @@ def _official_decoder(state: dict[str, Tensor]) -> tuple[nn.Module, dict[str, An
         (name for name, tensor in state.items() if tensor.ndim == 4 and name != "conv0.weight"), key=_natural
     )
     steps = [name for name in kernels if state[name].shape[-1] == 4]
-    (head,) = [name for name in kernels if state[name].shape[-1] == 1]
+    heads = [name for name in kernels if state[name].shape[-1] == 1]
+    if [len(part) for part in (stem, others, steps, heads)] != [1, 3, 3, 1]:
+        raise ValueError("other layers than a decoder's")
+    (head,) = heads
     shape["width"] = state[head].shape[1]
     names = {"stem.0.weight": "conv0.weight", **_norm("stem.1", stem[0])}
     for step in range(3):

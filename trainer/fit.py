@@ -86,51 +86,60 @@ def fit(
             folder.save_state(_content(fabric, state, model, ema, optimizer))
 
     last = Progress(stage.name, state.epoch, settings.epochs, 0, len(batches), math.nan, settings.lr, 0.0, 0.0)
-    while state.epoch < settings.epochs:
-        batches.epoch, batches.skip = state.epoch, state.in_epoch
-        net.train()
-        for batch in clock.waiting(train):
-            raise_if_interrupted()
-            stop_together(fabric, batch if isinstance(batch, LocLocError) else None)
-            with signals_held_back():
-                schedule.step_update(state.step)
-                torch.manual_seed(draw(seed, state.step, fabric.global_rank))  # for dropout and its like
-                images, loss = _step(fabric, stage, net, optimizer, batch)
-                if ema is not None:
-                    ema.update(model, step=state.step)
-                state.step, state.in_epoch = state.step + 1, state.in_epoch + 1
-                state.loss_sum, state.images = state.loss_sum + loss * images, state.images + images
-                clock.tick(images)
-                lr = optimizer.param_groups[0]["lr"]
-                folder.log(state.step, epoch=state.epoch, loss=loss, lr=lr)
-                if time.monotonic() >= saved_at + checkpoint_s:
-                    save()
-                    saved_at = time.monotonic()
-            last = Progress(
-                stage.name, state.epoch + 1, settings.epochs, state.in_epoch, len(batches), loss, lr,
-                clock.images_per_s, clock.eta_s,
-            )  # fmt: skip
-            on_progress(last)
+    try:
+        while state.epoch < settings.epochs:
+            batches.epoch, batches.skip = state.epoch, state.in_epoch
+            net.train()
+            for batch in clock.waiting(train):
+                raise_if_interrupted()
+                stop_together(fabric, batch if isinstance(batch, LocLocError) else None)
+                with signals_held_back():
+                    schedule.step_update(state.step)
+                    torch.manual_seed(draw(seed, state.step, fabric.global_rank))  # for dropout and its like
+                    images, loss = _step(fabric, stage, net, optimizer, batch)
+                    if ema is not None:
+                        ema.update(model, step=state.step)
+                    state.step, state.in_epoch = state.step + 1, state.in_epoch + 1
+                    state.loss_sum, state.images = state.loss_sum + loss * images, state.images + images
+                    clock.tick(images)
+                    lr = optimizer.param_groups[0]["lr"]
+                    folder.log(state.step, epoch=state.epoch, loss=loss, lr=lr)
+                    if time.monotonic() >= saved_at + checkpoint_s:
+                        save()
+                        saved_at = time.monotonic()
+                last = Progress(
+                    stage.name, state.epoch + 1, settings.epochs, state.in_epoch, len(batches), loss, lr,
+                    clock.images_per_s, clock.eta_s,
+                )  # fmt: skip
+                on_progress(last)
 
-        evaluated = ema.module if ema is not None else model
-        figures = evaluate(fabric, stage, evaluated, val).values()
-        with signals_held_back():
-            folder.log(
-                state.step, epoch=state.epoch, train_loss=state.loss_sum / max(state.images, 1),
-                images_per_s=clock.images_per_s, waiting=clock.waiting_share, seconds=clock.training_s,
-                **{f"val_{name}": value for name, value in figures.items()},
-            )  # fmt: skip
-            header = {"epoch": state.epoch + 1, "step": state.step, "figures": figures, "ema": ema is not None}
-            if figures[stage.best] > state.best.get("figures", {}).get(stage.best, -math.inf):
-                state.best = header
-                folder.save_weights("best", evaluated, header)
-            folder.save_weights("last", evaluated, header)
-            state.epoch, state.in_epoch, state.loss_sum, state.images = state.epoch + 1, 0, 0.0, 0
-            save()
-        fabric.barrier()
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if isinstance(value, float))
-        on_progress(replace(last, message=f"{stage.name}, epoch {state.epoch}: {shown}"))
+            evaluated = ema.module if ema is not None else model
+            figures = evaluate(fabric, stage, evaluated, val).values()
+            with signals_held_back():
+                folder.log(
+                    state.step, epoch=state.epoch, train_loss=state.loss_sum / max(state.images, 1),
+                    images_per_s=clock.images_per_s, waiting=clock.waiting_share, seconds=clock.training_s,
+                    **{f"val_{name}": value for name, value in figures.items()},
+                )  # fmt: skip
+                header = {"epoch": state.epoch + 1, "step": state.step, "figures": figures, "ema": ema is not None}
+                if not state.best or _rank(stage, figures) > _rank(stage, state.best["figures"]):
+                    state.best = header
+                    folder.save_weights("best", evaluated, header)
+                folder.save_weights("last", evaluated, header)
+                state.epoch, state.in_epoch, state.loss_sum, state.images = state.epoch + 1, 0, 0.0, 0
+                save()
+            fabric.barrier()
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if isinstance(value, float))
+            on_progress(replace(last, message=f"{stage.name}, epoch {state.epoch}: {shown}"))
+    except KeyboardInterrupt:  # between two steps, by `signals_held_back`: the state is whole
+        save()
+        raise
     return state.best
+
+
+def _rank(stage: Stage, figures: dict[str, float]) -> tuple[float, float]:
+    """Of equal figures, as few validation images often give, the lower loss decides."""
+    return figures[stage.best], -figures["loss"]
 
 
 def _step(
@@ -139,7 +148,7 @@ def _step(
     """One update of the weights from a rank's share of a batch. Returns the images of all ranks and their mean loss."""
     settings, own = stage.fit, len(batch[0])
     images = int(fabric.all_reduce(torch.tensor(float(own), device=fabric.device), reduce_op="sum"))
-    parts = min(settings.accumulate, images // fabric.world_size)
+    parts = max(1, min(settings.accumulate, images // (2 * fabric.world_size)))  # batch norm needs two of anything
     total = torch.zeros((), device=fabric.device)
     pieces = zip(*(tensor.to(fabric.device, non_blocking=True).tensor_split(parts) for tensor in batch), strict=True)
     for part, (seen, target, rows) in enumerate(pieces, 1):

@@ -20,7 +20,7 @@ class FitSettings(Settings):
     """One model's way from first to last weights."""
 
     epochs: int = Field(20, gt=0, description="Times that every image is seen.")
-    batch_size: int = Field(128, gt=0, description="Images a step, over all devices and accumulated parts.")
+    batch_size: int = Field(128, ge=2, description="Images a step, over all devices and accumulated parts.")
     accumulate: int = Field(1, gt=0, description="Parts that a device's share of a batch is cut into, to save memory.")
     optimizer: str = Field("adamw", description="Any of timm's.")
     lr_base: float = Field(5e-4, gt=0, description="Learning rate for a batch of lr_base_batch; scaled linearly.")

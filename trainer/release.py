@@ -24,10 +24,13 @@ def import_release(file: Path, out: Path, classes: int | None = None) -> Path:
     target = out / kind / "best.safetensors"
     if target.exists():
         raise TrainError(f"{target} is there already; name another --out")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # The released files were trained on DINO's or DeiT's ViT-S/16 at 224 px, which are not in them.
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainError(f"{out} cannot be made a folder of runs: {error.strerror}") from None
+    # The released files were trained on DINO's or DeiT's ViT-S/16, which are not in them: at 224 px, PPD's decoder 256.
     header = {"shape": shape, "released": file.name, "backbone": {"name": "vit_small_patch16_224.dino"}}
-    save_checkpoint(target, model, kind, header | {"backbone_size_px": 224})
+    save_checkpoint(target, model, kind, header | {"backbone_size_px": 256 if kind == "decoder" else 224})
     return target
 
 

@@ -160,8 +160,8 @@ def _train_stage(fabric: Fabric, job: _Job, name: str, on_progress: OnProgress) 
     ranks = (fabric.global_rank, fabric.world_size)
     pin = fabric.device.type == "cuda"
     batches = Batches(train_rows, stage.fit.batch_size, recipe.seed, *ranks)
-    if len(batches.whole(0)[-1]) < fabric.world_size:
-        raise TrainError(f"{name}: {len(train_rows)} images are too few for {fabric.world_size} devices")
+    if len(batches.whole(0)[-1]) < 2 * fabric.world_size:  # batch norm needs two of anything
+        raise TrainError(f"{name}: {len(train_rows)} images are too few to train on with --devices {fabric.world_size}")
     loaders = (
         load(dataset, batches, job.workers, pin),
         load(dataset, Batches(val_rows, stage.fit.batch_size, None, *ranks), job.workers, pin),

@@ -141,8 +141,7 @@ def _class_stage(name, settings, model, shape, features, rows: TrainingRows) -> 
 
 def _check_made_anew(model: Classifier, shape: dict[str, Any], name: str) -> None:
     """A header must be enough to load the weights again."""
-    anew = {key: tensor.shape for key, tensor in create_model("classifier", shape).state_dict().items()}
-    if anew != {key: tensor.shape for key, tensor in model.state_dict().items()}:
+    if str(create_model("classifier", shape)) != str(model):  # every layer with its sizes, and its activation
         raise BackboneError(f"{name}: its blocks are not plain ones, which LFDM is made of; DINO's and DINOv2's are")
 
 

@@ -1,0 +1,173 @@
+"""`locloc train` as a user meets it: what a run leaves, what it refuses, and what it stops at."""
+
+import json
+import signal
+import subprocess
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from locloc.pipeline.backbone import Backbone
+from locloc.pipeline.backbone_spec import BackboneSpec
+from locloc.pipeline.store import open_version
+from locloc.trainer.checkpoint import load_checkpoint
+from locloc.trainer.evaluate import evaluate_stage
+from locloc.trainer.generator import Generator
+from locloc.trainer.recipe import TrainRecipe
+
+from ..conftest import command
+from .conftest import SMALL, in_process, lines, losses
+
+
+@pytest.fixture(scope="module")
+def run(version, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "run"
+    in_process("train", version, "--out", out, *SMALL)
+    return out
+
+
+def test_a_run_tells_what_it_was_made_of(run, version):
+    about = json.loads((run / "run.json").read_text())
+    opened = open_version(version)
+    assert about["version"] == version
+    assert about["masks_fingerprint"] == opened.provenance["fingerprint"]
+    assert about["catalog_sha256"] == opened.catalog.sha256
+    recipe = TrainRecipe.model_validate(tomllib.loads((run / "recipe.toml").read_text()))
+    assert recipe.generator.fit.epochs == 2 and recipe.generator.kind == "tapered"
+    assert recipe.model_dump(mode="json") == about["recipe"]
+
+
+def test_metrics_have_a_line_a_step_and_a_line_an_epoch(run):
+    for stage, figure in (("generator", "val_corloc"), ("classifier", "val_top1")):
+        steps = [line for line in lines(run, stage) if "loss" in line]
+        assert [line["step"] for line in steps] == [1, 2, 3, 4, 5, 6]
+        assert [line["epoch"] for line in steps] == [0, 0, 0, 1, 1, 1]
+        ends = [line for line in lines(run, stage) if figure in line]
+        assert [line["epoch"] for line in ends] == [0, 1]
+        assert all(line["val_images"] == 8 and 0 <= line[figure] <= 1 and 0 <= line["waiting"] < 1 for line in ends)
+        assert ends[0]["train_loss"] == pytest.approx(np.mean(losses(run, stage)[:3]))
+        assert list((run / stage).glob("events.out.*"))
+
+
+def test_checkpoints_are_models_with_a_header(run, version):
+    model, header = load_checkpoint(run / "generator" / "best.safetensors")
+    assert isinstance(model, Generator) and not model.training
+    assert (header["kind"], header["version"], header["ema"]) == ("generator", version, True)
+    assert header["figures"]["images"] == 8
+    backbone = Backbone(BackboneSpec("pocket"))
+    maps = model(backbone.patch_features(torch.zeros(2, 224, 224, 3, dtype=torch.uint8)))
+    assert maps.shape == (2, 1, 112, 112)
+    classifier, header = load_checkpoint(run / "classifier" / "last.safetensors")
+    assert header["shape"]["classes"] == 4 and header["epoch"] == 2
+    assert classifier(backbone.embed(torch.zeros(1, 224, 224, 3, dtype=torch.uint8))).shape == (1, 4)
+
+
+def test_what_is_evaluated_is_the_average_of_the_weights(run):
+    """ema_decay is 0.9: last weights are the average's, and not those that the optimiser left."""
+    kept = safetensors.torch.load_file(run / "generator" / "last.safetensors")
+    state = torch.load(run / "generator" / "state.pt", weights_only=True)
+    assert all(torch.equal(kept[name], tensor) for name, tensor in state["ema"].items())
+    assert not torch.equal(kept["head.0.weight"], state["model"]["head.0.weight"])
+
+
+def test_the_best_weights_give_their_figures_again(run):
+    for stage, figure in (("generator", "corloc"), ("classifier", "top1")):
+        _, header = load_checkpoint(run / stage / "best.safetensors")
+        assert evaluate_stage(run, stage, "val")[figure] == header["figures"][figure]
+        assert evaluate_stage(run, stage, "test")["images"] == 8
+
+
+def test_ppd_is_trained_on_the_same_masks(version, tmp_path):
+    summary = in_process("train", version, "--out", tmp_path / "run", "--stage", "ppd", *SMALL)
+    assert set(summary["stages"]) == {"decoder", "linear"}
+    assert len(losses(tmp_path / "run", "decoder")) == 2
+    assert (tmp_path / "run" / "linear" / "best.safetensors").exists()
+    assert list((tmp_path / "run" / "cache").glob("tokens-*.npy"))
+
+
+def test_cached_tokens_learn_too_and_read_no_image(version, tmp_path):
+    shown = ("--stage", "generator", "--cache-tokens", *SMALL)
+    in_process("train", version, "--out", tmp_path / "run", *shown)
+    assert losses(tmp_path / "run", "generator")[-1] < losses(tmp_path / "run", "generator")[0]
+    (tokens,) = (tmp_path / "run" / "cache").glob("tokens-*.npy")
+    kept = np.load(tokens)
+    assert (kept.shape, kept.dtype) == ((32, 2, 192, 14, 14), np.float16)
+    opened = open_version(version)
+    rows = np.flatnonzero([split != "test" for split in opened.table["split"].to_pylist()])
+    picture = TrainRecipe and _square(opened, int(rows[5]))
+    features = Backbone(BackboneSpec("pocket")).patch_features(np.stack([picture, picture[:, ::-1]])).numpy()
+    assert np.abs(kept[5] - features).max() < 2e-2 * np.abs(features).max()
+
+
+def _square(opened, row: int) -> np.ndarray:
+    from locloc.trainer.rows import join
+
+    return join(opened, None, 0, 0.1).pictures.square(row, 224)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--stage", "generater"], "No --stage 'generater'; did you mean 'generator'?"),
+        (["--precision", "half"], "No --precision 'half'"),
+        (["--precision", "fp16", "--accelerator", "cpu"], "fp16 needs a GPU"),
+        (["--recipe", "loclok"], "No training recipe 'loclok'; did you mean 'locloc'?"),
+        (["--set", "generator.fit.epoch=3"], "generator.fit.epoch: no such setting"),
+        (["--set", "generator.fit.epochs=0"], "generator.fit.epochs: Input should be greater than 0"),
+        (["--resume"], "holds no run to resume"),
+        (["--images", "/nowhere", "--stage", "generator"], "no such file"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_that_names_it(locloc, version, tmp_path, arguments, complaint):
+    said = locloc("train", version, "--out", tmp_path / "run", "--workers", 0, *arguments)
+    (line,) = [line for line in said.stderr.splitlines() if "error" in line]
+    assert said.code == 1 and complaint in line
+
+
+def test_a_folder_that_is_in_use_is_left_alone(locloc, version, run, tmp_path):
+    said = locloc("train", version, "--out", run)
+    assert said.code == 1 and "holds a run already; go on with it by --resume" in said.stderr
+    said = locloc("train", version, "--out", run, "--resume", *SMALL, "--set", "generator.fit.epochs=9")
+    assert said.code == 1 and "is another run: generator.fit.epochs = 2, not 9" in said.stderr
+    (tmp_path / "thesis.tex").write_text("precious")
+    said = locloc("train", version, "--out", tmp_path)
+    assert said.code == 1 and "is there and holds no run" in said.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_unfinished_build_is_not_trained_on(locloc, tmp_path):
+    said = locloc("train", tmp_path / "nothing.store@v1", "--out", tmp_path / "run")
+    assert said.code == 1 and len([line for line in said.stderr.splitlines() if line]) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_images(locloc, version, tmp_path):
+    said = locloc(
+        "train", version, "--out", tmp_path / "run", "--stage", "generator", *SMALL,
+        "--set", "generator.fit.lr_base=1e30", "--set", "generator.fit.clip_norm=0",
+    )  # fmt: skip
+    assert said.code == 1
+    assert "generator: the loss of" in said.stderr and "is not finite (0000" in said.stderr
+
+
+def test_interrupted_it_says_how_to_go_on(version, tmp_path):
+    out = tmp_path / "run"
+    started = subprocess.Popen(
+        command("train", version, "--out", out, "--stage", "generator", *SMALL, "--set", "generator.fit.epochs=50"),
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    seen = []
+    for line in started.stderr:
+        seen.append(line)
+        if "steps, loss" in line:
+            started.send_signal(signal.SIGTERM)
+            break
+    _, err = started.communicate(timeout=60)
+    assert started.returncode == 130, "".join(seen) + err
+    assert "interrupted; the same command with --resume goes on from there" in err
+    state = torch.load(out / "generator" / "state.pt", weights_only=True)
+    assert state["step"] == len(losses(out, "generator")) >= 1
