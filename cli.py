@@ -14,7 +14,7 @@ from .trainer import commands as trainer_commands
 app = typer.Typer(
     help="Object masks and boxes for images that only have class labels.\n\n"
     "Self-attention of a frozen ViT says where the object is, GrabCut finds its outline, and a versioned store keeps "
-    "the masks.",
+    "the masks. From these a generator learns to find objects, and a classifier to name them.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -74,7 +74,7 @@ def demo(
     """Show it all at work on made scenes: each command that is run is printed, to be repeated with your own images."""
     import shlex
 
-    from .pipeline.demo import demo_commands, write_demo_summary
+    from .trainer.demo import demo_commands, write_demo_summary
 
     for arguments in demo_commands(out):
         print(f"\n$ locloc {shlex.join(arguments)}", flush=True)

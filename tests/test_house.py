@@ -19,7 +19,7 @@ def test_every_folder_with_modules_is_packaged():
         for top in ("pipeline", "trainer")
         for file in (ROOT / top).rglob("*.py")
     }
-    folders |= {".".join(["locloc", *file.parent.relative_to(ROOT).parts]) for file in ROOT.glob("pipeline/*/*.toml")}
+    folders |= {".".join(["locloc", *file.parent.relative_to(ROOT).parts]) for file in ROOT.glob("*/recipes/*.toml")}
     assert folders | {"locloc"} == set(PYPROJECT["tool"]["setuptools"]["packages"])
 
 
@@ -83,4 +83,9 @@ def test_the_command_line_is_frozen():
         "masks score": ["version", "--truth", "--json"],
         "masks verify": ["version", "--sample", "--root", "--json"],
         "masks view": ["version", "image_ids", "--out", "--root"],
+        "train": [
+            "version", "--out", "--images", "--stage", "--recipe", "--set", "--devices", "--accelerator", "--precision",
+            "--workers", "--cache-tokens", "--resume", "--weights", "--allow-changed-images", "--checkpoint-s", "--json",
+        ],
+        "weights import": ["file", "--out", "--classes"],
     }  # fmt: skip

@@ -12,11 +12,15 @@ def test_the_demo_ends_with_a_picture_and_figures(tmp_path):
     commands = [line for line in said.stdout.splitlines() if line.startswith("$ locloc ")]
     names = [" ".join(command.split()[2:4]) for command in commands[:6]]
     assert names == ["data synth", *(f"masks {name}" for name in ("build", "list", "show", "score", "view"))]
-    assert "vit_small_patch16_224.dino" in commands[6]
+    assert commands[6].startswith("$ locloc train ")
+    assert "vit_small_patch16_224.dino" in commands[7]
     with Image.open(tmp_path / "demo" / "masks.png") as picture:
         assert picture.size == (1328, 6 * 290)
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
     assert summary["counts"]["ok"] == 128
+    trained = summary["trained"]
+    assert trained["generator"]["corloc"] > 0.8 and trained["classifier"]["top1"] > 0.7
+    assert trained["generator"]["images"] == trained["classifier"]["images"] == 26
     scores = summary["score"]["scores"]
     assert scores["masks"]["mask_iou"] > scores["thresholded attention"]["mask_iou"] + 0.05
     assert scores["masks"]["corloc"] > 0.85
