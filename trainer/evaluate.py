@@ -15,7 +15,7 @@ from .data import Batches, LabelledImages, MaskPairs, load
 from .fit import evaluate
 from .recipe import TrainRecipe
 from .rows import Masks, join
-from .stages import create_stage
+from .stages import create_stage, load_guide, needs_guide
 
 
 def evaluate_stage(
@@ -34,7 +34,8 @@ def evaluate_stage(
     known = header["backbone"]
     weights = None if known["weights"] in ("bundled", "hub") else known["weights"]
     backbone = Backbone(BackboneSpec(known["name"], header["backbone_size_px"], "fp32", weights, known["sha256"]))
-    stage = create_stage(name, recipe, backbone, rows)
+    guide = load_guide(run, recipe) if needs_guide(name, recipe) else None
+    stage = create_stage(name, recipe, backbone, rows, guide)
     wanted = rows.val if split == "val" else rows.test
     if not len(wanted):
         raise TrainError(f"{version.name} has no images in its split {split!r}")
