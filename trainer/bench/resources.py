@@ -1,0 +1,79 @@
+"""What the device can do at all, what each system makes of it, and the memory it takes."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from .stages import System, model_run, random_views
+from .timing import Clock, in_turn, spread
+
+SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices that are multiplied
+COPIED_MB = {"cpu": 64, "cuda": 1024}
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Measured here: one matrix product, one copy."""
+
+    flops: float  # a second
+    bytes_copied: float  # a second, read and written
+
+    def share(self, macs: float, seconds: float) -> float:
+        return 2 * macs / seconds / self.flops
+
+
+@dataclass(frozen=True)
+class Throughput:
+    system: str
+    batch: int
+    images_per_s: float
+    peak_share: float
+    memory_mb: float | None  # peak of the device, weights among it; None on a CPU, where torch does not tell
+
+
+def measure_peak(device: torch.device, dtype: torch.dtype) -> Peak:
+    """The best of several, by the wall: what is asked is what the device can do, not what a busy one gives."""
+    side, length = SIDE[device.type], COPIED_MB[device.type] * 2**20 // 4
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    source, target = (torch.ones(length, device=device) for _ in range(2))
+    product = _best(lambda: torch.mm(a, b), device)
+    copied = _best(lambda: target.copy_(source), device)
+    return Peak(2 * side**3 / product, 2 * 4 * length / copied)
+
+
+def _best(run, device: torch.device, times: int = 8) -> float:
+    found = []
+    for _ in range(times):
+        _wait(device)
+        begin = time.perf_counter()
+        run()
+        _wait(device)
+        found.append(time.perf_counter() - begin)
+    return min(found)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def measure_throughput(
+    systems: dict[str, System], macs: dict[str, int], batches: list[int], device: torch.device, clock: Clock,
+    peak: Peak, rounds: int,
+) -> list[Throughput]:  # fmt: skip
+    """Model stages at several batch sizes, by the wall."""
+    found = []
+    for batch in batches:
+        for name, system in systems.items():
+            views = random_views(system.form, batch, device)
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
+            readings = in_turn({name: model_run(system, views)}, clock, rounds, warm_up=1)[name]
+            seconds = spread([reading.wall_s for reading in readings]).median
+            memory = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else None
+            found.append(
+                Throughput(name, batch, batch / seconds, peak.share(batch * macs[name], seconds), memory)
+            )
+    return found
