@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..pipeline.signals import interruptible
+from .bench import command as bench
 
 INTERRUPTED = 130
 
@@ -14,6 +15,7 @@ weights = typer.Typer(help="Weights of other people's.", no_args_is_help=True)
 
 def add_to(app: typer.Typer) -> None:
     app.command()(train)
+    bench.add_to(app)
     app.add_typer(weights, name="weights")
 
 

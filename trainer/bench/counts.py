@@ -108,9 +108,7 @@ def parameters(model: nn.Module) -> int:
 
 def count(name: str, model: nn.Module, *inputs: Tensor) -> Count:
     model.eval()
-    return Count(
-        name, parameters(model), macs(lambda: model(*inputs)), paper_count(lambda: model(*inputs))
-    )
+    return Count(name, parameters(model), macs(lambda: model(*inputs)), paper_count(lambda: model(*inputs)))
 
 
 def count_modules(classes: int, keep_tokens: float, vit_name: str = VIT) -> list[Count]:

@@ -1,7 +1,7 @@
 """What the paper's supplement printed (tables 1 to 3 and its two percentages), row by row, beside what is true.
 
-Only the figures on paper are written down here. Each verdict is found by comparing them with counts and with the paper's
-own sums:
+Only the figures on paper are written down here. Each verdict is found by comparing them with counts and with the
+paper's own sums:
 
     reproduced        a counter, or the paper's own arithmetic, gives it, rounded or cut to the digits that are printed
     typo              nothing does, but the nearest value is one unit of the last digit, or one small digit, away
@@ -114,5 +114,3 @@ def _one_digit(one: str, other: str) -> bool:
 
 def _sum(parts: tuple[Count, ...]) -> int:
     return sum(part.parameters for part in parts)
-
-

@@ -1,11 +1,12 @@
 """What the device can do at all, what each system makes of it, and the memory it takes."""
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from .stages import System, model_run, random_views
+from .systems import Lap
 from .timing import Clock, in_turn, spread
 
 SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices that are multiplied
@@ -32,37 +33,29 @@ class Throughput:
     memory_mb: float | None  # peak of the device, weights among it; None on a CPU, where torch does not tell
 
 
-def measure_peak(device: torch.device, dtype: torch.dtype) -> Peak:
-    """The best of several, by the wall: what is asked is what the device can do, not what a busy one gives."""
+def measure_peak(device: torch.device, dtype: torch.dtype, clock: Clock) -> Peak:
+    """The best of several, by the clock that systems are measured with: on a CPU that is a second of one thread."""
     side, length = SIDE[device.type], COPIED_MB[device.type] * 2**20 // 4
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     source, target = (torch.ones(length, device=device) for _ in range(2))
-    product = _best(lambda: torch.mm(a, b), device)
-    copied = _best(lambda: target.copy_(source), device)
+    product = _best(lambda: torch.mm(a, b), clock)
+    copied = _best(lambda: target.copy_(source), clock)
     return Peak(2 * side**3 / product, 2 * 4 * length / copied)
 
 
-def _best(run, device: torch.device, times: int = 8) -> float:
-    found = []
-    for _ in range(times):
-        _wait(device)
-        begin = time.perf_counter()
-        run()
-        _wait(device)
-        found.append(time.perf_counter() - begin)
-    return min(found)
+def _best(work: Callable[[], object], clock: Clock, times: int = 8) -> float:
+    def run(lap: Lap) -> None:
+        work()
+        lap("work")
 
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    return min(clock.time(run).total_s for _ in range(times))
 
 
 def measure_throughput(
     systems: dict[str, System], macs: dict[str, int], batches: list[int], device: torch.device, clock: Clock,
     peak: Peak, rounds: int,
 ) -> list[Throughput]:  # fmt: skip
-    """Model stages at several batch sizes, by the wall."""
+    """Model stages at several batch sizes: images a second by the wall, the share of the peak by the clock."""
     found = []
     for batch in batches:
         for name, system in systems.items():
@@ -71,9 +64,8 @@ def measure_throughput(
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
             readings = in_turn({name: model_run(system, views)}, clock, rounds, warm_up=1)[name]
-            seconds = spread([reading.wall_s for reading in readings]).median
+            wall = spread([reading.wall_s for reading in readings]).median
+            share = peak.share(batch * macs[name], spread([reading.total_s for reading in readings]).median)
             memory = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else None
-            found.append(
-                Throughput(name, batch, batch / seconds, peak.share(batch * macs[name], seconds), memory)
-            )
+            found.append(Throughput(name, batch, batch / wall, share, memory))
     return found

@@ -1,9 +1,10 @@
 """Fair clocks, and systems measured in turn.
 
-A clock runs a function that says `lap(name)` after each of its stages. On a GPU laps are CUDA events, read once all work
-has ended; on a CPU they are the process's own time over all its threads, which a busy machine does not lengthen.
+A clock runs a function that says `lap(name)` after each of its stages. On a GPU laps are CUDA events, read once all
+work has ended; on a CPU they are the process's own time over all its threads, which a busy machine does not lengthen.
 """
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -80,7 +81,7 @@ class CudaClock:
         run(lambda name: marks.append((name, _event())))
         torch.cuda.synchronize()
         stages: dict[str, float] = {}
-        for (_, before), (name, after) in zip(marks, marks[1:], strict=False):
+        for (_, before), (name, after) in itertools.pairwise(marks):
             stages[name] = stages.get(name, 0.0) + before.elapsed_time(after) / 1e3
         return Reading(stages, time.perf_counter() - wall)
 

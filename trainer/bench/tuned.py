@@ -1,4 +1,4 @@
-"""The best settings of each system: the same choices are offered to both sides, and each takes what is fastest for it."""
+"""The best settings of each system: the same are offered to both sides, and each takes what is fastest for it."""
 
 import copy
 from collections.abc import Callable
