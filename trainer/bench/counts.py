@@ -90,10 +90,11 @@ _RULES = {
 }
 
 
-def macs(run: Callable[[], Any]) -> int:
+def macs(run: Callable[[], Any]) -> tuple[int, Any]:
+    """Multiply-accumulates of what is run, and what it gave."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        run()
-    return counter.get_total_flops() // 2
+        result = run()
+    return counter.get_total_flops() // 2, result
 
 
 def paper_count(run: Callable[[], Any]) -> int:
@@ -108,7 +109,7 @@ def parameters(model: nn.Module) -> int:
 
 def count(name: str, model: nn.Module, *inputs: Tensor) -> Count:
     model.eval()
-    return Count(name, parameters(model), macs(lambda: model(*inputs)), paper_count(lambda: model(*inputs)))
+    return Count(name, parameters(model), macs(lambda: model(*inputs))[0], paper_count(lambda: model(*inputs)))
 
 
 def count_modules(classes: int, keep_tokens: float, vit_name: str = VIT) -> list[Count]:
@@ -119,33 +120,30 @@ def count_modules(classes: int, keep_tokens: float, vit_name: str = VIT) -> list
         square, larger = torch.empty(1, width, side, side), torch.empty(1, width, side + 2, side + 2)
         tokens, pixels = torch.empty(1, 1 + side * side, width), torch.empty(1, 3, SIZE_PX, SIZE_PX)
         grid, keep = (side, side), kept_tokens(torch.empty(1, 1, side, side), (side, side), keep_tokens)
-        found = [
-            count("ViT", vit, pixels),
-            count(f"PPD linear, {classes} classes", LinearClassifier(width, classes), torch.empty(1, 4 * width)),
-            count(f"PPD decoder, {side} x {side}", Decoder(width), square),
-            count(f"PPD decoder, {side + 2} x {side + 2}", Decoder(width), larger),
-            count("GEG paper", create_generator("paper", width), square),
-            count("GEG tapered", create_generator("tapered", width), square),
+        models = [
+            ("ViT", vit, pixels),
+            (f"PPD linear, {classes} classes", LinearClassifier(width, classes), torch.empty(1, 4 * width)),
+            (f"PPD decoder, {side} x {side}", Decoder(width), square),
+            (f"PPD decoder, {side + 2} x {side + 2}", Decoder(width), larger),
+            ("GEG paper", create_generator("paper", width), square),
+            ("GEG tapered", create_generator("tapered", width), square),
         ]
         for number in sorted({classes, 1000}):
             lfdm = Classifier(vit, number, grid)
-            found.append(count(f"LFDM, {number} classes", lfdm, tokens))
+            models.append((f"LFDM, {number} classes", lfdm, tokens))
             if keep is not None:
-                name = f"LFDM, {number} classes, {keep.shape[1]} of {side * side} tokens"
-                found.append(count(name, lfdm, tokens, keep))
-    return found
+                models.append((f"LFDM, {number} classes, {keep.shape[1]} of {side * side} tokens", lfdm, tokens, keep))
+    return [count(*model) for model in models]
 
 
 def count_pipeline(form: Form, classes: int, vit_name: str = VIT) -> PipelineCount:
     """One image through a whole system, stage by stage."""
     with torch.device("meta"):
         model = create_system(form, classes, vit_name)
-        views = [torch.empty(1, side, side, 3, dtype=torch.uint8) for side in form.views_px]
-        backbone = macs(lambda: model.tokens(*views))
-        first, patches = model.tokens(*views)
-        generator = macs(lambda: model.maps(patches))
-        seen = (first,) if isinstance(model, Ppd) else (first, model.maps(patches))
-        classifier = macs(lambda: model.classes(*seen))
+    views = [torch.empty(1, side, side, 3, dtype=torch.uint8, device="meta") for side in form.views_px]
+    backbone, (first, patches) = macs(lambda: model.tokens(*views))
+    generator, maps = macs(lambda: model.maps(patches))
+    classifier, _ = macs(lambda: model.classes(*((first,) if isinstance(model, Ppd) else (first, maps))))
     return PipelineCount(form.name, parameters(model), backbone, classifier, generator)
 
 

@@ -27,7 +27,7 @@ def draw_report(report: Report, file: Path) -> None:
         for place, line in enumerate(lines):
             timed.plot([line.total.p10, line.total.p90], [place, place], color="black", linewidth=1)
         timed.set_xlabel(f"seconds a batch of {report.asked['batch']}, {report.unit}; noise {report.model.noise:.3f}")
-        timed.legend(loc="lower right", frameon=False)
+        figure.legend(*timed.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
         machine = report.machine
         figure.suptitle(f"{machine['gpu'] or machine['cpu']}, {machine['date'][:10]}", fontsize=10)
         figure.savefig(file, dpi=130)
