@@ -114,9 +114,7 @@ class Predictor:
 
         Raises PredictError for a `tau` outside 0 to 1, UnreachableError where a disk or network failed.
         """
-        tau = self.localiser.tau if tau is None else tau
-        if not 0 <= tau < 1:
-            raise PredictError(f"tau is a share of a map's range, from 0 to below 1, not {tau:g}")
+        tau = self.threshold(tau)
         if top < 1 or (batch is not None and batch < 1):
             raise PredictError("top and batch are at least 1")
         source = enumerate([images] if isinstance(images, (str, Path, np.ndarray, Image.Image)) else images)
@@ -128,6 +126,13 @@ class Predictor:
             )
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def threshold(self, tau: float | None) -> float:
+        """`tau`, or the run's for None. Raises PredictError for one outside 0 to 1."""
+        tau = self.localiser.tau if tau is None else tau
+        if not 0 <= tau < 1:
+            raise PredictError(f"tau is a share of a map's range, from 0 to below 1, not {tau:g}")
+        return tau
 
     def _stream(self, source, size: int, pool: ThreadPoolExecutor, read, finish) -> Iterator[Any]:
         reading: deque[Future] = deque()

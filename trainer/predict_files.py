@@ -49,11 +49,10 @@ def predict_files(
     Pictures that cannot be read are reported, and the rest is done. Raises PredictError before anything is written for
     formats, folders and pictures that will not do; UnreachableError where a disk or network failed.
     """
-    formats = _checked(formats, out, predictor)
+    formats, tau = _checked(formats, out, predictor), predictor.threshold(tau)
     sources = find_sources(given)
     names = [source.name for source in sources]
-    shown_tau = predictor.localiser.tau if tau is None else tau
-    about = About(out or Path(), run, predictor.localiser, shown_tau, names)
+    about = About(out or Path(), run, predictor.localiser, tau, names)
     if out is not None:
         _begin(out)
     writers = [FORMATS[name](about) for name in formats]

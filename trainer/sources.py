@@ -35,7 +35,9 @@ def find_sources(given: list[str]) -> list[Source]:
             raise PredictError(f"{to_text(one)}: no picture there; names of pictures end in .jpg, .png and the like")
         roots.append(_parts(root))
         found |= {file: _parts(file) for file in files}
-    shared = next((depth for depth, own in enumerate(zip(*roots)) if len(set(own)) > 1), min(map(len, roots)))
+    shared = 0
+    while len({root[: shared + 1] for root in roots}) == 1 and shared < min(map(len, roots)):
+        shared += 1
     return [Source(_name(parts[shared:]), where) for where, parts in found.items()]
 
 

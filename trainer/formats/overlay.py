@@ -73,13 +73,11 @@ def _curves(mask: np.ndarray, size: tuple[int, int]) -> list[np.ndarray]:
     """Mask `(H, W) bool` > its outlines, holes too, on a canvas of `size`: smooth, in 16ths of a pixel."""
     scale = np.array(size) / mask.shape[1::-1]
     stretched = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    blur = max(1.0, float(scale.max()) * 0.8)
-    padded = cv2.copyMakeBorder(stretched, 1, 1, 1, 1, cv2.BORDER_CONSTANT)  # an object at the border has an outline
-    soft = cv2.GaussianBlur(padded, (0, 0), blur, borderType=cv2.BORDER_REPLICATE)
-    soft[stretched.shape[0] + 1 :] = soft[:1] = 0
-    soft[:, stretched.shape[1] + 1 :] = soft[:, :1] = 0
+    blur = min(max(1.0, float(scale.max()) * 0.8), max(size) / 40)
+    soft = cv2.GaussianBlur(stretched, (0, 0), blur, borderType=cv2.BORDER_REPLICATE)
+    soft = cv2.copyMakeBorder(soft, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)  # at the border an object ends too
     contours, _ = cv2.findContours((soft > 0.5).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    reach = max(2, round(3 * float(scale.max())))  # points to each side that are averaged
+    reach = max(3, max(size) // 100)  # points to each side that are averaged: a map's cell, which is no detail
     curves = []
     for contour in contours:
         points = contour[:, 0].astype(np.float64) - 1
@@ -102,9 +100,10 @@ def _draw_box(pen: ImageDraw.ImageDraw, box: np.ndarray, line: int, colour, size
 
 
 def _label(prediction: Prediction) -> str:
-    if prediction.classes:
-        return f"{prediction.classes[0]} {prediction.scores[0]:.2f}"
-    return f"object {prediction.mask_score:.2f}"
+    if not prediction.classes:
+        return f"object: {prediction.mask_score:.2f}"
+    name = prediction.classes[0]
+    return f"{f'class {name}' if name.isdecimal() else name}: {prediction.scores[0]:.2f}"
 
 
 def _draw_label(pen: ImageDraw.ImageDraw, text: str, box, line: int, colour, size: tuple[int, int]) -> None:
