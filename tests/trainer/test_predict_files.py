@@ -131,7 +131,7 @@ def test_json_has_a_line_for_each_picture_in_their_order(found):
 def test_overlays_are_pictures(found):
     _, out = found
     for name in SIZES:
-        with Image.open(out / "overlays" / Path(name).with_suffix(".png")) as overlay:
+        with Image.open(out / "overlays" / Path(name).with_suffix(".jpg")) as overlay:
             assert overlay.mode == "RGB" and max(overlay.size) == 640
 
 
@@ -144,7 +144,7 @@ def test_classes_are_told_with_their_scores(run, album, tmp_path):
     with pytest.raises(PredictError, match="a classifier alone, and no masks for --format coco; json and overlay"):
         predict(run, album, "--models", "ppd", "--out", tmp_path / "out")
     predict(run, album / "a.jpg", "--models", "ppd", "--out", tmp_path / "out", "--format", "overlay")
-    assert (tmp_path / "out" / "overlays" / "a.png").exists()
+    assert (tmp_path / "out" / "overlays" / "a.jpg").exists()
 
 
 def test_a_glob_and_a_threshold(run, album, tmp_path):

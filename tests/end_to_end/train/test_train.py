@@ -149,7 +149,7 @@ def test_a_folder_is_predicted_in_one_command(run, scenes, tmp_path):
     with redirect_stdout(io.StringIO()):
         coco = COCO(tmp_path / "found" / "coco.json")
     assert len(coco.imgs) == 40 and len(coco.anns) <= 40 and len(coco.cats) == 4
-    assert len(list((tmp_path / "found" / "overlays").rglob("*.png"))) == 40
+    assert len(list((tmp_path / "found" / "overlays").rglob("*.jpg"))) == 40
 
 
 def _square(opened, row: int) -> np.ndarray:
