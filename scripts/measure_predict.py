@@ -5,7 +5,8 @@
 The model alone is given squares that lie ready in memory. In turn: model alone, predictions (decoded, mask and box in
 original pixels, nothing written), and the whole command with COCO and overlays. The ratios are of each round, so that
 a machine that others use as well moves both sides. On a CPU the threads that decode need cores of their own:
---torch-threads leaves them some; without it model and decoding share them all.
+--torch-threads leaves them some; without it model and decoding share them all. `--elsewhere-ms 20` puts in the model's
+place one that takes 20 ms a picture and no processor, as one on a GPU does: its outputs are those of the first batch.
 """
 
 import argparse
@@ -31,6 +32,17 @@ def timed(run) -> tuple[float, float]:
     return time.perf_counter() - clock, time.process_time() - work
 
 
+def elsewhere(predictor: Predictor, ms: float, first: list) -> None:
+    """Lets the model's batches last `ms` a picture without computing them."""
+    maps, logits = predictor._run(first)
+
+    def run(shots: list) -> tuple:
+        time.sleep(len(shots) * ms / 1000)
+        return maps[: len(shots)], logits[: len(shots)]
+
+    predictor._run = run
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
@@ -41,6 +53,7 @@ def main() -> None:
     parser.add_argument("--torch-threads", type=int)
     parser.add_argument("--backbone")
     parser.add_argument("--weights")
+    parser.add_argument("--elsewhere-ms", type=float)
     given = parser.parse_args()
     if given.torch_threads:
         torch.set_num_threads(given.torch_threads)
@@ -49,6 +62,9 @@ def main() -> None:
     where = [source.where for source in find_sources(given.images)]
     shots = [predictor._read(number, one, None) for number, one in enumerate(where)]
     batches = [shots[start : start + predictor.batch] for start in range(0, len(shots), predictor.batch)]
+
+    if given.elsewhere_ms:
+        elsewhere(predictor, given.elsewhere_ms, batches[0])
 
     def alone() -> None:
         for batch in batches:
@@ -68,10 +84,10 @@ def main() -> None:
     print(f"{len(where)} pictures on {localiser.device}, {torch.get_num_threads()} threads of torch, "
           f"{predictor.threads} that read and finish, batches of {predictor.batch}")  # fmt: skip
     for number, name in enumerate(("the model alone", "predictions", "with COCO and overlays")):
-        clock = np.median(rounds[:, number, 0])
-        ratio, more = np.median(rounds[:, number] / rounds[:, 0], axis=0)
-        rate = f"{len(where) / clock:7.1f} images/s"
-        print(f"{name:>22}: {rate}, {1 / ratio:.3f} of the model's; processor time x {more:.2f}")
+        clock, work = np.median(rounds[:, number], axis=0)
+        ratio = 1 / np.median(rounds[:, number, 0] / rounds[:, 0, 0])
+        rate = f"{len(where) / clock:7.1f} images/s, {ratio:.3f} of the model's"
+        print(f"{name:>22}: {rate}; {1000 * work / len(where):.1f} ms of processor time a picture")
 
 
 if __name__ == "__main__":
