@@ -10,7 +10,8 @@
     │   └── StoreLockedError  another process is writing to the store
     ├── BuildError            a build that had to stop; what it had checkpointed is kept
     ├── TrainError            a training run that cannot begin, or had to stop; its last state is kept
-    └── BenchError            a benchmark that cannot be run here as asked
+    ├── BenchError            a benchmark that cannot be run here as asked
+    └── PredictError          predictions that cannot be made of what was given, or not be written
 
 Anything else that escapes is a bug, and shows its traceback.
 """
@@ -60,6 +61,10 @@ class TrainError(LocLocError):
 
 
 class BenchError(LocLocError):
+    pass
+
+
+class PredictError(LocLocError):
     pass
 
 

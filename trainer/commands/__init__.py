@@ -1,0 +1,11 @@
+"""The commands of the trainer: parse, call one function, print. One file a command."""
+
+import typer
+
+from ..bench import command as bench
+from . import predict, train, weights
+
+
+def add_to(app: typer.Typer) -> None:
+    for command in (train, predict, bench, weights):
+        command.add_to(app)
