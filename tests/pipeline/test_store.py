@@ -144,11 +144,11 @@ def test_rows_that_are_not_there_are_an_index_error(store, rows):
 def test_the_latest_is_there_though_it_is_published_while_a_reader_looks(store, monkeypatch):
     with StoreWriter(store) as writer:  # a store without a version
         begin(writer)
-    latest = reader._latest
 
     def published_just_before(repository):
+        monkeypatch.undo()  # the writer asks too
         build(store)
-        return latest(repository)
+        return reader._latest(repository)
 
     monkeypatch.setattr(reader, "_latest", published_just_before)
     assert open_version(f"{store}@latest").tag == "v1"
