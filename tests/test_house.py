@@ -83,6 +83,10 @@ def test_the_command_line_is_frozen():
         "masks score": ["version", "--truth", "--json"],
         "masks verify": ["version", "--sample", "--root", "--json"],
         "masks view": ["version", "image_ids", "--out", "--root"],
+        "predict": [
+            "run", "images", "--out", "--format", "--top", "--tau", "--batch", "--device", "--precision", "--models",
+            "--backbone", "--weights", "--json",
+        ],
         "train": [
             "version", "--out", "--images", "--stage", "--recipe", "--set", "--devices", "--accelerator", "--precision",
             "--workers", "--cache-tokens", "--resume", "--weights", "--allow-changed-images", "--checkpoint-s",
