@@ -23,7 +23,7 @@ from ..pipeline.errors import LocLocError, TrainError
 from ..pipeline.signals import raise_if_interrupted, signals_held_back
 from .data import draw
 from .folder import SCHEMA, StageFolder
-from .metrics import ClassFigures, MaskFigures, summed
+from .figures import ClassFigures, MaskFigures, summed
 from .ranks import share_batch_norms, stop_together
 from .recipe import FitSettings
 from .stages import Stage

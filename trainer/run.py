@@ -27,7 +27,7 @@ from .data import Batches, LabelledImages, MaskPairs, load
 from .features import CachedPairs, cache_tokens
 from .fit import Progress, fit
 from .folder import StageFolder, write_json
-from .metrics import TAUS
+from .figures import TAUS
 from .ranks import create_fabric, first_process, launched_from_outside, stop_together
 from .recipe import TrainRecipe
 from .rows import Masks, TrainingRows, join

@@ -22,13 +22,14 @@ CORLOC_IOU = 0.5
 class MaskFigures:
     """Of maps: mean loss, IoU with the store's masks at half the map's range, and CorLoc at each of TAUS.
 
-    CorLoc is the share of images whose largest contour's box has an IoU of at least 0.5 with a true box. Where no image
-    has a true box, the boxes of the store's masks stand in, and the figure is called `agreement`.
+    CorLoc is the share of images with a true box whose largest contour's box has an IoU of at least 0.5 with one. Where
+    no image has any, the boxes of the store's masks stand in, and the figure is called `agreement`.
     """
 
     rows: TrainingRows
     known: bool  # true boxes are there
-    sums: np.ndarray = field(default_factory=lambda: np.zeros(3 + len(TAUS)))  # images, loss, IoU, hits at each tau
+    # Images, their loss, their mask IoU, images with a box to compare with, of these the hits at each tau.
+    sums: np.ndarray = field(default_factory=lambda: np.zeros(4 + len(TAUS)))
 
     def add(self, losses: Tensor, maps: Tensor, masks: Tensor, rows: Tensor) -> None:
         """losses `(B,)`, maps `(B, 1, h, w)` of whole squares, masks `(B, S, S) bool`, rows `(B,)`."""
@@ -37,15 +38,17 @@ class MaskFigures:
         masks = masks.cpu().numpy()
         both, either = ((ranges > 0.5) & masks).sum((1, 2)), ((ranges > 0.5) | masks).sum((1, 2))
         hits = np.array([self._hits(one, row) for one, row in zip(ranges, rows.tolist(), strict=True)])
-        self.sums += np.array([len(maps), float(losses.sum()), (both / np.maximum(either, 1)).sum(), *hits.sum(0)])
+        self.sums[:3] += len(maps), float(losses.sum()), (both / np.maximum(either, 1)).sum()
+        self.sums[3:] += hits.sum(0)
 
     def _hits(self, one: np.ndarray, row: int) -> np.ndarray:
+        """Is there a box to compare with, and at each of TAUS, is it hit: `(1 + taus,)`."""
         if self.known and row not in self.rows.boxes:
-            return np.zeros(len(TAUS))
+            return np.zeros(1 + len(TAUS))
         truth = self.rows.boxes[row] if self.known else self.rows.mask_boxes[row][None]
         geometry = working_geometry(self.rows.sizes[row], self.rows.pictures.recipe, len(one))
         boxes = np.array([map_box(one, tau, geometry) for tau in TAUS])
-        return box_iou(boxes, truth).max(1) >= CORLOC_IOU
+        return np.concatenate([[1], box_iou(boxes, truth).max(1) >= CORLOC_IOU])
 
     @property
     def name(self) -> str:
@@ -54,9 +57,9 @@ class MaskFigures:
     def values(self) -> dict[str, float]:
         """The figure that goes by `name`, at the threshold `tau` where it is highest, and the others."""
         count = max(self.sums[0], 1)
-        best = int(self.sums[3:].argmax())
+        best = int(self.sums[4:].argmax())
         return {
-            self.name: float(self.sums[3 + best] / count),
+            self.name: float(self.sums[4 + best] / max(self.sums[3], 1)),
             "tau": float(TAUS[best]),
             "mask_iou": float(self.sums[2] / count),
             "loss": float(self.sums[1] / count),
@@ -65,7 +68,7 @@ class MaskFigures:
 
     def at(self, tau: float) -> float:
         """The same figure at a threshold that was chosen elsewhere."""
-        return float(self.sums[3 + int(np.abs(TAUS - tau).argmin())] / max(self.sums[0], 1))
+        return float(self.sums[4 + int(np.abs(TAUS - tau).argmin())] / max(self.sums[3], 1))
 
 
 @dataclass
