@@ -91,7 +91,7 @@ def framed(one: np.ndarray, made: Geometry, frame: Frame, wanted: Geometry) -> n
     Where it shows nothing of the picture it is taken at its minimum.
     """
     method = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}[frame.resample]
-    one = np.asarray(one, np.float32)
+    one = one if one.dtype == np.float64 else np.asarray(one, np.float32)
     if made.window == wanted.window:
         if one.shape == (frame.size_px, frame.size_px):
             return one
@@ -163,9 +163,9 @@ _LOCLOC = Frame("centre_crop", 224, "bilinear", True)
 _ALL = (
     Protocol(
         "locloc",
-        "short side to 256, central square of 224; map bilinear to 224, min-max, 8 bit, > int(tau max); box of the largest "
-        "outer contour, [0, 0, 1, 1] for none; any true box, moved likewise and cut to the square; IoU without +1; tau "
-        "chosen on validation images",
+        "short side to 256, central square of 224; map bilinear to 224, min-max, 8 bit, > int(tau max); box of the "
+        "largest outer contour, [0, 0, 1, 1] for none; any true box, moved likewise and cut to the square; "
+        "IoU without +1; tau chosen on validation images",
         _LOCLOC, "centre_crop", (0, 0, 1, 1), False, 0.0,
     ),
     Protocol(
@@ -177,16 +177,16 @@ _ALL = (
     ),
     Protocol(
         "ppd",
-        "stretched to 256 for the map, 256/224 central square for the class; map bilinear to 256, min-max, > 0.5; box of "
-        "the largest outer contour, [0, 0, 0, 0] for none; any true box; IoU with +1",
+        "stretched to 256 for the map, 256/224 central square for the class; map bilinear to 256, min-max, > 0.5; box "
+        "of the largest outer contour, [0, 0, 0, 0] for none; any true box; IoU with +1",
         Frame("stretch", 256, "bilinear", False), "centre_crop", (0, 0, 0, 0), False, 1.0, tau="fixed",
     ),
     Protocol(
         "wsol",
         "picture and boxes stretched to 224, these cut to whole pixels; map bicubic to 224, min-max, 8 bit, > "
-        "int(tau max); boxes end at pixel 223, [0, 0, 0, 0] for none; any true box; IoU with +1. MaxBoxAcc: the largest "
-        "contour, best tau on the test images; V2: all contours, mean over IoU 0.3, 0.5, 0.7, each with its best tau; "
-        "PxAP over all pixels",
+        "int(tau max); boxes end at pixel 223, [0, 0, 0, 0] for none; any true box; IoU with +1. MaxBoxAcc: the "
+        "largest contour, best tau on the test images; V2: all contours, mean over IoU 0.3, 0.5, 0.7, each with "
+        "its best tau; PxAP over all pixels",
         Frame("stretch", 224, "bicubic", True), "stretch", (0, 0, 0, 0), True, 1.0, whole_pixels=True, max_box_acc=True,
     ),
 )  # fmt: skip
