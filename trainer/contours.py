@@ -2,7 +2,7 @@
 
 A map is given by levels: pixel p lies in the mask of threshold t, of T, where `levels[p] > t`. From the highest
 threshold to the lowest its pixels are joined into 8-connected components (union-find), whose boxes and areas grow with
-them, so all thresholds cost about as much as one. The result is what `cv2.findContours` and `cv2.contourArea` give each mask.
+them, so all thresholds cost about as much as one. The result is that of `cv2.findContours` and `cv2.contourArea`.
 
 A component's area is that of its outer contour, the polygon through the centres of its outermost pixels, holes filled.
 Without holes it is counted in half units: 2 for each square of 2 x 2 pixels that are all in, 1 where three are. With

@@ -55,9 +55,10 @@ class Protocol:
     taus: dict[str, tuple[float, float]] = field(default_factory=dict)  # by kind of catalog, for "test"
     max_box_acc: bool = False  # MaxBoxAcc, MaxBoxAccV2 and PxAP too
 
-    def boxes_in_frame(self, truths: np.ndarray, source_px: tuple[int, int]) -> np.ndarray:
-        """True boxes `(n, 4)` of a picture > in the frame, those that count."""
-        truths = np.asarray(truths, np.float64).reshape(-1, 4)[: 1 if self.truths == "first" else None]
+    def boxes_in_frame(self, truths: np.ndarray, source_px: tuple[int, int], any_box: bool = False) -> np.ndarray:
+        """True boxes `(n, 4)` of a picture > in the frame: those that count, or all."""
+        truths = np.asarray(truths, np.float64).reshape(-1, 4)
+        truths = truths[:1] if self.truths == "first" and not any_box else truths
         moved = self.frame.geometry(source_px).boxes(truths)
         return np.trunc(moved) if self.whole_pixels else moved
 

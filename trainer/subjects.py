@@ -1,4 +1,4 @@
-"""What is evaluated: a run's models, the masks of a version, or score maps on disk. All give a map of an image's window.
+"""What is evaluated: a run's models, the masks of a version, or score maps on disk. Each gives maps of images.
 
 B images of a batch.
 """

@@ -1,4 +1,4 @@
-"""Images to evaluate on: what is known of each, and which of them are validation and test. From a version, or a catalog."""
+"""Images to evaluate on: what is known of each, and which are validation and test. From a version, or a catalog."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..pipeline.catalogs import Catalog, parse_location
+from ..pipeline.catalogs import Catalog, parse_location, resolve
 from ..pipeline.catalogs.catalog import SPLIT_CODES
 from ..pipeline.errors import TrainError
 from ..pipeline.recipe import Recipe
@@ -95,7 +95,7 @@ def _image_set(name, catalog: Catalog, images, digests, recipe, done, seed, val_
 
     def true_mask(row: int) -> np.ndarray | None:
         file = files.of(paths[row].as_py()) if files is not None else None
-        return None if file is None else read_truth(file, root)
+        return None if file is None else read_truth(file, resolve(root, paths[row].as_py()))
 
     splits = {"train": train, "val": val, "test": test}
     return ImageSet(
