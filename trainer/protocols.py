@@ -146,7 +146,7 @@ def levels_at(taus: np.ndarray, peak: int, frame: Frame) -> np.ndarray:
     taus = np.asarray(taus, np.float64)
     if frame.eight_bit:
         return (taus * peak).astype(np.int64)
-    return np.abs(TAUS[None] - taus[:, None]).argmin(1)
+    return np.rint(taus * len(TAUS)).astype(np.int64)
 
 
 def contours_of(levels: np.ndarray, frame: Frame, protocol: Protocol | None = None, truths=None) -> Contours:

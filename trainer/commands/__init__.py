@@ -2,9 +2,9 @@
 
 import typer
 
-from . import train, weights
+from . import evaluate, train, weights
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (train, weights):
+    for command in (train, evaluate, weights):
         command.add_to(app)
