@@ -76,8 +76,10 @@ def _row_of(version: Version, images: ImageSet) -> Callable[[int], int]:
 def score_map_sources(
     folder: Path, metadata: Path, split: str, root: Path | None, tau: float | str, protocols: list[Protocol]
 ) -> tuple[ImageSet, list[Subject], float | str]:
-    """Of wsolevaluation's files. Thresholds that would be chosen on validation images are swept, and marked: that layout
-    has score maps of one split."""
+    """Of wsolevaluation's files.
+
+    That layout has score maps of one split: thresholds that validation images would decide are swept, and marked.
+    """
     if not folder.is_dir():
         raise TrainError(f"--score-maps {folder} is no folder")
     known = read_metadata(metadata, split)
