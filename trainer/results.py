@@ -39,7 +39,7 @@ def print_evaluation(done: Evaluation) -> None:
         table.add_row(f"[bold]{escape(subject)}[/]")
         for name, label in LABELS.items():
             if any(name in outcome.figures for outcome in own):
-                table.add_row(f"  {label}", *(_cell(outcome, name) for outcome in own))
+                table.add_row(f"  {label}", *(shown_figure(outcome, name) for outcome in own))
         table.add_row("[dim]  width x height[/]" if subject == CENTRED else "[dim]  tau[/]", *(map(_threshold, own)))
     out.print(table)
     out.print(
@@ -47,7 +47,8 @@ def print_evaluation(done: Evaluation) -> None:
     )
 
 
-def _cell(outcome: Outcome, name: str) -> str:
+def shown_figure(outcome: Outcome, name: str) -> str:
+    """With a star where the test images decided it; empty where it is not known."""
     if name not in outcome.figures:
         return ""
     localises = name not in ("top1_cls", "top5_cls", "max_box_acc", "max_box_acc_v2", "px_ap")
