@@ -66,10 +66,6 @@ class MaskFigures:
             "images": int(self.sums[0]),
         }
 
-    def at(self, tau: float) -> float:
-        """The same figure at a threshold that was chosen elsewhere."""
-        return float(self.sums[4 + int(np.abs(TAUS - tau).argmin())] / max(self.sums[3], 1))
-
 
 @dataclass
 class ClassFigures:

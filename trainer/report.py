@@ -126,7 +126,7 @@ def _chosen(outcome: Outcome) -> dict[str, list[int]]:
 def _gallery(
     done: Evaluation, subject: Subject, outcome: Outcome, protocol: Protocol, numbers: list[int]
 ) -> list[np.ndarray]:
-    """Panels `(2 S, S, 3) uint8`: the picture with boxes, and the map laid over it. Without pictures, of a map alone."""
+    """Panels `(2 S, S, 3) uint8`: the picture with boxes, and the map laid over it. Score maps have no picture."""
     panels, frame = [], protocol.frame
     for number in numbers:
         row, size = int(done.rows[number]), done.sizes[number]
