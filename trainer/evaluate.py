@@ -186,7 +186,8 @@ def contoured(
     frame = protocol.frame
     whole = framed(one, made, frame, frame.geometry(size))
     if not (as_it_is and whole is one and 0 <= one.min() <= one.max() <= 1):
-        whole = normalised(whole)
+        # Bicubic weights add up to one but for rounding, which min-max would blow up to a map.
+        whole = np.zeros_like(whole) if one.min() == one.max() else normalised(whole)
     levels = levels_of(whole, frame)
     with_all = protocol.max_box_acc and len(truths) > 0
     return whole, levels, contours_of(levels, frame, protocol if with_all else None, truths)

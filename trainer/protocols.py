@@ -48,7 +48,7 @@ class Protocol:
     clipped: bool  # boxes end at size - 1
     plus: float  # IoU with widths of x1 - x0 + plus
     truths: Literal["any", "first"] = "any"
-    whole_pixels: bool = False  # true boxes are cut to whole pixels of the frame
+    whole_pixels: bool = False  # true boxes of stretched pictures are cut to whole pixels of the frame
     tau: Literal["chosen", "fixed", "test"] = (
         "chosen"  # chosen: by --tau; fixed: 0.5; test: on the images it is tested on
     )
@@ -59,8 +59,9 @@ class Protocol:
         """True boxes `(n, 4)` of a picture > in the frame: those that count, or all."""
         truths = np.asarray(truths, np.float64).reshape(-1, 4)
         truths = truths[:1] if self.truths == "first" and not any_box else truths
-        moved = self.frame.geometry(source_px).boxes(truths)
-        return np.trunc(moved) if self.whole_pixels else moved
+        if self.whole_pixels:  # multiplied first: another order of rounding would cut 49 to 48
+            return np.trunc(truths * self.frame.size_px / np.tile(source_px, 2))
+        return self.frame.geometry(source_px).boxes(truths)
 
     def by_rule(self, boxes: np.ndarray) -> np.ndarray:
         """Boxes `(..., 4)` of contours, zeros for none, > as the protocol has them, `(..., 4) float64`."""
