@@ -2,9 +2,9 @@
 
 import typer
 
-from . import predict, train, weights
+from . import evaluate, predict, train, weights
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (train, predict, weights):
+    for command in (train, evaluate, predict, weights):
         command.add_to(app)
