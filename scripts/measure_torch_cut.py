@@ -1,11 +1,11 @@
 """How far the engine `torch` is from exact cuts of the same energy, on photographs with simulated saliency.
 
-    python scripts/measure_torch_cut.py PHOTOGRAPHS MASKS [--problems 60] [--size 224]
+    python scripts/measure_torch_cut.py PHOTOGRAPHS MASKS [--problems 60] [--size 256] [--set NAME=VALUE ...]
 
-Half of the problems are simulation A (scripts/measure_grabcut.py), half B, rougher: 2 or 3 blobs over part of the object,
-and 30 % spurious blobs in the background. Each is one round of GrabCut: the engine's own mixtures and weights, cut by
-PyMaxflow exactly and by the engine. A gap is the cost above the least, as a share of it, without the constant of the
-energies, which would only make it look smaller.
+Half of the problems are simulation A (scripts/measure_grabcut.py), half B, rougher: 2 or 3 blobs over part of the
+object, and 30 % spurious blobs in the background. Each is one round of GrabCut: the engine's own mixtures and
+weights, cut by PyMaxflow exactly and by the engine. A gap is the cost above the least, as a share of it, without the
+constant of the energies, which would only make it look smaller.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def problem(rgb: np.ndarray, trimap: np.ndarray, gamma: float) -> tuple[torch.Te
 
 
 def measure(pairs: list, saliency_of, engine: TorchGrabCut) -> np.ndarray:
-    """Rows of true gap, certified gap, IoU with the exact cut, steps at full size, ms of the cut, ms of the mixtures."""
+    """Rows of true gap, certified gap, IoU with the exact cut, steps at full size, ms of cut and of mixtures."""
     settings, rows = SaliencySettings(background_below=0.1, threshold=0.35, foreground_from=0.6), []
     for seed, (rgb, truth) in enumerate(pairs):
         trimap = make_trimap(saliency_of(truth, seed), settings)
@@ -91,27 +91,27 @@ def measure(pairs: list, saliency_of, engine: TorchGrabCut) -> np.ndarray:
     return np.array(rows)
 
 
+def resized(picture: np.ndarray, side: int) -> np.ndarray:
+    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if picture.ndim == 3 else cv2.INTER_NEAREST)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photographs", type=Path)
     parser.add_argument("masks", type=Path)
     parser.add_argument("--problems", type=int, default=60)
     parser.add_argument("--size", type=int, default=SIZE_PX)
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the engine")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     pairs = load_pairs(arguments.photographs, arguments.masks)
     if not pairs:
         sys.exit(f"no photograph in {arguments.photographs} has a mask in {arguments.masks}")
-    size = (arguments.size, arguments.size)
-    pairs = [
-        (
-            cv2.resize(rgb, size, interpolation=cv2.INTER_AREA),
-            cv2.resize(truth.astype(np.uint8), size, interpolation=0) > 0,
-        )
-        for rgb, truth in pairs[:: max(1, 2 * len(pairs) // arguments.problems)][: arguments.problems // 2]
-    ]
-    engine = TorchGrabCut()
+    pairs = pairs[:: max(1, 2 * len(pairs) // arguments.problems)][: arguments.problems // 2]
+    side = arguments.size
+    pairs = [(resized(rgb, side), resized(truth.astype(np.uint8), side) > 0) for rgb, truth in pairs]
+    engine = TorchGrabCut(**dict(setting.split("=") for setting in arguments.set))
     titles = ("true gap, mean", "max", "certified, mean", "max", "IoU, mean", "min", "steps", "cut, ms", "mixtures, ms")
     table = Table("simulation", "problems", *titles, "above max_gap", box=None)
     for name, saliency_of in (("A", simulated_saliency), ("B", rough_saliency)):

@@ -13,10 +13,16 @@ from .opencv import OpenCVGrabCut
 from .threshold import Threshold
 from .torch_cut import TorchGrabCut
 
+
+def refines_on_gpu(engine) -> bool:
+    """True for an engine that wants a block's pictures together, and a GPU where there is one."""
+    return hasattr(engine, "batch")
+
+
 REFINERS = {
     "opencv": OpenCVGrabCut,
     "threshold": Threshold,
     "torch": TorchGrabCut,
 }
 
-__all__ = ["REFINERS", "OpenCVGrabCut", "Threshold", "TorchGrabCut"]
+__all__ = ["REFINERS", "refines_on_gpu", "OpenCVGrabCut", "Threshold", "TorchGrabCut"]

@@ -98,7 +98,7 @@ def min_cut(
     unary: torch.Tensor,
     weights: torch.Tensor,
     coarse_steps: int = 100,
-    fine_steps: int = 175,
+    fine_steps: int = 600,
     stop_gap: float = 5e-4,
     dtype: torch.dtype = torch.float32,
 ) -> Cuts:
