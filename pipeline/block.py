@@ -1,7 +1,8 @@
 """One block of pictures, from top to bottom: bytes > attention > trimap > mask > store.
 
 Two tasks, because they want different machines: `attend` (decode, ViT) runs where a GPU is, `refine` (GrabCut, write)
-on CPUs, or where a GPU is too if its engine takes pictures together. No dask in here: build.py sends these functions to workers.
+on CPUs, or where a GPU is too if its engine takes pictures together. No dask in here: run.py sends these functions to
+workers.
 
 Shapes: n rows of a block, H heads, h x w token grid, S side of a mask.
 
@@ -27,7 +28,7 @@ from .boxes import largest_box
 from .catalogs.names import resolve
 from .deadman import killed_unless_fed
 from .errors import ImageError, UnreachableError
-from .images import MissingImageError, decode_image, read_image_bytes
+from .images import MissingImageError, decode_reduced, read_image_bytes
 from .mask import MadeMask, make_mask, make_masks, timed, working_geometry
 from .recipe import Recipe
 from .refine import refines_on_gpu
@@ -203,7 +204,7 @@ def _decode_row(
         with timed(seconds, "decode"):
             data = read_image_bytes(resolve(job.root, block.paths[row]))
             found.digest[row] = input_digest(data)
-            rgb = decode_image(data, images.max_pixels)
+            picture = decode_reduced(data, job.recipe.covers_px, images.max_pixels)
             del data
     except MissingImageError as error:
         if isinstance(job.root, Path) and not job.root.is_dir():
@@ -214,10 +215,15 @@ def _decode_row(
         found.fail(row, Status.UNDECODABLE, str(error))
         return
     with timed(seconds, "resize"):
-        found.size[row] = rgb.shape[1], rgb.shape[0]
+        found.size[row] = picture.size_px
+
+        def square(side_px: int) -> np.ndarray:
+            geometry = working_geometry(found.size[row], job.recipe, side_px)
+            return geometry.image(picture.rgb, shown=picture.window)
+
         if backbone_input is not None:
-            backbone_input[:] = working_geometry(found.size[row], job.recipe, len(backbone_input)).image(rgb)
-        found.pictures[row] = working_geometry(found.size[row], job.recipe, job.recipe.mask_px).image(rgb)
+            backbone_input[:] = square(len(backbone_input))
+        found.pictures[row] = square(job.recipe.mask_px)
 
 
 def refine(attended: Attended, job: Job) -> tuple[np.ndarray, BlockResult]:
