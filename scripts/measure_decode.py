@@ -39,7 +39,7 @@ def jpegs(photographs: Path | None, scenes: int):
             yield (
                 f"scene {size[0]} x {size[1]}",
                 encoded(rgb),
-                scene.mask.astype(np.uint8)[..., None].repeat(3, 2) * 255,
+                scene.mask,
             )
     for file in sorted(photographs.iterdir())[::4] if photographs else ():
         data = file.read_bytes()
