@@ -31,16 +31,12 @@ SIZES = ((640, 480), (1024, 768), (1600, 1200), (4000, 3000))
 
 
 def jpegs(photographs: Path | None, scenes: int):
-    """(kind, bytes, true mask `(H, W, 3) uint8` or None) of each JPEG."""
+    """(kind, bytes, true mask `(H, W) bool` or None) of each JPEG."""
     for size in SIZES:
         for number in range(scenes):
             scene = make_scene(0, number, 10, (1200, 1600))
             rgb = np.array(Image.fromarray(scene.rgb).resize(size, Image.BICUBIC))
-            yield (
-                f"scene {size[0]} x {size[1]}",
-                encoded(rgb),
-                scene.mask,
-            )
+            yield f"scene {size[0]} x {size[1]}", encoded(rgb), scene.mask
     for file in sorted(photographs.iterdir())[::4] if photographs else ():
         data = file.read_bytes()
         rgb = decode_image(data)
@@ -88,27 +84,15 @@ def main() -> None:
         boxes = [largest_box(mask)[None] for mask in masks]
         truth = [np.nan, np.nan]
         if true is not None:
-            shown = (
-                working_geometry(np.array(true.shape[1::-1]), recipe, recipe.mask_px).image(true, "area")[..., 0] > 127
-            )
+            geometry = working_geometry(np.array(true.shape[1::-1]), recipe, recipe.mask_px)
+            shown = geometry.image(true.astype(np.uint8) * 255, "area") > 127
             truth = [mask_iou(mask, shown) for mask in masks]
         apart = np.abs(whole[1].astype(int) - small[1]).mean()
         found.setdefault(kind, []).append(
             (whole[2] * 1e3, small[2] * 1e3, apart, mask_iou(*masks), box_iou(*boxes)[0, 0], *truth)
         )
-    titles = (
-        "whole, ms",
-        "reduced, ms",
-        "ratio",
-        "levels apart",
-        "mask IoU, mean",
-        "median",
-        "min",
-        "box IoU, mean",
-        "to truth, whole",
-        "reduced",
-    )
-    table = Table("pictures", "n", *titles, box=None)
+    titles = ("whole, ms", "reduced, ms", "ratio", "levels apart", "mask IoU, mean", "median", "min", "box IoU, mean")
+    table = Table("pictures", "n", *titles, "to truth, whole", "reduced", box=None)
     for kind, rows in found.items():
         whole, small, apart, iou, box, whole_truth, small_truth = np.array(rows).T
         table.add_row(
