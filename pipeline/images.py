@@ -170,7 +170,7 @@ def rgb_of(image: Image.Image) -> np.ndarray:
     """A Pillow image > rgb `(H, W, 3) uint8`, by the same rules. Raises ImageError where it cannot be loaded."""
     _check_pixels(*image.size, MAX_PIXELS)
     try:
-        return _to_rgb(_upright(image))
+        return _to_rgb(_upright(image)[0])
     except MemoryError:
         raise
     except Exception as error:  # a lazily opened file is decoded only now
