@@ -8,12 +8,14 @@ why it could not, or None; the build asks first, so that the row says so too. `r
 arguments give another mask; `uses_pixels` is False for one that never looks at rgb.
 """
 
+from .fast import FastGrabCut
 from .opencv import OpenCVGrabCut
 from .threshold import Threshold
 
 REFINERS = {
+    "fast": FastGrabCut,
     "opencv": OpenCVGrabCut,
     "threshold": Threshold,
 }
 
-__all__ = ["REFINERS", "OpenCVGrabCut", "Threshold"]
+__all__ = ["REFINERS", "FastGrabCut", "OpenCVGrabCut", "Threshold"]
