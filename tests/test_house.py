@@ -85,7 +85,8 @@ def test_the_command_line_is_frozen():
         "masks view": ["version", "image_ids", "--out", "--root"],
         "train": [
             "version", "--out", "--images", "--stage", "--recipe", "--set", "--devices", "--accelerator", "--precision",
-            "--workers", "--cache-tokens", "--resume", "--weights", "--allow-changed-images", "--checkpoint-s", "--json",
+            "--workers", "--cache-tokens", "--resume", "--weights", "--allow-changed-images", "--checkpoint-s",
+            "--json",
         ],
         "weights import": ["file", "--out", "--classes"],
     }  # fmt: skip

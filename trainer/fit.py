@@ -82,8 +82,7 @@ def fit(
     saved_at = time.monotonic()
 
     def save() -> None:
-        if fabric.is_global_zero:
-            folder.save_state(_content(fabric, state, model, ema, optimizer))
+        folder.save_state(_content(fabric, state, model, ema, optimizer))
 
     last = Progress(stage.name, state.epoch, settings.epochs, 0, len(batches), math.nan, settings.lr, 0.0, 0.0)
     try:

@@ -123,7 +123,7 @@ def join(
     done = np.isin(version.status, DONE)
     share = version.read_column("stats")[:, STATS.index("mask_share")]
     labels = catalog.table["label"].to_numpy().astype(np.int64)
-    train, val, test = _splits(catalog.table["split"].to_numpy(), labels, catalog.kind, seed, val_share)
+    train, val, test = _splits(catalog.table["split"].to_numpy(), labels, done, catalog.kind, seed, val_share)
     boxes, box_rows = version.given_boxes()
     ends = np.flatnonzero(np.diff(box_rows)) + 1
     rows = TrainingRows(
@@ -136,9 +136,9 @@ def join(
         ),
         labels,
         len(catalog.classes) or int(labels.max()) + 1,
-        train[done[train]],
-        val[done[val]],
-        test[done[test]],
+        train,
+        val,
+        test,
         done,
         done & (share > 0),
         version.read_column("size"),
@@ -154,25 +154,28 @@ def join(
 
 
 def _splits(
-    codes: np.ndarray, labels: np.ndarray, kind: str, seed: int, val_share: float
+    codes: np.ndarray, labels: np.ndarray, done: np.ndarray, kind: str, seed: int, val_share: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row numbers of train, val and test, each ascending."""
-    train, val, test = (np.flatnonzero(codes == SPLIT_CODES[name]) for name in ("train", "val", "test"))
-    if kind in _TESTED_ON:
-        val, test = np.arange(0), np.flatnonzero(codes == SPLIT_CODES[_TESTED_ON[kind]])
-    if not len(train):
-        train = np.flatnonzero(codes == SPLIT_CODES[""])
-    if not len(val):
+    """Row numbers of train, val and test, each ascending: of rows that are done, so that all of a share can be used."""
+
+    def named(split: str) -> np.ndarray:
+        return codes == SPLIT_CODES[split]
+
+    train, val, test = (
+        np.flatnonzero(named(split) & done)
+        for split in ("train" if named("train").any() else "", "val", _TESTED_ON.get(kind, "test"))
+    )
+    if kind in _TESTED_ON or not named("val").any():
         chosen = _stratified(train, labels[train], seed, val_share)
         train, val = np.setdiff1d(train, chosen), chosen
     return train, val, test
 
 
 def _stratified(rows: np.ndarray, labels: np.ndarray, seed: int, share: float) -> np.ndarray:
-    """A share of each class's rows, at least one of those with several; ascending."""
+    """A share of each class's rows: at least one of those with several, and never all of them; ascending."""
     rng = np.random.default_rng(seed)
     chosen = []
     for label in np.unique(labels):
         own = rng.permutation(rows[labels == label])
-        chosen.append(own[: max(round(share * len(own)), int(len(own) > 1))])
+        chosen.append(own[: min(max(round(share * len(own)), 1), len(own) - 1)])
     return np.sort(np.concatenate(chosen)) if chosen else rows

@@ -19,11 +19,10 @@ from locloc.pipeline.recipe import (
     Recipe,
     load_recipe,
     recipe_names,
-    settings_toml,
 )
 from locloc.pipeline.refine import REFINERS
 from locloc.pipeline.saliency import SaliencySettings
-from locloc.pipeline.settings import Settings
+from locloc.pipeline.settings import Settings, settings_toml
 
 unhurried = settings(deadline=None)  # shared machines stall
 SECTIONS = (ImageSettings, BackboneSettings, SaliencySettings, *REFINERS.values())
