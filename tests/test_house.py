@@ -69,6 +69,11 @@ def test_the_command_line_is_frozen():
         ],
         "data synth": ["out", "--images", "--classes", "--seed"],
         "demo": ["out"],
+        "eval": [
+            "targets", "--images", "--catalog", "--split", "--protocol", "--tau", "--truth", "--json", "--report",
+            "--score-maps", "--metadata", "--write-score-maps", "--models", "--device", "--precision", "--backbone",
+            "--weights", "--allow-changed-images",
+        ],
         "masks build": [
             "images", "--store", *how, "--catalog", "--root", "--backbone", "--weights", "--recipe", "--name",
             "--min-coverage", "--dry-run", "--json",

@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader
 from ..pipeline.errors import LocLocError, TrainError
 from ..pipeline.signals import raise_if_interrupted, signals_held_back
 from .data import draw
+from .figures import ClassFigures, MaskFigures, summed
 from .folder import SCHEMA, StageFolder
-from .metrics import ClassFigures, MaskFigures, summed
 from .ranks import share_batch_norms, stop_together
 from .recipe import FitSettings
 from .stages import Stage
@@ -82,8 +82,7 @@ def fit(
     saved_at = time.monotonic()
 
     def save() -> None:
-        if fabric.is_global_zero:
-            folder.save_state(_content(fabric, state, model, ema, optimizer))
+        folder.save_state(_content(fabric, state, model, ema, optimizer))
 
     last = Progress(stage.name, state.epoch, settings.epochs, 0, len(batches), math.nan, settings.lr, 0.0, 0.0)
     try:

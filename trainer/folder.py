@@ -13,6 +13,7 @@ RUN/STAGE/
 
 import json
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +78,21 @@ class StageFolder:
             save_checkpoint(self.folder / f"{name}.safetensors", model, self.kind, self.about | header)
 
     def save_state(self, content: dict[str, Any]) -> None:
+        if not self.writes:
+            return
         part = self.folder / "state.pt.part"
         torch.save(content, part)
         _publish(part, self.folder / "state.pt")
 
     def load_state(self, device: torch.device) -> dict[str, Any] | None:
-        """None where there is none yet. Raises TrainError for one of another locloc."""
+        """None where there is none yet. Raises TrainError for a damaged one, and for one of another locloc."""
         file = self.folder / "state.pt"
         if not file.exists():
             return None
-        content = torch.load(file, map_location=device, weights_only=True)
+        try:
+            content = torch.load(file, map_location=device, weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError):
+            raise TrainError(f"{file} is damaged; begin anew with another --out") from None
         if content["schema"] != SCHEMA:
             raise TrainError(
                 f"{file} has schema {content['schema']}, this locloc resumes {SCHEMA}; begin anew with another --out"

@@ -20,7 +20,7 @@ class FitSettings(Settings):
     """One model's way from first to last weights."""
 
     epochs: int = Field(20, gt=0, description="Times that every image is seen.")
-    batch_size: int = Field(128, ge=2, description="Images a step, over all devices and accumulated parts.")
+    batch_size: int = Field(256, ge=2, description="Images a step, over all devices and accumulated parts.")
     accumulate: int = Field(1, gt=0, description="Parts that a device's share of a batch is cut into, to save memory.")
     optimizer: str = Field("adamw", description="Any of timm's.")
     lr_base: float = Field(5e-4, gt=0, description="Learning rate for a batch of lr_base_batch; scaled linearly.")
@@ -108,16 +108,24 @@ def load_train_recipe(name_or_file: str = "locloc", kind: str = "folder", change
 
     Values of `changes` are TOML; what is not is taken as text. Raises RecipeError with the field's name.
     """
-    content = _read(name_or_file)
-    for other, settings in content.pop("on", {}).items():
-        if other == kind:
-            _lay_over(content, settings)
+    content, given = TrainRecipe().model_dump(), _read(name_or_file)  # a section in part leaves its other defaults
+    of_kinds = given.pop("on", {})
+    _lay_over(content, given)
+    _lay_over(content, _of_kind(of_kinds, kind, name_or_file))
     for change in changes:
         _lay_over(content, _parsed(change))
     try:
         return TrainRecipe.model_validate(content)
     except ValidationError as error:
         raise RecipeError(f"Recipe {name_or_file}: {first_error(error)}") from None
+
+
+def _of_kind(of_kinds: Any, kind: str, name_or_file: str) -> dict[str, Any]:
+    """The settings below `[on.KIND]`."""
+    settings = of_kinds.get(kind, {}) if isinstance(of_kinds, dict) else of_kinds
+    if not isinstance(settings, dict):
+        raise RecipeError(f"Recipe {name_or_file}: on: write settings for one kind of data below [on.{kind}]")
+    return settings
 
 
 def _read(name_or_file: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ..pipeline.store import Version
 from ..pipeline.store.layout import STATS, input_digest, unpack_masks
 
 # The field tests on ILSVRC's validation images: labels of its own test images were never published.
-_TESTED_ON = {"ilsvrc": "val"}
+TESTED_ON = {"ilsvrc": "val"}
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,28 @@ class Pictures:
 
     def read(self, row: int) -> np.ndarray:
         """Rgb `(H, W, 3) uint8`, upright. Raises TrainError for a file that is another one than the masks' or gone."""
-        image_id, where = self.ids[row].as_py(), resolve(self.root, self.paths[row].as_py())
         try:
-            data = read_image_bytes(where)
-            if self.digests is not None and not np.array_equal(input_digest(data), self.digests[row]):
-                raise TrainError(
-                    f"{image_id} is another file than the one its mask was made from ({where}); "
-                    "name the images' folder with --images, or go on with --allow-changed-images"
-                )
-            return decode_image(data, self.recipe.images.max_pixels)
+            return self.decode(row)
         except ImageError as error:
+            image_id, where = self._named(row)
             raise TrainError(f"{image_id}: {error} ({where}); name the images' folder with --images") from None
+
+    def decode(self, row: int) -> np.ndarray:
+        """The same; raises ImageError for a file that is gone or broken."""
+        image_id, where = self._named(row)
+        data = read_image_bytes(where)
+        if self.digests is not None and self.digests[row].any() and not self._is_known(data, row):
+            raise TrainError(
+                f"{image_id} is another file than the one its mask was made from ({where}); "
+                "name the images' folder with --images, or go on with --allow-changed-images"
+            )
+        return decode_image(data, self.recipe.images.max_pixels)
+
+    def _is_known(self, data: bytes, row: int) -> bool:
+        return np.array_equal(input_digest(data), self.digests[row])
+
+    def _named(self, row: int) -> tuple[str, Path | str]:
+        return self.ids[row].as_py(), resolve(self.root, self.paths[row].as_py())
 
     def square(self, row: int, side_px: int, picture: np.ndarray | None = None) -> np.ndarray:
         """Rgb `(side, side, 3) uint8`, of what the masks show too."""
@@ -123,7 +134,7 @@ def join(
     done = np.isin(version.status, DONE)
     share = version.read_column("stats")[:, STATS.index("mask_share")]
     labels = catalog.table["label"].to_numpy().astype(np.int64)
-    train, val, test = _splits(catalog.table["split"].to_numpy(), labels, catalog.kind, seed, val_share)
+    train, val, test = split_rows(catalog.table["split"].to_numpy(), labels, done, catalog.kind, seed, val_share)
     boxes, box_rows = version.given_boxes()
     ends = np.flatnonzero(np.diff(box_rows)) + 1
     rows = TrainingRows(
@@ -136,9 +147,9 @@ def join(
         ),
         labels,
         len(catalog.classes) or int(labels.max()) + 1,
-        train[done[train]],
-        val[done[val]],
-        test[done[test]],
+        train,
+        val,
+        test,
         done,
         done & (share > 0),
         version.read_column("size"),
@@ -153,26 +164,29 @@ def join(
     return rows
 
 
-def _splits(
-    codes: np.ndarray, labels: np.ndarray, kind: str, seed: int, val_share: float
+def split_rows(
+    codes: np.ndarray, labels: np.ndarray, done: np.ndarray, kind: str, seed: int, val_share: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row numbers of train, val and test, each ascending."""
-    train, val, test = (np.flatnonzero(codes == SPLIT_CODES[name]) for name in ("train", "val", "test"))
-    if kind in _TESTED_ON:
-        val, test = np.arange(0), np.flatnonzero(codes == SPLIT_CODES[_TESTED_ON[kind]])
-    if not len(train):
-        train = np.flatnonzero(codes == SPLIT_CODES[""])
-    if not len(val):
+    """Row numbers of train, val and test, each ascending: of rows that are done, so that all of a share can be used."""
+
+    def named(split: str) -> np.ndarray:
+        return codes == SPLIT_CODES[split]
+
+    train, val, test = (
+        np.flatnonzero(named(split) & done)
+        for split in ("train" if named("train").any() else "", "val", TESTED_ON.get(kind, "test"))
+    )
+    if kind in TESTED_ON or not named("val").any():
         chosen = _stratified(train, labels[train], seed, val_share)
         train, val = np.setdiff1d(train, chosen), chosen
     return train, val, test
 
 
 def _stratified(rows: np.ndarray, labels: np.ndarray, seed: int, share: float) -> np.ndarray:
-    """A share of each class's rows, at least one of those with several; ascending."""
+    """A share of each class's rows: at least one of those with several, and never all of them; ascending."""
     rng = np.random.default_rng(seed)
     chosen = []
     for label in np.unique(labels):
         own = rng.permutation(rows[labels == label])
-        chosen.append(own[: max(round(share * len(own)), int(len(own) > 1))])
+        chosen.append(own[: min(max(round(share * len(own)), 1), len(own) - 1)])
     return np.sort(np.concatenate(chosen)) if chosen else rows

@@ -151,7 +151,6 @@ def test_a_process_that_does_not_write_changes_nothing(place):
     assert names(place) == {"metrics.jsonl", "state.pt"} and len(lines(place)) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="it is fit that asks who writes")
 def test_a_process_that_does_not_write_saves_no_state(place):
     with stage(place, writes=False) as folder:
         folder.save_state({"schema": SCHEMA})
@@ -202,7 +201,6 @@ def test_a_state_of_another_schema_is_refused(schema, place):
     )
 
 
-@pytest.mark.xfail(strict=True, reason="a traceback of torch's")
 def test_a_state_that_is_damaged_is_refused_in_one_line(place):
     with stage(place) as folder:
         folder.save_state({"schema": SCHEMA, "model": torch.rand(100)})

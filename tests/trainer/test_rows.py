@@ -143,13 +143,11 @@ def test_another_seed_chooses_other_rows_and_as_many(unsplit):
     assert one != other and len(one) == len(other)
 
 
-@pytest.mark.xfail(strict=True, reason="a class of two, or of one, may go to val as a whole")
 def test_a_large_share_leaves_every_class_something_to_train_on(unsplit):
     rows = join(unsplit, None, 0, 0.9)
     assert set(rows.labels[rows.train].tolist()) == set(rows.labels.tolist())
 
 
-@pytest.mark.xfail(strict=True, reason="failed rows are chosen for val too, and then left out")
 def test_failed_rows_do_not_use_up_the_share_to_choose_on(write_row):
     rows = [Row(label=n // 3, status=Status.OK if n % 3 else Status.UNDECODABLE) for n in range(30)]
     assert len(join(write_row(rows), None, 0, 0.1).val) == 10

@@ -3,9 +3,9 @@
 import typer
 
 from ..bench import command as bench
-from . import predict, train, weights
+from . import evaluate, predict, train, weights
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (train, predict, bench, weights):
+    for command in (train, evaluate, predict, bench, weights):
         command.add_to(app)
