@@ -107,7 +107,7 @@ def run_bench(asked: Asked, tell: Callable[[str], None] = lambda _: None) -> Rep
         torch.set_num_threads(asked.threads)
     on_gpu = device.type == "cuda"
     rounds = asked.rounds or (1 if asked.quick else 30 if on_gpu else 3)
-    few, small = (rounds, asked.batch) if on_gpu else (1, min(asked.batch, 8))
+    few, small = (rounds, asked.batch) if on_gpu else (1, min(asked.batch, 4))
     clock = create_clock(device)
 
     tell("parameters and arithmetic")
@@ -155,8 +155,9 @@ def run_bench(asked: Asked, tell: Callable[[str], None] = lambda _: None) -> Rep
         classifiers = _classifiers(asked, device, clock, small, few)
         by_name = {pipeline.form: pipeline.macs for pipeline in pipelines}
         more = () if asked.quick or not on_gpu else (4 * asked.batch, 16 * asked.batch)
-        batches = sorted({1, small, *more})
+        batches = sorted({1, small, *more} - ({asked.batch} if not on_gpu else set()))
         throughput = measure_throughput(compared, by_name, batches, device, clock, peak, few)
+        throughput += [] if on_gpu else _timed_before(model, compared, by_name, peak, asked.batch)
     return Report(
         {**asdict(asked), "images": str(asked.images or "made scenes"), "rounds": rounds}, _machine(device), clock.unit,
         modules, pipelines, printed, model, whole, trials, tuned, classifiers, peak, throughput,
@@ -199,6 +200,19 @@ def _tuned(
     runs[again(first)] = model_run(placed(made[first], chosen[first], device), views[first])
     names = {name: choice.name for name, choice in chosen.items()} | {again(first): chosen[first].name}
     return _timings("model stages, best settings of each", in_turn(runs, clock, rounds, 3 * warm_up), first, names)
+
+
+def _timed_before(
+    model: Timings, systems: dict[str, System], macs: dict[str, int], peak: Peak, batch: int
+) -> list[Throughput]:
+    """Throughput of the whole batch, from what was measured already."""
+    lines = [line for line in model.lines if line.system in systems]
+    return [
+        Throughput(
+            one.system, batch, batch / one.wall.median, peak.share(batch * macs[one.system], one.total.median), None
+        )
+        for one in lines
+    ]
 
 
 def _classifiers(asked: Asked, device: torch.device, clock: Clock, batch: int, rounds: int) -> list[Alone]:
