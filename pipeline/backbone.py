@@ -74,11 +74,17 @@ class Backbone:
     @torch.no_grad()
     def patch_features(self, rgb: np.ndarray | Tensor) -> Tensor:
         """rgb `(B, S, S, 3) uint8` > patch tokens after the last block, before the final norm, `(B, D, h, w)`."""
+        return self.embed_and_patch_features(rgb)[1]
+
+    @torch.no_grad()
+    def embed_and_patch_features(self, rgb: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
+        """What `embed` and `patch_features` give for the same pictures, which are embedded once."""
         with self._autocast():
-            tokens, ropes = self._embed(rgb)
+            embedded, ropes = self._embed(rgb)
+            tokens = embedded
             for block, rope in zip(self.model.blocks, ropes, strict=True):
                 tokens = _run_block(block, tokens, rope)
-        return tokens[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
+        return embedded, tokens[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
 
     @torch.no_grad()
     def norm_features(self, features: Tensor) -> Tensor:

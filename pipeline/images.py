@@ -166,6 +166,17 @@ def decode_reduced(data: bytes, covers_px: int | None, max_pixels: int = MAX_PIX
         raise ImageError(f"cannot be decoded: {str(error) or type(error).__name__}") from None
 
 
+def rgb_of(image: Image.Image) -> np.ndarray:
+    """A Pillow image > rgb `(H, W, 3) uint8`, by the same rules. Raises ImageError where it cannot be loaded."""
+    _check_pixels(*image.size, MAX_PIXELS)
+    try:
+        return _to_rgb(_upright(image)[0])
+    except MemoryError:
+        raise
+    except Exception as error:  # a lazily opened file is decoded only now
+        raise ImageError(f"cannot be decoded: {str(error) or type(error).__name__}") from None
+
+
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     """Reads the header, so that the pixel limit holds before any pixel is decoded."""
     with _opening:  # Pillow's limit is a module global: ours stands in for it while the header is read, then it is back

@@ -100,11 +100,11 @@ def _truths(version: Version, truth: str, recipe: Recipe) -> Iterator[tuple[int,
             size = sizes[row] if sizes[row].all() else np.ceil(own.max(0)[2:])
             yield row, _Truth(None, own, working_geometry(size, recipe, recipe.mask_px))
         return
-    files, root = _TruthFiles(Path(truth)), parse_location(version.provenance["catalog"]["root"])
+    files, root = TruthFiles(Path(truth)), parse_location(version.provenance["catalog"]["root"])
     for row, path in enumerate(version.table["path"].to_pylist()):
         if (file := files.of(path)) is None:
             continue
-        whole = _read_truth(file, resolve(root, path))
+        whole = read_truth(file, resolve(root, path))
         mask_size = np.array(whole.shape[::-1])
         square = working_geometry(mask_size, recipe, recipe.mask_px).image(whole.astype(np.uint8) * 255, "area") > 127
         size = sizes[row] if sizes[row].all() else mask_size  # masks are often kept at another size than pictures
@@ -112,7 +112,7 @@ def _truths(version: Version, truth: str, recipe: Recipe) -> Iterator[tuple[int,
         yield row, _Truth(square, box[None], working_geometry(size, recipe, recipe.mask_px))
 
 
-class _TruthFiles:
+class TruthFiles:
     """The pictures below a folder, found by path or by file name, suffixes aside."""
 
     def __init__(self, folder: Path):
@@ -132,7 +132,7 @@ class _TruthFiles:
         return self._by_path.get(bare.as_posix()) or self._by_name.get(bare.name)
 
 
-def _read_truth(file: Path, picture: Path | str) -> np.ndarray:
+def read_truth(file: Path, picture: Path | str) -> np.ndarray:
     """The true mask `(H, W) bool`; raises StoreError for one that cannot be a mask."""
     if isinstance(picture, Path) and picture.exists() and file.samefile(picture):
         raise StoreError(f"{file} is the picture itself, not its mask; name the folder of masks with --truth")

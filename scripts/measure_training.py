@@ -21,10 +21,13 @@ from locloc.pipeline.catalogs import read_catalog
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.store import open_version
 from locloc.pipeline.synthetic import write_dataset
-from locloc.trainer.evaluate import evaluate_stage
+from locloc.trainer.evaluate import evaluate
+from locloc.trainer.protocols import protocols_named
 from locloc.trainer.recipe import load_train_recipe
+from locloc.trainer.results import print_evaluation
 from locloc.trainer.rows import join
 from locloc.trainer.run import HowToTrain, TrainRequest, train
+from locloc.trainer.targets import sources
 from locloc.trainer.terminal import shown_training
 
 
@@ -44,12 +47,8 @@ def figures(name: str, out: Path) -> None:
         run = out / title.replace(" ", "-")
         request = TrainRequest(name, run, load_train_recipe("locloc", kind, changes), "locloc", stage)
         train(replace(request, resume=run.exists()), shown_training)
-        for folder in sorted(run.glob("*/best.safetensors")):
-            found = evaluate_stage(run, folder.parent.name)
-            print(
-                f"{title}, {folder.parent.name}: { ({key: round(value, 4) for key, value in found.items()}) }",
-                flush=True,
-            )
+    images, subjects = sources([str(out / title.replace(" ", "-")) for title in runs], None, None, None, False, {})
+    print_evaluation(evaluate(images, subjects, protocols_named("all")))
 
 
 def speed(images: int, epochs: int) -> None:

@@ -65,6 +65,11 @@ def test_the_command_line_is_frozen():
     assert flags(typer.main.get_command(app)) == {
         "data synth": ["out", "--images", "--classes", "--seed"],
         "demo": ["out"],
+        "eval": [
+            "targets", "--images", "--catalog", "--split", "--protocol", "--tau", "--truth", "--json", "--report",
+            "--score-maps", "--metadata", "--write-score-maps", "--models", "--device", "--precision", "--backbone",
+            "--weights", "--allow-changed-images",
+        ],
         "masks build": [
             "images", "--store", *how, "--catalog", "--root", "--backbone", "--weights", "--recipe", "--name",
             "--min-coverage", "--dry-run", "--json",
@@ -83,6 +88,10 @@ def test_the_command_line_is_frozen():
         "masks score": ["version", "--truth", "--json"],
         "masks verify": ["version", "--sample", "--root", "--json"],
         "masks view": ["version", "image_ids", "--out", "--root"],
+        "predict": [
+            "run", "images", "--out", "--format", "--top", "--tau", "--batch", "--device", "--precision", "--models",
+            "--backbone", "--weights", "--json",
+        ],
         "train": [
             "version", "--out", "--images", "--stage", "--recipe", "--set", "--devices", "--accelerator", "--precision",
             "--workers", "--cache-tokens", "--resume", "--weights", "--allow-changed-images", "--checkpoint-s",

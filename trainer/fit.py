@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader
 from ..pipeline.errors import LocLocError, TrainError
 from ..pipeline.signals import raise_if_interrupted, signals_held_back
 from .data import draw
+from .figures import ClassFigures, MaskFigures, summed
 from .folder import SCHEMA, StageFolder
-from .metrics import ClassFigures, MaskFigures, summed
 from .ranks import share_batch_norms, stop_together
 from .recipe import FitSettings
 from .stages import Stage

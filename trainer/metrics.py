@@ -1,102 +1,127 @@
-"""Figures of a model over a set of images, as sums that several processes can add up."""
+"""The figures of weakly supervised object localisation. Pure: boxes, IoUs, histograms and guesses in, shares out.
 
-from dataclasses import dataclass, field
+N images, T thresholds, n true boxes of an image. An image without a true box has the IoU NaN and is left out of every
+figure of localisation; one without a class has the rank -1 and is left out of those of classification. Sources: Choe et
+al. 2020 (MaxBoxAcc, MaxBoxAccV2, PxAP); Deselaers et al. 2012 (CorLoc).
+"""
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from ..pipeline.boxes import box_iou, largest_box
-from ..pipeline.geometry import Geometry
-from ..pipeline.mask import working_geometry
-from .rows import TrainingRows
+LOCALISED = 0.5
+"""IoU from which on a box is right."""
 
-TAUS = np.round(np.arange(0.05, 1.0, 0.05), 2)
-"""Thresholds tried on a map between its minimum and maximum."""
-
-CORLOC_IOU = 0.5
+IOUS = (0.3, 0.5, 0.7)
+"""Of MaxBoxAccV2."""
 
 
-@dataclass
-class MaskFigures:
-    """Of maps: mean loss, IoU with the store's masks at half the map's range, and CorLoc at each of TAUS.
+def best_ious(boxes: np.ndarray, truths: np.ndarray, plus: float = 0.0) -> np.ndarray:
+    """Boxes `(..., 4)` and an image's true boxes `(n, 4)` > IoU with the best one `(...)`; NaN where n = 0.
 
-    CorLoc is the share of images whose largest contour's box has an IoU of at least 0.5 with a true box. Where no image
-    has a true box, the boxes of the store's masks stand in, and the figure is called `agreement`.
+    plus  1 for protocols that count pixels from the first to the last: widths are x1 - x0 + 1
     """
-
-    rows: TrainingRows
-    known: bool  # true boxes are there
-    sums: np.ndarray = field(default_factory=lambda: np.zeros(3 + len(TAUS)))  # images, loss, IoU, hits at each tau
-
-    def add(self, losses: Tensor, maps: Tensor, masks: Tensor, rows: Tensor) -> None:
-        """losses `(B,)`, maps `(B, 1, h, w)` of whole squares, masks `(B, S, S) bool`, rows `(B,)`."""
-        maps = F.interpolate(maps.float(), size=masks.shape[1:], mode="bilinear")[:, 0].cpu().numpy()
-        ranges = np.array([normalised(one) for one in maps])
-        masks = masks.cpu().numpy()
-        both, either = ((ranges > 0.5) & masks).sum((1, 2)), ((ranges > 0.5) | masks).sum((1, 2))
-        hits = np.array([self._hits(one, row) for one, row in zip(ranges, rows.tolist(), strict=True)])
-        self.sums += np.array([len(maps), float(losses.sum()), (both / np.maximum(either, 1)).sum(), *hits.sum(0)])
-
-    def _hits(self, one: np.ndarray, row: int) -> np.ndarray:
-        if self.known and row not in self.rows.boxes:
-            return np.zeros(len(TAUS))
-        truth = self.rows.boxes[row] if self.known else self.rows.mask_boxes[row][None]
-        geometry = working_geometry(self.rows.sizes[row], self.rows.pictures.recipe, len(one))
-        boxes = np.array([map_box(one, tau, geometry) for tau in TAUS])
-        return box_iou(boxes, truth).max(1) >= CORLOC_IOU
-
-    @property
-    def name(self) -> str:
-        return "corloc" if self.known else "agreement"
-
-    def values(self) -> dict[str, float]:
-        """The figure that goes by `name`, at the threshold `tau` where it is highest, and the others."""
-        count = max(self.sums[0], 1)
-        best = int(self.sums[3:].argmax())
-        return {
-            self.name: float(self.sums[3 + best] / count),
-            "tau": float(TAUS[best]),
-            "mask_iou": float(self.sums[2] / count),
-            "loss": float(self.sums[1] / count),
-            "images": int(self.sums[0]),
-        }
-
-    def at(self, tau: float) -> float:
-        """The same figure at a threshold that was chosen elsewhere."""
-        return float(self.sums[3 + int(np.abs(TAUS - tau).argmin())] / max(self.sums[0], 1))
+    boxes, truths = np.asarray(boxes, np.float64)[..., None, :], np.asarray(truths, np.float64).reshape(-1, 4)
+    if not len(truths):
+        return np.full(boxes.shape[:-2], np.nan)
+    sides = np.minimum(boxes[..., 2:], truths[:, 2:]) - np.maximum(boxes[..., :2], truths[:, :2]) + plus
+    both = sides.clip(0).prod(-1)
+    areas = (boxes[..., 2:] - boxes[..., :2] + plus).prod(-1) + (truths[:, 2:] - truths[:, :2] + plus).prod(-1)
+    union = areas - both
+    return np.divide(both, union, out=np.zeros_like(both), where=union > 0).max(-1)
 
 
-@dataclass
-class ClassFigures:
-    """Of logits: mean loss, and how often the class is the first guess or among the first five."""
+def accuracy(ious: np.ndarray, least: float = LOCALISED) -> np.ndarray:
+    """IoUs `(N, ...)` > share of images whose box has at least an IoU of `least`; NaN where no image has a true box.
 
-    sums: np.ndarray = field(default_factory=lambda: np.zeros(4))  # images, loss, top 1, top 5
-
-    def add(self, losses: Tensor, logits: Tensor, labels: Tensor, rows: Tensor) -> None:
-        """losses `(B,)`, logits `(B, K)`, labels `(B,)`."""
-        guesses = logits.float().topk(min(5, logits.shape[1])).indices == labels[:, None]
-        self.sums += np.array([len(labels), float(losses.sum()), float(guesses[:, 0].sum()), float(guesses.sum())])
-
-    def values(self) -> dict[str, float]:
-        images, loss, top1, top5 = self.sums.tolist()
-        count = max(images, 1)
-        return {"top1": top1 / count, "top5": top5 / count, "loss": loss / count, "images": int(images)}
+    GT-known Loc; CorLoc where the IoUs are with any of an image's boxes.
+    """
+    known = ~np.isnan(ious)
+    counts = known.sum(0)
+    return np.where(counts > 0, (np.where(known, ious, 0) >= least).sum(0) / np.maximum(counts, 1), np.nan)
 
 
-def normalised(one: np.ndarray) -> np.ndarray:
-    """A map between its minimum, 0, and its maximum, 1; zeros where it is flat."""
-    low, high = one.min(), one.max()
-    return (one - low) / (high - low) if high > low else np.zeros_like(one)
+def classified(ranks: np.ndarray, top: int) -> float:
+    """Place of the true class among an image's guesses `(N,)`, from 0 on, -1: it has no class > Top-1 or Top-5 Cls."""
+    known = ranks >= 0
+    return float((ranks[known] < top).mean()) if known.any() else float("nan")
 
 
-def map_box(one: np.ndarray, tau: float, geometry: Geometry) -> np.ndarray:
-    """A normalised map `(S, S)` > the box of its largest contour over `tau`, `(4,)` in the original picture."""
-    return geometry.boxes_back(largest_box(one > tau))
+def localised(ious: np.ndarray, ranks: np.ndarray, top: int) -> float:
+    """IoUs `(N,)` and ranks as in `classified` > Top-1 or Top-5 Loc: box and class right."""
+    known = ~np.isnan(ious) & (ranks >= 0)
+    return float(((ious >= LOCALISED) & (ranks < top))[known].mean()) if known.any() else float("nan")
 
 
-def summed(figures: MaskFigures | ClassFigures, fabric) -> None:
-    """Adds up what all processes have seen."""
-    if fabric.world_size > 1:
-        figures.sums = fabric.all_reduce(torch.tensor(figures.sums, dtype=torch.float32), reduce_op="sum").cpu().numpy()
+def class_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Logits `(N, K)`, labels `(N,)`, -1 for none > the true class's place among the guesses, from 0 on.
+
+    Of equal logits, the lower class is guessed first.
+    """
+    known = labels >= 0
+    own = np.take_along_axis(logits, labels.clip(0)[:, None], 1)
+    before = (logits > own).sum(1) + ((logits == own) & (np.arange(logits.shape[1]) < labels[:, None])).sum(1)
+    return np.where(known, before, -1)
+
+
+def max_box_acc(curve: np.ndarray) -> float:
+    """Accuracies at each threshold `(T,)` > the highest one."""
+    return float(np.max(curve))
+
+
+def max_box_acc_v2(curves: np.ndarray) -> tuple[float, dict[str, float]]:
+    """Accuracies `(3, T)` at each of IOUS, all contours counted > mean of their maxima, each at its own threshold."""
+    by_iou = {f"{iou:g}": max_box_acc(curve) for iou, curve in zip(IOUS, curves, strict=True)}
+    return float(np.mean(list(by_iou.values()))), by_iou
+
+
+def px_ap(inside: np.ndarray, outside: np.ndarray) -> float:
+    """Histograms `(bins,)` of scores, rising, of all object and all background pixels > average precision of pixels:
+    the sum of precision x step in recall from the highest threshold down. NaN without object pixels."""
+    tp, fp = inside[::-1].cumsum(), outside[::-1].cumsum()
+    if not tp[-1]:
+        return float("nan")
+    precision = np.divide(tp, tp + fp, out=np.zeros(len(tp)), where=tp + fp > 0)
+    return float((precision * np.diff(tp / tp[-1], prepend=0)).sum())
+
+
+def mask_ious(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """Histograms `(..., L)` over the levels of object and background pixels > IoU `(..., L)` of object and mask.
+
+    The mask of a level is what lies above it. 1 where both are empty.
+    """
+    above = [parts.sum(-1, keepdims=True) - parts.cumsum(-1) for parts in (inside, outside)]
+    union = inside.sum(-1, keepdims=True) + above[1]
+    return np.divide(above[0], union, out=np.ones(union.shape), where=union > 0)
+
+
+def calibrate(curve: np.ndarray, taus: np.ndarray) -> float:
+    """The threshold where a curve `(T,)` is highest: of several, the middle of the longest run of them."""
+    best = curve >= np.max(curve)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], best, [False]])))
+    runs = edges.reshape(-1, 2)
+    start, stop = runs[(runs[:, 1] - runs[:, 0]).argmax()]
+    return float(taus[(start + stop - 1) // 2])
+
+
+KINDS = ("right", "classification", "part", "more", "wrong place", "unread", "unknown")
+
+
+def kind_of_error(box: np.ndarray, truths: np.ndarray, iou: float, rank: int | None, plus: float = 0.0) -> str:
+    """What is wrong with a box `(4,)` beside true ones `(n, 4)`.
+
+    `classification`: the box is right, the class is not. Else, against the true box it overlaps most: `part` of the
+    object, where more than half of the box is in it; `more` than the object, where more than half of it is in the box;
+    `wrong place`. Where both hold, the larger share decides. `unknown`: no true box. `rank`: None without a classifier.
+    """
+    if np.isnan(iou):
+        return "unknown"
+    if iou >= LOCALISED:
+        return "right" if rank is None or rank == 0 else "classification"
+    box, truths = np.asarray(box, np.float64), np.asarray(truths, np.float64)
+    sides = np.minimum(box[2:], truths[:, 2:]) - np.maximum(box[:2], truths[:, :2]) + plus
+    both = sides.clip(0).prod(-1)
+    own, theirs = (box[2:] - box[:2] + plus).prod(), (truths[:, 2:] - truths[:, :2] + plus).prod(-1)
+    most = int((both / np.maximum(own + theirs - both, 1e-12)).argmax())
+    in_truth, in_box = both[most] / max(own, 1e-12), both[most] / max(theirs[most], 1e-12)
+    if max(in_truth, in_box) <= 0.5:
+        return "wrong place"
+    return "part" if in_truth >= in_box else "more"

@@ -21,7 +21,7 @@ from ..pipeline.store import Version
 from ..pipeline.store.layout import STATS, input_digest, unpack_masks
 
 # The field tests on ILSVRC's validation images: labels of its own test images were never published.
-_TESTED_ON = {"ilsvrc": "val"}
+TESTED_ON = {"ilsvrc": "val"}
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,28 @@ class Pictures:
 
     def read(self, row: int) -> np.ndarray:
         """Rgb `(H, W, 3) uint8`, upright. Raises TrainError for a file that is another one than the masks' or gone."""
-        image_id, where = self.ids[row].as_py(), resolve(self.root, self.paths[row].as_py())
         try:
-            data = read_image_bytes(where)
-            if self.digests is not None and not np.array_equal(input_digest(data), self.digests[row]):
-                raise TrainError(
-                    f"{image_id} is another file than the one its mask was made from ({where}); "
-                    "name the images' folder with --images, or go on with --allow-changed-images"
-                )
-            return decode_image(data, self.recipe.images.max_pixels)
+            return self.decode(row)
         except ImageError as error:
+            image_id, where = self._named(row)
             raise TrainError(f"{image_id}: {error} ({where}); name the images' folder with --images") from None
+
+    def decode(self, row: int) -> np.ndarray:
+        """The same; raises ImageError for a file that is gone or broken."""
+        image_id, where = self._named(row)
+        data = read_image_bytes(where)
+        if self.digests is not None and self.digests[row].any() and not self._is_known(data, row):
+            raise TrainError(
+                f"{image_id} is another file than the one its mask was made from ({where}); "
+                "name the images' folder with --images, or go on with --allow-changed-images"
+            )
+        return decode_image(data, self.recipe.images.max_pixels)
+
+    def _is_known(self, data: bytes, row: int) -> bool:
+        return np.array_equal(input_digest(data), self.digests[row])
+
+    def _named(self, row: int) -> tuple[str, Path | str]:
+        return self.ids[row].as_py(), resolve(self.root, self.paths[row].as_py())
 
     def square(self, row: int, side_px: int, picture: np.ndarray | None = None) -> np.ndarray:
         """Rgb `(side, side, 3) uint8`, of what the masks show too."""
@@ -123,7 +134,7 @@ def join(
     done = np.isin(version.status, DONE)
     share = version.read_column("stats")[:, STATS.index("mask_share")]
     labels = catalog.table["label"].to_numpy().astype(np.int64)
-    train, val, test = _splits(catalog.table["split"].to_numpy(), labels, done, catalog.kind, seed, val_share)
+    train, val, test = split_rows(catalog.table["split"].to_numpy(), labels, done, catalog.kind, seed, val_share)
     boxes, box_rows = version.given_boxes()
     ends = np.flatnonzero(np.diff(box_rows)) + 1
     rows = TrainingRows(
@@ -153,7 +164,7 @@ def join(
     return rows
 
 
-def _splits(
+def split_rows(
     codes: np.ndarray, labels: np.ndarray, done: np.ndarray, kind: str, seed: int, val_share: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Row numbers of train, val and test, each ascending: of rows that are done, so that all of a share can be used."""
@@ -163,9 +174,9 @@ def _splits(
 
     train, val, test = (
         np.flatnonzero(named(split) & done)
-        for split in ("train" if named("train").any() else "", "val", _TESTED_ON.get(kind, "test"))
+        for split in ("train" if named("train").any() else "", "val", TESTED_ON.get(kind, "test"))
     )
-    if kind in _TESTED_ON or not named("val").any():
+    if kind in TESTED_ON or not named("val").any():
         chosen = _stratified(train, labels[train], seed, val_share)
         train, val = np.setdiff1d(train, chosen), chosen
     return train, val, test

@@ -25,9 +25,9 @@ from ..pipeline.settings import settings_toml
 from ..pipeline.store import Version, open_version
 from .data import Batches, LabelledImages, MaskPairs, load
 from .features import CachedPairs, cache_tokens
+from .figures import TAUS
 from .fit import Progress, fit
 from .folder import StageFolder, write_json
-from .metrics import TAUS
 from .ranks import create_fabric, first_process, launched_from_outside, stop_together
 from .recipe import TrainRecipe
 from .rows import Masks, TrainingRows, join

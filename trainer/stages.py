@@ -16,8 +16,8 @@ from ..pipeline.backbone import Backbone
 from ..pipeline.errors import BackboneError, TrainError
 from .checkpoint import create_model, vit_shape
 from .classifier import Classifier
+from .figures import ClassFigures, MaskFigures
 from .generator import GENERATORS, Generator
-from .metrics import ClassFigures, MaskFigures
 from .ppd import LAST_CLS, Decoder, LinearClassifier
 from .recipe import FitSettings, Settings, TrainRecipe
 from .rows import TrainingRows

@@ -179,15 +179,21 @@ def _check_versions(client: Client, address: str) -> None:
     """Raises BuildError for the first process, by name, whose packages would make other masks or none."""
     ours = installed_versions()
     asked = {"packages": list(CHECKED_PACKAGES)}
-    try:
-        scheduler = client.sync(client.scheduler.versions, **asked, callback_timeout=ASK_S)
-        workers = client.sync(
-            client.scheduler.broadcast, msg={"op": "versions", **asked}, on_error="ignore", callback_timeout=ASK_S
-        )
-    except OSError:
-        raise BuildError(
-            f"A worker at {address} does not answer within {ASK_S:.0f} s; end it, or wait until it has begun"
-        ) from None
+    for left in reversed(range(ADMIT_TRIES)):  # workers that import torch on a busy machine answer nobody meanwhile
+        try:
+            scheduler = client.sync(client.scheduler.versions, **asked, callback_timeout=ASK_S)
+            workers = client.sync(
+                client.scheduler.broadcast, msg={"op": "versions", **asked}, on_error="ignore", callback_timeout=ASK_S
+            )
+            break
+        except OSError:
+            if client.status != "running":
+                raise
+            if not left:
+                raise BuildError(
+                    f"A worker at {address} does not answer within {ADMIT_TRIES * ASK_S:.0f} s; end it, or wait until "
+                    "it has begun"
+                ) from None
     theirs = checked_versions(scheduler["packages"])
     only = ("python", "locloc")  # it unpickles what workers run, and runs none of it
     if any(theirs[name] != ours[name] for name in only):

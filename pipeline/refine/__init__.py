@@ -9,6 +9,7 @@ arguments give another mask; `uses_pixels` is False for one that never looks at 
 `batch(rgb, trimaps, device, seeds) -> masks, gaps` is given a block's pictures together where there is a GPU.
 """
 
+from .fast import FastGrabCut
 from .opencv import OpenCVGrabCut
 from .threshold import Threshold
 from .torch_cut import TorchGrabCut
@@ -20,9 +21,10 @@ def refines_on_gpu(engine) -> bool:
 
 
 REFINERS = {
+    "fast": FastGrabCut,
     "opencv": OpenCVGrabCut,
     "threshold": Threshold,
     "torch": TorchGrabCut,
 }
 
-__all__ = ["REFINERS", "refines_on_gpu", "OpenCVGrabCut", "Threshold", "TorchGrabCut"]
+__all__ = ["REFINERS", "refines_on_gpu", "FastGrabCut", "OpenCVGrabCut", "Threshold", "TorchGrabCut"]

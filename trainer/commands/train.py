@@ -1,20 +1,17 @@
-"""`locloc train` and `locloc weights`: parse, call one function, print."""
+"""`locloc train`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..pipeline.signals import interruptible
+from ...pipeline.signals import interruptible
 
 INTERRUPTED = 130
-
-weights = typer.Typer(help="Weights of other people's.", no_args_is_help=True)
 
 
 def add_to(app: typer.Typer) -> None:
     app.command()(train)
-    app.add_typer(weights, name="weights")
 
 
 def train(
@@ -68,17 +65,17 @@ def train(
 
     **Example:** locloc train photos.store@latest --out run
     """
-    from ..pipeline import terminal as pipeline_terminal
-    from ..pipeline.errors import TrainError, did_you_mean
-    from ..pipeline.store import open_version
-    from .recipe import load_train_recipe
+    from ...pipeline import terminal as pipeline_terminal
+    from ...pipeline.errors import TrainError, did_you_mean
+    from ...pipeline.store import open_version
+    from ..recipe import load_train_recipe
 
     opened = open_version(version)
     settings = load_train_recipe(recipe, opened.provenance["catalog"]["kind"], tuple(change or ()))
-    from .ranks import first_process
-    from .run import GROUPS, PRECISIONS, HowToTrain, TrainRequest  # imports torch: after the first mistakes are found
-    from .run import train as fit_stages
-    from .terminal import print_trained, shown_training
+    from ..ranks import first_process
+    from ..run import GROUPS, PRECISIONS, HowToTrain, TrainRequest  # imports torch: after the first mistakes are found
+    from ..run import train as fit_stages
+    from ..terminal import print_trained, shown_training
 
     for given, known, option in (
         (stage, GROUPS, "--stage"),
@@ -98,20 +95,3 @@ def train(
         raise typer.Exit(INTERRUPTED) from None
     if first_process():
         pipeline_terminal.print_json(summary) if json else print_trained(summary)
-
-
-@weights.command("import")
-def import_weights(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A released GEG, LFDM or PPD file.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run that it becomes, or is added to.")],
-    classes: Annotated[
-        int | None, typer.Option(min=1, help="Keep so many first classes: 200 of the 1000 of LFDM's file for CUB.")
-    ] = None,
-) -> None:
-    """Make a run of a file that the authors of LocLoc or PPD have released. Nothing in it is executed.
-
-    **Example:** locloc weights import GEG_CUB.pth --out released
-    """
-    from .release import import_release
-
-    print(f"{file}: {import_release(file, out, classes)}")

@@ -1,0 +1,10 @@
+"""The commands of the trainer: parse, call one function, print. One file a command."""
+
+import typer
+
+from . import evaluate, predict, train, weights
+
+
+def add_to(app: typer.Typer) -> None:
+    for command in (train, evaluate, predict, weights):
+        command.add_to(app)

@@ -1,0 +1,110 @@
+"""`locloc eval`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("eval")(evaluate)
+
+
+def evaluate(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN|STORE@VERSION]...", help="Runs, imported weights, and the masks of a version."),
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(metavar="DIR|URL", help="Where the images are. Default: where the masks' images were.")
+    ] = None,
+    catalog: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND", help="folder, list, cub, ilsvrc or synthetic: images that have no store of masks."
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    protocol: Annotated[str, typer.Option(metavar="all|NAME,...", help="locloc, locloc-official, ppd, wsol.")] = "all",
+    tau: Annotated[
+        str, typer.Option(metavar="val|sweep|0..1", help="Threshold: best on val, best on the split itself, or given.")
+    ] = "val",
+    truth: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="True masks by the images' names, for mask IoU and PxAP.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all figures as JSON.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write per-image results, curves and a gallery.")
+    ] = None,
+    score_maps: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Evaluate wsolevaluation's score maps instead; with --metadata.")
+    ] = None,
+    metadata: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="wsolevaluation's metadata, of the split or of all splits.")
+    ] = None,
+    write_score_maps: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write score maps and metadata as wsolevaluation reads them.")
+    ] = None,
+    models: Annotated[str, typer.Option(help="locloc or ppd, of a run that holds both.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU only).")] = "fp32",
+    backbone: Annotated[
+        str | None, typer.Option(metavar="NAME", help="timm's name of the ViT that imported weights were trained on.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The backbone's weights, if they were moved since.")
+    ] = None,
+    allow_changed_images: Annotated[
+        bool, typer.Option("--allow-changed-images", help="Take images that differ from those the masks were made of.")
+    ] = False,
+) -> None:
+    """How well objects are found and named, under every protocol of the field, from one pass over the images.
+
+    Several targets share it and one table. The masks of a run's store and a box in the middle stand beside them.
+
+    **Example:** locloc eval run --images photos --report report
+    """
+    from ...pipeline.errors import TrainError
+    from ...pipeline.terminal import shown_count
+    from ..evaluate import evaluate as evaluate_all
+    from ..protocols import protocols_named
+    from ..results import print_evaluation, write_json
+    from ..targets import score_map_sources, sources, write_wsol
+
+    protocols, threshold = protocols_named(protocol), _threshold(tau)
+    if (score_maps is None) != (metadata is None):
+        raise TrainError("--score-maps and --metadata go together")
+    if score_maps is not None:
+        if targets:
+            raise TrainError(f"{targets[0]} and --score-maps: evaluate one after the other")
+        found, subjects, threshold = score_map_sources(score_maps, metadata, split, truth, threshold, protocols)
+    else:
+        options = {"device": device, "precision": precision, "models": models, "backbone": backbone, "weights": weights}
+        found, subjects = sources(targets or [], images, catalog, truth, allow_changed_images, options)
+    if write_score_maps is not None:
+        with shown_count("score maps") as on_done:
+            print(write_wsol(found, subjects[0], split, write_score_maps, on_done))
+        return
+    with shown_count("evaluating") as on_done:
+        done = evaluate_all(found, subjects, protocols, split, threshold, score_maps is None, on_done)
+    print_evaluation(done)
+    if json is not None:
+        write_json(done, json, flat=score_maps is not None)
+    if report is not None:
+        from ..report import write_report
+
+        print(write_report(done, subjects, protocols, report))
+
+
+def _threshold(text: str) -> float | str:
+    from ...pipeline.errors import TrainError
+
+    if text in ("val", "sweep"):
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise TrainError(f"--tau {text}: val, sweep, or a number from 0 to 1")
+    return value
