@@ -63,6 +63,10 @@ def test_the_command_line_is_frozen():
     """Scripts depend on these names. Adding is fine; change or remove one only with a line in the changelog."""
     how = ["--workers", "--gpus", "--scheduler", "--slurm", "--checkpoint-s", "--image-limit-s", "--log"]
     assert flags(typer.main.get_command(app)) == {
+        "bench": [
+            "--compare-ppd", "--device", "--batch", "--classes", "--images", "--precision", "--threads",
+            "--keep-tokens", "--backbone", "--rounds", "--quick", "--json", "--plot",
+        ],
         "data synth": ["out", "--images", "--classes", "--seed"],
         "demo": ["out"],
         "eval": [
