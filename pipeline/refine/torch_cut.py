@@ -26,6 +26,7 @@ class TorchGrabCut(Settings):
 
     revision: ClassVar[int] = 1
     uses_pixels: ClassVar[bool] = True
+    kernels: ClassVar[tuple[str, ...]] = FastGrabCut.kernels
 
     engine: Literal["torch"] = "torch"
     iterations: int = Field(1, ge=1, le=100, description="Rounds of fitting and cutting; the paper takes one.")
