@@ -31,7 +31,7 @@ def main() -> None:
     try:
         app()
     except LocLocError as error:
-        from .pipeline.terminal import print_error
+        from .pipeline.console import print_error
 
         print_error(str(error))
         sys.exit(1)

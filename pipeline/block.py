@@ -1,7 +1,8 @@
 """One block of pictures, from top to bottom: bytes > attention > trimap > mask > store.
 
 Two tasks, because they want different machines: `attend` (decode, ViT) runs where a GPU is, `refine` (GrabCut, write)
-on CPUs. No dask in here: build.py sends these functions to workers.
+on CPUs, or where a GPU is too if its engine takes pictures together. No dask in here: run.py sends these functions to
+workers.
 
 Shapes: n rows of a block, H heads, h x w token grid, S side of a mask.
 
@@ -27,9 +28,10 @@ from .boxes import largest_box
 from .catalogs.names import resolve
 from .deadman import killed_unless_fed
 from .errors import ImageError, UnreachableError
-from .images import MissingImageError, decode_image, read_image_bytes
-from .mask import make_mask, timed, working_geometry
+from .images import MissingImageError, decode_reduced, read_image_bytes
+from .mask import MadeMask, make_mask, make_masks, timed, working_geometry
 from .recipe import Recipe
+from .refine import refines_on_gpu
 from .status import DONE, Status
 from .store.layout import COLUMNS, STATS, content_crc, input_digest, pack_masks, write_block
 from .store.reader import Version
@@ -202,7 +204,7 @@ def _decode_row(
         with timed(seconds, "decode"):
             data = read_image_bytes(resolve(job.root, block.paths[row]))
             found.digest[row] = input_digest(data)
-            rgb = decode_image(data, images.max_pixels)
+            picture = decode_reduced(data, job.recipe.covers_px, images.max_pixels)
             del data
     except MissingImageError as error:
         if isinstance(job.root, Path) and not job.root.is_dir():
@@ -213,10 +215,15 @@ def _decode_row(
         found.fail(row, Status.UNDECODABLE, str(error))
         return
     with timed(seconds, "resize"):
-        found.size[row] = rgb.shape[1], rgb.shape[0]
+        found.size[row] = picture.size_px
+
+        def square(side_px: int) -> np.ndarray:
+            geometry = working_geometry(found.size[row], job.recipe, side_px)
+            return geometry.image(picture.rgb, shown=picture.window)
+
         if backbone_input is not None:
-            backbone_input[:] = working_geometry(found.size[row], job.recipe, len(backbone_input)).image(rgb)
-        found.pictures[row] = working_geometry(found.size[row], job.recipe, job.recipe.mask_px).image(rgb)
+            backbone_input[:] = square(len(backbone_input))
+        found.pictures[row] = square(job.recipe.mask_px)
 
 
 def refine(attended: Attended, job: Job) -> tuple[np.ndarray, BlockResult]:
@@ -230,9 +237,7 @@ def refine(attended: Attended, job: Job) -> tuple[np.ndarray, BlockResult]:
     stats = np.zeros((len(block), len(STATS)), np.float32)
     rows = (attended.status == Status.OK) & (block.todo | (job.reuse == "attention"))
     with killed_unless_fed(job.image_limit_s) as feed:
-        for row in np.flatnonzero(rows):
-            feed()
-            made = make_mask(attended.attention[row], attended.pictures[row], recipe, block.ids[row], attended.seconds)
+        for row, made in _made(np.flatnonzero(rows), attended, job, feed):
             masks[row], stats[row] = made.mask, made.stats
             if made.reason:
                 attended.fail(row, Status.FALLBACK, made.reason)
@@ -252,6 +257,25 @@ def refine(attended: Attended, job: Job) -> tuple[np.ndarray, BlockResult]:
     if job.reuse == "rows":
         _take_over(block, job.parent, packed, attended.attention, result)
     return packed, result
+
+
+def _made(rows: np.ndarray, attended: Attended, job: Job, feed: Callable[[], None]) -> Iterator[tuple[int, MadeMask]]:
+    """Each row with its mask: one after the other, or CUDA_BATCH together where engine and device allow it."""
+    recipe, ids, seconds = job.recipe, attended.block.ids, attended.seconds
+    if job.device == "cpu" or not refines_on_gpu(recipe.refine):
+        for row in rows:
+            feed()
+            yield row, make_mask(attended.attention[row], attended.pictures[row], recipe, ids[row], seconds)
+        return
+    for start in range(0, len(rows), CUDA_BATCH):
+        feed()
+        here = rows[start : start + CUDA_BATCH]
+        some = [ids[row] for row in here]
+        yield from zip(
+            here,
+            make_masks(attended.attention[here], attended.pictures[here], recipe, some, job.device, seconds),
+            strict=True,
+        )
 
 
 def _take_over(block: Block, parent: Version, packed: np.ndarray, attention: np.ndarray, result: BlockResult) -> None:

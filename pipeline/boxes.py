@@ -11,12 +11,30 @@ def mask_boxes(mask: np.ndarray) -> np.ndarray:
 
     Size is the contour's area (`cv2.contourArea`, as the WSOL protocols have it); of equal ones, the larger box first.
     """
+    return np.array([box for box, _ in _contours(mask)], np.float32).reshape(-1, 4)
+
+
+def largest_object(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mask `(H, W) bool` > the box of its largest contour, and what of the mask lies within that contour.
+
+    `(4,) float32` and `(H, W) bool`: one object, which its box encloses. Zeros and nothing for an empty mask.
+    """
+    found = _contours(mask)
+    if not found:
+        return EMPTY_BOX.copy(), np.zeros_like(mask)
+    box, contour = found[0]
+    within = cv2.drawContours(np.zeros(mask.shape, np.uint8), [contour], -1, 1, cv2.FILLED)
+    return np.array(box, np.float32), mask & within.astype(bool)
+
+
+def _contours(mask: np.ndarray) -> list[tuple[tuple[int, int, int, int], np.ndarray]]:
+    """Outer contours with their boxes, in the order of `mask_boxes`."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     found = []
-    for contour in contours:
+    for number, contour in enumerate(contours):
         x, y, width, height = cv2.boundingRect(contour)
-        found.append((-cv2.contourArea(contour), -width * height, y, x, (x, y, x + width, y + height)))
-    return np.array([box for *_, box in sorted(found)], np.float32).reshape(-1, 4)
+        found.append((-cv2.contourArea(contour), -width * height, y, x, number, (x, y, x + width, y + height)))
+    return [(box, contours[number]) for *_, number, box in sorted(found)]
 
 
 def largest_box(mask: np.ndarray) -> np.ndarray:

@@ -9,7 +9,9 @@
     ├── StoreError            a store or version that cannot be read or written
     │   └── StoreLockedError  another process is writing to the store
     ├── BuildError            a build that had to stop; what it had checkpointed is kept
-    └── TrainError            a training run that cannot begin, or had to stop; its last state is kept
+    ├── TrainError            a training run that cannot begin, or had to stop; its last state is kept
+    ├── BenchError            a benchmark that cannot be run here as asked
+    └── PredictError          predictions that cannot be made of what was given, or not be written
 
 Anything else that escapes is a bug, and shows its traceback.
 """
@@ -55,6 +57,14 @@ class BuildError(LocLocError):
 
 
 class TrainError(LocLocError):
+    pass
+
+
+class BenchError(LocLocError):
+    pass
+
+
+class PredictError(LocLocError):
     pass
 
 

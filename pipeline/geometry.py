@@ -53,10 +53,26 @@ class Geometry:
         left, top, right, bottom = self.window
         return self.target_px / np.array([right - left, bottom - top])
 
-    def image(self, picture: np.ndarray, resample: str = "bicubic") -> np.ndarray:
-        """Picture `(H, W[, 3]) uint8` > `(target_px, target_px[, 3]) uint8`. The window must lie inside the picture."""
+    def image(
+        self, picture: np.ndarray, resample: str = "bicubic", shown: tuple[float, float, float, float] | None = None
+    ) -> np.ndarray:
+        """Picture `(H, W[, 3]) uint8` > `(target_px, target_px[, 3]) uint8`. The window must lie inside the picture.
+
+        `picture` may be a smaller copy, whose part `shown` (left, top, right, bottom, in its pixels) is the whole of
+        the source; boxes and sizes stay those of the source.
+        """
+        box = self.window
+        if shown is not None:
+            (width, height), (left, top, right, bottom) = self.source_px, shown
+            x_scale, y_scale = (right - left) / width, (bottom - top) / height
+            box = (
+                left + box[0] * x_scale,
+                top + box[1] * y_scale,
+                min(left + box[2] * x_scale, picture.shape[1]),  # beyond it by a rounding error, Pillow would refuse
+                min(top + box[3] * y_scale, picture.shape[0]),
+            )
         size = (self.target_px, self.target_px)
-        return np.array(Image.fromarray(picture).resize(size, RESAMPLE[resample], box=self.window))
+        return np.array(Image.fromarray(picture).resize(size, RESAMPLE[resample], box=box))
 
     def image_back(self, square: np.ndarray) -> np.ndarray:
         """Square `(target_px, target_px[, C])`, bool, uint8 or float32 > its place in the picture, zero outside.

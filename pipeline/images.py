@@ -17,6 +17,7 @@ import re
 import stat
 import threading
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -113,18 +114,48 @@ def _read_error(path: Path, error: OSError, begin: str = "") -> MissingImageErro
     return UnreachableError(f"Images cannot be reached: {shown}: {reason}; check the disk or its network, then resume")
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """A picture, or a smaller copy of it."""
+
+    rgb: np.ndarray  # (h, w, 3) uint8, upright
+    size_px: tuple[int, int]  # width, height of the upright picture itself
+    window: tuple[float, float, float, float]  # where all of it is in rgb: left, top, right, bottom, in rgb's pixels
+
+
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Bytes of one picture > rgb `(H, W, 3) uint8`, by the rules at the top of this file.
 
     Raises ImageError with the reason for anything that cannot be decoded in full, and for more than `max_pixels`.
     """
+    return decode_reduced(data, None, max_pixels).rgb
+
+
+def decode_reduced(data: bytes, covers_px: int | None, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """As `decode_image`, but a JPEG at 1/2, 1/4 or 1/8 while both its sides stay at least `covers_px`.
+
+    The decoder then computes fewer samples of each 8 x 8 block, which costs less. None: nothing is reduced. A side
+    that the factor does not divide leaves a last pixel of which only a part is picture: that is what `window` says.
+    """
     if not data:
         raise ImageError("empty file")
     if data.startswith(b"#?R"):
-        return _decode_radiance(data, max_pixels)
+        return _whole(_decode_radiance(data, max_pixels))
     try:
         with _open(data, max_pixels) as image:
-            return _to_rgb(_upright(image))
+            width, height = image.size
+            reducible = covers_px is not None and image.format in ("JPEG", "MPO")
+            reduced = image.draft(None, (covers_px, covers_px)) if reducible else None
+            if reduced is None:
+                return _whole(_to_rgb(_upright(image)[0]))
+            *_, right, bottom = reduced[1]
+            spare_x, spare_y = image.size[0] - right, image.size[1] - bottom
+            image, orientation = _upright(image)
+            if orientation >= 5:
+                (width, height), (spare_x, spare_y) = (height, width), (spare_y, spare_x)
+            left, top = spare_x * (orientation in (2, 3, 6, 7)), spare_y * (orientation in (3, 4, 7, 8))
+            right, bottom = image.size[0] - spare_x + left, image.size[1] - spare_y + top
+            return Decoded(_to_rgb(image), (width, height), (left, top, right, bottom))
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
@@ -132,6 +163,17 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's plugins raise anything on a broken file: OSError, SyntaxError, struct.error
+        raise ImageError(f"cannot be decoded: {str(error) or type(error).__name__}") from None
+
+
+def rgb_of(image: Image.Image) -> np.ndarray:
+    """A Pillow image > rgb `(H, W, 3) uint8`, by the same rules. Raises ImageError where it cannot be loaded."""
+    _check_pixels(*image.size, MAX_PIXELS)
+    try:
+        return _to_rgb(_upright(image)[0])
+    except MemoryError:
+        raise
+    except Exception as error:  # a lazily opened file is decoded only now
         raise ImageError(f"cannot be decoded: {str(error) or type(error).__name__}") from None
 
 
@@ -156,14 +198,19 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise ImageError(f"{width} x {height}: no pixels")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _whole(rgb: np.ndarray) -> Decoded:
+    height, width = rgb.shape[:2]
+    return Decoded(rgb, (width, height), (0.0, 0.0, float(width), float(height)))
+
+
+def _upright(image: Image.Image) -> tuple[Image.Image, int]:
     """Not ImageOps.exif_transpose: that also writes the block anew, and fails where any other tag in it is broken."""
     image.load()
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # a broken EXIF block says nothing about the pixels, which have been decoded by now
-        return image
-    return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
+        return image, 1
+    return (image.transpose(_TRANSPOSE[orientation]), orientation) if orientation in _TRANSPOSE else (image, 1)
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

@@ -35,24 +35,63 @@ def make_mask(
     """Attention `(H, h, w) float16` and rgb `(S, S, 3) uint8` > mask: empty or the fallback at worst."""
     seconds = Counter() if seconds is None else seconds
     with timed(seconds, "saliency"):
-        saliency = saliency_map(attention, recipe.saliency, recipe.mask_px)
-        if saliency is None:
-            empty = np.zeros((recipe.mask_px, recipe.mask_px), np.float32)
-            return MadeMask(empty > 0, empty, empty.astype(np.uint8), "flat attention: empty mask", (0.0, 0.0, 1.0))
-        trimap = make_trimap(saliency, recipe.saliency)
-        thresholded = saliency >= recipe.saliency.threshold
-        reason = recipe.refine.unusable(trimap)
-    if reason:
-        mask, reason = thresholded, f"{reason}: thresholded attention instead"
-    else:
-        with timed(seconds, "refine"):
-            mask = recipe.refine(rgb, trimap, seed=image_seed(image_id, recipe.seed))
-        if not mask.any():
-            reason = "refinement left no foreground: empty mask"
+        begun = _begin(attention, recipe)
+    if isinstance(begun, MadeMask):
+        return begun
+    with timed(seconds, "refine"):
+        mask = recipe.refine(rgb, begun.trimap, seed=image_seed(image_id, recipe.seed))
     with timed(seconds, "saliency"):
-        unknown = (trimap == PROBABLE_FOREGROUND) | (trimap == PROBABLE_BACKGROUND)
-        stats = (float(mask.mean()), float(unknown.mean()), mask_iou(mask, thresholded))
-    return MadeMask(mask, saliency, trimap, reason, stats)
+        return _end(begun, mask)
+
+
+def make_masks(
+    attention: np.ndarray, rgb: np.ndarray, recipe: Recipe, image_ids: list[str], device: str, seconds: Counter
+) -> list[MadeMask]:
+    """As `make_mask`, for n pictures together on a GPU: attention `(n, H, h, w)`, rgb `(n, S, S, 3)`.
+
+    For engines with `batch`. On a GPU masks may differ in a few pixels with the company a picture has.
+    """
+    with timed(seconds, "saliency"):
+        begun = [_begin(maps, recipe) for maps in attention]
+    rows = [row for row, one in enumerate(begun) if isinstance(one, _Begun)]
+    if not rows:
+        return begun
+    with timed(seconds, "refine"):
+        trimaps = np.stack([begun[row].trimap for row in rows])
+        seeds = [image_seed(image_ids[row], recipe.seed) for row in rows]
+        masks, _ = recipe.refine.batch(rgb[rows], trimaps, device, seeds)
+    with timed(seconds, "saliency"):
+        for row, mask in zip(rows, masks, strict=True):
+            begun[row] = _end(begun[row], mask)
+    return begun
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What there is before refinement."""
+
+    saliency: np.ndarray
+    trimap: np.ndarray
+    thresholded: np.ndarray
+
+
+def _begin(attention: np.ndarray, recipe: Recipe) -> _Begun | MadeMask:
+    """What is to be refined, or the mask where there is nothing that could be."""
+    saliency = saliency_map(attention, recipe.saliency, recipe.mask_px)
+    if saliency is None:
+        empty = np.zeros((recipe.mask_px, recipe.mask_px), np.float32)
+        return MadeMask(empty > 0, empty, empty.astype(np.uint8), "flat attention: empty mask", (0.0, 0.0, 1.0))
+    begun = _Begun(saliency, make_trimap(saliency, recipe.saliency), saliency >= recipe.saliency.threshold)
+    reason = recipe.refine.unusable(begun.trimap)
+    return _end(begun, begun.thresholded, f"{reason}: thresholded attention instead") if reason else begun
+
+
+def _end(begun: _Begun, mask: np.ndarray, reason: str | None = None) -> MadeMask:
+    if reason is None and not mask.any():
+        reason = "refinement left no foreground: empty mask"
+    unknown = (begun.trimap == PROBABLE_FOREGROUND) | (begun.trimap == PROBABLE_BACKGROUND)
+    stats = (float(mask.mean()), float(unknown.mean()), mask_iou(mask, begun.thresholded))
+    return MadeMask(mask, begun.saliency, begun.trimap, reason, stats)
 
 
 def working_geometry(source_px: np.ndarray, recipe: Recipe, target_px: int) -> Geometry:

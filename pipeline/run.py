@@ -23,6 +23,7 @@ from .cluster import Cluster, open_cluster
 from .errors import BuildError, LocLocError, StoreError, UnreachableError
 from .plan import Plan, make_plan
 from .progress import Tally
+from .refine import refines_on_gpu
 from .runlog import RunLog, default_log
 from .signals import raise_if_interrupted, signals_held_back
 from .status import Status
@@ -202,7 +203,9 @@ class Blocks:
         self._submitted += 1
         # The scheduler may serve other builds too, and takes equal keys for the same task.
         name = f"{self._cluster.run}-{block.index}-{self._submitted}"
-        attend_on = self._cluster.refine_on if job.backbone is None else self._cluster.attend_on
+        # attend_on asks for a GPU where there is one.
+        refine_on = self._cluster.attend_on if refines_on_gpu(job.recipe.refine) else self._cluster.refine_on
+        attend_on = refine_on if job.backbone is None else self._cluster.attend_on
         fork = self._writer.fork
         if attempt.careful:
             future = client.submit(
@@ -210,7 +213,6 @@ class Blocks:
             )
         else:
             attended = client.submit(attend, block, job, key=f"attend-{name}", resources=attend_on)
-            refine_on = self._cluster.refine_on
             # Before further attends, so that pictures do not pile up.
             future = client.submit(
                 refine_and_write, attended, job, fork, key=f"refine-{name}", resources=refine_on, priority=1

@@ -1,20 +1,18 @@
 """What the `masks` commands print: progress on stderr, tables and JSON on stdout."""
 
 import dataclasses
-import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from .console import err, one_line, out, print_error, print_json
 from .store.reader import Version, VersionInfo
 from .store.writer import coverage
 
@@ -24,24 +22,9 @@ if TYPE_CHECKING:  # they import torch, which `masks list` should not wait for
     from .score import Report
     from .work import BuildSummary
 
+__all__ = ["err", "one_line", "out", "print_error", "print_json"]  # of the console, for who prints
+
 PLAIN_EVERY_S = 5.0
-
-# Not on a terminal there is no width to fit into.
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
-err = Console(highlight=False, soft_wrap=True, stderr=True)
-
-
-def print_json(value: Any) -> None:
-    print(json.dumps(dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value, indent=2))
-
-
-def print_error(message: str) -> None:
-    """One line, whatever the names of files hold."""
-    err.print(f"[bold red]error:[/] {escape(one_line(message))}")
-
-
-def one_line(text: str) -> str:
-    return text.replace("\n", "\\n").replace("\r", "\\r")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .catalogs.names import parse_location, resolve
 from .errors import ImageError, StoreError
-from .images import decode_image, read_image_bytes
+from .images import decode_reduced, read_image_bytes
 from .mask import make_mask, working_geometry
 from .recipe import Recipe
 from .saliency import PROBABLE_BACKGROUND, PROBABLE_FOREGROUND, SURE_BACKGROUND, SURE_FOREGROUND
@@ -44,11 +44,11 @@ def view_row(version: Version, image_id: str, root: Path | str | None = None) ->
     recipe = Recipe.model_validate(about["recipe"])
     file = resolve(parse_location(root or about["catalog"]["root"]), entry["path"])
     try:
-        rgb = decode_image(read_image_bytes(file), recipe.images.max_pixels)
+        picture = decode_reduced(read_image_bytes(file), recipe.covers_px, recipe.images.max_pixels)
     except ImageError as error:
         raise ImageError(f"{file}: {error}; if the images were moved, say where to with --root") from None
-    geometry = working_geometry(np.array([rgb.shape[1], rgb.shape[0]]), recipe, recipe.mask_px)
-    square = geometry.image(rgb)
+    geometry = working_geometry(np.array(picture.size_px), recipe, recipe.mask_px)
+    square = geometry.image(picture.rgb, shown=picture.window)
     made = make_mask(version.read_attention([row])[0], square, recipe, image_id)
     mask = version.read_masks([row])[0]
     box = geometry.boxes([entry[name] for name in ("x0", "y0", "x1", "y1")])

@@ -27,7 +27,7 @@ from locloc.trainer.recipe import load_train_recipe
 from locloc.trainer.results import print_evaluation
 from locloc.trainer.rows import join
 from locloc.trainer.run import HowToTrain, TrainRequest, train
-from locloc.trainer.sources import sources
+from locloc.trainer.targets import sources
 from locloc.trainer.terminal import shown_training
 
 

@@ -63,6 +63,10 @@ def test_the_command_line_is_frozen():
     """Scripts depend on these names. Adding is fine; change or remove one only with a line in the changelog."""
     how = ["--workers", "--gpus", "--scheduler", "--slurm", "--checkpoint-s", "--image-limit-s", "--log"]
     assert flags(typer.main.get_command(app)) == {
+        "bench": [
+            "--compare-ppd", "--device", "--batch", "--classes", "--images", "--precision", "--threads",
+            "--keep-tokens", "--backbone", "--rounds", "--quick", "--json", "--plot",
+        ],
         "data synth": ["out", "--images", "--classes", "--seed"],
         "demo": ["out"],
         "eval": [
@@ -88,6 +92,10 @@ def test_the_command_line_is_frozen():
         "masks score": ["version", "--truth", "--json"],
         "masks verify": ["version", "--sample", "--root", "--json"],
         "masks view": ["version", "image_ids", "--out", "--root"],
+        "predict": [
+            "run", "images", "--out", "--format", "--top", "--tau", "--batch", "--device", "--precision", "--models",
+            "--backbone", "--weights", "--json",
+        ],
         "train": [
             "version", "--out", "--images", "--stage", "--recipe", "--set", "--devices", "--accelerator", "--precision",
             "--workers", "--cache-tokens", "--resume", "--weights", "--allow-changed-images", "--checkpoint-s",

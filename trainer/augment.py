@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from timm.data.auto_augment import RandAugment, posterize, rand_augment_transform
+from timm.data.auto_augment import AugmentOp, RandAugment, posterize, rand_augment_transform
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
@@ -53,16 +53,21 @@ def paired_view(rgb: np.ndarray, mask: np.ndarray, size_px: int, flip: bool) -> 
 
 
 def enhanced(rgb: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """LFDM's mask-enhanced image: rgb `(S, S, 3) uint8`, black outside of mask `(S, S) bool` and of one random box.
+    """LFDM's mask-enhanced image: rgb `(S, S, 3) uint8`, black outside of mask `(S, S) bool` and of one random box."""
+    return rgb * shown(mask, rng)[..., None]
+
+
+def shown(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mask `(S, S) bool` > it and one random box, `(S, S) bool`.
 
     The box has a share 1 - lambda of the square's area, lambda ~ Beta(1, 1), a uniform centre, and is cut at the edges.
     """
     side = len(mask)
     half = int(side * np.sqrt(1 - rng.beta(1.0, 1.0))) // 2
     x, y = rng.integers(side, size=2)
-    shown = mask.copy()
-    shown[max(y - half, 0) : y + half, max(x - half, 0) : x + half] = True
-    return rgb * shown[..., None]
+    whole = mask.copy()
+    whole[max(y - half, 0) : y + half, max(x - half, 0) : x + half] = True
+    return whole
 
 
 def labelled_view(
@@ -72,5 +77,42 @@ def labelled_view(
     image = Image.fromarray(rgb)
     if policy:
         image = _rand_augment(policy)(image)
+    return np.array(_crop_and_flip(size_px, crop_scale, flip)(image))
+
+
+def guided_view(
+    rgb: np.ndarray, places: np.ndarray, size_px: int, policy: str, crop_scale: tuple[float, float], flip: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """`labelled_view`, and with it `places` `(S, S, 3) uint8` moved as the image is, but never recoloured.
+
+    What was black is not so any more after RandAugment has inverted, solarised or flattened an image: where the object
+    is must be told beside it.
+    """
+    image, moved = Image.fromarray(rgb), Image.fromarray(places)
+    if policy:
+        augment = _rand_augment(policy)
+        weights = augment.choice_weights
+        for op in np.random.choice(augment.ops, augment.num_layers, weights is None, weights):  # noqa: NPY002
+            image, moved = _both(op, image, moved)
+    image, moved = _crop_and_flip(size_px, crop_scale, flip)(image, moved)
+    return np.array(image), np.array(moved)
+
+
+def _both(op: AugmentOp, image: Image.Image, places: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """One operation on an image, and on places if it moves pixels, with the same draws."""
+    before = random.getstate()
+    image = op(image)
+    if op.name.startswith(_MOVES):
+        after = random.getstate()
+        random.setstate(before)
+        places = op(places)
+        random.setstate(after)
+    return image, places
+
+
+_MOVES = ("Rotate", "Shear", "Translate")
+
+
+def _crop_and_flip(size_px: int, crop_scale: tuple[float, float], flip: bool) -> v2.Compose:
     crop = v2.RandomResizedCrop(size_px, scale=crop_scale, interpolation=InterpolationMode.BICUBIC)
-    return np.array(v2.Compose([crop, *([v2.RandomHorizontalFlip()] if flip else [])])(image))
+    return v2.Compose([crop, *([v2.RandomHorizontalFlip()] if flip else [])])

@@ -2,7 +2,7 @@
 
     (B, P + T, D)  patch embedding, CLS, registers, positions; before any block
      own blocks    as many as the backbone's, begun from its weights; norm
-     (B, D, h, w)  the T = h * w patch tokens
+     (B, D, h, w)  the T = h * w patch tokens; with guided tokens k of them, zeros elsewhere
      Conv3x3, ReLU, Conv3x3, BN, ReLU, mean of 3x3      (B, K, h, w)
      global mean                                         (B, K) logits
 
@@ -15,24 +15,27 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ..pipeline.errors import BackboneError
+from .guided import gathered, scattered
 
 
 class Classifier(nn.Module):
     """Embedded tokens `(B, P + T, D) float` > logits `(B, K)`.
 
-    vit      whose blocks and norm are copied; it stays as it is
-    classes  K
-    grid     h, w
+    vit          whose blocks and norm are copied; it stays as it is
+    classes      K
+    grid         h, w
+    keep_tokens  the share of patch tokens that `guided.kept_tokens` is to keep; 1: all. It is the caller who chooses
+                 them: without `keep` every token is looked at
     """
 
-    def __init__(self, vit: nn.Module, classes: int, grid: tuple[int, int]):
+    def __init__(self, vit: nn.Module, classes: int, grid: tuple[int, int], keep_tokens: float = 1.0):
         super().__init__()
         if not isinstance(vit, VisionTransformer):
             raise BackboneError(
                 f"{type(vit).__name__}: LFDM is made of timm's VisionTransformer (DINO, DINOv2); rotary ones are not"
             )
         width = vit.embed_dim
-        self.grid, self.prefix = grid, vit.num_prefix_tokens
+        self.grid, self.prefix, self.keep_tokens = grid, vit.num_prefix_tokens, keep_tokens
         self.blocks = copy.deepcopy(vit.blocks).requires_grad_(True)
         self.norm = copy.deepcopy(vit.norm).requires_grad_(True)
         self.conv = nn.Conv2d(width, width, 3, padding=1)
@@ -41,11 +44,21 @@ class Classifier(nn.Module):
         )
         self.pool = nn.AvgPool2d(3, stride=1, padding=1)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.class_maps(tokens).mean((2, 3))
+    def forward(self, tokens: Tensor, keep: Tensor | None = None) -> Tensor:
+        return self.class_maps(tokens, keep).mean((2, 3))
 
-    def class_maps(self, tokens: Tensor) -> Tensor:
-        """Embedded tokens `(B, P + T, D)` > the maps `(B, K, h, w)` whose means are the logits."""
-        tokens = self.norm(self.blocks(tokens))[:, self.prefix :]
-        square = tokens.transpose(1, 2).unflatten(2, self.grid)
+    def class_maps(self, tokens: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Embedded tokens `(B, P + T, D)` > the maps `(B, K, h, w)` whose means are the logits.
+
+        keep  `(B, k) int64`, the patch tokens to look at; the blocks never see the others
+        """
+        if keep is None:
+            patches = self.norm(self.blocks(tokens))[:, self.prefix :]
+        else:
+            kept = self.norm(self.blocks(gathered(tokens, keep, self.prefix)))[:, self.prefix :]
+            patches = scattered(kept, keep, tokens.shape[1] - self.prefix)
+        square = patches.transpose(1, 2).unflatten(2, self.grid)
         return self.pool(self.head(self.conv(square).relu()))
+
+    def extra_repr(self) -> str:
+        return f"keep_tokens={self.keep_tokens:g}"

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..pipeline.errors import LocLocError
 from ..pipeline.geometry import Geometry
-from .augment import enhanced, labelled_view, paired_view, randomness
+from .augment import guided_view, labelled_view, paired_view, randomness, shown
+from .guided import is_guided
 from .recipe import ClassifierSettings, GeneratorSettings, LinearSettings
 from .rows import Masks, Pictures
 
@@ -48,7 +49,9 @@ class MaskPairs(Dataset):
 class LabelledImages(Dataset):
     """`(rgb (S, S, 3) uint8, label, row)`. Plain: short side to `resize_px`, central square of S, as at test time.
 
-    masks  for mask-enhanced images, None for plain ones
+    With guided tokens an augmented image has two channels more: where its object is, and what of it is shown at all.
+
+    masks  for mask-enhanced images and for guided tokens, None without either
     """
 
     def __init__(
@@ -68,13 +71,24 @@ class LabelledImages(Dataset):
         if number == PLAIN:
             rgb = Geometry.centre_crop(picture.shape[1::-1], self.size_px, settings.resize_px).image(picture)
         else:
-            rgb = self.pictures.square(row, settings.resize_px, picture)
-            if self.masks is not None and (mask := self.masks.read(row)).any():
-                rgb = enhanced(rgb, resized(mask, settings.resize_px), np.random.default_rng(number))
-            with randomness(number):
-                policy = getattr(settings, "randaugment", "")
-                rgb = labelled_view(rgb, self.size_px, policy, settings.crop_scale, settings.flip)
+            rgb = self._augmented(self.pictures.square(row, settings.resize_px, picture), row, number)
         return torch.from_numpy(np.ascontiguousarray(rgb)), int(self.labels[row]), row
+
+    def _augmented(self, rgb: np.ndarray, row: int, number: int) -> np.ndarray:
+        settings, side = self.settings, self.settings.resize_px
+        mask = visible = np.ones((side, side), bool)
+        if self.masks is not None and (own := self.masks.read(row)).any():
+            mask = resized(own, side)
+            if settings.enhance:
+                visible = shown(mask, np.random.default_rng(number))
+                rgb = rgb * visible[..., None]
+        how = (self.size_px, getattr(settings, "randaugment", ""), settings.crop_scale, settings.flip)
+        with randomness(number):
+            if not is_guided(getattr(settings, "keep_tokens", 1.0)):
+                return labelled_view(rgb, *how)
+            places = np.stack([mask, visible, visible], axis=2).astype(np.uint8) * 255
+            rgb, places = guided_view(rgb, places, *how)
+            return np.concatenate([rgb, places[..., :2]], axis=2)
 
 
 class Batches(Sampler):

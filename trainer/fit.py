@@ -154,7 +154,7 @@ def _step(
         with fabric.no_backward_sync(net, enabled=part < parts):
             with fabric.autocast():
                 features = stage.features(seen)
-            losses = stage.losses(net(features), target)  # (b,)
+            losses = stage.losses(net(*features), target)  # (b,)
             finite = losses.isfinite()
             stop_together(fabric, None if finite.all() else _not_finite(stage, rows[~finite], len(rows)))
             # Gradients are averaged over ranks: so weighted, that is the mean over images, however they are shared out.
@@ -179,7 +179,7 @@ def evaluate(fabric: Fabric, stage: Stage, model: nn.Module, images: DataLoader)
             break
         seen, target, rows = (part.to(fabric.device, non_blocking=True) for part in batch)
         with fabric.autocast():
-            output = model(stage.features(seen))
+            output = model(*stage.features(seen))
         figures.add(stage.losses(output, target), output, target, rows)
     model.train(training)
     stop_together(fabric, trouble)

@@ -22,6 +22,7 @@ from ..pipeline.geometry import Geometry
 from ..pipeline.mask import working_geometry
 from ..pipeline.recipe import ImageSettings, Recipe
 from .checkpoint import load_checkpoint
+from .guided import is_guided, kept_tokens
 from .ppd import LAST_CLS
 
 STAGES = {"locloc": ("generator", "classifier"), "ppd": ("decoder", "linear")}
@@ -90,6 +91,11 @@ class Localiser:
         """Whether maps and logits may be asked of the same pixels."""
         return self.has_maps and self.has_classes and self.map_px == self.class_px
 
+    @property
+    def guided(self) -> bool:
+        """Whether maps say which tokens the classifier looks at (trainer/guided.py); then logits cost maps too."""
+        return self.kind == "locloc" and self.has_classes and is_guided(self._namer.keep_tokens)
+
     @torch.inference_mode()
     def maps(self, rgb: Rgb) -> Tensor:
         """Squares `(B, map_px, map_px, 3) uint8` > maps `(B, h, w) float32`; LocLoc's in (0, 1), PPD's unbounded."""
@@ -100,6 +106,9 @@ class Localiser:
         """Squares `(B, class_px, class_px, 3) uint8` > logits `(B, K) float32`."""
         if self.kind == "ppd":
             return self._logits_of(self.class_backbone.last_cls_tokens(rgb, LAST_CLS))
+        if self.guided:
+            embedded, features = self.class_backbone.embed_and_patch_features(rgb)
+            return self._logits_of(embedded, self._maps_of(features))
         return self._logits_of(self.class_backbone.embed(rgb))
 
     @torch.inference_mode()
@@ -108,7 +117,8 @@ class Localiser:
         if self.kind == "ppd":
             return self.maps(rgb), self.logits(rgb)
         embedded, features = self.backbone.embed_and_patch_features(rgb)
-        return self._maps_of(features), self._logits_of(embedded)
+        maps = self._maps_of(features)
+        return maps, self._logits_of(embedded, maps if self.guided else None)
 
     def _maps_of(self, features: Tensor) -> Tensor:
         if self.kind == "ppd":
@@ -116,9 +126,11 @@ class Localiser:
         with self._autocast():
             return self._mapper(features.contiguous(memory_format=torch.channels_last))[:, 0].float()
 
-    def _logits_of(self, tokens: Tensor) -> Tensor:
+    def _logits_of(self, tokens: Tensor, maps: Tensor | None = None) -> Tensor:
+        """`maps` choose the tokens of guided LFDM."""
+        keep = () if maps is None else (kept_tokens(maps, self._namer.grid, self._namer.keep_tokens),)
         with self._autocast():
-            return self._namer(tokens).float()
+            return self._namer(tokens, *keep).float()
 
     def _autocast(self) -> torch.autocast:
         dtype = PRECISIONS[self.precision]
@@ -148,6 +160,11 @@ def load_localiser(
     known = _backbone_of(run, [header for _, header in loaded.values()], backbone, weights)
     sizes = {int(header["backbone_size_px"]) for _, header in loaded.values()}
     backbones = {size: Backbone(replace(known, size_px=size, precision=precision), str(where)) for size in sizes}
+    if "generator" not in loaded and is_guided(getattr(loaded.get("classifier", (None,))[0], "keep_tokens", 1.0)):
+        raise TrainError(
+            f"{run}/classifier looks at the tokens that its generator's maps choose, and {run}/generator has no "
+            f"{WEIGHTS}; put the generator it was trained with there"
+        )
     for stage, (_, header) in loaded.items():
         _check_fits(run / stage, header["shape"], backbones[int(header["backbone_size_px"])])
     return Localiser(kind, loaded, backbones, where, precision)

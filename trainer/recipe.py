@@ -60,6 +60,9 @@ class ClassifierSettings(Settings):
     randaugment: str = Field("rand-m9-mstd0.5-inc1", description="timm's policy; empty: none.")
     crop_scale: tuple[float, float] = Field((0.08, 1.0), description="Share of the square that a random crop shows.")
     flip: bool = Field(True, description="Left and right, for half of the images.")
+    keep_tokens: float = Field(
+        1.0, ge=0, le=1, description="Share of patch tokens it looks at, chosen by GEG's map; 0 or 1: all."
+    )
     fit: FitSettings = FitSettings(epochs=100, lr_base=7.5e-5, schedule="cosine", warmup_epochs=5, min_lr=1e-5)
 
 

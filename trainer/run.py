@@ -28,10 +28,11 @@ from .features import CachedPairs, cache_tokens
 from .figures import TAUS
 from .fit import Progress, fit
 from .folder import StageFolder, write_json
+from .guided import is_guided
 from .ranks import create_fabric, first_process, launched_from_outside, stop_together
 from .recipe import TrainRecipe
 from .rows import Masks, TrainingRows, join
-from .stages import GROUPS, Stage, create_stage
+from .stages import GROUPS, Stage, create_stage, load_guide, needs_guide
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -148,7 +149,8 @@ def _train_stage(fabric: Fabric, job: _Job, name: str, on_progress: OnProgress) 
     recipe, rows, how = job.request.recipe, job.rows, job.request.how
     spec = replace(job.backbone, size_px=getattr(getattr(recipe, name), "size_px", job.backbone.size_px))
     backbone = Backbone(spec, str(fabric.device))
-    stage = create_stage(name, recipe, backbone, rows)
+    guide = load_guide(job.request.out, recipe).to(fabric.device) if needs_guide(name, recipe) else None
+    stage = create_stage(name, recipe, backbone, rows, guide)
     train_rows, val_rows = (
         split[rows.with_mask[split]] if stage.learns_masks else split for split in (rows.train, rows.val)
     )
@@ -176,7 +178,8 @@ def _dataset(
 ) -> MaskPairs | CachedPairs | LabelledImages:
     rows, settings, size_px = job.rows, stage.settings, backbone.size_px
     if not stage.learns_masks:
-        masks = job.masks if getattr(settings, "enhance", False) else None
+        wanted = getattr(settings, "enhance", False) or is_guided(getattr(settings, "keep_tokens", 1.0))
+        masks = job.masks if wanted else None
         return LabelledImages(rows.pictures, rows.labels, masks, settings, size_px)
     pairs = MaskPairs(rows.pictures, job.masks, settings, size_px)
     # PPD's decoder sees cached tokens of whole images and nothing else: that is how it was trained.

@@ -4,7 +4,8 @@ To add one, say `distilled`: its settings in recipe.py, its model in a file of i
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from torch.nn import functional as F
 
 from ..pipeline.backbone import Backbone
 from ..pipeline.errors import BackboneError, TrainError
-from .checkpoint import create_model, vit_shape
+from .checkpoint import create_model, load_checkpoint, vit_shape
 from .classifier import Classifier
 from .figures import ClassFigures, MaskFigures
 from .generator import GENERATORS, Generator
+from .guided import is_guided, kept_in_training, kept_tokens
 from .ppd import LAST_CLS, Decoder, LinearClassifier
 from .recipe import FitSettings, Settings, TrainRecipe
 from .rows import TrainingRows
@@ -31,7 +33,7 @@ class Stage:
     settings: Any  # its section of the recipe
     model: nn.Module
     shape: dict[str, Any]  # what makes the model anew, without its weights; kept in checkpoints
-    features: Callable[[Tensor], Tensor]  # rgb (B, S, S, 3) uint8, or cached tokens > what the model sees
+    features: Callable[[Tensor], tuple[Tensor, ...]]  # rgb (B, S, S, 3) uint8, or cached tokens > the model's arguments
     tokens: Callable[[Tensor], Tensor] | None  # rgb > what a cache keeps, None where views are never the same twice
     losses: Callable[[Tensor, Tensor], Tensor]  # output and target > (B,)
     figures: Callable[[np.ndarray], MaskFigures | ClassFigures]  # empty ones, for the images of these row numbers
@@ -47,12 +49,35 @@ class Stage:
         return self.best != "top1"
 
 
-def create_stage(name: str, recipe: TrainRecipe, backbone: Backbone, rows: TrainingRows) -> Stage:
-    """One of STAGES with first weights that follow from the recipe's seed."""
+def create_stage(
+    name: str, recipe: TrainRecipe, backbone: Backbone, rows: TrainingRows, guide: nn.Module | None = None
+) -> Stage:
+    """One of STAGES with first weights that follow from the recipe's seed.
+
+    guide  the trained generator that chooses tokens of plain images, where `needs_guide`
+    """
     settings: Settings = getattr(recipe, name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
+        if needs_guide(name, recipe):
+            return _guided_classifier(name, settings, backbone, rows, guide)
         return STAGES[name](name, settings, backbone, rows)
+
+
+def needs_guide(name: str, recipe: TrainRecipe) -> bool:
+    """Whether a stage is judged with the tokens that the run's generator chooses, as at inference."""
+    return name == "classifier" and is_guided(recipe.classifier.keep_tokens)
+
+
+def load_guide(run: Path, recipe: TrainRecipe) -> nn.Module:
+    """The run's trained generator, frozen. Raises TrainError where it has none."""
+    file = run / "generator" / "best.safetensors"
+    if not file.is_file():
+        raise TrainError(
+            f"classifier.keep_tokens = {recipe.classifier.keep_tokens:g} takes the tokens that the generator's maps "
+            f"choose, and {run} has no generator yet; train it first, as --stage all does"
+        )
+    return load_checkpoint(file)[0].requires_grad_(False)
 
 
 def _generator(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:
@@ -64,15 +89,15 @@ def _generator(name: str, settings: Any, backbone: Backbone, rows: TrainingRows)
     }
     model = Generator(**shape).to(memory_format=torch.channels_last)  # a third faster, on CPUs and GPUs
     return _mask_stage(
-        name, settings, model, shape, lambda batch: _patch_features(backbone, batch), backbone.patch_features, rows
+        name, settings, model, shape, lambda batch: (_patch_features(backbone, batch),), backbone.patch_features, rows
     )
 
 
 def _decoder(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:
     shape = {"channels": backbone.width}
 
-    def features(batch: Tensor) -> Tensor:
-        return backbone.norm_features(_patch_features(backbone, batch))
+    def features(batch: Tensor) -> tuple[Tensor]:
+        return (backbone.norm_features(_patch_features(backbone, batch)),)
 
     model = Decoder(**shape).to(memory_format=torch.channels_last)
     return _mask_stage(name, settings, model, shape, features, backbone.patch_features, rows)
@@ -83,15 +108,29 @@ def _classifier(name: str, settings: Any, backbone: Backbone, rows: TrainingRows
     model = Classifier(backbone.model, rows.classes, backbone.grid)
     shape = {"vit": vit_shape(backbone.model), "classes": rows.classes, "grid": list(backbone.grid)}
     _check_made_anew(model, shape, backbone.name)
-    return _class_stage(name, settings, model, shape, backbone.embed, rows)
+    return _class_stage(name, settings, model, shape, lambda rgb: (backbone.embed(rgb),), rows)
+
+
+def _guided_classifier(name, settings, backbone: Backbone, rows: TrainingRows, guide: nn.Module | None) -> Stage:
+    """Images in training tell where their object is; of plain ones the guide says it, as at inference."""
+    plain, share = _classifier(name, settings, backbone, rows), settings.keep_tokens
+    plain.model.keep_tokens = share
+
+    def features(seen: Tensor) -> tuple[Tensor, Tensor]:
+        if seen.shape[-1] > 3:
+            return backbone.embed(seen[..., :3]), kept_in_training(seen[..., 3:], backbone.grid, share)
+        with torch.no_grad():
+            return backbone.embed(seen), kept_tokens(guide(_patch_features(backbone, seen)), backbone.grid, share)
+
+    return replace(plain, shape=plain.shape | {"keep_tokens": share}, features=features)
 
 
 def _linear(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:
     _check_labels(rows)
     shape = {"channels": backbone.width, "classes": rows.classes}
 
-    def features(rgb: Tensor) -> Tensor:
-        return backbone.last_cls_tokens(rgb, LAST_CLS)
+    def features(rgb: Tensor) -> tuple[Tensor]:
+        return (backbone.last_cls_tokens(rgb, LAST_CLS),)
 
     return _class_stage(name, settings, LinearClassifier(**shape), shape, features, rows)
 

@@ -1,4 +1,4 @@
-"""What `locloc train` prints: progress on stderr, results on stdout."""
+"""What `locloc train` and `locloc predict` print: progress on stderr, results on stdout."""
 
 import math
 import time
@@ -10,8 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from ..pipeline.terminal import PLAIN_EVERY_S, duration, err, out
+from ..pipeline.terminal import PLAIN_EVERY_S, duration, err, one_line, out
 from .fit import Progress
+from .predict_files import PredictSummary
 from .run import OnProgress, TrainSummary
 
 
@@ -87,3 +88,22 @@ _LABELS = {
     "top1": "top-1",
     "top5": "top-5",
 }
+
+
+def print_predicted(summary: PredictSummary) -> None:
+    """A line a picture where nothing was written, then what came of it all, then what did not get through."""
+    if summary.images:
+        table = Table("picture", "class", "score", "box x0, y0, x1, y1", box=None)
+        for one in summary.images:
+            best = one["classes"][0] if one["classes"] else {"name": "", "score": one["mask_score"]}
+            box = "" if one["box"] is None else ", ".join(f"{edge:.0f}" for edge in one["box"])
+            table.add_row(escape(one_line(one["file"])), escape(best["name"]), f"{best['score']:.3f}", box)
+        out.print(table)
+    where = f": {', '.join(summary.formats)} in {summary.out}" if summary.out else ""
+    rate = f"{summary.images_per_s:.1f} images/s"
+    out.print(f"[bold]{summary.done}[/] of {summary.pictures} pictures, {rate}{escape(where)}")
+    if summary.failed:
+        reasons = Table("failed", "reason", box=None)
+        for row in summary.failed:
+            reasons.add_row(escape(one_line(row["file"])), escape(one_line(row["reason"])))
+        out.print(reasons)

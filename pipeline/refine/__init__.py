@@ -5,15 +5,26 @@ rgb `(H, W, 3) uint8`, trimap `(H, W) uint8` in OpenCV's codes (0 sure backgroun
 background, 3 probable foreground) and mask `(H, W) bool`. It depends on its arguments alone, whatever ran before in
 the process, and answers any trimap: where it cannot run, it gives the trimap's own foreground. `unusable(trimap)` says
 why it could not, or None; the build asks first, so that the row says so too. `revision` is raised whenever the same
-arguments give another mask; `uses_pixels` is False for one that never looks at rgb.
+arguments give another mask; `uses_pixels` is False for one that never looks at rgb. One that also has
+`batch(rgb, trimaps, device, seeds) -> masks, gaps` is given a block's pictures together where there is a GPU.
 """
 
+from .fast import FastGrabCut
 from .opencv import OpenCVGrabCut
 from .threshold import Threshold
+from .torch_cut import TorchGrabCut
+
+
+def refines_on_gpu(engine) -> bool:
+    """True for an engine that wants a block's pictures together, and a GPU where there is one."""
+    return hasattr(engine, "batch")
+
 
 REFINERS = {
+    "fast": FastGrabCut,
     "opencv": OpenCVGrabCut,
     "threshold": Threshold,
+    "torch": TorchGrabCut,
 }
 
-__all__ = ["REFINERS", "OpenCVGrabCut", "Threshold"]
+__all__ = ["REFINERS", "refines_on_gpu", "FastGrabCut", "OpenCVGrabCut", "Threshold", "TorchGrabCut"]

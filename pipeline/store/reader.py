@@ -200,7 +200,8 @@ def open_version(name: str) -> Version:
     store, tag = split_name(name)
     repository = open_repository(store)
     with icechunk_errors(str(store)):
-        tags, latest = repository.list_tags(), _latest(repository)
+        # In this order: a version that is published meanwhile has its tag before it is the latest.
+        latest, tags = _latest(repository), repository.list_tags()
     if tag == "latest":
         tag = latest
         if tag is None:

@@ -161,3 +161,47 @@ def test_a_worker_loads_its_backbone_once(folder):
     """The plugin's backbone is the tasks': specs from either module are equal."""
     assert backbone_module.BackboneSpec is BackboneSpec
     assert load_backbone(SPEC, "cpu") is load_backbone(pickle.loads(pickle.dumps(job(folder))).backbone, "cpu")
+
+
+def test_a_gpu_s_refine_takes_pictures_together(folder, monkeypatch):
+    """The batching of CUDA, on the CPU: engines without `batch` go one by one, and results are the same."""
+    recipe = Recipe.model_validate(load_recipe().model_dump() | {"refine": {"engine": "torch"}})
+    names = ("0", "1", "bad", "2", "3", "4")
+    alone = job(folder, recipe=recipe)
+    attended = attend(block(*names), alone)
+    attended.attention[4] = 0.005  # flat: there is nothing to refine
+    packed, result = refine(attended, alone)
+    sizes, real = [], type(recipe.refine).batch
+
+    def counted(self, rgb, trimaps, device, seeds=None):
+        assert device == "cuda" and len(seeds) == len(rgb)
+        sizes.append(len(rgb))
+        return real(self, rgb, trimaps, "cpu", seeds)
+
+    monkeypatch.setattr(type(recipe.refine), "batch", counted)
+    monkeypatch.setattr(block_module, "CUDA_BATCH", 2)
+    together, found = refine(attended, replace(alone, device="cuda"))
+    assert sizes == [2, 1, 1]
+    assert np.array_equal(packed, together) and unpack_masks(packed)[[0, 1, 3]].any((1, 2)).all()
+    assert result.errors == found.errors == {2: "not an image of a known format", 4: "flat attention: empty mask"}
+    for name, values in result.columns.items():
+        assert np.array_equal(values, found.columns[name]), name
+    refine(attended, replace(alone, recipe=load_recipe(), device="cuda"))
+    assert sizes == [2, 1, 1]
+
+
+def test_a_large_jpeg_is_decoded_smaller_where_the_recipe_allows(folder, tmp_path):
+    """Its size, digest and box are those of the whole picture; the mask is nearly so."""
+    with Image.open(folder / "0.png") as small:
+        small.resize((1601, 1203), Image.Resampling.BICUBIC).save(tmp_path / "0.png", "JPEG", quality=92)
+    recipe = load_recipe()
+    smaller = recipe.model_copy(update={"images": recipe.images.model_copy(update={"reduced_decode": True})})
+    whole, reduced = (attend(block("0"), job(tmp_path, recipe=one)) for one in (recipe, smaller))
+    assert whole.size.tolist() == reduced.size.tolist() == [[1601, 1203]]
+    assert np.array_equal(whole.digest, reduced.digest)
+    apart = np.abs(whole.pictures.astype(int) - reduced.pictures)
+    assert 0 < apart.mean() < 1.5
+    assert reduced.seconds["decode"] < whole.seconds["decode"]
+    boxes = [refine(found, job(tmp_path, recipe=one))[1].columns["box"] for found, one in
+             ((whole, recipe), (reduced, smaller))]  # fmt: skip
+    assert (boxes[0][0, 2:] > 256).any() and np.abs(boxes[0] - boxes[1]).max() < 400

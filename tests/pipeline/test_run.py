@@ -6,9 +6,9 @@ import pickle
 import signal
 import sys
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ from locloc.pipeline.catalogs import Rows, build_catalog
 from locloc.pipeline.cluster import ClusterSpec
 from locloc.pipeline.errors import BuildError, StoreError, UnreachableError
 from locloc.pipeline.recipe import Recipe
+from locloc.pipeline.refine import REFINERS
 from locloc.pipeline.run import Blocks, make_version, one_reason
 from locloc.pipeline.signals import interruptible
 from locloc.pipeline.status import Status
@@ -54,16 +55,17 @@ class Client:
 
     trouble: dict[int, list[BaseException]]
     sent: list[tuple[str, int, str]] = field(default_factory=list)  # task, block, key
+    resources: dict[str, dict] = field(default_factory=dict)  # of the last task of each kind
 
     def submit(self, task, *arguments, key, resources, priority=0):
         future = Landed(key)
         name = task.__name__
+        self.resources[name] = dict(resources)
         if name == "attend":
             future.set_result(arguments[0])
             return future
         block = arguments[0].result() if name == "refine_and_write" else arguments[0]
         self.sent.append((name, block.index, key))
-        assert resources == {"CPU": 1, "run-1": 1}
         if self.trouble.get(block.index):
             future.set_exception(self.trouble[block.index].pop(0))
             return future
@@ -94,7 +96,8 @@ class Cluster:
     device: str = "cpu"
     decode_threads: int = 1
     wanted: list[int] = field(default_factory=list)
-    attend_on = refine_on = MappingProxyType({"CPU": 1, "run-1": 1})
+    attend_on: dict = field(default_factory=lambda: {"CPU": 1, "run-1": 1})
+    refine_on: dict = field(default_factory=lambda: {"CPU": 1, "run-1": 1})
 
     def check(self):
         if self.lost:
@@ -130,8 +133,9 @@ def work(tmp_path) -> Work:
 def make(work, monkeypatch):
     """`make({block: [errors]})` makes the version; what was said, sent and logged is kept on it."""
 
-    def run(trouble: dict | None = None, lost: bool = False, **settings):
-        run.cluster = Cluster(Client({block: list(errors) for block, errors in (trouble or {}).items()}), lost)
+    def run(trouble: dict | None = None, lost: bool = False, on: dict | None = None, work=work, **settings):
+        client = Client({block: list(errors) for block, errors in (trouble or {}).items()})
+        run.cluster = Cluster(client, lost, **(on or {}))
         monkeypatch.setattr(run_module, "open_cluster", lambda *_: run.cluster)
         run.said = []
         run.log = Path(str(work.store)).parent / "run.jsonl"
@@ -165,6 +169,20 @@ def test_without_trouble_each_block_is_sent_once_in_a_small_window(make, work):
     assert summary.stage_s == {"vit": 0.25 * BLOCKS}
     assert make.said[-1].done == make.said[-1].total == ROWS
     assert make.cluster.wanted[0] == BLOCKS, "SLURM is asked for as much as there is to do"
+    here = {"CPU": 1, "run-1": 1}
+    assert make.cluster.client.resources == {"attend": here, "refine_and_write": here}
+
+
+@pytest.mark.parametrize("attends", [True, False], ids=["build", "refine"])
+@pytest.mark.parametrize("engine", REFINERS)
+def test_refine_goes_to_a_gpu_for_engines_that_want_one(make, work, engine, attends):
+    recipe = Recipe.model_validate({"mask_px": MASK_PX, "refine": {"engine": engine}})
+    gpu, cpu = {"GPU": 1, "run-1": 1}, {"CPU": 1, "run-1": 1}
+    work = replace(work, recipe=recipe, backbone=work.backbone if attends else None)
+    make(on={"attend_on": gpu, "refine_on": cpu}, work=work)
+    refine_on = gpu if engine == "torch" else cpu
+    attend_on = gpu if attends else refine_on
+    assert make.cluster.client.resources == {"attend": attend_on, "refine_and_write": refine_on}
 
 
 @pytest.mark.parametrize(

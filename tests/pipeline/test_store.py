@@ -17,7 +17,7 @@ import zarr
 from locloc.pipeline.catalogs import Rows, build_catalog
 from locloc.pipeline.errors import StoreError, StoreLockedError
 from locloc.pipeline.status import Status
-from locloc.pipeline.store import list_versions, open_version
+from locloc.pipeline.store import list_versions, open_version, reader
 from locloc.pipeline.store.layout import (
     BLOCK_ROWS,
     COLUMNS,
@@ -139,6 +139,19 @@ def test_rows_that_are_not_there_are_an_index_error(store, rows):
     build(store)
     with pytest.raises(IndexError):
         open_version(f"{store}@v1").read_masks(rows)
+
+
+def test_the_latest_is_there_though_it_is_published_while_a_reader_looks(store, monkeypatch):
+    with StoreWriter(store) as writer:  # a store without a version
+        begin(writer)
+
+    def published_just_before(repository):
+        monkeypatch.undo()  # the writer asks too
+        build(store)
+        return reader._latest(repository)
+
+    monkeypatch.setattr(reader, "_latest", published_just_before)
+    assert open_version(f"{store}@latest").tag == "v1"
 
 
 def test_a_second_version_leaves_the_first_as_it_was(store):

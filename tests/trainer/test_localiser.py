@@ -11,6 +11,7 @@ from locloc.pipeline.backbone import Backbone
 from locloc.pipeline.backbone_spec import BackboneSpec
 from locloc.pipeline.errors import BackboneError, TrainError
 from locloc.trainer.checkpoint import create_model, save_checkpoint, vit_shape
+from locloc.trainer.guided import kept_tokens
 from locloc.trainer.localiser import load_localiser
 
 TINY = "vit_tiny_patch16_224"  # 192 wide, as pocket; 12 blocks
@@ -177,3 +178,21 @@ def test_half_precision_is_near_to_full(tmp_path, pocket):
     full, half = (load_localiser(tmp_path, "cpu", precision).maps(rgb) for precision in ("fp32", "bf16"))
     assert half.dtype == torch.float32 and not torch.equal(full, half)
     assert (full - half).abs().max() < 0.1
+
+
+def test_maps_say_what_a_guided_classifier_looks_at(tmp_path, pocket):
+    models = trained(tmp_path, pocket, "generator")
+    shape = {"vit": vit_shape(pocket.model), "classes": 3, "grid": [14, 14], "keep_tokens": 0.25}
+    known = {"name": "pocket", "weights": "bundled", "sha256": pocket.sha256}
+    classifier, rgb = save(tmp_path, "classifier", shape, known), pixels(2, 224)
+    localiser = load_localiser(tmp_path, "cpu")
+    with torch.no_grad():
+        keep = kept_tokens(models["generator"](pocket.patch_features(rgb)), (14, 14), 0.25)
+        logits = classifier(pocket.embed(rgb), keep)
+    assert keep.shape == (2, 49) and localiser.guided
+    assert torch.allclose(localiser.logits(rgb), logits, atol=1e-6)
+    maps, logits = localiser.both(rgb)
+    assert torch.equal(maps, localiser.maps(rgb)) and torch.equal(logits, localiser.logits(rgb))
+    (tmp_path / "generator" / "best.safetensors").unlink()
+    with pytest.raises(TrainError, match="looks at the tokens that its generator's maps choose"):
+        load_localiser(tmp_path, "cpu")

@@ -2,9 +2,10 @@
 
 import typer
 
-from . import evaluate, train, weights
+from ..bench import command as bench
+from . import evaluate, predict, train, weights
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (train, evaluate, weights):
+    for command in (train, evaluate, predict, bench, weights):
         command.add_to(app)

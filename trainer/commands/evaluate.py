@@ -69,7 +69,7 @@ def evaluate(
     from ..evaluate import evaluate as evaluate_all
     from ..protocols import protocols_named
     from ..results import print_evaluation, write_json
-    from ..sources import score_map_sources, sources, write_wsol
+    from ..targets import score_map_sources, sources, write_wsol
 
     protocols, threshold = protocols_named(protocol), _threshold(tau)
     if (score_maps is None) != (metadata is None):

@@ -1,9 +1,11 @@
 """`locloc train` as a user meets it: what a run leaves, what it refuses, and what it stops at."""
 
+import io
 import json
 import signal
 import subprocess
 import tomllib
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +13,18 @@ import pytest
 import safetensors.torch
 import torch
 from lightning_fabric import Fabric
+from pycocotools.coco import COCO
 
 from locloc.pipeline.backbone import Backbone
 from locloc.pipeline.backbone_spec import BackboneSpec
+from locloc.pipeline.boxes import box_iou
 from locloc.pipeline.store import open_version
 from locloc.trainer.checkpoint import load_checkpoint
 from locloc.trainer.data import Batches, LabelledImages, MaskPairs, load
 from locloc.trainer.fit import evaluate
 from locloc.trainer.generator import Generator
+from locloc.trainer.predict import Prediction
+from locloc.trainer.predict import load as load_predictor
 from locloc.trainer.recipe import TrainRecipe
 from locloc.trainer.rows import Masks, join
 from locloc.trainer.stages import create_stage
@@ -104,6 +110,10 @@ def test_ppd_is_trained_on_the_same_masks(version, tmp_path):
     assert len(losses(tmp_path / "run", "decoder")) == 2
     assert (tmp_path / "run" / "linear" / "best.safetensors").exists()
     assert list((tmp_path / "run" / "cache").glob("tokens-*.npy"))
+    figures = summary["stages"]["decoder"]["figures"]
+    found = load_predictor(tmp_path / "run", "cpu")(_paths(version, "val"))
+    assert len(found) == 8 and abs(_corloc(version, "val", found) - figures["corloc"]) <= 1 / 8
+    assert _top1(version, "val", found) == summary["stages"]["linear"]["figures"]["top1"]
 
 
 def test_cached_tokens_learn_too_and_read_no_image(version, tmp_path):
@@ -118,6 +128,46 @@ def test_cached_tokens_learn_too_and_read_no_image(version, tmp_path):
     picture = TrainRecipe and _square(opened, int(rows[5]))
     features = Backbone(BackboneSpec("pocket")).patch_features(np.stack([picture, picture[:, ::-1]])).numpy()
     assert np.abs(kept[5] - features).max() < 2e-2 * np.abs(features).max()
+
+
+def _rows(version: str, split: str) -> list[int]:
+    return np.flatnonzero([one == split for one in open_version(version).table["split"].to_pylist()]).tolist()
+
+
+def _paths(version: str, split: str) -> list[Path]:
+    opened = open_version(version)
+    paths = opened.table["path"].to_pylist()
+    return [Path(opened.provenance["catalog"]["root"], paths[row]) for row in _rows(version, split)]
+
+
+def _corloc(version: str, split: str, found: list[Prediction]) -> float:
+    boxes, box_rows = open_version(version).given_boxes()
+    pairs = zip(_rows(version, split), found, strict=True)
+    return float(np.mean([box_iou(one.box[None], boxes[box_rows == row]).max() >= 0.5 for row, one in pairs]))
+
+
+def _top1(version: str, split: str, found: list[Prediction]) -> float:
+    labels = open_version(version).catalog.table["label"].to_pylist()
+    return float(np.mean([one.labels[0] == labels[row] for row, one in zip(_rows(version, split), found, strict=True)]))
+
+
+def test_predictions_are_as_good_as_the_run_says(run, version):
+    """Boxes here are of the original pixels, figures of the map's: they may part at an IoU of just 0.5."""
+    found = load_predictor(run, "cpu")(_paths(version, "val"))
+    (_, generator), (_, classifier) = (
+        load_checkpoint(run / stage / "best.safetensors") for stage in ("generator", "classifier")
+    )
+    assert abs(_corloc(version, "val", found) - generator["figures"]["corloc"]) <= 1 / 8
+    assert _top1(version, "val", found) == classifier["figures"]["top1"]
+
+
+def test_a_folder_is_predicted_in_one_command(run, scenes, tmp_path):
+    said = in_process("predict", run, scenes / "images", "--out", tmp_path / "found", "--device", "cpu")
+    assert (said["pictures"], said["done"], said["failed"], said["formats"]) == (40, 40, [], ["coco", "overlay"])
+    with redirect_stdout(io.StringIO()):
+        coco = COCO(tmp_path / "found" / "coco.json")
+    assert len(coco.imgs) == 40 and len(coco.anns) <= 40 and len(coco.cats) == 4
+    assert len(list((tmp_path / "found" / "overlays").rglob("*.jpg"))) == 40
 
 
 def _square(opened, row: int) -> np.ndarray:

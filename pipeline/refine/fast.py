@@ -1,0 +1,59 @@
+"""GrabCut's energy, minimised several times faster than OpenCV does: see docs/engines.md for figures.
+
+Colours in bins (fast_colours), a graph of the unknown pixels alone (fast_links), an exact cut (fast_cut) that goes on
+from the flow of the iteration before. No random numbers: the seed is not looked at.
+"""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from ..settings import Settings
+from .trimap import too_few_pixels, trimap_foreground
+
+COMPONENTS = 5
+GAMMA_PX = 256  # side at which the setting gamma is what the energy has
+FEWER_NEIGHBOURS = 1.7  # gamma of 4 neighbours by that of 8, for a like price of a like outline
+SETTLED_PX = 50  # a cut that changes no more than these is the last
+
+
+class FastGrabCut(Settings):
+    """GrabCut by colour bins and an exact cut of the unknown pixels."""
+
+    revision: ClassVar[int] = 1
+    uses_pixels: ClassVar[bool] = True
+
+    engine: Literal["fast"] = "fast"
+    iterations: int = Field(1, ge=1, le=100, description="Rounds of fitting and cutting, at most.")
+    neighbours: Literal[8, 4] = Field(8, description="Of a pixel; 8 is OpenCV's energy, 4 takes half the time.")
+    gamma: float = Field(50.0, ge=0, le=1000, description="Price of an outline, for 8 neighbours at 256 px.")
+
+    def __call__(self, rgb: np.ndarray, trimap: np.ndarray, seed: int = 0) -> np.ndarray:
+        if self.unusable(trimap):
+            return trimap_foreground(trimap)
+        from .fast_colours import COLUMNS, compare, index_colours  # numba, which is slow to import
+        from .fast_cut import SOURCE, TREE, cut
+        from .fast_links import charge, contrast, link
+
+        rgb, codes = np.require(rgb, np.uint8, "CW"), np.require(trimap, np.uint8, "CW")
+        gamma = self.gamma * (codes.size**0.5 / GAMMA_PX) * (1 if self.neighbours == 8 else FEWER_NEIGHBOURS)
+        index, colours = index_colours(rgb)
+        index = index.reshape(-1)
+        record, nodes, pixels = link(rgb, codes, gamma, contrast(rgb, self.neighbours), self.neighbours)
+        mask = trimap_foreground(codes)
+        labels = mask.reshape(-1).view(np.uint8)
+        charged, mixtures = np.zeros(len(nodes), np.int32), np.zeros((2, COMPONENTS, COLUMNS))
+        for iteration in range(self.iterations):
+            table = compare(index, colours, labels, mixtures, iteration == 0)
+            charge(record, nodes, pixels, charged, table, index)
+            cut(record, nodes, codes.shape[1] + 2, self.neighbours)
+            found = record[nodes + TREE] == SOURCE
+            changed = np.count_nonzero(found != labels[pixels])
+            labels[pixels] = found
+            if changed <= SETTLED_PX:
+                break
+        return mask
+
+    def unusable(self, trimap: np.ndarray) -> str | None:
+        return too_few_pixels(trimap, COMPONENTS)

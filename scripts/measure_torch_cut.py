@@ -1,0 +1,138 @@
+"""How far the engine `torch` is from exact cuts of the same energy, on photographs with simulated saliency.
+
+    python scripts/measure_torch_cut.py PHOTOGRAPHS MASKS [--problems 60] [--size 256] [--set NAME=VALUE ...]
+
+Half of the problems are simulation A (scripts/measure_grabcut.py), half B, rougher: 2 or 3 blobs over part of the
+object, and 30 % spurious blobs in the background. Each is one round of GrabCut: the engine's own mixtures and
+weights, cut by PyMaxflow exactly and by the engine. A gap is the cost above the least, as a share of it, without the
+constant of the energies, which would only make it look smaller.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import maxflow
+import numpy as np
+import torch
+from measure_grabcut import SIZE_PX, load_pairs, simulated_saliency
+from rich.console import Console
+from rich.table import Table
+
+from locloc.pipeline.boxes import mask_iou
+from locloc.pipeline.refine.torch_cut import TorchGrabCut, edge_weights, terminal_weights
+from locloc.pipeline.refine.torch_mixtures import first_components, fit, likeliest_components, log_likelihoods, products
+from locloc.pipeline.refine.torch_primal_dual import OFFSETS, min_cut
+from locloc.pipeline.refine.trimap import trimap_foreground
+from locloc.pipeline.saliency import SaliencySettings, make_trimap
+
+
+def rough_saliency(truth: np.ndarray, seed: int) -> np.ndarray:
+    """Simulation B: truth `(S, S) bool` > saliency `(S, S) float32` in [0, 1]."""
+    rng, side = np.random.default_rng(seed), len(truth)
+    y, x = np.mgrid[:side, :side]
+    found = np.zeros(truth.shape, np.float32)
+
+    def blob(inside: np.ndarray, strength: float) -> None:
+        cy, cx = inside[rng.integers(len(inside))]
+        radius = side * rng.uniform(0.06, 0.16)
+        np.maximum(found, strength * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * radius**2)), out=found)
+
+    for _ in range(rng.integers(2, 4)):
+        blob(np.argwhere(truth), rng.uniform(0.7, 1))
+        if rng.random() < 0.3:
+            blob(np.argwhere(~truth), rng.uniform(0.4, 0.9))
+    coarse = cv2.resize(found, (14, 14), interpolation=cv2.INTER_AREA) + 0.05 * rng.random((14, 14), np.float32)
+    coarse = (coarse - coarse.min()) / (coarse.max() - coarse.min())
+    return cv2.resize(coarse, truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def exact_cut(unary: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:
+    """Unary `(H, W)`, weights `(4, H, W)` > mask and cost of the least cut."""
+    graph = maxflow.GraphFloat()
+    nodes = graph.add_grid_nodes(unary.shape)
+    for (dy, dx), edges in zip(OFFSETS, weights.astype(float), strict=True):
+        structure = np.zeros((3, 3))
+        structure[1 + dy, 1 + dx] = 1
+        graph.add_grid_edges(nodes, weights=edges, structure=structure, symmetric=True)
+    graph.add_grid_tedges(nodes, np.maximum(-unary, 0).astype(float), np.maximum(unary, 0).astype(float))
+    cost = graph.maxflow()
+    return ~graph.get_grid_segments(nodes), cost
+
+
+def problem(rgb: np.ndarray, trimap: np.ndarray, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unary and weights of the engine's first round, a batch of one."""
+    picture, codes = torch.from_numpy(rgb[None]), torch.from_numpy(trimap[None])
+    features, foreground = products(picture.flatten(1, 2)), torch.from_numpy(trimap_foreground(trimap)[None]).flatten(1)
+    fitted = fit(features, first_components(features, foreground))
+    fitted = fit(features, likeliest_components(features, fitted, foreground))
+    below, above = log_likelihoods(features, fitted)
+    return terminal_weights(codes, (below - above).view(codes.shape), gamma), edge_weights(picture, gamma)
+
+
+def measure(pairs: list, saliency_of, engine: TorchGrabCut) -> np.ndarray:
+    """Rows of true gap, certified gap, IoU with the exact cut, steps at full size, ms of cut and of mixtures."""
+    settings, rows = SaliencySettings(background_below=0.1, threshold=0.35, foreground_from=0.6), []
+    for seed, (rgb, truth) in enumerate(pairs):
+        trimap = make_trimap(saliency_of(truth, seed), settings)
+        if engine.unusable(trimap):
+            continue
+        began = time.process_time()
+        unary, weights = problem(rgb, trimap, engine.gamma)
+        fitted = time.process_time()
+        found = min_cut(unary, weights, engine.coarse_steps, engine.fine_steps, engine.stop_gap)
+        ended = time.process_time()
+        mask, least = exact_cut(unary[0].numpy(), weights[0].numpy())
+        iou = mask_iou(found.mask[0].numpy(), mask)
+        true_gap = float(found.cost) / least - 1
+        rows.append([true_gap, float(found.gap), iou, int(found.steps), (ended - fitted) * 1e3, (fitted - began) * 1e3])
+    return np.array(rows)
+
+
+def resized(picture: np.ndarray, side: int) -> np.ndarray:
+    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if picture.ndim == 3 else cv2.INTER_NEAREST)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photographs", type=Path)
+    parser.add_argument("masks", type=Path)
+    parser.add_argument("--problems", type=int, default=60)
+    parser.add_argument("--size", type=int, default=SIZE_PX)
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the engine")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    pairs = load_pairs(arguments.photographs, arguments.masks)
+    if not pairs:
+        sys.exit(f"no photograph in {arguments.photographs} has a mask in {arguments.masks}")
+    pairs = pairs[:: max(1, 2 * len(pairs) // arguments.problems)][: arguments.problems // 2]
+    side = arguments.size
+    pairs = [(resized(rgb, side), resized(truth.astype(np.uint8), side) > 0) for rgb, truth in pairs]
+    engine = TorchGrabCut(**dict(setting.split("=") for setting in arguments.set))
+    titles = ("true gap, mean", "max", "certified, mean", "max", "IoU, mean", "min", "steps", "cut, ms", "mixtures, ms")
+    table = Table("simulation", "problems", *titles, "above max_gap", box=None)
+    for name, saliency_of in (("A", simulated_saliency), ("B", rough_saliency)):
+        rows = measure(pairs, saliency_of, engine)
+        gap, certified, iou, steps, cut, mixtures = rows.T
+        figures = [gap.mean(), gap.max(), certified.mean(), certified.max()]
+        table.add_row(
+            name,
+            str(len(rows)),
+            *(f"{100 * figure:.4f} %" for figure in figures),
+            f"{iou.mean():.5f}",
+            f"{iou.min():.5f}",
+            f"{steps.mean():.0f}",
+            f"{cut.mean():.0f}",
+            f"{mixtures.mean():.0f}",
+            str(int((certified > engine.max_gap).sum())),
+        )
+    console = Console(width=200)
+    console.print(f"{len(pairs)} photographs at {arguments.size} px, one thread of a CPU; not run on a GPU")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""A report as one picture: arithmetic and time of each system, stage by stage."""
+
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .report import Report
+from .stages import MODEL_STAGES
+
+COLOURS = {"backbone": "#7f8fa6", "classifier": "#e1a95f", "generator": "#5f9ea0"}
+
+
+def draw_report(report: Report, file: Path) -> None:
+    """Two rows of bars: GMAC an image, and seconds a batch with the range from p10 to p90."""
+    with matplotlib.rc_context({"svg.hashsalt": "locloc", "font.size": 9}):
+        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        counted, timed = figure.subplots(1, 2)
+        _bars(counted, {
+            one.form: (one.backbone_macs / 1e9, one.classifier_macs / 1e9, one.generator_macs / 1e9)
+            for one in report.pipelines
+        })  # fmt: skip
+        counted.set_xlabel("GMAC an image, counted in full")
+        lines = report.model.lines
+        _bars(timed, {line.system: tuple(line.stages[stage].median for stage in MODEL_STAGES) for line in lines})
+        for place, line in enumerate(lines):
+            timed.plot([line.total.p10, line.total.p90], [place, place], color="black", linewidth=1)
+        timed.set_xlabel(f"seconds a batch of {report.asked['batch']}, {report.unit}; noise {report.model.noise:.3f}")
+        figure.legend(*timed.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+        machine = report.machine
+        figure.suptitle(f"{machine['gpu'] or machine['cpu']}, {machine['date'][:10]}", fontsize=10)
+        figure.savefig(file, dpi=130)
+
+
+def _bars(axes: Axes, systems: dict[str, tuple[float, ...]]) -> None:
+    starts = [0.0] * len(systems)
+    for number, stage in enumerate(MODEL_STAGES):
+        widths = [values[number] for values in systems.values()]
+        axes.barh(list(systems), widths, left=starts, color=COLOURS[stage], label=stage, height=0.65)
+        starts = [start + width for start, width in zip(starts, widths, strict=True)]
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,258 @@
+"""The whole benchmark as one value: what is asked, what was found. `tables` and `plot` show it; --json writes it."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ... import __version__
+from ...pipeline.errors import BenchError, did_you_mean
+from ..classifier import Classifier
+from ..guided import kept_tokens
+from .counts import Count, PipelineCount, count_modules, count_pipelines
+from .printed import Row, rows
+from .resources import Peak, Throughput, measure_peak, measure_throughput
+from .stages import System, load_pictures, model_run, random_views, whole_run
+from .systems import AT_224, GUIDED, RELEASED, SHARED, TAPERED, VIT, Lap, create_system, create_vit, forms
+from .timing import Clock, Reading, Spread, again, create_clock, in_turn, noise, ratio, spread
+from .tuned import PRECISIONS, Choice, Trial, best, placed, try_choices
+
+SCHEMA = 1
+
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """`rounds` 0: by the device. `quick`: one round of everything, to see that it runs."""
+
+    compare_ppd: bool = False
+    device: str = "cpu"
+    batch: int = 32
+    classes: int = 200
+    images: Path | None = None
+    precision: str = "fp32"
+    threads: int = 0  # of the CPU; 0: all of its cores
+    keep_tokens: float = 0.5
+    backbone: str = VIT
+    rounds: int = 0
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """One system's times."""
+
+    system: str
+    setting: str
+    total: Spread  # seconds a batch
+    wall: Spread
+    stages: dict[str, Spread]
+    to_released: float | None  # how many times as long as PPD as released takes, in the same rounds
+    to_224: float | None
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Systems measured in turn. `noise` is the ratio of the first system's second copy to itself."""
+
+    what: str
+    lines: list[Line]
+    noise_of: str
+    noise: float
+
+
+@dataclass(frozen=True)
+class Alone:
+    """LFDM by itself."""
+
+    classes: int
+    tokens: int
+    seconds: Spread
+
+
+@dataclass(frozen=True)
+class Report:
+    asked: dict[str, Any]
+    machine: dict[str, Any]
+    unit: str  # what a second is
+    modules: list[Count]
+    pipelines: list[PipelineCount]
+    printed: list[Row]
+    model: Timings
+    whole: Timings
+    trials: list[Trial]
+    tuned: Timings
+    classifiers: list[Alone]
+    peak: Peak
+    throughput: list[Throughput]
+    schema: int = SCHEMA
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run_bench(asked: Asked, tell: Callable[[str], None] = lambda _: None) -> Report:
+    """Everything, from top to bottom; `tell` hears what is begun. Raises BenchError for what this machine cannot do."""
+    _check(asked)
+    device = torch.device(asked.device)
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+    on_gpu = device.type == "cuda"
+    rounds = asked.rounds or (1 if asked.quick else 30 if on_gpu else 3)
+    few, small = (rounds, asked.batch) if on_gpu else (1, min(asked.batch, 8))
+    clock = create_clock(device)
+
+    tell("parameters and arithmetic")
+    modules = count_modules(asked.classes, asked.keep_tokens, asked.backbone)
+    pipelines = count_pipelines(asked.compare_ppd, asked.classes, asked.keep_tokens, asked.backbone)
+    printed = rows(count_modules(200, 1.0)) if asked.compare_ppd else []
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        peak = measure_peak(device, PRECISIONS[asked.precision], clock)
+        made = {
+            form.name: create_system(form, asked.classes, asked.backbone)
+            for form in forms(asked.compare_ppd, asked.keep_tokens)
+            if form.name != SHARED
+        }
+        systems = {name: placed(system, Choice(precision=asked.precision), device) for name, system in made.items()}
+        first = next(iter(systems))
+
+        tell(f"model stages, {rounds} rounds of {len(systems) + 1} systems, batch {asked.batch}")
+        in_turn(  # kernels are chosen, pages are touched
+            {name: model_run(system, random_views(system.form, 2, device)) for name, system in systems.items()},
+            clock, rounds=0, warm_up=1,
+        )  # fmt: skip
+        views = {name: random_views(system.form, asked.batch, device) for name, system in systems.items()}
+        runs = {name: model_run(system, views[name]) for name, system in systems.items()}
+        runs[again(first)] = model_run(placed(made[first], Choice(precision=asked.precision), device), views[first])
+        model = _timings("model stages", in_turn(runs, clock, rounds, int(on_gpu) * 3), first, asked.precision)
+
+        tell("end to end, from encoded pictures on")
+        pictures = load_pictures(asked.images, asked.batch)
+        compared = {name: systems[name] for name in (RELEASED, AT_224, TAPERED, GUIDED) if name in systems}
+        runs = {name: whole_run(system, pictures, device) for name, system in compared.items()}
+        runs[again(next(iter(runs)))] = runs[next(iter(runs))]
+        clock.time(whole_run(compared[TAPERED], pictures[:2], device))
+        whole = _timings("end to end", in_turn(runs, clock, few, int(on_gpu)), next(iter(runs)), asked.precision)
+
+        tell("settings of each")
+        own = {name: made[name] for name in compared}
+        trials = try_choices(
+            own, {name: random_views(own[name].form, small, device) for name in own}, device, clock, few
+        )
+        tuned = _tuned(best(trials), made, views, device, clock, few if on_gpu else min(rounds, 2), on_gpu)
+
+        tell("the classifier alone; throughput")
+        classifiers = _classifiers(asked, device, clock, small, few)
+        by_name = {pipeline.form: pipeline.macs for pipeline in pipelines}
+        more = () if asked.quick or not on_gpu else (4 * asked.batch, 16 * asked.batch)
+        batches = sorted({1, small, *more})
+        throughput = measure_throughput(compared, by_name, batches, device, clock, peak, few)
+    return Report(
+        {**asdict(asked), "images": str(asked.images or "made scenes"), "rounds": rounds}, _machine(device), clock.unit,
+        modules, pipelines, printed, model, whole, trials, tuned, classifiers, peak, throughput,
+    )  # fmt: skip
+
+
+def _check(asked: Asked) -> None:
+    for given, known, option in (
+        (asked.device, ("cpu", "cuda"), "--device"),
+        (asked.precision, PRECISIONS, "--precision"),
+    ):
+        if given not in known:
+            raise BenchError(f"No {option} {given!r}{did_you_mean(given, known)}")
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        raise BenchError("--device cuda, but torch sees no GPU here; --device cpu measures the CPU")
+    if asked.device == "cpu" and asked.precision == "fp16":
+        raise BenchError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16")
+    if not 0 <= asked.keep_tokens <= 1:
+        raise BenchError(f"--keep-tokens {asked.keep_tokens:g} is no share: 0.5 keeps half of the tokens, 1 all")
+
+
+def _timings(what: str, readings: dict[str, list[Reading]], first: str, setting: str | dict[str, str]) -> Timings:
+    lines = []
+    for name, found in readings.items():
+        stages = {stage: spread([one.stages[stage] for one in found]) for stage in found[0].stages}
+        to = {base: ratio(found, readings[base]) if base in readings else None for base in (RELEASED, AT_224)}
+        own = setting if isinstance(setting, str) else setting[name]
+        total, wall = spread([one.total_s for one in found]), spread([one.wall_s for one in found])
+        lines.append(Line(name, own, total, wall, stages, to[RELEASED], to[AT_224]))
+    return Timings(what, lines, first, noise(readings, first))
+
+
+def _tuned(
+    chosen: dict[str, Choice], made: dict[str, System], views: dict[str, tuple[torch.Tensor, ...]],
+    device: torch.device, clock: Clock, rounds: int, warm_up: bool,
+) -> Timings:  # fmt: skip
+    """All systems once more, each with its best settings, in turn."""
+    first = next(iter(chosen))
+    runs = {name: model_run(placed(made[name], choice, device), views[name]) for name, choice in chosen.items()}
+    runs[again(first)] = model_run(placed(made[first], chosen[first], device), views[first])
+    names = {name: choice.name for name, choice in chosen.items()} | {again(first): chosen[first].name}
+    return _timings("model stages, best settings of each", in_turn(runs, clock, rounds, 3 * warm_up), first, names)
+
+
+def _classifiers(asked: Asked, device: torch.device, clock: Clock, batch: int, rounds: int) -> list[Alone]:
+    """LFDM with as many classes as were asked for and with 1000, on all tokens and on those that are kept."""
+    vit, found = create_vit(asked.backbone), []
+    grid = vit.patch_embed.grid_size
+    dtype = PRECISIONS[asked.precision]
+    tokens = torch.randn(batch, 1 + grid[0] * grid[1], vit.embed_dim, device=device, dtype=dtype)
+    kept = kept_tokens(torch.rand(batch, 1, *grid, device=device), grid, asked.keep_tokens)
+    for classes in sorted({asked.classes, 1000}):
+        model = Classifier(vit, classes, grid).eval().requires_grad_(False).to(device, dtype)
+        for keep in (None, kept) if kept is not None else (None,):
+
+            def run(lap: Lap, model=model, keep=keep) -> None:
+                with torch.inference_mode():
+                    model(tokens, keep)
+                lap("classifier")
+
+            readings = in_turn({"": run}, clock, rounds, 1)[""]
+            count = grid[0] * grid[1] if keep is None else keep.shape[1]
+            found.append(Alone(classes, count, spread([one.total_s / batch * asked.batch for one in readings])))
+    return found
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "python": platform.python_version(),
+        "versions": {"locloc": __version__, **{name: importlib.metadata.version(name) for name in _PACKAGES}},
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _commit() -> str | None:
+    """Of the checkout that this code is run from; None where it was installed otherwise."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,71 @@
+"""What the device can do at all, what each system makes of it, and the memory it takes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from .stages import System, model_run, random_views
+from .systems import Lap
+from .timing import Clock, in_turn, spread
+
+SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices that are multiplied
+COPIED_MB = {"cpu": 64, "cuda": 1024}
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Measured here: one matrix product, one copy."""
+
+    flops: float  # a second
+    bytes_copied: float  # a second, read and written
+
+    def share(self, macs: float, seconds: float) -> float:
+        return 2 * macs / seconds / self.flops
+
+
+@dataclass(frozen=True)
+class Throughput:
+    system: str
+    batch: int
+    images_per_s: float
+    peak_share: float
+    memory_mb: float | None  # peak of the device, weights among it; None on a CPU, where torch does not tell
+
+
+def measure_peak(device: torch.device, dtype: torch.dtype, clock: Clock) -> Peak:
+    """The best of several, by the clock that systems are measured with: on a CPU that is a second of one thread."""
+    side, length = SIDE[device.type], COPIED_MB[device.type] * 2**20 // 4
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    source, target = (torch.ones(length, device=device) for _ in range(2))
+    product = _best(lambda: torch.mm(a, b), clock)
+    copied = _best(lambda: target.copy_(source), clock)
+    return Peak(2 * side**3 / product, 2 * 4 * length / copied)
+
+
+def _best(work: Callable[[], object], clock: Clock, times: int = 8) -> float:
+    def run(lap: Lap) -> None:
+        work()
+        lap("work")
+
+    return min(clock.time(run).total_s for _ in range(times))
+
+
+def measure_throughput(
+    systems: dict[str, System], macs: dict[str, int], batches: list[int], device: torch.device, clock: Clock,
+    peak: Peak, rounds: int,
+) -> list[Throughput]:  # fmt: skip
+    """Model stages at several batch sizes: images a second by the wall, the share of the peak by the clock."""
+    found = []
+    for batch in batches:
+        for name, system in systems.items():
+            views = random_views(system.form, batch, device)
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
+            readings = in_turn({name: model_run(system, views)}, clock, rounds, warm_up=1)[name]
+            wall = spread([reading.wall_s for reading in readings]).median
+            share = peak.share(batch * macs[name], spread([reading.total_s for reading in readings]).median)
+            memory = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else None
+            found.append(Throughput(name, batch, batch / wall, share, memory))
+    return found

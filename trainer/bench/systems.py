@@ -1,0 +1,186 @@
+"""What is compared: PPD in four forms and LocLoc in three, with random weights, which cost what trained ones do.
+
+B pictures, D width of the ViT, K classes, h x w token grid. All views are `(B, S, S, 3) uint8` on the model's device.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from ...pipeline.backbone import interpolate_positions
+from ...pipeline.errors import BenchError, did_you_mean
+from ...pipeline.pocket import MEAN, STD, create_pocket
+from ..classifier import Classifier
+from ..generator import create_generator
+from ..guided import kept_tokens
+from ..ppd import LAST_CLS, Decoder, LinearClassifier
+
+SIZE_PX = 224
+VIT = "vit_small_patch16_224"
+
+Lap = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to localise and to name what is in a picture."""
+
+    name: str
+    family: Literal["ppd", "locloc"]
+    map_px: int = SIZE_PX  # side of the square that maps are made of
+    round_trip: bool = False  # patch tokens to NumPy and back before the decoder, as both published listings do
+    shared: bool = False  # PPD: one pass of the ViT for maps and classes
+    generator: str = ""  # LocLoc: kind of GEG
+    keep_tokens: float = 1.0
+
+    @property
+    def views_px(self) -> tuple[int, ...]:
+        """Sides of the squares that a picture is shown as: the central one, then PPD's stretched one."""
+        return (SIZE_PX,) if self.family == "locloc" or self.shared else (SIZE_PX, self.map_px)
+
+
+RELEASED, NO_TRIP, AT_224, SHARED = "PPD as released", "PPD, no round trip", "PPD at 224", "PPD at 224, one pass"
+PAPER, TAPERED, GUIDED = "LocLoc paper", "LocLoc tapered", "LocLoc guided"
+
+
+def forms(compare_ppd: bool, keep_tokens: float) -> list[Form]:
+    """In the order of the tables. `PPD at 224, one pass` is nobody's: the strongest baseline, told for fairness."""
+    ppd = [
+        Form(RELEASED, "ppd", 256, round_trip=True),
+        Form(NO_TRIP, "ppd", 256),
+        Form(AT_224, "ppd"),
+        Form(SHARED, "ppd", shared=True),
+    ]
+    locloc = [
+        Form(PAPER, "locloc", round_trip=True, generator="paper"),
+        Form(TAPERED, "locloc", generator="tapered"),
+        Form(GUIDED, "locloc", generator="tapered", keep_tokens=keep_tokens),
+    ]
+    return (ppd if compare_ppd else []) + locloc
+
+
+class Ppd(nn.Module):
+    """A ViT, twice unless `shared`; a linear classifier on its CLS tokens, a decoder on its patch tokens."""
+
+    def __init__(self, form: Form, vit: VisionTransformer, classes: int):
+        super().__init__()
+        self.form, self.frozen = form, Frozen(vit, form.map_px)
+        self.linear = LinearClassifier(vit.embed_dim, classes)
+        self.decoder = Decoder(vit.embed_dim)
+
+    def tokens(self, *views: Tensor) -> tuple[Tensor, Tensor]:
+        """One view or two > CLS of the last blocks, normed, `(B, 4 D)`, and normed patch tokens `(B, D, h, w)`."""
+        _, last = self.frozen(views[0], LAST_CLS)
+        patches = last[-1]
+        if len(views) > 1:
+            _, (patches,) = self.frozen(views[1], 1)
+        norm = self.frozen.vit.norm
+        return torch.cat([norm(tokens[:, 0]) for tokens in last], dim=1), self.frozen.square(norm(patches))
+
+    def classes(self, cls: Tensor) -> Tensor:
+        return self.linear(cls)
+
+    def maps(self, patches: Tensor) -> Tensor:
+        return self.decoder(patches)
+
+    def infer(self, views: tuple[Tensor, ...], lap: Lap) -> tuple[Tensor, Tensor]:
+        """Logits `(B, K)` and maps `(B, 1, H, W)`."""
+        cls, patches = self.tokens(*views)
+        lap("backbone")
+        logits = self.classes(cls)
+        lap("classifier")
+        maps = self.maps(round_trip(patches) if self.form.round_trip else patches)
+        lap("generator")
+        return logits, maps
+
+
+class LocLoc(nn.Module):
+    """A ViT once; GEG on its patch tokens, LFDM on its embedded tokens, all of them or those that GEG's maps choose."""
+
+    def __init__(self, form: Form, vit: VisionTransformer, classes: int):
+        super().__init__()
+        self.form, self.frozen = form, Frozen(vit, SIZE_PX)
+        self.generator = create_generator(form.generator, vit.embed_dim)
+        self.classifier = Classifier(vit, classes, vit.patch_embed.grid_size, form.keep_tokens)
+
+    def tokens(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        """A view > embedded tokens `(B, 1 + T, D)` and patch tokens `(B, D, h, w)`."""
+        embedded, (last,) = self.frozen(view, 1)
+        return embedded, self.frozen.square(last)
+
+    def maps(self, patches: Tensor) -> Tensor:
+        return self.generator(patches)
+
+    def classes(self, embedded: Tensor, maps: Tensor) -> Tensor:
+        return self.classifier(embedded, kept_tokens(maps, self.classifier.grid, self.form.keep_tokens))
+
+    def infer(self, views: tuple[Tensor, ...], lap: Lap) -> tuple[Tensor, Tensor]:
+        embedded, patches = self.tokens(*views)
+        lap("backbone")
+        maps = self.maps(round_trip(patches) if self.form.round_trip else patches)
+        lap("generator")
+        logits = self.classes(embedded, maps)
+        lap("classifier")
+        return logits, maps
+
+
+class Frozen(nn.Module):
+    """The ViT from pixels on, at its native size and at another one."""
+
+    def __init__(self, vit: VisionTransformer, size_px: int):
+        super().__init__()
+        self.vit = vit
+        native = vit.patch_embed.grid_size
+        grid = (size_px // vit.patch_embed.patch_size[0],) * 2
+        positions = vit.pos_embed.detach()
+        other = positions if grid == native else interpolate_positions(positions, 1, native, grid)
+        self.register_buffer("other", other.clone(), persistent=False)
+        for name, values in (("mean", MEAN), ("std", STD)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1) * 255, persistent=False)
+
+    def forward(self, rgb: Tensor, last: int) -> tuple[Tensor, list[Tensor]]:
+        """View > embedded tokens, and those after each of the `last` blocks, `(B, 1 + T, D)` each."""
+        vit = self.vit
+        pixels = (rgb.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
+        patches = vit.patch_embed.proj(pixels).flatten(2).transpose(1, 2)
+        positions = vit.pos_embed if vit.pos_embed.shape[1] == 1 + patches.shape[1] else self.other
+        embedded = torch.cat([vit.cls_token.expand(len(rgb), -1, -1), patches], dim=1) + positions
+        tokens, found = embedded, []
+        for block in vit.blocks:
+            tokens = block(tokens)
+            found.append(tokens)
+        return embedded, found[-last:]
+
+    def square(self, tokens: Tensor) -> Tensor:
+        """`(B, 1 + T, D)` > `(B, D, h, w)` without CLS."""
+        side = round((tokens.shape[1] - 1) ** 0.5)
+        return tokens[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+
+
+def round_trip(tokens: Tensor) -> Tensor:
+    """To NumPy and back to the device, which waits for all that came before."""
+    return torch.from_numpy(tokens.float().cpu().numpy()).to(tokens.device, tokens.dtype)
+
+
+def create_system(form: Form, classes: int, vit: str = VIT) -> Ppd | LocLoc:
+    """In eval mode, without gradients, on torch's default device."""
+    model = (Ppd if form.family == "ppd" else LocLoc)(form, create_vit(vit), classes)
+    return model.eval().requires_grad_(False)
+
+
+def create_vit(name: str) -> VisionTransformer:
+    """Random weights; nothing is downloaded. Raises BenchError for what is no plain ViT at 224 px in patches of 16."""
+    if name == "pocket":
+        return create_pocket()
+    if not timm.is_model(name):
+        raise BenchError(f"No timm model {name!r}{did_you_mean(name, ['pocket', *timm.list_models('vit_*_224')])}")
+    vit = timm.create_model(name, num_classes=0)
+    plain = isinstance(vit, VisionTransformer) and vit.cls_token is not None and vit.num_prefix_tokens == 1
+    if not plain or vit.patch_embed.img_size != (SIZE_PX, SIZE_PX) or vit.patch_embed.patch_size != (16, 16):
+        raise BenchError(f"--backbone {name} is no plain ViT of 224 px in patches of 16, as {VIT} is")
+    return vit

@@ -1,0 +1,66 @@
+"""`locloc predict`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...pipeline.signals import interruptible
+
+INTERRUPTED, NONE_GOT_THROUGH = 130, 3
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(predict)
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of `locloc train` or `locloc weights import`.")],
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGES...", help="Files, folders (with all below), globs, s3://...")
+    ],
+    out: Annotated[Path | None, typer.Option(help="New folder to write to. Default: a line a picture, here.")] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="coco, json, overlay, mask; may be repeated. Default: coco and overlay."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="So many classes of each picture.")] = 5,
+    tau: Annotated[
+        float | None, typer.Option(help="Threshold, 0 to 1, of a map's range. Default: the run's, of its validation.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Pictures a pass. Default: 64 on a GPU, 8 on a CPU.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU only).")] = "fp32",
+    models: Annotated[str, typer.Option(help="auto, locloc or ppd, for a folder that holds both.")] = "auto",
+    backbone: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The ViT, for imported weights, which do not hold theirs.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Where the backbone's weights are, if they were moved since.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+) -> None:
+    """Boxes, masks and classes for your own pictures, of any size, in the pixels of the originals.
+
+    Pictures that cannot be read are reported and the rest is done. Exits 3 where none got through.
+
+    **Example:** locloc predict run photos --out found
+    """
+    from ...pipeline.images import ignore_decoder_warnings
+    from ...pipeline.terminal import print_error, print_json, shown_count
+    from ..localiser import load_localiser
+    from ..predict import Predictor
+    from ..predict_files import predict_files
+    from ..terminal import print_predicted
+
+    ignore_decoder_warnings()
+    predictor = Predictor(load_localiser(run, device, precision, models, backbone, weights), batch)
+    try:
+        with interruptible(), shown_count("pictures") as on_progress:
+            summary = predict_files(predictor, str(run), images, out, tuple(formats or ()), top, tau, on_progress)
+    except KeyboardInterrupt:
+        print_error("interrupted; what was written stays, and there is no summary of it")
+        raise typer.Exit(INTERRUPTED) from None
+    print_json(summary) if json else print_predicted(summary)
+    if not summary.done:
+        raise typer.Exit(NONE_GOT_THROUGH)
