@@ -17,7 +17,7 @@ import numpy as np
 from locloc.trainer.evaluate import evaluate
 from locloc.trainer.protocols import protocols_named
 from locloc.trainer.results import print_evaluation
-from locloc.trainer.sources import score_map_sources
+from locloc.trainer.targets import score_map_sources
 from locloc.trainer.wsol_files import MAP_PX, write_metadata
 
 
