@@ -6,6 +6,7 @@ So one poison picture costs one more fork, and neither the worker nor the pictur
 """
 
 import ctypes
+import importlib
 import os
 import pickle
 import signal
@@ -115,6 +116,7 @@ def _main() -> None:
     """
     from .backbone import load_backbone
     from .process import prepare_process
+    from .refine import kernels_of
 
     _end_with_parent()
     out = os.fdopen(os.dup(1), "wb")
@@ -123,6 +125,8 @@ def _main() -> None:
     block, job = _receive(sys.stdin.buffer)
     job = replace(job, decode_threads=1)
     prepare_process()
+    for module in kernels_of(job.recipe.refine):  # once, before children with a time limit a picture
+        importlib.import_module(module)
     if job.backbone is not None and job.device == "cpu":
         load_backbone(job.backbone, job.device)
     row = 0

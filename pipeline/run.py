@@ -23,7 +23,7 @@ from .cluster import Cluster, open_cluster
 from .errors import BuildError, LocLocError, StoreError, UnreachableError
 from .plan import Plan, make_plan
 from .progress import Tally
-from .refine import refines_on_gpu
+from .refine import kernels_of, refines_on_gpu
 from .runlog import RunLog, default_log
 from .signals import raise_if_interrupted, signals_held_back
 from .status import Status
@@ -87,7 +87,7 @@ def _on_cluster(work: Work, plan: Plan, writer: StoreWriter, run: RunSettings, t
     """Runs the plan; returns the worker seconds that were there to be used."""
     if (caution := _caution(work)) is not None:
         tally.say(caution)
-    with open_cluster(run.cluster, work.backbone, len(plan.todo), tally.say) as cluster:
+    with open_cluster(run.cluster, work.backbone, len(plan.todo), tally.say, kernels_of(work.recipe.refine)) as cluster:
         job = Job(
             work.catalog.root,
             work.recipe,

@@ -135,7 +135,15 @@ def levels_of(one: np.ndarray, frame: Frame) -> np.ndarray:
     """A map `(S, S) float` in 0..1 > its levels, for `contours.py`."""
     if frame.eight_bit:
         return (one * 255).astype(np.uint8)
-    return np.searchsorted(TAUS.astype(one.dtype), one.ravel(), "left").reshape(one.shape)
+    # How many thresholds lie below each pixel, as np.searchsorted would count them: a table, for they are even.
+    taus = np.append(TAUS, np.inf).astype(one.dtype)
+    near = (one * len(TAUS)).astype(np.int32)
+    return (
+        near
+        + (taus[near] < one)
+        + (taus[np.minimum(near + 1, len(TAUS))] < one)
+        - (taus[np.maximum(near - 1, 0)] >= one) * (near > 0)
+    )
 
 
 def level_count(frame: Frame) -> int:

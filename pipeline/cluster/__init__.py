@@ -21,8 +21,10 @@ __all__ = ["Cluster", "ClusterSpec", "open_cluster", "PrepareWorker", "dashboard
 
 
 @contextmanager
-def open_cluster(spec: ClusterSpec, backbone: "BackboneSpec", blocks: int, say: Say) -> Iterator[Cluster]:
-    """The workers of `spec`, each with `backbone` in memory, for a build of `blocks` blocks.
+def open_cluster(
+    spec: ClusterSpec, backbone: "BackboneSpec", blocks: int, say: Say, kernels: tuple[str, ...] = ()
+) -> Iterator[Cluster]:
+    """The workers of `spec`, each with `backbone` in memory and modules `kernels` compiled, for a build of `blocks`.
 
     Says what it starts. Raises BuildError with one line for whatever keeps them from working.
     """
@@ -32,6 +34,7 @@ def open_cluster(spec: ClusterSpec, backbone: "BackboneSpec", blocks: int, say: 
             running = running_cluster(
                 client,
                 backbone,
+                kernels,
                 say,
                 spec.scheduler,
                 remote.dashboard(client),
@@ -43,6 +46,7 @@ def open_cluster(spec: ClusterSpec, backbone: "BackboneSpec", blocks: int, say: 
             running = running_cluster(
                 client,
                 backbone,
+                kernels,
                 say,
                 submitted.scheduler,
                 dashboard_address(client),
@@ -59,6 +63,7 @@ def open_cluster(spec: ClusterSpec, backbone: "BackboneSpec", blocks: int, say: 
             running = running_cluster(
                 client,
                 backbone,
+                kernels,
                 say,
                 "this machine",
                 dashboard_address(client),

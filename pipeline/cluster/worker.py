@@ -7,6 +7,7 @@ whenever it joined; and it is left as it was, since others may use the same sche
 This module is unpickled on machines where nothing is known yet: it must import no torch.
 """
 
+import importlib
 import signal
 import socket
 import threading
@@ -61,11 +62,13 @@ class PrepareWorker(WorkerPlugin):
         name: str = "locloc",
         versions: dict[str, str | None] | None = None,
         on_our_terminal: bool = True,
+        kernels: tuple[str, ...] = (),
     ):
         self.backbone = asdict(backbone) if backbone else None  # None: no task will ask for attention
         self.device, self.name = device, name
         self.versions = versions or installed_versions()
         self.on_our_terminal = on_our_terminal
+        self.kernels = kernels  # modules to import before the first picture is on the clock
 
     async def setup(self, worker) -> None:
         try:
@@ -96,6 +99,8 @@ class PrepareWorker(WorkerPlugin):
             if self.on_our_terminal:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of it: the coordinator decides
         prepare_process()
+        for module in self.kernels:
+            importlib.import_module(module)
         if self.backbone is None:
             return
         if self.device == "cpu":

@@ -6,7 +6,8 @@ background, 3 probable foreground) and mask `(H, W) bool`. It depends on its arg
 the process, and answers any trimap: where it cannot run, it gives the trimap's own foreground. `unusable(trimap)` says
 why it could not, or None; the build asks first, so that the row says so too. `revision` is raised whenever the same
 arguments give another mask; `uses_pixels` is False for one that never looks at rgb. One that also has
-`batch(rgb, trimaps, device, seeds) -> masks, gaps` is given a block's pictures together where there is a GPU.
+`batch(rgb, trimaps, device, seeds) -> masks, gaps` is given a block's pictures together where there is a GPU. One whose
+kernels are compiled at import names their modules in `kernels`; workers import them before they are given work.
 """
 
 from .fast import FastGrabCut
@@ -20,6 +21,11 @@ def refines_on_gpu(engine) -> bool:
     return hasattr(engine, "batch")
 
 
+def kernels_of(engine) -> tuple[str, ...]:
+    """Modules of the package `locloc` that are compiled at import, the first time on a machine for some 20 s."""
+    return getattr(engine, "kernels", ())
+
+
 REFINERS = {
     "fast": FastGrabCut,
     "opencv": OpenCVGrabCut,
@@ -27,4 +33,4 @@ REFINERS = {
     "torch": TorchGrabCut,
 }
 
-__all__ = ["REFINERS", "refines_on_gpu", "FastGrabCut", "OpenCVGrabCut", "Threshold", "TorchGrabCut"]
+__all__ = ["REFINERS", "kernels_of", "refines_on_gpu", "FastGrabCut", "OpenCVGrabCut", "Threshold", "TorchGrabCut"]

@@ -23,6 +23,7 @@ class FastGrabCut(Settings):
 
     revision: ClassVar[int] = 1
     uses_pixels: ClassVar[bool] = True
+    kernels: ClassVar[tuple[str, ...]] = tuple(f"{__package__}.fast_{name}" for name in ("colours", "cut", "links"))
 
     engine: Literal["fast"] = "fast"
     iterations: int = Field(1, ge=1, le=100, description="Rounds of fitting and cutting, at most.")

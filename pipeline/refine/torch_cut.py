@@ -12,14 +12,13 @@ from pydantic import Field
 
 from ..saliency import SURE_BACKGROUND, SURE_FOREGROUND
 from ..settings import Settings
-from .opencv import COMPONENTS, OpenCVGrabCut
+from .fast import COMPONENTS, GAMMA_PX, FastGrabCut
 from .trimap import too_few_pixels, trimap_foreground
 
 if TYPE_CHECKING:  # schedulers import this package to unpickle tasks, and need no torch
     import torch
 
 PIXELS_AT_ONCE = 64 * 256 * 256  # some 3 GB on the device, mixtures included
-EXACT = OpenCVGrabCut  # does what the certificate does not vouch for; another one, or its next revision, raises ours
 
 
 class TorchGrabCut(Settings):
@@ -27,6 +26,7 @@ class TorchGrabCut(Settings):
 
     revision: ClassVar[int] = 1
     uses_pixels: ClassVar[bool] = True
+    kernels: ClassVar[tuple[str, ...]] = FastGrabCut.kernels
 
     engine: Literal["torch"] = "torch"
     iterations: int = Field(1, ge=1, le=100, description="Rounds of fitting and cutting; the paper takes one.")
@@ -39,7 +39,7 @@ class TorchGrabCut(Settings):
         0.0005, ge=0, description="A cut that is surely no further than this share above the least cost is done."
     )
     max_gap: float = Field(
-        0.01, ge=0, description="Pictures whose cut may be further than this share from the best are done by opencv."
+        0.01, ge=0, description="Pictures whose cut may be further than this share from the best are done by fast."
     )
     dtype: Literal["float32", "float16"] = Field(
         "float32", description="In which the cut is iterated; half precision halves a GPU's memory traffic."
@@ -65,10 +65,15 @@ class TorchGrabCut(Settings):
         for start in range(0, len(usable), at_once):
             rows = usable[start : start + at_once]
             masks[rows], gaps[rows] = self._cut(rgb[rows], trimaps[rows], device)
+        exact = self.exact(trimaps.shape[1:])
         for row in np.flatnonzero(~(gaps <= self.max_gap)):
-            exact = EXACT(iterations=self.iterations)
             masks[row], gaps[row] = exact(rgb[row], trimaps[row], seeds[row] if seeds else 0), 0.0
         return masks, gaps
+
+    def exact(self, shape: tuple[int, int]) -> FastGrabCut:
+        """The engine that does what a certificate does not vouch for. A new revision of it is a new one of ours."""
+        gamma = self.gamma * GAMMA_PX / max(1, shape[0] * shape[1]) ** 0.5  # its gamma is one at GAMMA_PX
+        return FastGrabCut(iterations=self.iterations, gamma=min(gamma, 1000.0))
 
     def _cut(self, rgb: np.ndarray, trimaps: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
         import torch

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 
 import cv2
@@ -16,6 +17,7 @@ from locloc.pipeline.cluster.local import local_cluster, usable_gpus
 from locloc.pipeline.cluster.running import _kinds
 from locloc.pipeline.cluster.worker import difference
 from locloc.pipeline.errors import BuildError
+from locloc.pipeline.refine import FastGrabCut, kernels_of
 
 BACKBONE = BackboneSpec("vit_tiny_patch16_224", 64, weights="random")
 
@@ -28,6 +30,7 @@ def whereabouts() -> dict:
         "threads": get_worker().state.nthreads,
         "torch": torch.get_num_threads(),
         "cv2": cv2.getNumThreads(),
+        "compiled": sorted(set(kernels_of(FastGrabCut())) & set(sys.modules)),
         "alarm": signal.getsignal(signal.SIGALRM) == signal.SIG_DFL,
     }
 
@@ -65,7 +68,7 @@ def test_a_resource_that_nobody_has_is_an_error_in_seconds(monkeypatch):
 def test_a_cluster_on_this_machine_has_no_more_workers_than_blocks(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     said = []
-    with open_cluster(ClusterSpec(workers=8), BACKBONE, 1, said.append) as cluster:
+    with open_cluster(ClusterSpec(workers=8), BACKBONE, 1, said.append, kernels_of(FastGrabCut())) as cluster:
         assert cluster.check() == 1
         assert (cluster.device, cluster.decode_threads) == ("cpu", 1)
         place = cluster.client.submit(whereabouts, resources=cluster.attend_on, pure=False).result(timeout=60)
@@ -73,6 +76,7 @@ def test_a_cluster_on_this_machine_has_no_more_workers_than_blocks(monkeypatch):
         os.kill(place["pid"], signal.SIGKILL)  # its nanny starts another, which must be let in again
         again = cluster.client.submit(whereabouts, resources=cluster.refine_on, pure=False).result(timeout=120)
         assert again["pid"] != place["pid"]
+        assert len(place["compiled"]) == 3 and again["compiled"] == place["compiled"], "before the first picture"
         cluster.check()
         monkeypatch.setattr(running, "NO_WORKERS_S", 0.2)
         monkeypatch.setattr(running, "_can_run", lambda worker, needs: False)
@@ -80,7 +84,7 @@ def test_a_cluster_on_this_machine_has_no_more_workers_than_blocks(monkeypatch):
         with pytest.raises(BuildError, match="No CPU worker of this build"):
             cluster.check()
     assert said[0] == "starting 1 worker processes"
-    assert "1 workers at this machine" in said[1]
+    assert "kernels" in said[1] and "1 workers at this machine" in said[2]
 
 
 def test_workers_that_cannot_load_the_backbone_are_named(monkeypatch):

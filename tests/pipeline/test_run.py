@@ -55,12 +55,14 @@ class Client:
 
     trouble: dict[int, list[BaseException]]
     sent: list[tuple[str, int, str]] = field(default_factory=list)  # task, block, key
+    only: dict | None = field(default_factory=lambda: {"CPU": 1, "run-1": 1})  # what every task must ask for
     resources: dict[str, dict] = field(default_factory=dict)  # of the last task of each kind
 
     def submit(self, task, *arguments, key, resources, priority=0):
         future = Landed(key)
         name = task.__name__
         self.resources[name] = dict(resources)
+        assert self.only is None or resources == self.only
         if name == "attend":
             future.set_result(arguments[0])
             return future
@@ -135,6 +137,8 @@ def make(work, monkeypatch):
 
     def run(trouble: dict | None = None, lost: bool = False, on: dict | None = None, work=work, **settings):
         client = Client({block: list(errors) for block, errors in (trouble or {}).items()})
+        if on is not None:
+            client.only = None
         run.cluster = Cluster(client, lost, **(on or {}))
         monkeypatch.setattr(run_module, "open_cluster", lambda *_: run.cluster)
         run.said = []

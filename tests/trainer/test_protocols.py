@@ -11,7 +11,7 @@ from locloc.pipeline.errors import TrainError
 from locloc.pipeline.geometry import Geometry
 from locloc.trainer.evaluate import contoured
 from locloc.trainer.metrics import IOUS
-from locloc.trainer.protocols import PROTOCOLS, TAUS, framed, protocols_named, view
+from locloc.trainer.protocols import PROTOCOLS, TAUS, framed, levels_of, protocols_named, view
 from locloc.trainer.tally import Tally, Truth
 
 MAPS, SOURCE = 300, 40  # px of raw maps: resized to each protocol's frame
@@ -302,3 +302,12 @@ def test_names_of_protocols():
         0.53,
     ]
     assert PROTOCOLS["locloc-official"].test_taus("ilsvrc")[[0, -1]].tolist() == [0.3, 0.45]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_levels_are_how_many_thresholds_lie_below(dtype):
+    """At, just above and just below each of them, where rounding could go either way."""
+    taus = TAUS.astype(dtype)
+    values = np.concatenate([taus, np.nextafter(taus, dtype(2)), np.nextafter(taus, dtype(-1)).clip(0), [1]])
+    wanted = [(taus < value).sum() for value in values.astype(dtype)]
+    assert levels_of(values.astype(dtype)[None], PROTOCOLS["ppd"].frame)[0].tolist() == wanted

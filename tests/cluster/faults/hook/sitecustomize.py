@@ -26,13 +26,13 @@ IMAGES = "locloc.pipeline.images"
 POISON, HANG = b"locloc test: poison", b"locloc test: hang"
 
 
-def dangerous(decode_image):
+def dangerous(decode_reduced):
     def decode(data, *args, **kwargs):
         if data.endswith(POISON):
             os.kill(os.getpid(), signal.SIGSEGV)
         while data.endswith(HANG):
             time.sleep(1)
-        return decode_image(data, *args, **kwargs)
+        return decode_reduced(data, *args, **kwargs)
 
     return decode
 
@@ -113,7 +113,7 @@ class Changed(importlib.abc.MetaPathFinder):
             execute(module)
             set_constants(module, cls.constants[name])
             if name == IMAGES:
-                module.decode_image = dangerous(module.decode_image)
+                module.decode_reduced = dangerous(module.decode_reduced)
 
         spec.loader.exec_module = exec_module
         return spec

@@ -1,0 +1,218 @@
+"""`locloc eval` as a user meets it: runs of a store, imported ones, masks, reports, and what it refuses."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from locloc.cli import app
+from locloc.pipeline.backbone import Backbone
+from locloc.pipeline.backbone_spec import BackboneSpec
+from locloc.pipeline.boxes import box_iou
+from locloc.pipeline.store import open_version
+from locloc.trainer.checkpoint import create_model, save_checkpoint, vit_shape
+from locloc.trainer.protocols import PROTOCOLS
+from locloc.trainer.subjects import batches
+from locloc.trainer.testset import images_of_version
+
+
+def make_run(run: Path, *stages: str, **about: Any) -> Path:
+    """A run on `pocket` with seeded weights, nothing learnt: what is said of it is known all the same."""
+    vit = Backbone(BackboneSpec("pocket"))
+    known = {"name": "pocket", "weights": "bundled", "sha256": vit.sha256}
+    shapes = {
+        "generator": {"channels": 192, "base": 2, "width": 8, "tail": [8, 8, 8]},
+        "classifier": {"vit": vit_shape(vit.model), "classes": 4, "grid": [14, 14]},
+        "decoder": {"channels": 192, "hidden": 16, "width": 8},
+        "linear": {"channels": 192, "classes": 4},
+    }
+    for stage in stages:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            model = create_model(stage, shapes[stage]).eval()
+        (run / stage).mkdir(parents=True)
+        header = {"shape": shapes[stage], "backbone": known, "backbone_size_px": 256 if stage == "decoder" else 224}
+        save_checkpoint(
+            run / stage / "best.safetensors", model, stage, header | {"recipe": {"seed": 0, "val_share": 0.1}} | about
+        )
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(version, tmp_path_factory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "run", "generator", "classifier", version=version)
+
+
+def evaluated(tmp_path: Path, *arguments: Any) -> dict[str, Any]:
+    file = tmp_path / "figures.json"
+    assert not app(["eval", *map(str, arguments), "--json", str(file)], standalone_mode=False)
+    return json.loads(file.read_text())
+
+
+@pytest.fixture(scope="module")
+def whole(run, version, scenes, tmp_path_factory) -> tuple[dict[str, Any], Path]:
+    """A run and a PPD run beside masks and centred box, with a report."""
+    folder = tmp_path_factory.mktemp("report")
+    ppd = make_run(folder / "ppd", "decoder", "linear", version=version)
+    return evaluated(folder, run, ppd, "--truth", scenes / "masks", "--report", folder / "out"), folder / "out"
+
+
+def test_a_table_of_runs_masks_and_the_centred_box_under_every_protocol(whole, run, version, capsys):
+    found, _ = whole
+    masks = f"masks of {Path(version).name}"
+    first, _, *others = found["results"]
+    assert first == str(run) and others == [masks, "centred box"]
+    assert (found["images"], found["split"], found["unread"]) == (8, "test", {})
+    for subject, results in found["results"].items():
+        assert list(results) == list(PROTOCOLS)
+        for name, figures in results.items():
+            assert all(0 <= figures[key] <= 1 for key in ("gt_known_loc", "corloc", "box_iou"))
+            assert sum(figures["kinds"].values()) == 8
+            swept = name == "locloc-official"
+            assert figures["swept_on_test"] == swept, (subject, name)
+            if subject not in (masks, "centred box"):
+                assert figures["top1_loc"] <= min(figures["top1_cls"], figures["gt_known_loc"])
+                assert figures["top1_cls"] <= figures["top5_cls"] == 1  # of four classes
+            if subject != "centred box":
+                assert 0 <= figures["mask_iou"] <= 1
+                assert figures["tau_from"] == {"ppd": "fixed by the protocol", "locloc-official": "test images"}.get(
+                    name, "validation images"
+                )
+        if subject != "centred box":
+            assert results["wsol"]["max_box_acc"] >= results["wsol"]["gt_known_loc"]
+            assert 0 < results["wsol"]["px_ap"] <= 1
+    assert found["results"][masks]["locloc"]["mask_iou"] > 0.5  # of real masks, where the runs have learnt nothing
+
+
+def test_the_report_has_every_image_curves_and_pictures(whole, run, version):
+    found, out = whole
+    table = pq.read_table(out / "images.parquet")
+    assert len(table) == 8 * 4 * 4 and set(table["kind"].to_pylist()) <= {
+        "right", "classification", "part", "more", "wrong place",
+    }  # fmt: skip
+    rows = [row for row in table.to_pylist() if row["subject"].startswith("masks") and row["protocol"] == "ppd"]
+    opened = open_version(version)
+    for row in rows:  # the box in the picture is the mask's own, within a pixel of 256
+        wanted = opened.read_column("box", [opened.row(row["id"])])[0]
+        assert [row[name] for name in ("x0", "y0", "x1", "y1")] == pytest.approx(wanted.tolist(), abs=2)
+    ious = [row["iou"] for row in rows]
+    masks = found["results"][f"masks of {Path(version).name}"]["ppd"]
+    assert np.mean(ious) == pytest.approx(masks["box_iou"])
+    assert np.mean(np.array(ious) >= 0.5) == pytest.approx(masks["gt_known_loc"])
+    named = next(row for row in table.to_pylist() if row["subject"] == str(run))
+    assert sorted(named["guesses"][:4]) == [0, 1, 2, 3] and named["guesses"][4] == -1
+    page = (out / "index.html").read_text()
+    for file in [out / "curves.png", *out.glob("*-best.png"), *out.glob("*-worst.png"), *out.glob("*-random.png")]:
+        assert file.name in page and np.asarray(Image.open(file)).std() > 5
+    assert len(list(out.glob("*-best.png"))) == 3 and "http" not in page and "<script" not in page
+    assert json.loads((out / "evaluation.json").read_text())["results"] == found["results"]
+
+
+def test_each_image_is_decoded_once_for_all_views(version):
+    images, counts = images_of_version(open_version(version)), {}
+
+    def decode(row: int) -> np.ndarray:
+        counts[row] = counts.get(row, 0) + 1
+        return images.decode(row)
+
+    counted = images.__class__(**(vars(images) | {"decode": decode}))
+    views = {("stretch", 224), ("centre_crop", 224), ("stretch", 256)}
+    loaded = [image for batch in batches(counted, images.rows("test"), views, 3) for image in batch]
+    assert [image.row for image in loaded] == images.rows("test").tolist()
+    assert all(set(image.squares) == views for image in loaded) and set(counts.values()) == {1}
+
+
+def test_masks_alone_need_no_pictures(version, scenes, tmp_path):
+    nowhere = tmp_path / "nowhere"
+    found = evaluated(tmp_path, version, "--images", nowhere, "--protocol", "locloc,wsol")
+    own = found["results"][f"masks of {Path(version).name}"]
+    opened = open_version(version)
+    test = [row for row, split in enumerate(opened.table["split"].to_pylist()) if split == "test"]
+    boxes, rows = opened.given_boxes()
+    corloc = np.mean([box_iou(opened.read_column("box", [row]), boxes[rows == row]).max() >= 0.5 for row in test])
+    assert abs(own["wsol"]["gt_known_loc"] - corloc) <= 1 / 8 and "top1_cls" not in own["wsol"]
+
+
+@pytest.mark.parametrize(("stage", "there", "missing"), [
+    ("generator", "gt_known_loc", "top1_cls"), ("classifier", "top1_cls", "gt_known_loc"),
+])  # fmt: skip
+def test_a_generator_or_a_classifier_alone_shows_what_it_can(version, tmp_path, stage, there, missing):
+    run = make_run(tmp_path / "run", stage, version=version)
+    figures = evaluated(tmp_path, run, "--tau", "0.5", "--protocol", "ppd")["results"][str(run)]["ppd"]
+    assert there in figures and missing not in figures and "top1_loc" not in figures
+
+
+def test_thresholds_given_and_swept(run, tmp_path):
+    given = evaluated(tmp_path, run, "--tau", "0.25", "--protocol", "locloc")["results"][str(run)]["locloc"]
+    swept = evaluated(tmp_path, run, "--tau", "sweep", "--protocol", "locloc")["results"][str(run)]["locloc"]
+    assert (given["tau"], given["tau_from"], given["swept_on_test"]) == (0.25, "given", False)
+    assert swept["swept_on_test"] and swept["gt_known_loc"] >= given["gt_known_loc"]
+
+
+def test_a_sweep_on_test_images_is_marked_in_the_table(run, capsys):
+    assert not app(["eval", str(run), "--tau", "sweep", "--protocol", "locloc,ppd"], standalone_mode=False)
+    said = capsys.readouterr().out
+    (line,) = [line for line in said.splitlines() if "tau" in line][:1]
+    assert "(test *)" in line and "(fixed)" in line
+    located = next(line for line in said.splitlines() if "GT-known" in line).split()
+    assert located[3] == "*" and len(located) == 5  # under locloc, not under ppd
+    assert "* the best threshold, or box, on the very images that are tested" in said
+
+
+def test_imported_weights_are_evaluated_on_a_catalog_without_masks(scenes, run, tmp_path):
+    own = tmp_path / "imported"
+    shutil.copytree(run, own)
+    arguments = [own, "--catalog", "synthetic", "--images", scenes, "--protocol", "wsol"]
+    found = evaluated(tmp_path, *arguments)
+    assert list(found["results"]) == [str(own), "centred box"]
+    other = evaluated(tmp_path, run, "--protocol", "wsol")
+    assert found["results"][str(own)] == other["results"][str(run)]
+
+
+def test_pictures_that_cannot_be_read_count_as_wrong(run, scenes, version, tmp_path):
+    moved = tmp_path / "scenes"
+    shutil.copytree(scenes, moved)
+    images = images_of_version(open_version(version), str(moved))
+    whole = evaluated(tmp_path, run, "--images", moved, "--protocol", "ppd")["results"][str(run)]["ppd"]
+    first = images.ids[images.rows("test")[0]]
+    (file,) = [file for file in (moved / "images").rglob("*") if file.stem in first or first in str(file)]
+    file.unlink()
+    found = evaluated(tmp_path, run, "--images", moved, "--protocol", "ppd")
+    assert found["unread"] == {first: "no such file"} and found["images"] == 8
+    broken = found["results"][str(run)]["ppd"]
+    assert broken["kinds"]["unread"] == 1
+    assert broken["box_iou"] <= whole["box_iou"] and broken["top5_cls"] == whole["top5_cls"] - 1 / 8
+
+
+def test_written_score_maps_are_evaluated_as_the_run_is(run, tmp_path):
+    out = tmp_path / "wsol"
+    assert not app(["eval", str(run), "--write-score-maps", str(out)], standalone_mode=False)
+    again = evaluated(tmp_path, "--score-maps", out, "--metadata", out / "metadata", "--protocol", "wsol")
+    own = evaluated(tmp_path, run, "--protocol", "wsol")["results"][str(run)]["wsol"]
+    for name in ("max_box_acc", "max_box_acc_v2", "max_box_acc_v2_by_iou"):
+        assert again[name] == pytest.approx(own[name])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["RUN", "--split", "trainn"], "has no images in its split 'trainn'"),
+        (["RUN", "--images", "/nowhere"], "No image could be read"),
+        (["RUN", "--split", "val"], "--split val is what thresholds are chosen on"),
+        (["RUN", "--catalog", "cubb", "--images", "x"], "No --catalog 'cubb'; did you mean 'cub'"),
+        (["RUN", "--catalog", "cub"], "--catalog needs --images"),
+        (["RUN", "--truth", "/nowhere"], "--truth /nowhere is no folder of masks"),
+        (["/nowhere/run"], "holds no generator/classifier"),
+        (["/nowhere/masks.store@v1"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_it(locloc, run, arguments, complaint):
+    said = locloc("eval", *[run if word == "RUN" else word for word in arguments])
+    (line,) = [line for line in said.stderr.splitlines() if line]
+    assert said.code == 1 and complaint in line
