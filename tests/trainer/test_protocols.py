@@ -1,5 +1,7 @@
 """Each protocol against its rules, spelled out slowly: one threshold, one contour and one box at a time."""
 
+import functools
+
 import cv2
 import numpy as np
 import pytest
@@ -136,10 +138,16 @@ def truths() -> list[np.ndarray]:
     return [random_truths(number) for number in range(MAPS)]
 
 
+@pytest.fixture(scope="module")
+def tally_of(maps, truths):
+    """Of all maps under a protocol, made once."""
+    return functools.cache(lambda name: tallied(name, maps, truths))
+
+
 @pytest.mark.parametrize("name", list(PROTOCOLS))
-def test_a_slow_implementation_of_its_rules_agrees_on_300_maps(name, maps, truths):
+def test_a_slow_implementation_of_its_rules_agrees_on_300_maps(name, maps, truths, tally_of):
     """Boxes exactly, IoUs to 1e-9, at thresholds drawn for each map; and the curve at some thresholds over all maps."""
-    tally, protocol, literal = tallied(name, maps, truths), PROTOCOLS[name], LITERAL[name]
+    tally, protocol, literal = tally_of(name), PROTOCOLS[name], LITERAL[name]
     for number, (raw, boxes) in enumerate(zip(maps, truths, strict=True)):
         taus = [0.5] if name == "ppd" else np.random.default_rng(number).choice(TRIED, 2).tolist()
         for tau in taus:
@@ -153,8 +161,8 @@ def test_a_slow_implementation_of_its_rules_agrees_on_300_maps(name, maps, truth
         assert tally.curve()[round(tau * 1000)] == pytest.approx(np.mean(hits), abs=1e-9), tau
 
 
-def test_max_box_acc_v2_counts_all_contours(maps, truths):
-    tally = tallied("wsol", maps, truths)
+def test_max_box_acc_v2_counts_all_contours(maps, truths, tally_of):
+    tally = tally_of("wsol")
     for tau in (0.2, 0.4, 0.6):
         ious = np.array([literal_wsol_all(raw, boxes, tau) for raw, boxes in zip(maps, truths, strict=True)])
         wanted = [(ious >= least).mean() for least in IOUS]
