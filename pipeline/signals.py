@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM at moments that can bear them."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +15,23 @@ def interruptible() -> Iterator[None]:
     """Both raise KeyboardInterrupt, and are remembered for `raise_if_interrupted`. For the main thread only.
 
     Python runs a handler wherever the program happens to be. Inside a `__del__` or a weak reference's callback, such as
-    those of Dask's futures, it prints the exception as ignored and drops it: the program would go on as if not asked.
+    those of Dask's futures, it drops the exception: the program would go on as if not asked. It would also print it, a
+    traceback that says nothing, so that one is kept quiet here.
     A SIGINT that is ignored (a job in a shell's background) stays ignored.
     """
     _heard.clear()
     before = {stop: signal.signal(stop, _interrupt) for stop in _STOPS if signal.getsignal(stop) is not signal.SIG_IGN}
+    print_dropped = sys.unraisablehook
+
+    def print_others(dropped: object) -> None:
+        if not (_heard and issubclass(dropped.exc_type, KeyboardInterrupt)):
+            print_dropped(dropped)
+
+    sys.unraisablehook = print_others
     try:
         yield
     finally:
+        sys.unraisablehook = print_dropped
         _heard.clear()
         for stop, handler in before.items():
             signal.signal(stop, handler)

@@ -70,17 +70,28 @@ class Interrupted:
         os.kill(os.getpid(), self.stop)
 
 
+class Broken:
+    """Its error is no interruption, and is printed as ever."""
+
+    def __del__(self):
+        raise ValueError("broken")
+
+
 @STOPS
 def test_an_interruption_that_python_drops_is_not_lost(stop, monkeypatch):
     dropped = []
     monkeypatch.setattr(sys, "unraisablehook", lambda event: dropped.append(event.exc_type))
+    printing = sys.unraisablehook
     with interruptible():
         raise_if_interrupted()
-        Interrupted(stop)
-        assert dropped == [KeyboardInterrupt]
+        Interrupted(stop)  # raises nothing: it was dropped
+        assert dropped == [], "a traceback that says nothing was printed"
+        Broken()
+        assert dropped == [ValueError]
         with pytest.raises(KeyboardInterrupt):
             raise_if_interrupted()
     raise_if_interrupted()  # the next command's is another matter
+    assert sys.unraisablehook is printing
 
 
 @STOPS
