@@ -2,8 +2,7 @@
 
     python scripts/measure_grabcut.py PHOTOGRAPHS MASKS
 
-Saliency is simulated from the truth: its area average on a 14 x 14 grid, times uniform noise in [0.3, 1], plus 0.05 of
-noise, min-max normalised and resized. Thresholds are 0.1, 0.35 and 0.6; the thresholded map is cut at 0.35. Masks are
+Saliency is simulated from the truth (simulation A of pipeline/bench/problems.py) and cut at its thresholds. Masks are
 image files with the photographs' names (any suffix), brighter than half is object. One line a way of starting the
 unknown pixels, each with 1 and 5 iterations, and mean intersection over union of mask and box with the truth.
 """
@@ -18,23 +17,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from locloc.pipeline.bench.problems import THRESHOLDS, smooth_saliency
 from locloc.pipeline.boxes import box_iou, largest_box, mask_iou
 from locloc.pipeline.catalogs import read_catalog, resolve
 from locloc.pipeline.geometry import Geometry
 from locloc.pipeline.images import decode_image, read_image_bytes
 from locloc.pipeline.refine import OpenCVGrabCut
-from locloc.pipeline.saliency import SaliencySettings, make_trimap
+from locloc.pipeline.saliency import make_trimap
 
-GRID, SIZE_PX = 14, 256
-
-
-def simulated_saliency(truth: np.ndarray, seed: int) -> np.ndarray:
-    """Truth `(S, S) bool` > saliency `(S, S) float32` in [0, 1], as blurred and uneven as attention is."""
-    rng = np.random.default_rng(seed)
-    coarse = cv2.resize(truth.astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA)
-    coarse = coarse * rng.uniform(0.3, 1.0, coarse.shape) + 0.05 * rng.random(coarse.shape)
-    coarse = ((coarse - coarse.min()) / (coarse.max() - coarse.min())).astype(np.float32)
-    return cv2.resize(coarse, truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
+SIZE_PX = 256
 
 
 def load_pairs(photographs: Path, masks: Path) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -72,13 +63,13 @@ def main() -> None:
     if not pairs:
         sys.exit(f"no photograph in {arguments.photographs} has a mask in {arguments.masks}")
     truths = [truth for _, truth in pairs]
-    saliencies = [simulated_saliency(truth, seed) for seed, truth in enumerate(truths)]
+    saliencies = [smooth_saliency(truth, seed) for seed, truth in enumerate(truths)]
 
     table = Table("mask", "mask IoU", "box IoU", "gain, points", "ms an image", box=None)
-    base, base_box, _ = scores([saliency >= 0.35 for saliency in saliencies], truths)
+    base, base_box, _ = scores([saliency >= THRESHOLDS.threshold for saliency in saliencies], truths)
     table.add_row("thresholded map", f"{base:.4f}", f"{base_box:.4f}", "", "")
     for start in ("background", "split", "foreground"):
-        settings = SaliencySettings(background_below=0.1, threshold=0.35, foreground_from=0.6, unknown_init=start)
+        settings = THRESHOLDS.model_copy(update={"unknown_init": start})
         for iterations in (1, 5):
             engine, began = OpenCVGrabCut(iterations=iterations), time.process_time()
             masks = [

@@ -2,10 +2,9 @@
 
     python scripts/measure_torch_cut.py PHOTOGRAPHS MASKS [--problems 60] [--size 256] [--set NAME=VALUE ...]
 
-Half of the problems are simulation A (scripts/measure_grabcut.py), half B, rougher: 2 or 3 blobs over part of the
-object, and 30 % spurious blobs in the background. Each is one round of GrabCut: the engine's own mixtures and
-weights, cut by PyMaxflow exactly and by the engine. A gap is the cost above the least, as a share of it, without the
-constant of the energies, which would only make it look smaller.
+Half of the problems are simulation A, half B (pipeline/bench/problems.py). Each is one round of GrabCut: the engine's
+own mixtures and weights, cut by PyMaxflow exactly and by the engine. A gap is the cost above the least, as a share of
+it, without the constant of the energies, which would only make it look smaller.
 """
 
 import argparse
@@ -17,36 +16,17 @@ import cv2
 import maxflow
 import numpy as np
 import torch
-from measure_grabcut import SIZE_PX, load_pairs, simulated_saliency
+from measure_grabcut import SIZE_PX, load_pairs
 from rich.console import Console
 from rich.table import Table
 
+from locloc.pipeline.bench.problems import SIMULATIONS, THRESHOLDS
 from locloc.pipeline.boxes import mask_iou
 from locloc.pipeline.refine.torch_cut import TorchGrabCut, edge_weights, terminal_weights
 from locloc.pipeline.refine.torch_mixtures import first_components, fit, likeliest_components, log_likelihoods, products
 from locloc.pipeline.refine.torch_primal_dual import OFFSETS, min_cut
 from locloc.pipeline.refine.trimap import trimap_foreground
-from locloc.pipeline.saliency import SaliencySettings, make_trimap
-
-
-def rough_saliency(truth: np.ndarray, seed: int) -> np.ndarray:
-    """Simulation B: truth `(S, S) bool` > saliency `(S, S) float32` in [0, 1]."""
-    rng, side = np.random.default_rng(seed), len(truth)
-    y, x = np.mgrid[:side, :side]
-    found = np.zeros(truth.shape, np.float32)
-
-    def blob(inside: np.ndarray, strength: float) -> None:
-        cy, cx = inside[rng.integers(len(inside))]
-        radius = side * rng.uniform(0.06, 0.16)
-        np.maximum(found, strength * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * radius**2)), out=found)
-
-    for _ in range(rng.integers(2, 4)):
-        blob(np.argwhere(truth), rng.uniform(0.7, 1))
-        if rng.random() < 0.3:
-            blob(np.argwhere(~truth), rng.uniform(0.4, 0.9))
-    coarse = cv2.resize(found, (14, 14), interpolation=cv2.INTER_AREA) + 0.05 * rng.random((14, 14), np.float32)
-    coarse = (coarse - coarse.min()) / (coarse.max() - coarse.min())
-    return cv2.resize(coarse, truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
+from locloc.pipeline.saliency import make_trimap
 
 
 def exact_cut(unary: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:
@@ -74,9 +54,9 @@ def problem(rgb: np.ndarray, trimap: np.ndarray, gamma: float) -> tuple[torch.Te
 
 def measure(pairs: list, saliency_of, engine: TorchGrabCut) -> np.ndarray:
     """Rows of true gap, certified gap, IoU with the exact cut, steps at full size, ms of cut and of mixtures."""
-    settings, rows = SaliencySettings(background_below=0.1, threshold=0.35, foreground_from=0.6), []
+    rows = []
     for seed, (rgb, truth) in enumerate(pairs):
-        trimap = make_trimap(saliency_of(truth, seed), settings)
+        trimap = make_trimap(saliency_of(truth, seed), THRESHOLDS)
         if engine.unusable(trimap):
             continue
         began = time.process_time()
@@ -114,7 +94,7 @@ def main() -> None:
     engine = TorchGrabCut(**dict(setting.split("=") for setting in arguments.set))
     titles = ("true gap, mean", "max", "certified, mean", "max", "IoU, mean", "min", "steps", "cut, ms", "mixtures, ms")
     table = Table("simulation", "problems", *titles, "above max_gap", box=None)
-    for name, saliency_of in (("A", simulated_saliency), ("B", rough_saliency)):
+    for name, saliency_of in SIMULATIONS.items():
         rows = measure(pairs, saliency_of, engine)
         gap, certified, iou, steps, cut, mixtures = rows.T
         figures = [gap.mean(), gap.max(), certified.mean(), certified.max()]
