@@ -1,4 +1,4 @@
-"""A report as one picture: arithmetic and time of each system, stage by stage."""
+"""Reports as one picture each: arithmetic and time of systems, stage by stage; speed and agreement of engines."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ...pipeline.bench.masks import MaskBench
 from .report import Report
 from .stages import MODEL_STAGES
 
@@ -30,6 +31,27 @@ def draw_report(report: Report, file: Path) -> None:
         figure.legend(*timed.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
         machine = report.machine
         figure.suptitle(f"{machine['gpu'] or machine['cpu']}, {machine['date'][:10]}", fontsize=10)
+        figure.savefig(file, dpi=130)
+
+
+def draw_masks(bench: MaskBench, file: Path) -> None:
+    """A panel for each kind of problem: how many times as fast as `cv2.grabCut`, against IoU to the truth, or to it."""
+    with matplotlib.rc_context({"svg.hashsalt": "locloc", "font.size": 9}):
+        figure = Figure(figsize=(5.5 * len(bench.engines), 4.2), layout="constrained")
+        panels = figure.subplots(1, len(bench.engines), squeeze=False)[0]
+        for axes, (name, report) in zip(panels, bench.engines.items(), strict=True):
+            true = report.rows[0].iou_to_truth is not None
+            for row in report.rows:
+                iou = row.iou_to_truth if true else row.iou_to_reference
+                (point,) = axes.plot([row.times_reference], [iou], "o", label=row.name)
+                axes.annotate(row.name, (row.times_reference, iou), (4, 3), textcoords="offset points", fontsize=7,
+                              color=point.get_color())  # fmt: skip
+            axes.set_xscale("log")
+            axes.set_xlabel("times as fast as cv2.grabCut of as many rounds")
+            axes.set_ylabel("mean IoU to the truth" if true else "mean IoU to cv2.grabCut")
+            axes.set_title(f"{name}, {report.rows[0].problems} problems", fontsize=9)
+            axes.spines[["top", "right"]].set_visible(False)
+        figure.suptitle(f"{bench.machine['cpu']}, one thread, {bench.machine['date'][:10]}", fontsize=10)
         figure.savefig(file, dpi=130)
 
 

@@ -1,10 +1,5 @@
 """The whole benchmark as one value: what is asked, what was found. `tables` and `plot` show it; --json writes it."""
 
-import datetime
-import importlib.metadata
-import os
-import platform
-import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ... import __version__
+from ...pipeline.bench.machine import describe_machine
 from ...pipeline.errors import BenchError, did_you_mean
 from ..classifier import Classifier
 from ..guided import kept_tokens
@@ -25,8 +20,6 @@ from .timing import Clock, Reading, Spread, again, create_clock, in_turn, noise,
 from .tuned import PRECISIONS, Choice, Trial, best, placed, try_choices
 
 SCHEMA = 1
-
-_PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
@@ -159,7 +152,7 @@ def run_bench(asked: Asked, tell: Callable[[str], None] = lambda _: None) -> Rep
         throughput = measure_throughput(compared, by_name, batches, device, clock, peak, few)
         throughput += [] if on_gpu else _timed_before(model, compared, by_name, peak, asked.batch)
     return Report(
-        {**asdict(asked), "images": str(asked.images or "made scenes"), "rounds": rounds}, _machine(device), clock.unit,
+        {**asdict(asked), "images": str(asked.images or "made scenes"), "rounds": rounds}, describe_machine(device), clock.unit,
         modules, pipelines, printed, model, whole, trials, tuned, classifiers, peak, throughput,
     )  # fmt: skip
 
@@ -235,38 +228,3 @@ def _classifiers(asked: Asked, device: torch.device, clock: Clock, batch: int, r
             count = grid[0] * grid[1] if keep is None else keep.shape[1]
             found.append(Alone(classes, count, spread([one.total_s / batch * asked.batch for one in readings])))
     return found
-
-
-def _machine(device: torch.device) -> dict[str, Any]:
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "python": platform.python_version(),
-        "versions": {"locloc": __version__, **{name: importlib.metadata.version(name) for name in _PACKAGES}},
-    }
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _commit() -> str | None:
-    """Of the checkout that this code is run from; None where it was installed otherwise."""
-    folder = Path(__file__).resolve().parents[2]
-    if not (folder / ".git").exists():
-        return None
-    try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None

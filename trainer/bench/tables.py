@@ -27,7 +27,7 @@ def print_report(report: Report) -> None:
 
 
 def _modules(report: Report) -> None:
-    table = _table(
+    table = table_of(
         "Modules, one image (1 MAC is 2 FLOPs)", "module", "parameters", "/ 2^20", "paper's counter, M", "in full, MMAC"
     )
     for one in report.modules:
@@ -35,11 +35,11 @@ def _modules(report: Report) -> None:
             one.module, f"{one.parameters:,}", f"{one.parameters / 2**20:.3f}", f"{one.paper_counter / 1e6:,.1f}",
             f"{one.macs / 1e6:,.1f}",
         )  # fmt: skip
-    _show(table)
+    show(table)
 
 
 def _printed(rows: list[Row]) -> None:
-    table = _table(
+    table = table_of(
         "What the paper printed", "table", "figure", "printed", "its counter or sum", "in full", "", "verdict"
     )
     for row in rows:
@@ -49,23 +49,23 @@ def _printed(rows: list[Row]) -> None:
             verdict + (f"  [dim]{row.note}[/]" if row.note else ""),
         )  # fmt: skip
     table.columns[5].justify = table.columns[6].justify = "left"
-    _show(table)
+    show(table)
 
 
 def _pipelines(report: Report) -> None:
-    table = _table(
+    table = table_of(
         "Whole systems, one image, MMAC in full", "system", "parameters", "backbone", "classifier", "generator", "total"
     )
     for one in report.pipelines:
         stages = (one.backbone_macs, one.classifier_macs, one.generator_macs, one.macs)
         table.add_row(one.form, f"{one.parameters:,}", *(f"{macs / 1e6:,.1f}" for macs in stages))
-    _show(table)
+    show(table)
 
 
 def _timings(timings: Timings, unit: str) -> None:
     stages = list(dict.fromkeys(stage for line in timings.lines for stage in line.stages))
     columns = ("system", "settings", *stages, "total", "p10", "p90", "wall", "of PPD released", "of PPD at 224")
-    table = _table(f"{timings.what}: seconds a batch, {unit}, median of {timings.lines[0].total.runs}", *columns)
+    table = table_of(f"{timings.what}: seconds a batch, {unit}, median of {timings.lines[0].total.runs}", *columns)
     for line in timings.lines:
         table.add_row(
             line.system, line.setting, *(f"{line.stages[stage].median:.4f}" for stage in stages),
@@ -74,22 +74,22 @@ def _timings(timings: Timings, unit: str) -> None:
         )  # fmt: skip
     table.columns[1].justify = "left"
     table.caption = f"noise: {timings.noise_of} takes {timings.noise:.3f} times as long as itself (A/A, same rounds)"
-    _show(table)
+    show(table)
 
 
 def _tried(report: Report) -> None:
-    table = _table("Settings that were tried", "system", "settings", "seconds a batch")
+    table = table_of("Settings that were tried", "system", "settings", "seconds a batch")
     for trial in report.trials:
         table.add_row(trial.system, trial.choice.name, escape(trial.why_not) or f"{trial.seconds:.4f}")
     table.columns[1].justify = "left"
-    _show(table)
+    show(table)
 
 
 def _classifiers(report: Report) -> None:
-    table = _table("LFDM alone", "classes", "patch tokens", "seconds a batch")
+    table = table_of("LFDM alone", "classes", "patch tokens", "seconds a batch")
     for one in report.classifiers:
         table.add_row(str(one.classes), str(one.tokens), f"{one.seconds.median:.4f}")
-    _show(table)
+    show(table)
 
 
 def _throughput(report: Report) -> None:
@@ -98,21 +98,21 @@ def _throughput(report: Report) -> None:
         f"{peak.flops / 1e9:,.0f} GFLOP and {peak.bytes_copied / 1e9:,.1f} GB copied in a second of {report.unit}"
     )
     title = f"Throughput; measured peaks: {measured}"
-    table = _table(title, "system", "batch", "images/s", "of the peak", "device memory, MB")
+    table = table_of(title, "system", "batch", "images/s", "of the peak", "device memory, MB")
     for one in report.throughput:
         memory = "on a GPU only" if one.memory_mb is None else f"{one.memory_mb:,.0f}"
         table.add_row(one.system, str(one.batch), f"{one.images_per_s:,.1f}", f"{one.peak_share:.0%}", memory)
-    _show(table)
+    show(table)
 
 
-def _table(title: str, *columns: str) -> Table:
+def table_of(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, caption_justify="left")
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
     return table
 
 
-def _show(table: Table) -> None:
+def show(table: Table) -> None:
     out.print(table)
     out.print()
 

@@ -1,0 +1,133 @@
+"""How far masks are from the least cut: on a graph of known weights, whose minimum the engine `fast` finds exactly.
+
+The graph is that of the first round of `fast`: its mixtures, fitted to the trimap, and the prices of neighbours.
+What a mask costs in it is what it pays: edges between neighbours on different sides, and terminals of pixels that go
+against their colour's word, without the constant of GrabCut's energy, which would only make gaps look smaller. The
+least cost is known from below, as the value of the flow that the engine pushes: no cut is cheaper than a flow.
+
+Another engine has mixtures of its own, and OpenCV's gamma does not scale with the picture, so its mask is not the least
+cut here even where its own cut was exact: masks are compared by one measure, not cuts. Where an engine's own graph or
+certificate is known, its row says that gap too.
+"""
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..refine import FastGrabCut
+from ..refine.fast import COMPONENTS, FEWER_NEIGHBOURS, GAMMA_PX
+from ..refine.trimap import trimap_foreground
+
+if TYPE_CHECKING:
+    from .problems import Problem
+
+STEPS = {1: (0, -1), 3: (-1, 0), 5: (-1, -1), 7: (-1, 1)}  # rows and columns of fast_cut's odd directions
+
+EXACT, CERTIFIED = "exact cut", "certificate"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Records as fast_cut has them: capacities between free pixels, and each one's excess."""
+
+    record: np.ndarray  # (n,) int32
+    nodes: np.ndarray  # (m,) int32, index of each free pixel's record
+    pixels: np.ndarray  # (m,) int32, its number in the picture
+    stride: int  # records a row
+    neighbours: int
+
+    def cost(self, mask: np.ndarray) -> int:
+        """Of a mask `(H, W) bool`, in thousandths of a nat. What it says of sure pixels is not looked at."""
+        from ..refine.fast_cut import EXCESS, RECORD
+
+        labels = mask.reshape(-1)[self.pixels]
+        side = np.zeros(len(self.record), bool)
+        side[self.nodes] = labels
+        terminal = self.record[self.nodes + EXCESS].astype(np.int64)
+        total = terminal[(terminal > 0) & ~labels].sum() - terminal[(terminal < 0) & labels].sum()
+        for direction, (rows, columns) in STEPS.items():
+            if direction < self.neighbours:  # a capacity to no node is 0
+                other = side[self.nodes + RECORD * (rows * self.stride + columns)]
+                total += self.record[self.nodes + direction].astype(np.int64)[side[self.nodes] != other].sum()
+        return int(total)
+
+    def least(self) -> int:
+        """The value of a flow that nothing can be added to: what every cut costs at least, and the least one just."""
+        from ..refine.fast_cut import EXCESS, cut
+
+        record = self.record.copy()
+        cut(record, self.nodes, self.stride, self.neighbours)
+        given, left = (part[self.nodes + EXCESS].astype(np.int64).clip(min=0).sum() for part in (self.record, record))
+        return int(given - left)
+
+
+def first_graph(engine: FastGrabCut, rgb: np.ndarray, trimap: np.ndarray) -> Graph:
+    """Of the engine's first round on a picture `(H, W, 3) uint8` and a trimap `(H, W) uint8` that it can run on."""
+    from ..refine.fast_colours import COLUMNS, compare, index_colours
+    from ..refine.fast_links import charge, contrast, link
+
+    rgb, codes = np.require(rgb, np.uint8, "CW"), np.require(trimap, np.uint8, "CW")
+    gamma = engine.gamma * (codes.size**0.5 / GAMMA_PX) * (1 if engine.neighbours == 8 else FEWER_NEIGHBOURS)
+    index, colours = index_colours(rgb)
+    index = index.reshape(-1)
+    record, nodes, pixels = link(rgb, codes, gamma, contrast(rgb, engine.neighbours), engine.neighbours)
+    labels = trimap_foreground(codes).reshape(-1).view(np.uint8)
+    table = compare(index, colours, labels, np.zeros((2, COMPONENTS, COLUMNS)), True)
+    charge(record, nodes, pixels, np.zeros(len(nodes), np.int32), table, index)
+    return Graph(record, nodes, pixels, codes.shape[1] + 2, engine.neighbours)
+
+
+@dataclass(frozen=True)
+class EnergyRow:
+    """Gaps are costs above the least, as shares of it. The shared graph is that of `fast` with 8 neighbours."""
+
+    name: str
+    problems: int
+    shared_mean: float
+    shared_max: float
+    own: str | None  # by what the own gap is known: EXACT on the own graph, or CERTIFIED by the engine
+    own_mean: float | None
+    own_max: float | None
+
+
+def score_energies(problems: list["Problem"], engines: dict[str, Any]) -> list[EnergyRow]:
+    """The masks of engines of one round, each by the shared graph and by its own. A problem without a cost is left out.
+
+    An engine with `batch` certifies its own cut; an instance of `FastGrabCut` has a graph of its own.
+    """
+    shared: dict[str, list[float]] = {name: [] for name in engines}
+    own: dict[str, list[float]] = {name: [] for name in engines}
+    for problem in problems:
+        graph = first_graph(FastGrabCut(), problem.rgb, problem.trimap)
+        least = graph.least()
+        if not least:
+            continue
+        for name, engine in engines.items():
+            mask, gap = _mask_and_gap(engine, problem)
+            shared[name].append(graph.cost(mask) / least - 1)
+            own[name] += [] if gap is None else [gap]
+    return [
+        EnergyRow(name, len(gaps), statistics.fmean(gaps), max(gaps), *_own(engines[name], own[name]))
+        for name, gaps in shared.items()
+        if gaps
+    ]
+
+
+def _mask_and_gap(engine: Any, problem: "Problem") -> tuple[np.ndarray, float | None]:
+    if hasattr(engine, "batch"):
+        masks, gaps = engine.batch(problem.rgb[None], problem.trimap[None], "cpu", [problem.seed])
+        return masks[0], float(gaps[0])
+    mask = engine(problem.rgb, problem.trimap, seed=problem.seed)
+    if not isinstance(engine, FastGrabCut):
+        return mask, None
+    graph = first_graph(engine, problem.rgb, problem.trimap)
+    least = graph.least()
+    return mask, graph.cost(mask) / least - 1 if least else None
+
+
+def _own(engine: Any, gaps: list[float]) -> tuple[str | None, float | None, float | None]:
+    if not gaps:
+        return None, None, None
+    return CERTIFIED if hasattr(engine, "batch") else EXACT, statistics.fmean(gaps), max(gaps)

@@ -1,0 +1,85 @@
+"""What `pipeline/bench` found of refinement engines, as tables in the terminal."""
+
+from rich.markup import escape
+
+from ...pipeline.bench.engines import EngineReport
+from ...pipeline.bench.masks import IMAGENET, NODE_CORES, MaskBench
+from ...pipeline.console import out
+from .tables import show, table_of
+
+
+def print_masks(bench: MaskBench) -> None:
+    machine, asked = bench.machine, bench.asked
+    out.print(
+        f"[bold]{escape(machine['cpu'])}, one thread[/], opencv {machine['versions']['opencv-python-headless']}, "
+        f"numba {machine['versions']['numba']}, {machine['date']}, {machine['commit']}"
+    )
+    stages = ", ".join(f"{name} {spent:.1f} ms" for name, spent in bench.stage_ms.items())
+    out.print(
+        f"{bench.pictures} pictures ({escape(asked['images'])}) at {asked['size_px']} px; a mean picture: {stages}"
+    )
+    for reason in bench.skipped:
+        out.print(f"[yellow]skipped[/] {escape(reason)}")
+    out.print()
+    for name, report in bench.engines.items():
+        _engines(name, report)
+        _energies(name, report)
+    _node(bench)
+
+
+def _engines(name: str, report: EngineReport) -> None:
+    columns = ("engine", "problems", "ms, median", "x cv2", "IoU to cv2", "IoU to truth", "images/s a core")
+    table = table_of(f"Engines in turn, {name}, process time", *columns)
+    for row in report.rows:
+        truth = "" if row.iou_to_truth is None else f"{row.iou_to_truth:.4f}"
+        table.add_row(
+            row.name, str(row.problems), f"{row.median_ms:.2f}", f"{row.times_reference:.2f}",
+            f"{row.iou_to_reference:.4f}", truth, f"{row.images_per_s:,.1f}",
+        )  # fmt: skip
+    table.caption = (
+        "x cv2: time of cv2.grabCut of as many rounds, all problems, by the engine's. 'another seed' is cv2.grabCut "
+        "again:\nno engine can be asked for a higher IoU to it, and its x is the noise (A/A)."
+    )
+    if report.unusable:
+        table.caption += f"\n{report.unusable} problems are left out: too few pixels of a side for GrabCut."
+    show(table)
+
+
+def _energies(name: str, report: EngineReport) -> None:
+    if not report.energies:
+        return
+    columns = ("engine", "problems", "fast's graph, mean", "max", "its own, mean", "max", "known by")
+    table = table_of(f"Cost above the least, one round, {name}", *columns)
+    for row in report.energies:
+        own = [f"{100 * gap:.4f} %" if gap is not None else "" for gap in (row.own_mean, row.own_max)]
+        table.add_row(
+            row.name, str(row.problems), f"{100 * row.shared_mean:.3f} %", f"{100 * row.shared_max:.3f} %", *own,
+            row.own or "",
+        )  # fmt: skip
+    table.caption = (
+        "fast's graph: its mixtures and prices, 8 neighbours; an engine with mixtures of its own cuts another graph. "
+        "The least\nis the value of a maximal flow, which bounds every cut. Its own: the same for each setting of fast; "
+        "torch certifies its cuts."
+    )
+    show(table)
+
+
+def _node(bench: MaskBench) -> None:
+    kinds = list(bench.engines)
+    table = table_of(
+        f"Projected: a node of {NODE_CORES} cores and one GPU",
+        "engine",
+        *(f"{name}: {what}" for name in kinds for what in ("images/s", "ImageNet, min", "limit")),
+    )
+    for engine in dict.fromkeys(row.engine for row in bench.node):
+        cells = []
+        for row in bench.node:
+            if row.engine == engine:
+                cells += [f"{row.images_per_s:,.0f}", f"{row.imagenet_min:.1f}", row.limit]
+        table.add_row(engine, *cells)
+    table.caption = (
+        f"not measured as a whole: {NODE_CORES} cores by the mean ms of decoding and refining a picture on one core "
+        f"above, scaling assumed linear,\nat most the {bench.asked['vit_images_s']:,.0f} images/s that the GPU's ViT is "
+        f"assumed to reach (--vit-images-s); trimaps, packing and writing not counted. ImageNet: {IMAGENET:,} images."
+    )
+    show(table)
