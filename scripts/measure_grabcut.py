@@ -17,30 +17,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from locloc.pipeline.bench.pictures import load_pictures
 from locloc.pipeline.bench.problems import THRESHOLDS, smooth_saliency
 from locloc.pipeline.boxes import box_iou, largest_box, mask_iou
-from locloc.pipeline.catalogs import read_catalog, resolve
-from locloc.pipeline.geometry import Geometry
-from locloc.pipeline.images import decode_image, read_image_bytes
+from locloc.pipeline.errors import BenchError
 from locloc.pipeline.refine import OpenCVGrabCut
 from locloc.pipeline.saliency import make_trimap
 
 SIZE_PX = 256
-
-
-def load_pairs(photographs: Path, masks: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """rgb `(S, S, 3) uint8` and truth `(S, S) bool` of every photograph that has a mask with object and background."""
-    truth_of = {file.stem: file for file in masks.iterdir()}
-    catalog, pairs = read_catalog(photographs, "folder"), []
-    for path in catalog.table["path"].to_pylist():
-        if (mask := truth_of.get(Path(path).stem)) is None:
-            continue
-        rgb, grey = (decode_image(read_image_bytes(file)) for file in (resolve(catalog.root, path), mask))
-        square, shown = (Geometry.stretch((part.shape[1], part.shape[0]), SIZE_PX).image(part) for part in (rgb, grey))
-        truth = shown[..., 0] > 127
-        if truth.any() and not truth.all():
-            pairs.append((square, truth))
-    return pairs
 
 
 def scores(masks: list[np.ndarray], truths: list[np.ndarray]) -> tuple[float, float, float]:
@@ -59,10 +43,11 @@ def main() -> None:
     parser.add_argument("masks", type=Path)
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    pairs = load_pairs(arguments.photographs, arguments.masks)
-    if not pairs:
-        sys.exit(f"no photograph in {arguments.photographs} has a mask in {arguments.masks}")
-    truths = [truth for _, truth in pairs]
+    try:
+        pictures = load_pictures(arguments.photographs, arguments.masks, 0, SIZE_PX).found
+    except BenchError as error:
+        sys.exit(str(error))
+    truths = [picture.truth for picture in pictures]
     saliencies = [smooth_saliency(truth, seed) for seed, truth in enumerate(truths)]
 
     table = Table("mask", "mask IoU", "box IoU", "gain, points", "ms an image", box=None)
@@ -73,15 +58,15 @@ def main() -> None:
         for iterations in (1, 5):
             engine, began = OpenCVGrabCut(iterations=iterations), time.process_time()
             masks = [
-                engine(rgb, make_trimap(saliency, settings), seed)
-                for seed, ((rgb, _), saliency) in enumerate(zip(pairs, saliencies, strict=True))
+                engine(picture.rgb, make_trimap(saliency, settings), seed)
+                for seed, (picture, saliency) in enumerate(zip(pictures, saliencies, strict=True))
             ]
-            spent = (time.process_time() - began) / len(pairs) * 1e3
+            spent = (time.process_time() - began) / len(pictures) * 1e3
             iou, box, _ = scores(masks, truths)
             name = f"opencv, unknown starts as {start}, {iterations} it."
             table.add_row(name, f"{iou:.4f}", f"{box:.4f}", f"{100 * (iou - base):+.1f}", f"{spent:.0f}")
     console = Console()
-    console.print(f"{len(pairs)} photographs at {SIZE_PX} px")
+    console.print(f"{len(pictures)} photographs at {SIZE_PX} px")
     console.print(table)
 
 

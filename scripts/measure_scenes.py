@@ -13,7 +13,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from measure_grabcut import load_pairs, scores
+from measure_grabcut import SIZE_PX, scores
+
+from locloc.pipeline.bench.pictures import load_pictures
 
 
 def otsu(plane: np.ndarray) -> np.ndarray:
@@ -38,13 +40,13 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     folder = Path(sys.argv[1])
-    pairs = load_pairs(folder / "images", folder / "masks")
-    truths = [truth for _, truth in pairs]
+    pictures = load_pictures(folder / "images", folder / "masks", 0, SIZE_PX).found
+    truths = [picture.truth for picture in pictures]
     shares = np.array([truth.mean() for truth in truths])
     low, middle, high = np.quantile(shares, [0, 0.5, 1])
-    print(f"{len(pairs)} scenes; the object covers {low:.0%} to {high:.0%}, median {middle:.0%}")
+    print(f"{len(pictures)} scenes; the object covers {low:.0%} to {high:.0%}, median {middle:.0%}")
     for name, method in (("Otsu, saturation", by_saturation), ("Otsu, Lab distance to the border", by_border_colour)):
-        iou, box, corloc = scores([method(rgb) for rgb, _ in pairs], truths)
+        iou, box, corloc = scores([method(picture.rgb) for picture in pictures], truths)
         print(f"{name}: mask IoU {iou:.3f}, box IoU {box:.3f}, CorLoc {corloc:.3f}")
 
 

@@ -16,12 +16,13 @@ import cv2
 import maxflow
 import numpy as np
 import torch
-from measure_grabcut import SIZE_PX, load_pairs
 from rich.console import Console
 from rich.table import Table
 
+from locloc.pipeline.bench.pictures import Picture, load_pictures
 from locloc.pipeline.bench.problems import SIMULATIONS, THRESHOLDS
 from locloc.pipeline.boxes import mask_iou
+from locloc.pipeline.errors import BenchError
 from locloc.pipeline.refine.torch_cut import TorchGrabCut, edge_weights, terminal_weights
 from locloc.pipeline.refine.torch_mixtures import first_components, fit, likeliest_components, log_likelihoods, products
 from locloc.pipeline.refine.torch_primal_dual import OFFSETS, min_cut
@@ -52,15 +53,15 @@ def problem(rgb: np.ndarray, trimap: np.ndarray, gamma: float) -> tuple[torch.Te
     return terminal_weights(codes, (below - above).view(codes.shape), gamma), edge_weights(picture, gamma)
 
 
-def measure(pairs: list, saliency_of, engine: TorchGrabCut) -> np.ndarray:
+def measure(pictures: list[Picture], saliency_of, engine: TorchGrabCut) -> np.ndarray:
     """Rows of true gap, certified gap, IoU with the exact cut, steps at full size, ms of cut and of mixtures."""
     rows = []
-    for seed, (rgb, truth) in enumerate(pairs):
-        trimap = make_trimap(saliency_of(truth, seed), THRESHOLDS)
+    for seed, picture in enumerate(pictures):
+        trimap = make_trimap(saliency_of(picture.truth, seed), THRESHOLDS)
         if engine.unusable(trimap):
             continue
         began = time.process_time()
-        unary, weights = problem(rgb, trimap, engine.gamma)
+        unary, weights = problem(picture.rgb, trimap, engine.gamma)
         fitted = time.process_time()
         found = min_cut(unary, weights, engine.coarse_steps, engine.fine_steps, engine.stop_gap)
         ended = time.process_time()
@@ -71,31 +72,26 @@ def measure(pairs: list, saliency_of, engine: TorchGrabCut) -> np.ndarray:
     return np.array(rows)
 
 
-def resized(picture: np.ndarray, side: int) -> np.ndarray:
-    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if picture.ndim == 3 else cv2.INTER_NEAREST)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photographs", type=Path)
     parser.add_argument("masks", type=Path)
     parser.add_argument("--problems", type=int, default=60)
-    parser.add_argument("--size", type=int, default=SIZE_PX)
+    parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the engine")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    pairs = load_pairs(arguments.photographs, arguments.masks)
-    if not pairs:
-        sys.exit(f"no photograph in {arguments.photographs} has a mask in {arguments.masks}")
-    pairs = pairs[:: max(1, 2 * len(pairs) // arguments.problems)][: arguments.problems // 2]
-    side = arguments.size
-    pairs = [(resized(rgb, side), resized(truth.astype(np.uint8), side) > 0) for rgb, truth in pairs]
+    count = max(1, arguments.problems // 2)
+    try:
+        pictures = load_pictures(arguments.photographs, arguments.masks, count, arguments.size).found
+    except BenchError as error:
+        sys.exit(str(error))
     engine = TorchGrabCut(**dict(setting.split("=") for setting in arguments.set))
     titles = ("true gap, mean", "max", "certified, mean", "max", "IoU, mean", "min", "steps", "cut, ms", "mixtures, ms")
     table = Table("simulation", "problems", *titles, "above max_gap", box=None)
     for name, saliency_of in SIMULATIONS.items():
-        rows = measure(pairs, saliency_of, engine)
+        rows = measure(pictures, saliency_of, engine)
         gap, certified, iou, steps, cut, mixtures = rows.T
         figures = [gap.mean(), gap.max(), certified.mean(), certified.max()]
         table.add_row(
@@ -110,7 +106,7 @@ def main() -> None:
             str(int((certified > engine.max_gap).sum())),
         )
     console = Console(width=200)
-    console.print(f"{len(pairs)} photographs at {arguments.size} px, one thread of a CPU; not run on a GPU")
+    console.print(f"{len(pictures)} photographs at {arguments.size} px, one thread of a CPU; not run on a GPU")
     console.print(table)
 
 

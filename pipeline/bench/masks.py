@@ -74,7 +74,7 @@ def bench_masks(asked: AskedMasks, tell: Callable[[str], None] = lambda _: None)
                 engines[name] = bench_engines(given, tell=lambda what, name=name: tell(f"{name}: {what}"))
             except ValueError:
                 raise BenchError(
-                    f"{name}: no trimap of {len(pictures.found)} has enough pixels of both sides"
+                    f"{name}: none of {len(given)} trimaps has enough pixels of both sides; try more pictures"
                 ) from None
         machine = describe_machine(torch.device("cpu"))
     node = project_node(engines, stage_ms["decode"], asked.vit_images_s)

@@ -1,8 +1,8 @@
 """Problems for refinement engines: a picture and a trimap, from saliency simulated from a true mask or from attention.
 
-Both simulations are what a 14 x 14 attention map can show, resized to the mask. With thresholds 0.1, 0.35 and 0.6, on photographs
-of horses at 224 px, about a third of the pixels is unknown; the map cut at the middle threshold has a mean IoU with the
-truth of .77 (smooth) and .44 (rough).
+Both simulations are what a 14 x 14 attention map can show, resized to the mask. With thresholds 0.1, 0.35 and 0.6, on
+photographs of horses at 224 px, about a third of the pixels is unknown; the map cut at the middle threshold has a mean
+IoU with the truth of .77 (smooth) and .44 (rough).
 """
 
 import time

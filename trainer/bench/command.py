@@ -29,7 +29,7 @@ def bench(
     classes: Annotated[int, typer.Option(min=1, help="Classes that the classifiers tell apart.")] = 200,
     images: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Photographs for the run end to end, and for --masks. Default: made scenes."),
+        typer.Option(metavar="DIR", help="Photographs, for systems end to end and for --masks. Default: made scenes."),
     ] = None,
     truth: Annotated[
         Path | None,
@@ -111,9 +111,7 @@ def _check(context: typer.Context, systems: bool, masks: bool, json: Path | None
     for name in given:
         option = "--" + name.replace("_", "-")
         if name in OF_SYSTEMS and not systems:
-            raise BenchError(
-                f"{option} says nothing to --masks, one thread of the CPU; leave it out, or add --compare-ppd"
-            )
+            raise BenchError(f"{option} says nothing to --masks; leave it out, or add --compare-ppd")
         if name in OF_MASKS and not masks:
             raise BenchError(f"{option} is for --masks; add that, or leave {option} out")
 

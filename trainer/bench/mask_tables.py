@@ -57,9 +57,9 @@ def _energies(name: str, report: EngineReport) -> None:
             row.own or "",
         )  # fmt: skip
     table.caption = (
-        "fast's graph: its mixtures and prices, 8 neighbours; an engine with mixtures of its own cuts another graph. "
-        "The least\nis the value of a maximal flow, which bounds every cut. Its own: the same for each setting of fast; "
-        "torch certifies its cuts."
+        "fast's graph: its mixtures and prices, 8 neighbours; an engine with mixtures of its own, or another gamma, cuts "
+        "another graph.\nThe least is the value of a maximal flow, which bounds every cut. Its own: in the graph of these "
+        "very settings of fast;\nas torch certifies it."
     )
     show(table)
 
@@ -69,7 +69,7 @@ def _node(bench: MaskBench) -> None:
     table = table_of(
         f"Projected: a node of {NODE_CORES} cores and one GPU",
         "engine",
-        *(f"{name}: {what}" for name in kinds for what in ("images/s", "ImageNet, min", "limit")),
+        *(f"{name}\n{what}" for name in kinds for what in ("images/s", "ImageNet, min", "limit")),
     )
     for engine in dict.fromkeys(row.engine for row in bench.node):
         cells = []
@@ -78,8 +78,9 @@ def _node(bench: MaskBench) -> None:
                 cells += [f"{row.images_per_s:,.0f}", f"{row.imagenet_min:.1f}", row.limit]
         table.add_row(engine, *cells)
     table.caption = (
-        f"not measured as a whole: {NODE_CORES} cores by the mean ms of decoding and refining a picture on one core "
-        f"above, scaling assumed linear,\nat most the {bench.asked['vit_images_s']:,.0f} images/s that the GPU's ViT is "
-        f"assumed to reach (--vit-images-s); trimaps, packing and writing not counted. ImageNet: {IMAGENET:,} images."
+        f"not measured as a whole: {NODE_CORES} cores, by the mean ms of decoding (with resizing) and refining a picture "
+        f"on one core above,\nscaling assumed linear, and at most the {bench.asked['vit_images_s']:,.0f} images/s that one "
+        "GPU's ViT is assumed to reach (--vit-images-s);\ntrimaps, packing and writing are not counted. "
+        f"ImageNet: {IMAGENET:,} images."
     )
     show(table)

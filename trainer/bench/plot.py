@@ -6,6 +6,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ...pipeline.bench.engines import again
 from ...pipeline.bench.masks import MaskBench
 from .report import Report
 from .stages import MODEL_STAGES
@@ -42,15 +43,15 @@ def draw_masks(bench: MaskBench, file: Path) -> None:
         for axes, (name, report) in zip(panels, bench.engines.items(), strict=True):
             true = report.rows[0].iou_to_truth is not None
             for row in report.rows:
-                iou = row.iou_to_truth if true else row.iou_to_reference
-                (point,) = axes.plot([row.times_reference], [iou], "o", label=row.name)
-                axes.annotate(row.name, (row.times_reference, iou), (4, 3), textcoords="offset points", fontsize=7,
-                              color=point.get_color())  # fmt: skip
+                if row.name != again(row.reference):
+                    iou = row.iou_to_truth if true else row.iou_to_reference
+                    axes.plot([row.times_reference], [iou], "o", label=row.name, alpha=0.8)
             axes.set_xscale("log")
             axes.set_xlabel("times as fast as cv2.grabCut of as many rounds")
             axes.set_ylabel("mean IoU to the truth" if true else "mean IoU to cv2.grabCut")
             axes.set_title(f"{name}, {report.rows[0].problems} problems", fontsize=9)
             axes.spines[["top", "right"]].set_visible(False)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
         figure.suptitle(f"{bench.machine['cpu']}, one thread, {bench.machine['date'][:10]}", fontsize=10)
         figure.savefig(file, dpi=130)
 

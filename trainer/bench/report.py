@@ -152,8 +152,8 @@ def run_bench(asked: Asked, tell: Callable[[str], None] = lambda _: None) -> Rep
         throughput = measure_throughput(compared, by_name, batches, device, clock, peak, few)
         throughput += [] if on_gpu else _timed_before(model, compared, by_name, peak, asked.batch)
     return Report(
-        {**asdict(asked), "images": str(asked.images or "made scenes"), "rounds": rounds}, describe_machine(device), clock.unit,
-        modules, pipelines, printed, model, whole, trials, tuned, classifiers, peak, throughput,
+        {**asdict(asked), "images": str(asked.images or "made scenes"), "rounds": rounds}, describe_machine(device),
+        clock.unit, modules, pipelines, printed, model, whole, trials, tuned, classifiers, peak, throughput,
     )  # fmt: skip
 
 
