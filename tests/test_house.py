@@ -64,8 +64,9 @@ def test_the_command_line_is_frozen():
     how = ["--workers", "--gpus", "--scheduler", "--slurm", "--checkpoint-s", "--image-limit-s", "--log"]
     assert flags(typer.main.get_command(app)) == {
         "bench": [
-            "--compare-ppd", "--device", "--batch", "--classes", "--images", "--precision", "--threads",
-            "--keep-tokens", "--backbone", "--rounds", "--quick", "--json", "--plot",
+            "--compare-ppd", "--masks", "--device", "--batch", "--classes", "--images", "--truth", "--count", "--size",
+            "--vit-images-s", "--precision", "--threads", "--keep-tokens", "--backbone", "--rounds", "--quick",
+            "--json", "--plot",
         ],
         "data synth": ["out", "--images", "--classes", "--seed"],
         "demo": ["out"],

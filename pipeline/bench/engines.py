@@ -131,8 +131,8 @@ def again(name: str) -> str:
 
 
 def turned(names: list[str], number: int) -> list[str]:
-    """Another one first each time, and every second time backwards, so that none always comes after the same one."""
-    first = number % len(names)
+    """Forwards, then backwards, then from the next one on, so that none always comes after the same one, or first."""
+    first = number // 2 % len(names)
     return (names[first:] + names[:first])[:: -1 if number % 2 else 1]
 
 

@@ -1,4 +1,4 @@
-"""The benchmark: exact counts, verdicts, fair clocks, and the command on a bare machine."""
+"""The benchmark: exact counts, verdicts, fair clocks, and the command on a bare machine, engines included."""
 
 import copy
 import json
@@ -12,6 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from locloc.cli import app
+from locloc.pipeline.bench import ENGINES, SLOW
 from locloc.pipeline.errors import BenchError
 from locloc.trainer.bench.counts import PaperCounter, count_modules, count_pipeline, count_pipelines
 from locloc.trainer.bench.printed import NOT, REPRODUCED, TYPO, rows, verdict
@@ -326,6 +327,38 @@ def test_everything_on_a_bare_machine(tmp_path):
     assert drawn.read_text().startswith("<?xml")
 
 
+def test_engines_on_a_bare_machine(tmp_path):
+    """Made scenes with their truth, and the same scenes as pictures of one's own, without any."""
+    out, drawn = tmp_path / "masks.json", tmp_path / "masks.svg"
+    small = ("--masks", "--count", "3", "--size", "48", "--vit-images-s", "50")
+    found = bare(*small, "--json", str(out), "--plot", str(drawn))
+    assert found.returncode == 0, found.stderr
+    for title in ("in turn, simulation A", "in turn, simulation B", "Cost above the least", "Projected: a node of 16"):
+        assert title in found.stdout
+    assert drawn.read_text().startswith("<?xml")
+    report = json.loads(out.read_text())["masks"]
+    assert {"date", "commit", "cpu", "versions"} <= report["machine"].keys() and report["machine"]["threads"] == 1
+    assert report["pictures"] == 3 and not report["skipped"] and report["stage_ms"]["decode"] > 0
+    for engines in report["engines"].values():
+        rows = {row["name"]: row for row in engines["rows"]}
+        assert len(rows) == 2 * 2 + len(ENGINES) + len(SLOW)
+        assert rows["opencv, 1 round"]["times_reference"] == rows["opencv, 5 rounds"]["iou_to_reference"] == 1
+        assert all(row["iou_to_truth"] > 0.1 and row["images_per_s"] * row["mean_ms"] == 1e3 for row in rows.values())
+        gaps = {row["name"]: row for row in engines["energies"]}
+        assert gaps["fast, 8 neighbours, 1 round"]["shared_max"] == 0 < gaps["threshold"]["shared_mean"]
+        assert gaps["fast, 4 neighbours, 1 round"]["own_max"] == 0 <= gaps["torch, 1 round"]["own_max"] < 0.01
+    assert {row["images_per_s"] for row in report["node"] if row["engine"] == "threshold"} == {50}
+
+    for index in range(3):
+        (tmp_path / f"{index}.jpg").write_bytes(load_pictures(None, 3)[index])
+    found = bare(*small, "--images", str(tmp_path), "--json", str(out))
+    assert found.returncode == 0, found.stderr
+    report = json.loads(out.read_text())["masks"]
+    (engines,) = report["engines"].values()
+    assert "in turn, attention of pocket" in found.stdout and report["stage_ms"]["ViT pocket"] > 0
+    assert all(row["iou_to_truth"] is None and row["iou_to_reference"] > 0 for row in engines["rows"])
+
+
 def test_errors_are_one_line_on_a_bare_machine_too():
     found = bare("--keep-tokens", "50")
     assert found.returncode == 1
@@ -339,6 +372,16 @@ def test_errors_are_one_line_on_a_bare_machine_too():
         (["--precision", "fp8"], "No --precision 'fp8'; known: bf16, fp16, fp32"),
         (["--precision", "fp16"], "--precision fp16 needs a GPU"),
         (["--plot", "a.txt"], "a name that ends in .png, .svg or .pdf"),
+        (["--masks", "--plot", "a.txt"], "a name that ends in .png, .svg or .pdf"),
+        (["--masks", "--batch", "4"], "--batch says nothing to --masks; leave it out, or add --compare-ppd"),
+        (["--masks", "--keep-tokens", "0.5"], "--keep-tokens says nothing to --masks"),
+        (["--count", "3"], "--count is for --masks; add that, or leave --count out"),
+        (["--compare-ppd", "--truth", "masks"], "--truth is for --masks"),
+        (["--masks", "--compare-ppd", "--plot", "a.png"], "leave out --masks or --compare-ppd"),
+        (["--masks", "--truth", "masks"], "are masks of which pictures? Give their folder with --images"),
+        (["--masks", "--count", "0"], "of made scenes there is no end"),
+        (["--masks", "--images", "none"], "--images none is no folder"),
+        (["--masks", "--vit-images-s", "0"], "--vit-images-s 0 is no speed"),
         (["--json", "none/a.json"], "to write a.json to; make it first"),
     ],
 )

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 OF_SYSTEMS = (
@@ -107,14 +106,11 @@ def _check(context: typer.Context, systems: bool, masks: bool, json: Path | None
         raise BenchError(f"--plot {plot}: a name that ends in .png, .svg or .pdf")
     if plot is not None and systems and masks:
         raise BenchError("--plot draws the systems or the engines: leave out --masks or --compare-ppd")
-    given = [name for name in OF_SYSTEMS + OF_MASKS if _is_given(context, name)]
-    for name in given:
+    for name in OF_SYSTEMS + OF_MASKS:
+        if context.get_parameter_source(name).name != "COMMANDLINE":
+            continue
         option = "--" + name.replace("_", "-")
         if name in OF_SYSTEMS and not systems:
             raise BenchError(f"{option} says nothing to --masks; leave it out, or add --compare-ppd")
         if name in OF_MASKS and not masks:
             raise BenchError(f"{option} is for --masks; add that, or leave {option} out")
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE

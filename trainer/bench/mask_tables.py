@@ -57,9 +57,9 @@ def _energies(name: str, report: EngineReport) -> None:
             row.own or "",
         )  # fmt: skip
     table.caption = (
-        "fast's graph: its mixtures and prices, 8 neighbours; an engine with mixtures of its own, or another gamma, cuts "
-        "another graph.\nThe least is the value of a maximal flow, which bounds every cut. Its own: in the graph of these "
-        "very settings of fast;\nas torch certifies it."
+        "fast's graph: its mixtures and prices, 8 neighbours; an engine with other mixtures, or another gamma, cuts "
+        "another graph.\nThe least is the value of a maximal flow, which bounds every cut. Its own: in the graph of "
+        "these very settings of fast,\nor as torch certifies it."
     )
     show(table)
 
@@ -77,10 +77,11 @@ def _node(bench: MaskBench) -> None:
             if row.engine == engine:
                 cells += [f"{row.images_per_s:,.0f}", f"{row.imagenet_min:.1f}", row.limit]
         table.add_row(engine, *cells)
+    vit = bench.asked["vit_images_s"]
     table.caption = (
-        f"not measured as a whole: {NODE_CORES} cores, by the mean ms of decoding (with resizing) and refining a picture "
-        f"on one core above,\nscaling assumed linear, and at most the {bench.asked['vit_images_s']:,.0f} images/s that one "
-        "GPU's ViT is assumed to reach (--vit-images-s);\ntrimaps, packing and writing are not counted. "
+        f"not measured as a whole: {NODE_CORES} cores, by the mean ms of decoding (with resizing) and refining on one "
+        f"core,\nscaling assumed linear, and at most the {vit:,.0f} images/s that one GPU's ViT is assumed to "
+        "reach (--vit-images-s);\ntrimaps, packing and writing are not counted. "
         f"ImageNet: {IMAGENET:,} images."
     )
     show(table)
