@@ -343,7 +343,8 @@ def test_engines_on_a_bare_machine(tmp_path):
         rows = {row["name"]: row for row in engines["rows"]}
         assert len(rows) == 2 * 2 + len(ENGINES) + len(SLOW)
         assert rows["opencv, 1 round"]["times_reference"] == rows["opencv, 5 rounds"]["iou_to_reference"] == 1
-        assert all(row["iou_to_truth"] > 0.1 and row["images_per_s"] * row["mean_ms"] == 1e3 for row in rows.values())
+        assert all(row["iou_to_truth"] > 0.1 for row in rows.values())
+        assert all(row["images_per_s"] == pytest.approx(1e3 / row["mean_ms"]) for row in rows.values())
         gaps = {row["name"]: row for row in engines["energies"]}
         assert gaps["fast, 8 neighbours, 1 round"]["shared_max"] == 0 < gaps["threshold"]["shared_mean"]
         assert gaps["fast, 4 neighbours, 1 round"]["own_max"] == 0 <= gaps["torch, 1 round"]["own_max"] < 0.01
