@@ -51,6 +51,7 @@ class EngineRow:
     times_reference: float  # the reference's time on the same problems by the engine's: 2 is twice as fast
     iou_to_reference: float
     iou_to_truth: float | None
+    reference_to_truth: float | None  # IoU of the reference, on the same problems
 
     @property
     def images_per_s(self) -> float:
@@ -78,6 +79,7 @@ class _Readings:
     reference_s: list[float] = field(default_factory=list)
     to_reference: list[float] = field(default_factory=list)
     to_truth: list[float] = field(default_factory=list)
+    reference_to_truth: list[float] = field(default_factory=list)
 
 
 def bench_engines(
@@ -174,6 +176,7 @@ def _measure(
         own.to_reference.append(mask_iou(masks[name], masks[reference]))
         if problem.truth is not None:
             own.to_truth.append(mask_iou(masks[name], problem.truth))
+            own.reference_to_truth.append(mask_iou(masks[reference], problem.truth))
 
 
 def _row(name: str, reference: str, found: _Readings) -> EngineRow:
@@ -186,4 +189,5 @@ def _row(name: str, reference: str, found: _Readings) -> EngineRow:
         sum(found.reference_s) / sum(found.seconds),
         statistics.fmean(found.to_reference),
         statistics.fmean(found.to_truth) if found.to_truth else None,
+        statistics.fmean(found.reference_to_truth) if found.to_truth else None,
     )

@@ -77,7 +77,7 @@ def bench_masks(asked: AskedMasks, tell: Callable[[str], None] = lambda _: None)
                     f"{name}: none of {len(given)} trimaps has enough pixels of both sides; try more pictures"
                 ) from None
         machine = describe_machine(torch.device("cpu"))
-    node = project_node(engines, stage_ms["decode"], asked.vit_images_s)
+    node = project_node(engines, stage_ms["decode"] + stage_ms["resize"], asked.vit_images_s)
     told = {**asdict(asked), "images": str(asked.images or "made scenes"), "truth": asked.truth and str(asked.truth)}
     told |= {"sample": SAMPLE, "node_cores": NODE_CORES}
     return MaskBench(told, machine, len(pictures.found), pictures.skipped, stage_ms, engines, node)
@@ -101,7 +101,10 @@ def _pictures(asked: AskedMasks) -> Pictures:
 def _problems(pictures: Pictures) -> tuple[dict[str, list[Problem]], dict[str, float]]:
     """Problems by how their saliency came about, and milliseconds of a picture's other stages."""
     found: dict[str, list[Problem]] = {}
-    stage_ms = {"decode": statistics.fmean(one.decode_s for one in pictures.found) * 1e3}
+    stage_ms = {
+        "decode": statistics.fmean(one.decode_s for one in pictures.found) * 1e3,
+        "resize": statistics.fmean(one.resize_s for one in pictures.found) * 1e3,
+    }
     if pictures.found[0].truth is None:
         found[f"attention of {ATTENTION}"], in_vit, in_trimap = attended_problems(pictures.found)
         stage_ms |= {f"ViT {ATTENTION}": in_vit * 1e3, "saliency, trimap": in_trimap * 1e3}
@@ -112,14 +115,14 @@ def _problems(pictures: Pictures) -> tuple[dict[str, list[Problem]], dict[str, f
     return found, stage_ms
 
 
-def project_node(engines: dict[str, EngineReport], decode_ms: float, vit_images_s: float) -> list[NodeRow]:
-    """A row an engine that runs on the cores, slow ones and second seeds apart."""
+def project_node(engines: dict[str, EngineReport], read_ms: float, vit_images_s: float) -> list[NodeRow]:
+    """A row an engine that runs on the cores, slow ones and second seeds apart; `read_ms` a core's for one picture."""
     rows = []
     for problems, report in engines.items():
         for row in report.rows:
             if row.name in SLOW or row.name == again(row.reference):
                 continue
-            rate, limit = node_rate(decode_ms + row.mean_ms, vit_images_s)
+            rate, limit = node_rate(read_ms + row.mean_ms, vit_images_s)
             rows.append(NodeRow(row.name, problems, rate, IMAGENET / rate / 60, limit))
     return rows
 

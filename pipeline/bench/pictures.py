@@ -30,7 +30,8 @@ class Picture:
     rgb: np.ndarray  # (S, S, 3) uint8
     inputs: np.ndarray  # (INPUT_PX, INPUT_PX, 3) uint8
     truth: np.ndarray | None  # (S, S) bool, with object and background
-    decode_s: float  # of the process: bytes to both squares
+    decode_s: float  # of the process, from bytes to pixels
+    resize_s: float  # and from these to both squares
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,15 @@ def _decoded(folder: Path, name: str) -> np.ndarray:
 
 
 def _picture(name: str, data: bytes, mask: np.ndarray | None, size_px: int) -> Picture:
-    """Data `bytes` and mask `(H, W) uint8` > both squares, the time they took, and the truth as a square."""
+    """Data `bytes` and mask `(H, W) uint8` > both squares, the time they took, and the truth as another."""
     began = time.process_time()
     rgb = decode_image(data)
+    decoded = time.process_time()
     shape = rgb.shape[1::-1]
     square, inputs = (Geometry.stretch(shape, side).image(rgb) for side in (size_px, INPUT_PX))
-    spent = time.process_time() - began
-    return Picture(name, square, inputs, None if mask is None else _truth(mask, shape, size_px), spent)
+    resized = time.process_time()
+    truth = None if mask is None else _truth(mask, shape, size_px)
+    return Picture(name, square, inputs, truth, decoded - began, resized - decoded)
 
 
 def _truth(mask: np.ndarray, shape: tuple[int, int], size_px: int) -> np.ndarray:

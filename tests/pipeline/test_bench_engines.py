@@ -71,8 +71,8 @@ def test_ratios_and_agreement_by_hand():
     report = measured(
         [problem(seed) for seed in range(3)], {"a": FakeEngine(2, 2), "b": FakeEngine(8, 8, iterations=5)}
     )
-    assert report.row("a") == EngineRow("a", "opencv, 1 round", 3, 2000, 2000, 3.0, 0.5, 1.0)
-    assert report.row("b") == EngineRow("b", "opencv, 5 rounds", 3, 8000, 8000, 3.75, 0.5, 0.25)
+    assert report.row("a") == EngineRow("a", "opencv, 1 round", 3, 2000, 2000, 3.0, 0.5, 1.0, 0.5)
+    assert report.row("b") == EngineRow("b", "opencv, 5 rounds", 3, 8000, 8000, 3.75, 0.5, 0.25, 0.5)
     assert report.row("a").images_per_s == 0.5
     first = report.row("opencv, 1 round")
     assert (first.times_reference, first.iou_to_reference, first.iou_to_truth) == (1, 1, 0.5)
@@ -256,7 +256,7 @@ def test_masks_of_the_pictures_names(tmp_path):
     left = np.arange(16) + np.zeros((16, 1), int) < 8
     for one, wanted in zip(loaded.found, (left, left, left.T), strict=True):
         np.testing.assert_array_equal(one.truth, wanted)
-        assert one.rgb.shape == (16, 16, 3) and one.inputs.shape == (224, 224, 3) and one.decode_s > 0
+        assert one.rgb.shape == (16, 16, 3) and one.inputs.shape == (224, 224, 3) and one.decode_s > 0 < one.resize_s
 
 
 def test_a_part_is_spread_over_the_folder(tmp_path):
@@ -347,9 +347,9 @@ def test_a_nodes_rate(picture_ms, vit, cores, rate, limit):
 
 
 def test_a_node_by_hand():
-    """Decoding 4 ms, refining 6 ms: a core makes 100 a second, 16 make 1600, and ImageNet takes 13.3 minutes."""
+    """Reading 4 ms, refining 6 ms: a core makes 100 a second, 16 make 1600, and ImageNet takes 13.3 minutes."""
     rows = [
-        EngineRow(name, "opencv, 1 round", 5, 1.0, mean_ms, 1.0, 1.0, None)
+        EngineRow(name, "opencv, 1 round", 5, 1.0, mean_ms, 1.0, 1.0, None, None)
         for name, mean_ms in (("a", 6.0), (again("opencv, 1 round"), 9.0), ("torch, 1 round", 300.0), ("b", 0.0))
     ]
     a, b = project_node({"x": EngineReport(rows, [], 0)}, 4.0, 3600)

@@ -58,7 +58,6 @@ def bench(
     """
     import json as as_text
 
-    from ...pipeline.bench.masks import AskedMasks, bench_masks
     from ...pipeline.console import err
 
     systems = compare_ppd or not masks
@@ -79,6 +78,7 @@ def bench(
         print_report(report)
         found |= report.as_json()
     if masks:
+        from ...pipeline.bench.masks import AskedMasks, bench_masks
         from .mask_tables import print_masks
 
         measured = bench_masks(AskedMasks(images, truth, count, size, vit_images_s), tell)

@@ -28,17 +28,18 @@ def print_masks(bench: MaskBench) -> None:
 
 
 def _engines(name: str, report: EngineReport) -> None:
-    columns = ("engine", "problems", "ms, median", "x cv2", "IoU to cv2", "IoU to truth", "images/s a core")
+    columns = ("engine", "problems", "ms, median", "x cv2", "IoU to cv2", "IoU to truth", "of cv2", "images/s a core")
     table = table_of(f"Engines in turn, {name}, process time", *columns)
     for row in report.rows:
-        truth = "" if row.iou_to_truth is None else f"{row.iou_to_truth:.4f}"
+        true = ["" if iou is None else f"{iou:.4f}" for iou in (row.iou_to_truth, row.reference_to_truth)]
         table.add_row(
             row.name, str(row.problems), f"{row.median_ms:.2f}", f"{row.times_reference:.2f}",
-            f"{row.iou_to_reference:.4f}", truth, f"{row.images_per_s:,.1f}",
+            f"{row.iou_to_reference:.4f}", *true, f"{row.images_per_s:,.1f}",
         )  # fmt: skip
     table.caption = (
-        "x cv2: time of cv2.grabCut of as many rounds, all problems, by the engine's. 'another seed' is cv2.grabCut "
-        "again:\nno engine can be asked for a higher IoU to it, and its x is the noise (A/A)."
+        "x cv2: time of cv2.grabCut of as many rounds on the same problems, by the engine's; of cv2: its IoU to truth "
+        "on them.\n'another seed' is cv2.grabCut again: no engine can be asked for a higher IoU to cv2, and its x is "
+        "the noise (A/A)."
     )
     if report.unusable:
         table.caption += f"\n{report.unusable} problems are left out: too few pixels of a side for GrabCut."
