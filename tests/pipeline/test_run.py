@@ -25,6 +25,7 @@ from locloc.pipeline.errors import BuildError, StoreError, UnreachableError
 from locloc.pipeline.recipe import Recipe
 from locloc.pipeline.refine import REFINERS
 from locloc.pipeline.run import Blocks, make_version, one_reason
+from locloc.pipeline.refine import kernels_of
 from locloc.pipeline.signals import interruptible
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import list_versions, open_version
@@ -294,6 +295,9 @@ def test_the_log_tells_of_every_block(make, work):
     assert summary.log == str(make.log)
     (begin,) = events(make, "begin")
     assert (begin["rows"], begin["blocks"], begin["blocks_to_do"], begin["parent"]) == (ROWS, BLOCKS, BLOCKS, None)
+    (ready,) = events(make, "ready")
+    assert (ready["device"], ready["kernels"]) == (make.cluster.device, list(kernels_of(work.recipe.refine)))
+    assert begin["time"] <= ready["time"]
     blocks = events(make, "block")
     assert sorted(block["block"] for block in blocks) == [0, 1, 2, 3]
     assert all((block["worker"], block["seconds"]) == ("host:1", {"vit": 0.25}) for block in blocks)
