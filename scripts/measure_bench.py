@@ -15,6 +15,7 @@ from pathlib import Path
 
 from locloc.pipeline.store import open_version
 from locloc.trainer.evaluate import evaluate
+from locloc.trainer.guided import is_guided
 from locloc.trainer.protocols import protocols_named
 from locloc.trainer.recipe import load_train_recipe
 from locloc.trainer.results import print_evaluation
@@ -23,14 +24,15 @@ from locloc.trainer.targets import sources
 from locloc.trainer.terminal import shown_training
 
 
-def fitted(version: str, out: Path, stage: str, changes: list[str]) -> dict[str, dict]:
-    """The figures of a run's stages on the validation images."""
+def fitted(version: str, out: Path, stage: str, changes: list[str], cache_tokens: bool) -> None:
+    """Trains, or goes on, and prints the figures on the validation images."""
     kind = open_version(version).provenance["catalog"]["kind"]
     recipe = load_train_recipe("locloc", kind, tuple(changes))
-    how = HowToTrain(workers=0, cache_tokens=True)
+    how = HowToTrain(workers=0, cache_tokens=cache_tokens)
     request = TrainRequest(version, out, recipe, "locloc", stage, how=how)
-    stages = train(replace(request, resume=out.exists()), shown_training).stages
-    return {name: best["figures"] for name, best in stages.items()}
+    for name, best in train(replace(request, resume=out.exists()), shown_training).stages.items():
+        figures = {figure: round(value, 4) for figure, value in best["figures"].items()}
+        print(f"{out.name}, {name}, val: {figures}", flush=True)
 
 
 def kinds(version: str, given: argparse.Namespace) -> list[Path]:
@@ -39,8 +41,7 @@ def kinds(version: str, given: argparse.Namespace) -> list[Path]:
         for kind in ("tapered", "paper"):
             run = given.out / f"{kind}-{seed}"
             changes = [f"seed={seed}", f"generator.kind={kind}", f"generator.fit.epochs={given.epochs}"]
-            figures = fitted(version, run, "generator", changes)["generator"]
-            print(f"{run.name}, val: { ({name: round(value, 4) for name, value in figures.items()}) }", flush=True)
+            fitted(version, run, "generator", changes, cache_tokens=True)
             runs.append(run)
     return runs
 
@@ -52,8 +53,7 @@ def tokens(version: str, given: argparse.Namespace) -> list[Path]:
             run = given.out / f"tokens-{share:g}-{seed}"
             changes = [f"seed={seed}", f"classifier.keep_tokens={share}", f"classifier.fit.epochs={given.epochs}"]
             changes.append(f"generator.fit.epochs={given.generator_epochs}")
-            figures = fitted(version, run, "all", changes)["classifier"]
-            print(f"{run.name}, val: { ({name: round(value, 4) for name, value in figures.items()}) }", flush=True)
+            fitted(version, run, "all" if is_guided(share) else "classifier", changes, cache_tokens=False)
             runs.append(run)
     return runs
 
@@ -69,7 +69,7 @@ def main() -> None:
         one.add_argument("--seeds", type=int, default=2)
         one.add_argument("--epochs", type=int, default=8)
     commands.choices["tokens"].add_argument("--shares", type=float, nargs="+", default=[1.0, 0.5, 0.35])
-    commands.choices["tokens"].add_argument("--generator-epochs", type=int, default=8)
+    commands.choices["tokens"].add_argument("--generator-epochs", type=int, default=2)
     given = parser.parse_args()
     runs = given.measure(given.version, given)
     images, subjects = sources([str(run) for run in runs], None, None, None, False, {})
