@@ -87,7 +87,9 @@ def _on_cluster(work: Work, plan: Plan, writer: StoreWriter, run: RunSettings, t
     """Runs the plan; returns the worker seconds that were there to be used."""
     if (caution := _caution(work)) is not None:
         tally.say(caution)
-    with open_cluster(run.cluster, work.backbone, len(plan.todo), tally.say, kernels_of(work.recipe.refine)) as cluster:
+    kernels, began = kernels_of(work.recipe.refine), time.monotonic()
+    with open_cluster(run.cluster, work.backbone, len(plan.todo), tally.say, kernels) as cluster:
+        log.write("ready", seconds=round(time.monotonic() - began, 3), device=cluster.device, kernels=kernels)
         job = Job(
             work.catalog.root,
             work.recipe,

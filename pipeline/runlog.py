@@ -1,6 +1,7 @@
 """A run's log: one JSON object a line, for those who look afterwards where the time and the failures were.
 
 begin       what is made, where, with what settings
+ready       seconds until workers were there, the model and the engine's compiled `kernels` in their memory
 workers     how many there are, whenever it changes
 block       which, by which worker, seconds by stage, rows by status, at which try
 fault       a block that has to be done again, and why

@@ -32,7 +32,7 @@ from .store.writer import Shared, coverage, timestamp
 
 SAMPLED_FILES = 32  # looked at before work is taken for done
 
-_PACKAGES = ("torch", "timm", "opencv-python-headless", "pillow", "numpy", "zarr", "icechunk", "dask")
+_PACKAGES = ("torch", "timm", "opencv-python-headless", "pillow", "numpy", "numba", "zarr", "icechunk", "dask")
 
 OnProgress = Callable[[Progress], None]
 

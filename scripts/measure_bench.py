@@ -1,11 +1,12 @@
 """What the cheaper models lose: accuracy of GEG's kinds and of guided tokens, on a store of made scenes, seed by seed.
 
-    python scripts/measure_bench.py kinds STORE@V --out DIR [--seeds 2]            tapered and paper, CorLoc on val
+    python scripts/measure_bench.py kinds STORE@V --out DIR [--seeds 2]            tapered and paper, by CorLoc and IoU
     python scripts/measure_bench.py tokens STORE@V --out DIR [--shares 1 .5 .35]   LFDM on a share of the tokens, top 1
 
-Arithmetic and time are `locloc bench`'s. Figures are of each run's best weights on the validation scenes, guided
-classifiers with the tokens that their run's own generator chooses. Runs that are there are gone on with. On one core
-the paper's kind of GEG costs about ten times the tapered one: --epochs and a smaller store shorten it.
+Arithmetic and time are `locloc bench`'s. Each run's best weights are shown with the validation images' figures as soon
+as they are there, and at the end with those of the test images; a guided classifier takes the tokens that its run's own
+generator chooses. Runs that are there are gone on with. On one core the paper's kind of GEG costs about ten times the
+tapered one: --epochs and a smaller store shorten it.
 """
 
 import argparse
@@ -13,53 +14,66 @@ from dataclasses import replace
 from pathlib import Path
 
 from locloc.pipeline.store import open_version
+from locloc.trainer.evaluate import evaluate
+from locloc.trainer.guided import is_guided
+from locloc.trainer.protocols import protocols_named
 from locloc.trainer.recipe import load_train_recipe
+from locloc.trainer.results import print_evaluation
 from locloc.trainer.run import HowToTrain, TrainRequest, train
+from locloc.trainer.targets import sources
 from locloc.trainer.terminal import shown_training
 
 
-def fitted(version: str, out: Path, stage: str, changes: list[str]) -> dict[str, dict]:
-    """The figures of a run's stages on the validation images."""
+def fitted(version: str, out: Path, stage: str, changes: list[str], cache_tokens: bool) -> None:
+    """Trains, or goes on, and prints the figures on the validation images."""
     kind = open_version(version).provenance["catalog"]["kind"]
     recipe = load_train_recipe("locloc", kind, tuple(changes))
-    how = HowToTrain(workers=0, cache_tokens=True)
+    how = HowToTrain(workers=0, cache_tokens=cache_tokens)
     request = TrainRequest(version, out, recipe, "locloc", stage, how=how)
-    stages = train(replace(request, resume=out.exists()), shown_training).stages
-    return {name: best["figures"] for name, best in stages.items()}
+    for name, best in train(replace(request, resume=out.exists()), shown_training).stages.items():
+        figures = {figure: round(value, 4) for figure, value in best["figures"].items()}
+        print(f"{out.name}, {name}, val: {figures}", flush=True)
 
 
-def kinds(version: str, out: Path, seeds: int, epochs: int) -> None:
-    for seed in range(seeds):
+def kinds(version: str, given: argparse.Namespace) -> list[Path]:
+    runs = []
+    for seed in range(given.seeds):
         for kind in ("tapered", "paper"):
-            changes = [f"seed={seed}", f"generator.kind={kind}", f"generator.fit.epochs={epochs}"]
-            figures = fitted(version, out / f"{kind}-{seed}", "generator", changes)["generator"]
-            print(f"seed {seed}, {kind}: { ({name: round(value, 4) for name, value in figures.items()}) }", flush=True)
+            run = given.out / f"{kind}-{seed}"
+            changes = [f"seed={seed}", f"generator.kind={kind}", f"generator.fit.epochs={given.epochs}"]
+            fitted(version, run, "generator", changes, cache_tokens=True)
+            runs.append(run)
+    return runs
 
 
-def tokens(version: str, out: Path, seeds: int, epochs: int, shares: list[float]) -> None:
-    for seed in range(seeds):
-        for share in shares:
-            changes = [f"seed={seed}", f"classifier.fit.epochs={epochs}", f"classifier.keep_tokens={share}"]
-            figures = fitted(version, out / f"tokens-{share:g}-{seed}", "all", changes)["classifier"]
-            rounded = {name: round(value, 4) for name, value in figures.items()}
-            print(f"seed {seed}, share {share:g}: {rounded}", flush=True)
+def tokens(version: str, given: argparse.Namespace) -> list[Path]:
+    runs = []
+    for seed in range(given.seeds):
+        for share in given.shares:
+            run = given.out / f"tokens-{share:g}-{seed}"
+            changes = [f"seed={seed}", f"classifier.keep_tokens={share}", f"classifier.fit.epochs={given.epochs}"]
+            changes.append(f"generator.fit.epochs={given.generator_epochs}")
+            fitted(version, run, "all" if is_guided(share) else "classifier", changes, cache_tokens=False)
+            runs.append(run)
+    return runs
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, dest="command")
-    for name in ("kinds", "tokens"):
-        one = commands.add_parser(name)
+    for measure in (kinds, tokens):
+        one = commands.add_parser(measure.__name__)
+        one.set_defaults(measure=measure)
         one.add_argument("version")
         one.add_argument("--out", type=Path, required=True)
         one.add_argument("--seeds", type=int, default=2)
         one.add_argument("--epochs", type=int, default=8)
     commands.choices["tokens"].add_argument("--shares", type=float, nargs="+", default=[1.0, 0.5, 0.35])
+    commands.choices["tokens"].add_argument("--generator-epochs", type=int, default=2)
     given = parser.parse_args()
-    if given.command == "kinds":
-        kinds(given.version, given.out, given.seeds, given.epochs)
-    else:
-        tokens(given.version, given.out, given.seeds, given.epochs, given.shares)
+    runs = given.measure(given.version, given)
+    images, subjects = sources([str(run) for run in runs], None, None, None, False, {})
+    print_evaluation(evaluate(images, subjects, protocols_named("locloc")))
 
 
 if __name__ == "__main__":

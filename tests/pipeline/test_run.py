@@ -23,7 +23,7 @@ from locloc.pipeline.catalogs import Rows, build_catalog
 from locloc.pipeline.cluster import ClusterSpec
 from locloc.pipeline.errors import BuildError, StoreError, UnreachableError
 from locloc.pipeline.recipe import Recipe
-from locloc.pipeline.refine import REFINERS
+from locloc.pipeline.refine import REFINERS, kernels_of
 from locloc.pipeline.run import Blocks, make_version, one_reason
 from locloc.pipeline.signals import interruptible
 from locloc.pipeline.status import Status
@@ -260,12 +260,19 @@ def test_an_interruption_that_python_dropped_ends_the_build_and_what_is_finished
         def __del__(self):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    dropped, take_one = [], Blocks._take_one
-    monkeypatch.setattr(sys, "unraisablehook", lambda event: dropped.append(event.exc_type))
-    monkeypatch.setattr(Blocks, "_take_one", lambda blocks: take_one(blocks) or bool(Interrupted()))
+    printed, went_on, take_one = [], [], Blocks._take_one
+
+    def take_one_and_be_interrupted(blocks):
+        taken = take_one(blocks)
+        Interrupted()
+        went_on.append("dropped")
+        return taken
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda event: printed.append(event.exc_type))
+    monkeypatch.setattr(Blocks, "_take_one", take_one_and_be_interrupted)
     with pytest.raises(KeyboardInterrupt), interruptible():
         make(checkpoint_s=1000)
-    assert dropped == [KeyboardInterrupt]
+    assert (went_on, printed) == (["dropped"], [])
     (unfinished,) = list_versions(work.store)
     assert unfinished.about["counts"]["blocks_done"] == 1
 
@@ -294,6 +301,9 @@ def test_the_log_tells_of_every_block(make, work):
     assert summary.log == str(make.log)
     (begin,) = events(make, "begin")
     assert (begin["rows"], begin["blocks"], begin["blocks_to_do"], begin["parent"]) == (ROWS, BLOCKS, BLOCKS, None)
+    (ready,) = events(make, "ready")
+    assert (ready["device"], ready["kernels"]) == (make.cluster.device, list(kernels_of(work.recipe.refine)))
+    assert begin["time"] <= ready["time"]
     blocks = events(make, "block")
     assert sorted(block["block"] for block in blocks) == [0, 1, 2, 3]
     assert all((block["worker"], block["seconds"]) == ("host:1", {"vit": 0.25}) for block in blocks)

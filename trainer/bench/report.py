@@ -142,7 +142,7 @@ def run_bench(asked: Asked, tell: Callable[[str], None] = lambda _: None) -> Rep
         trials = try_choices(
             own, {name: random_views(own[name].form, small, device) for name in own}, device, clock, few
         )
-        tuned = _tuned(best(trials), made, views, device, clock, few if on_gpu else min(rounds, 2), on_gpu)
+        tuned = _tuned(best(trials), made, views, device, clock, rounds, warm_up=3 if on_gpu else 1)
 
         tell("the classifier alone; throughput")
         classifiers = _classifiers(asked, device, clock, small, few)
@@ -185,14 +185,14 @@ def _timings(what: str, readings: dict[str, list[Reading]], first: str, setting:
 
 def _tuned(
     chosen: dict[str, Choice], made: dict[str, System], views: dict[str, tuple[torch.Tensor, ...]],
-    device: torch.device, clock: Clock, rounds: int, warm_up: bool,
+    device: torch.device, clock: Clock, rounds: int, warm_up: int,
 ) -> Timings:  # fmt: skip
-    """All systems once more, each with its best settings, in turn."""
+    """All systems once more, each with its best settings, in turn. A first run, which makes kernels, is not timed."""
     first = next(iter(chosen))
     runs = {name: model_run(placed(made[name], choice, device), views[name]) for name, choice in chosen.items()}
     runs[again(first)] = model_run(placed(made[first], chosen[first], device), views[first])
     names = {name: choice.name for name, choice in chosen.items()} | {again(first): chosen[first].name}
-    return _timings("model stages, best settings of each", in_turn(runs, clock, rounds, 3 * warm_up), first, names)
+    return _timings("model stages, best settings of each", in_turn(runs, clock, rounds, warm_up), first, names)
 
 
 def _timed_before(
