@@ -13,15 +13,14 @@ from ..settings import Settings
 from .trimap import too_few_pixels, trimap_foreground
 
 COMPONENTS = 5
-GAMMA_PX = 256  # side at which the setting gamma is what the energy has
-FEWER_NEIGHBOURS = 1.7  # gamma of 4 neighbours by that of 8, for a like price of a like outline
+FEWER_NEIGHBOURS = 1.6  # gamma of 4 neighbours by that of 8, for a like price of a like outline
 SETTLED_PX = 50  # a cut that changes no more than these is the last
 
 
 class FastGrabCut(Settings):
     """GrabCut by colour bins and an exact cut of the unknown pixels."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     uses_pixels: ClassVar[bool] = True
     kernels: ClassVar[tuple[str, ...]] = tuple(f"{__package__}.fast_{name}" for name in ("colours", "cut", "links"))
 
@@ -34,14 +33,14 @@ class FastGrabCut(Settings):
         if self.unusable(trimap):
             return trimap_foreground(trimap)
         from .fast_colours import COLUMNS, compare, index_colours  # numba, which is slow to import
-        from .fast_cut import SOURCE, TREE, cut
-        from .fast_links import charge, contrast, link
+        from .fast_cut import cut
+        from .fast_links import charge, contrast, link, relabel
 
         rgb, codes = np.require(rgb, np.uint8, "CW"), np.require(trimap, np.uint8, "CW")
-        gamma = self.gamma * (codes.size**0.5 / GAMMA_PX) * (1 if self.neighbours == 8 else FEWER_NEIGHBOURS)
+        gamma = self.gamma * (1 if self.neighbours == 8 else FEWER_NEIGHBOURS)
         index, colours = index_colours(rgb)
         index = index.reshape(-1)
-        record, nodes, pixels = link(rgb, codes, gamma, contrast(rgb, self.neighbours), self.neighbours)
+        record, nodes, pixels = link(rgb, codes, gamma, contrast(rgb), self.neighbours)
         mask = trimap_foreground(codes)
         labels = mask.reshape(-1).view(np.uint8)
         charged, mixtures = np.zeros(len(nodes), np.int32), np.zeros((2, COMPONENTS, COLUMNS))
@@ -49,10 +48,7 @@ class FastGrabCut(Settings):
             table = compare(index, colours, labels, mixtures, iteration == 0)
             charge(record, nodes, pixels, charged, table, index)
             cut(record, nodes, codes.shape[1] + 2, self.neighbours)
-            found = record[nodes + TREE] == SOURCE
-            changed = np.count_nonzero(found != labels[pixels])
-            labels[pixels] = found
-            if changed <= SETTLED_PX:
+            if relabel(record, nodes, pixels, labels) <= SETTLED_PX:
                 break
         return mask
 

@@ -31,7 +31,7 @@ def problem(seed):
 
 def solved(rgb, codes, excess, directions, gamma=50.0):
     """Mask of `cut`, and `(links, terminals)` of the same problem as lists for another solver."""
-    record, nodes, pixels = link(rgb, codes, gamma, contrast(rgb, directions), directions)
+    record, nodes, pixels = link(rgb, codes, gamma, contrast(rgb), directions)
     record[nodes + EXCESS] += excess.reshape(-1)[pixels].astype(np.int32)
     before, stride = record.copy(), codes.shape[1] + 2
     cut(record, nodes, stride, directions)
@@ -84,7 +84,7 @@ def test_cut_goes_on_from_an_earlier_one():
     for seed in range(40):
         rgb, codes, excess = problem(seed)
         more = np.random.default_rng(seed).integers(-40_000, 40_001, codes.size).astype(np.int32)
-        record, nodes, pixels = link(rgb, codes, 50.0, contrast(rgb, 8), 8)
+        record, nodes, pixels = link(rgb, codes, 50.0, contrast(rgb), 8)
         fresh, stride = record.copy(), codes.shape[1] + 2
         record[nodes + EXCESS] += excess.reshape(-1)[pixels].astype(np.int32)
         cut(record, nodes, stride, 8)
@@ -98,7 +98,7 @@ def test_cut_goes_on_from_an_earlier_one():
 def test_links_by_hand():
     """Two pixels that differ by 3 in one channel: beta = 1 / 18, price = gamma * exp(-1 / 2)."""
     rgb = np.array([[[0, 0, 0], [3, 0, 0]]], np.uint8)
-    assert contrast(rgb, 8) == pytest.approx(1 / 18)
+    assert contrast(rgb) == pytest.approx(1 / 18)
     record, nodes, pixels = link(rgb, np.array([[2, 1]], np.uint8), 50.0, 1 / 18, 8)
     price = round(50_000 * np.exp(-0.5))
     assert pixels.tolist() == [0] and record[nodes + EXCESS].tolist() == [price] and (record[nodes] == 0).all()
