@@ -28,7 +28,7 @@ from locloc.pipeline.saliency import make_trimap
 SIZE_PX = 256
 
 
-def load_pairs(photographs: Path, masks: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+def load_pairs(photographs: Path, masks: Path, size_px: int = SIZE_PX) -> list[tuple[np.ndarray, np.ndarray]]:
     """rgb `(S, S, 3) uint8` and truth `(S, S) bool` of every photograph that has a mask with object and background."""
     truth_of = {file.stem: file for file in masks.iterdir()}
     catalog, pairs = read_catalog(photographs, "folder"), []
@@ -36,7 +36,7 @@ def load_pairs(photographs: Path, masks: Path) -> list[tuple[np.ndarray, np.ndar
         if (mask := truth_of.get(Path(path).stem)) is None:
             continue
         rgb, grey = (decode_image(read_image_bytes(file)) for file in (resolve(catalog.root, path), mask))
-        square, shown = (Geometry.stretch((part.shape[1], part.shape[0]), SIZE_PX).image(part) for part in (rgb, grey))
+        square, shown = (Geometry.stretch((part.shape[1], part.shape[0]), size_px).image(part) for part in (rgb, grey))
         truth = shown[..., 0] > 127
         if truth.any() and not truth.all():
             pairs.append((square, truth))
