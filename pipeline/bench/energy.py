@@ -5,9 +5,8 @@ What a mask costs in it is what it pays: edges between neighbours on different s
 against their colour's word, without the constant of GrabCut's energy, which would only make gaps look smaller. The
 least cost is known from below, as the value of the flow that the engine pushes: no cut is cheaper than a flow.
 
-Another engine has mixtures of its own, and OpenCV's gamma does not scale with the picture, so its mask is not the least
-cut here even where its own cut was exact: masks are compared by one measure, not cuts. Where an engine's own graph or
-certificate is known, its row says that gap too.
+Another engine has mixtures of its own, so its mask is not the least cut here even where its own cut was exact: masks
+are compared by one measure, not cuts. Where an engine's own graph or certificate is known, its row says that gap too.
 """
 
 import statistics
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..refine import FastGrabCut
-from ..refine.fast import COMPONENTS, FEWER_NEIGHBOURS, GAMMA_PX
+from ..refine.fast import COMPONENTS, FEWER_NEIGHBOURS
 from ..refine.trimap import trimap_foreground
 
 if TYPE_CHECKING:
@@ -69,10 +68,10 @@ def first_graph(engine: FastGrabCut, rgb: np.ndarray, trimap: np.ndarray) -> Gra
     from ..refine.fast_links import charge, contrast, link
 
     rgb, codes = np.require(rgb, np.uint8, "CW"), np.require(trimap, np.uint8, "CW")
-    gamma = engine.gamma * (codes.size**0.5 / GAMMA_PX) * (1 if engine.neighbours == 8 else FEWER_NEIGHBOURS)
+    gamma = engine.gamma * (1 if engine.neighbours == 8 else FEWER_NEIGHBOURS)
     index, colours = index_colours(rgb)
     index = index.reshape(-1)
-    record, nodes, pixels = link(rgb, codes, gamma, contrast(rgb, engine.neighbours), engine.neighbours)
+    record, nodes, pixels = link(rgb, codes, gamma, contrast(rgb), engine.neighbours)
     labels = trimap_foreground(codes).reshape(-1).view(np.uint8)
     table = compare(index, colours, labels, np.zeros((2, COMPONENTS, COLUMNS)), True)
     charge(record, nodes, pixels, np.zeros(len(nodes), np.int32), table, index)

@@ -28,6 +28,8 @@ ENGINES: dict[str, Engine] = {
     "fast, 8 neighbours, 5 rounds": FastGrabCut(neighbours=8, iterations=5),
     "fast, 4 neighbours, 1 round": FastGrabCut(neighbours=4),
     "fast, 4 neighbours, 5 rounds": FastGrabCut(neighbours=4, iterations=5),
+    "fast, 4 neighbours, band, 1 round": FastGrabCut(neighbours=4, band_px=3),
+    "fast, 4 neighbours, band, 5 rounds": FastGrabCut(neighbours=4, band_px=3, iterations=5),
     "threshold": Threshold(),
 }
 """A row each. `cv2.grabCut` of as many rounds is added to them."""

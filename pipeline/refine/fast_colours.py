@@ -15,6 +15,7 @@ COMPONENTS = 5
 LLOYD_STEPS = 4
 # A bin's own spread, which its mean has lost: 8 levels wide, uniform. It also keeps flat colours from infinite density.
 SPREAD = 64 / 12
+NEGLIGIBLE = 25.0  # below the likeliest component, as a log
 # Columns of a component: log of weight and norm, mean (3), inverse covariance (xx, xy, xz, yy, yz, zz), has pixels.
 LOG, MEAN, INVERSE, USED, COLUMNS = 0, 1, 4, 10, 11
 
@@ -162,18 +163,39 @@ def _split(colours, weight):
 @kernel()
 def _learn(colours, weight, of, mixture):
     """Fits the components `(K, COLUMNS)` to the colours that are theirs."""
-    everything = weight.sum()
+    everything, sums = 0.0, np.zeros((COMPONENTS, 10))
+    for n in range(of.size):
+        w = weight[n]
+        if w > 0:
+            everything += w
+            r, g, b = colours[n, 0], colours[n, 1], colours[n, 2]
+            of_component = sums[of[n]]
+            of_component[0] += w
+            of_component[1] += w * r
+            of_component[2] += w * g
+            of_component[3] += w * b
+            of_component[4] += w * r * r
+            of_component[5] += w * r * g
+            of_component[6] += w * r * b
+            of_component[7] += w * g * g
+            of_component[8] += w * g * b
+            of_component[9] += w * b * b
     for k in range(COMPONENTS):
-        total, mean, spread = _moments(colours, weight, of, k)
+        total = sums[k, 0]
         mixture[k, USED] = total
         if total == 0:
             continue
-        xx, yy, zz = spread[0] + SPREAD, spread[3] + SPREAD, spread[5] + SPREAD
-        xy, xz, yz = spread[1], spread[2], spread[4]
+        r, g, b = sums[k, 1] / total, sums[k, 2] / total, sums[k, 3] / total
+        mixture[k, MEAN], mixture[k, MEAN + 1], mixture[k, MEAN + 2] = r, g, b
+        xx, xy, xz = sums[k, 4] / total - r * r + SPREAD, sums[k, 5] / total - r * g, sums[k, 6] / total - r * b
+        yy, yz, zz = (
+            sums[k, 7] / total - g * g + SPREAD,
+            sums[k, 8] / total - g * b,
+            sums[k, 9] / total - b * b + SPREAD,
+        )
         a, b, c = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
         determinant = xx * a + xy * b + xz * c
         mixture[k, LOG] = np.log(total / everything) - 0.5 * np.log(determinant)
-        mixture[k, MEAN : MEAN + 3] = mean
         mixture[k, INVERSE] = a / determinant
         mixture[k, INVERSE + 1] = b / determinant
         mixture[k, INVERSE + 2] = c / determinant
@@ -183,59 +205,67 @@ def _learn(colours, weight, of, mixture):
 
 
 @kernel()
-def _log_density(component, colour):
-    """Log of weight times density, less a constant that all components share."""
-    r, g, b = colour[0] - component[MEAN], colour[1] - component[MEAN + 1], colour[2] - component[MEAN + 2]
-    inverse = component[INVERSE : INVERSE + 6]
-    square = inverse[0] * r * r + inverse[3] * g * g + inverse[5] * b * b
-    square += 2.0 * (inverse[1] * r * g + inverse[2] * r * b + inverse[4] * g * b)
-    return component[LOG] - 0.5 * square
+def _log_densities(mixture, colour, values):
+    """Log of each component's weight times density, `(K,)` into `values`, less a constant that all share."""
+    for k in range(COMPONENTS):
+        if mixture[k, USED] > 0:
+            r, g, b = colour[0] - mixture[k, MEAN], colour[1] - mixture[k, MEAN + 1], colour[2] - mixture[k, MEAN + 2]
+            square = mixture[k, INVERSE] * r * r + mixture[k, INVERSE + 3] * g * g + mixture[k, INVERSE + 5] * b * b
+            slanted = (
+                mixture[k, INVERSE + 1] * r * g + mixture[k, INVERSE + 2] * r * b + mixture[k, INVERSE + 4] * g * b
+            )
+            values[k] = mixture[k, LOG] - 0.5 * square - slanted
+        else:
+            values[k] = -np.inf
 
 
 @kernel()
 def _likeliest(colours, weight, mixture):
     """Component of each colour under which it is likeliest, the component's weight apart, as OpenCV assigns them."""
-    of = np.zeros(weight.size, np.int64)
-    everything = 0.0
+    of, values, log_weight = np.zeros(weight.size, np.int64), np.empty(COMPONENTS), np.zeros(COMPONENTS)
+    everything = mixture[:, USED].sum()
     for k in range(COMPONENTS):
-        everything += mixture[k, USED]
+        if mixture[k, USED] > 0:
+            log_weight[k] = np.log(mixture[k, USED] / everything)
     for n in range(of.size):
         if weight[n] > 0:
+            _log_densities(mixture, colours[n], values)
             best = -np.inf
             for k in range(COMPONENTS):
-                if mixture[k, USED] > 0:
-                    value = _log_density(mixture[k], colours[n]) - np.log(mixture[k, USED] / everything)
-                    if value > best:
-                        of[n], best = k, value
+                if values[k] - log_weight[k] > best:
+                    of[n], best = k, values[k] - log_weight[k]
     return of
 
 
 @kernel()
-def _log_likelihood(mixture, colour):
+def _log_likelihood(mixture, colour, values):
     """Log of the sum over the components; never an underflow, so the difference of two is a number."""
-    values, highest = np.empty(COMPONENTS), -np.inf
-    for k in range(COMPONENTS):
-        values[k] = _log_density(mixture[k], colour) if mixture[k, USED] > 0 else -np.inf
+    _log_densities(mixture, colour, values)
+    highest = values[0]
+    for k in range(1, COMPONENTS):
         highest = max(highest, values[k])
     total = 0.0
     for k in range(COMPONENTS):
-        total += np.exp(values[k] - highest)
+        if values[k] > highest - NEGLIGIBLE:
+            total += np.exp(values[k] - highest)
     return highest + np.log(total)
 
 
 @kernel("float64[::1](uint16[::1], float64[:, ::1], uint8[::1], float64[:, :, ::1], boolean)")
-def compare(index, colours, foreground, mixtures, first):
+def compare(index, colours, labels, mixtures, first):
     """Log likelihood of foreground less background, by colour `(n,)`, after fitting both mixtures to a labelling.
 
-    foreground  `(H * W,) uint8`, 0 or 1
-    mixtures    `(2, K, COLUMNS)`, updated; `first`: there are none yet
+    labels    `(H * W,) uint8`: 1 is foreground
+    mixtures  `(2, K, COLUMNS)`, updated; `first`: there are none yet
     """
-    weight = _count(index, foreground, colours.shape[0])
+    weight = _count(index, labels, colours.shape[0])
     for side in range(2):
         if first:
             _learn(colours, weight[side], _split(colours, weight[side]), mixtures[side])
         _learn(colours, weight[side], _likeliest(colours, weight[side], mixtures[side]), mixtures[side])
-    table = np.empty(colours.shape[0])
+    table, values = np.empty(colours.shape[0]), np.empty(COMPONENTS)
+    background, foreground = mixtures[0], mixtures[1]
     for n in range(table.size):
-        table[n] = _log_likelihood(mixtures[1], colours[n]) - _log_likelihood(mixtures[0], colours[n])
+        likelihood = _log_likelihood(foreground, colours[n], values)
+        table[n] = likelihood - _log_likelihood(background, colours[n], values)
     return table

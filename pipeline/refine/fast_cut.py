@@ -13,13 +13,16 @@ import numpy as np
 from .fast_jit import kernel
 
 RECORD = 16
-EXCESS, TREE, PARENT, STAMP, DISTANCE, QUEUED = 8, 9, 10, 11, 12, 13
+EXCESS, TREE, PARENT, STAMP, DISTANCE, QUEUED, UP = 8, 9, 10, 11, 12, 13, 14
 
 FREE, SOURCE, SINK = 0, 1, 2  # TREE
-TERMINAL, ORPHAN = 8, 9  # PARENT, where it is no direction
+TERMINAL, ORPHAN = 8, 9  # PARENT, where it is no direction; UP is the parent's index, and 0 below a terminal
 
+BLOCK = 15  # of a block's side in nodes, less 1
 FAR = 1 << 30
 HEAD, TAIL, TIME = 0, 1, 2  # of the search's state
+# No index is negative, but Numba only leaves out its test for one (a third of the time) where it sees that none can be.
+INDEX = 0x7FFFFFFF
 
 
 @kernel()
@@ -38,23 +41,24 @@ def _activate(record, node, active, state):
     """Appends a node to the ring of nodes whose neighbours are still to be looked at."""
     if record[node + QUEUED] == 0:
         record[node + QUEUED] = 1
-        tail = state[TAIL]
+        tail = state[TAIL] & INDEX
         active[tail] = node
         state[TAIL] = tail + 1 if tail + 1 < active.size else 0
 
 
 @kernel()
 def _gather(record, nodes, offset, stride):
-    """Moves excess inside blocks of 8 x 8 to their last column, then down it, as far as capacities let it.
+    """Moves excess inside blocks of 16 x 16 to their last column, then down it, as far as capacities let it.
 
     Any push along arcs leaves the minimum where it is; there are fewer roots then, and each path carries more.
     """
     for d in (0, 2):
-        for node in nodes:
+        for i in range(nodes.size):
+            node = nodes[i] & INDEX
             excess, place = record[node + EXCESS], node // RECORD
-            if excess == 0 or (place % stride if d == 0 else place // stride) & 7 == 7:
+            if excess == 0 or (place % stride if d == 0 else place // stride) & BLOCK == BLOCK:
                 continue
-            other = node + offset[d]
+            other = (node + offset[d]) & INDEX
             flow = min(excess, record[node + d]) if excess > 0 else -min(-excess, record[other + (d ^ 1)])
             record[node + d] -= flow
             record[other + (d ^ 1)] += flow
@@ -65,13 +69,15 @@ def _gather(record, nodes, offset, stride):
 @kernel()
 def _plant(record, nodes, active, state):
     """Both trees anew: every node with excess is a root, and active."""
-    for node in nodes:
+    for i in range(nodes.size):
+        node = nodes[i] & INDEX
         excess = record[node + EXCESS]
         record[node + TREE] = SOURCE if excess > 0 else SINK if excess < 0 else FREE
         record[node + PARENT] = TERMINAL
         record[node + STAMP] = 0
         record[node + DISTANCE] = 1
         record[node + QUEUED] = 0
+        record[node + UP] = 0
         if excess != 0:
             _activate(record, node, active, state)
 
@@ -79,51 +85,49 @@ def _plant(record, nodes, active, state):
 @kernel()
 def _augment(record, offset, orphans, start, direction):
     """Pushes what it can along the path through the arc from `start`; returns how many nodes lost their parent."""
-    end = start + offset[direction]
+    end = (start + offset[direction]) & INDEX
     flow = record[start + direction]
-    node = start
-    while record[node + PARENT] != TERMINAL:
-        parent = record[node + PARENT]
-        node += offset[parent]
-        flow = min(flow, record[node + (parent ^ 1)])
+    node, above = start, record[start + UP] & INDEX
+    while above:
+        flow = min(flow, record[above + ((record[node + PARENT] & 7) ^ 1)])
+        node, above = above, record[above + UP] & INDEX
     flow = min(flow, record[node + EXCESS])
-    node = end
-    while record[node + PARENT] != TERMINAL:
-        parent = record[node + PARENT]
-        flow = min(flow, record[node + parent])
-        node += offset[parent]
+    node, above = end, record[end + UP] & INDEX
+    while above:
+        flow = min(flow, record[node + (record[node + PARENT] & 7)])
+        node, above = above, record[above + UP] & INDEX
     flow = min(flow, -record[node + EXCESS])
 
     count = 0
     record[start + direction] -= flow
     record[end + (direction ^ 1)] += flow
-    node = start
-    while record[node + PARENT] != TERMINAL:
-        parent = record[node + PARENT]
-        above = node + offset[parent]
+    node, above = start, record[start + UP] & INDEX
+    while above:
+        parent = record[node + PARENT] & 7
         record[node + parent] += flow
-        record[above + (parent ^ 1)] -= flow
-        if record[above + (parent ^ 1)] == 0:
+        left = record[above + (parent ^ 1)] - flow
+        record[above + (parent ^ 1)] = left
+        if left == 0:
             record[node + PARENT] = ORPHAN
             orphans[count] = node
             count += 1
-        node = above
+        node, above = above, record[above + UP] & INDEX
     record[node + EXCESS] -= flow
     if record[node + EXCESS] == 0:
         record[node + PARENT] = ORPHAN
         orphans[count] = node
         count += 1
-    node = end
-    while record[node + PARENT] != TERMINAL:
-        parent = record[node + PARENT]
-        above = node + offset[parent]
+    node, above = end, record[end + UP] & INDEX
+    while above:
+        parent = record[node + PARENT] & 7
         record[above + (parent ^ 1)] += flow
-        record[node + parent] -= flow
-        if record[node + parent] == 0:
+        left = record[node + parent] - flow
+        record[node + parent] = left
+        if left == 0:
             record[node + PARENT] = ORPHAN
             orphans[count] = node
             count += 1
-        node = above
+        node, above = above, record[above + UP] & INDEX
     record[node + EXCESS] += flow
     if record[node + EXCESS] == 0:
         record[node + PARENT] = ORPHAN
@@ -133,56 +137,58 @@ def _augment(record, offset, orphans, start, direction):
 
 
 @kernel()
-def _steps_to_terminal(record, offset, start, time):
+def _steps_to_terminal(record, start, time):
     """Arcs from `start` up its tree to the terminal, FAR where an orphan is on the way. Stamps a way that holds."""
+    if record[start + STAMP] == time:
+        return record[start + DISTANCE]
     steps, node = 0, start
     while record[node + STAMP] != time:
         parent = record[node + PARENT]
         if parent == ORPHAN:
-            return FAR
-        steps += 1
+            return np.int32(FAR)
         if parent == TERMINAL:
             record[node + STAMP] = time
             record[node + DISTANCE] = 1
-            steps -= 1
             break
-        node += offset[parent]
+        steps += 1
+        node = record[node + UP] & INDEX
     steps += record[node + DISTANCE]
     node, distance = start, steps
     while record[node + STAMP] != time:
         record[node + STAMP] = time
         record[node + DISTANCE] = distance
         distance -= 1
-        node += offset[record[node + PARENT]]
-    return steps
+        node = record[node + UP] & INDEX
+    return np.int32(steps)
 
 
 @kernel()
 def _adopt(record, offset, directions, orphans, count, active, state):
     """Finds each orphan the parent of its tree that is nearest to the terminal, or sets it and its children free."""
-    time = state[TIME]
+    time = np.int32(state[TIME])
     done = 0
     while done < count:
-        node = orphans[done]
+        node = orphans[done] & INDEX
         done += 1
         tree = record[node + TREE]
-        best, nearest = -1, FAR
+        best, nearest = -1, np.int32(FAR)
         for d in range(directions):
-            other = node + offset[d]
+            other = (node + offset[d]) & INDEX
             if record[other + TREE] != tree:
                 continue
             if (record[other + (d ^ 1)] if tree == SOURCE else record[node + d]) == 0:
                 continue
-            steps = _steps_to_terminal(record, offset, other, time)
+            steps = _steps_to_terminal(record, other, time)
             if steps < nearest:
                 best, nearest = d, steps
         if best >= 0:
             record[node + PARENT] = best
+            record[node + UP] = node + offset[best]
             record[node + STAMP] = time
             record[node + DISTANCE] = nearest + 1
             continue
         for d in range(directions):
-            other = node + offset[d]
+            other = (node + offset[d]) & INDEX
             if record[other + TREE] != tree:
                 continue
             if (record[other + (d ^ 1)] if tree == SOURCE else record[node + d]) != 0:
@@ -209,20 +215,22 @@ def cut(record, nodes, stride, directions):
     _gather(record, nodes, offset, stride)
     _plant(record, nodes, active, state)
     while state[HEAD] != state[TAIL]:
-        node = active[state[HEAD]]
-        state[HEAD] = state[HEAD] + 1 if state[HEAD] + 1 < active.size else 0
+        head = state[HEAD] & INDEX
+        node = active[head] & INDEX
+        state[HEAD] = head + 1 if head + 1 < active.size else 0
         record[node + QUEUED] = 0
         tree = record[node + TREE]
         if tree == FREE:
             continue
         d = 0
         while d < directions:
-            other = node + offset[d]
+            other = (node + offset[d]) & INDEX
             if (record[node + d] if tree == SOURCE else record[other + (d ^ 1)]) != 0:
                 found = record[other + TREE]
                 if found == FREE:
                     record[other + TREE] = tree
                     record[other + PARENT] = d ^ 1
+                    record[other + UP] = node
                     record[other + STAMP] = record[node + STAMP]
                     record[other + DISTANCE] = record[node + DISTANCE] + 1
                     _activate(record, other, active, state)
@@ -240,6 +248,7 @@ def cut(record, nodes, stride, directions):
                     record[other + STAMP] <= record[node + STAMP] and record[other + DISTANCE] > record[node + DISTANCE]
                 ):
                     record[other + PARENT] = d ^ 1
+                    record[other + UP] = node
                     record[other + STAMP] = record[node + STAMP]
                     record[other + DISTANCE] = record[node + DISTANCE] + 1
             d += 1

@@ -10,44 +10,39 @@ from .fast_jit import kernel
 
 UNIT = 1000.0  # capacity of one nat
 MOST = 1_000_000  # of a likelihood's part of the excess: a thousand nats
-RECORD, EXCESS = 16, 8  # as in fast_cut
+RECORD, EXCESS, TREE, SOURCE = 16, 8, 9, 1  # as in fast_cut
+DOWN, RIGHT = (0, 0, 1, -1, 1, -1, 1, -1), (1, -1, 0, 0, 1, -1, -1, 1)  # of its directions
 
 
-@kernel("float64(uint8[:, :, ::1], int64)")
-def contrast(rgb, directions):
-    """beta: 1 / (2 * mean squared colour difference of neighbours), 0 for a picture of one colour."""
+@kernel("float64(uint8[:, :, ::1])")
+def contrast(rgb):
+    """beta: 1 / (2 * mean squared colour difference of 8 neighbours), 0 for a picture of one colour."""
     height, width = rgb.shape[:2]
-    total, pairs = 0, 0
+    numbers = rgb.reshape(height, width * 3)
+    total = 0
     for y in range(height):
-        row = 0
-        for x in range(width):
-            r, g, b = np.int32(rgb[y, x, 0]), np.int32(rgb[y, x, 1]), np.int32(rgb[y, x, 2])
-            if x > 0:
-                row += (r - rgb[y, x - 1, 0]) ** 2 + (g - rgb[y, x - 1, 1]) ** 2 + (b - rgb[y, x - 1, 2]) ** 2
-            if y > 0:
-                row += (r - rgb[y - 1, x, 0]) ** 2 + (g - rgb[y - 1, x, 1]) ** 2 + (b - rgb[y - 1, x, 2]) ** 2
-                if directions == 8 and x > 0:
-                    above = rgb[y - 1, x - 1]
-                    row += (r - above[0]) ** 2 + (g - above[1]) ** 2 + (b - above[2]) ** 2
-                if directions == 8 and x + 1 < width:
-                    above = rgb[y - 1, x + 1]
-                    row += (r - above[0]) ** 2 + (g - above[1]) ** 2 + (b - above[2]) ** 2
-        total += row
-    pairs = height * (width - 1) + (height - 1) * width
-    if directions == 8:
-        pairs += 2 * (height - 1) * (width - 1)
+        row, above = numbers[y], numbers[max(y - 1, 0)]  # the first row is above itself, which costs nothing...
+        straight, slanted = np.int32(0), np.int32(0)
+        for i in range(width * 3):
+            straight += (np.int32(row[i]) - above[i]) ** 2
+        for i in range(width * 3 - 3):
+            straight += (np.int32(row[i + 3]) - row[i]) ** 2
+            slanted += (np.int32(row[i + 3]) - above[i]) ** 2 + (np.int32(above[i + 3]) - row[i]) ** 2
+        total += np.int64(straight) + (np.int64(slanted) if y > 0 else 0)  # ... but slanted it does
+    pairs = height * (width - 1) + (height - 1) * width + 2 * (height - 1) * (width - 1)
     return pairs / (2.0 * total) if total > 0 else 0.0
 
 
 @kernel()
 def _prices(gamma, beta):
-    """`(n,) int32`: round(UNIT * gamma * exp(-beta * difference)), by squared difference, until it is 0 for good."""
-    price = np.zeros(3 * 255 * 255 + 1, np.int32)
+    """`(n,) int32`: round(UNIT * gamma * exp(-beta * difference)), by squared difference; 0 from n on."""
     step, value = np.exp(-beta), UNIT * gamma
-    for difference in range(price.size):
+    most = 3 * 255 * 255 + 1
+    if beta > 0:
+        most = min(most, int(np.log(2 * value + 1) / beta) + 2)
+    price = np.empty(most, np.int32)
+    for difference in range(most):
         price[difference] = np.int32(value + 0.5)
-        if price[difference] == 0:
-            break
         value *= step
     return price
 
@@ -63,37 +58,33 @@ def link(rgb, codes, gamma, beta, directions):
     height, width = codes.shape
     stride = width + 2
     record = np.zeros((height + 2) * stride * RECORD, np.int32)
-    nodes = np.empty(height * width, np.int32)
-    pixels = np.empty(height * width, np.int32)
+    nodes, pixels = np.empty(height * width, np.int32), np.empty(height * width, np.int32)
     straight, slanted = _prices(gamma, beta), _prices(gamma / np.sqrt(2.0), beta)
-    # Each pair of neighbours once, from its later pixel: left, up, up-left, up-right, as directions 1, 3, 5, 7.
     count = 0
     for y in range(height):
         for x in range(width):
-            free = codes[y, x] >= 2
+            if codes[y, x] < 2:
+                continue
             node = ((y + 1) * stride + x + 1) * RECORD
-            if free:
-                nodes[count], pixels[count] = node, y * width + x
-                count += 1
+            nodes[count], pixels[count] = node, y * width + x
+            count += 1
             r, g, b = np.int32(rgb[y, x, 0]), np.int32(rgb[y, x, 1]), np.int32(rgb[y, x, 2])
-            for d in range(1, directions, 2):
-                v = y if d == 1 else y - 1
-                u = x if d == 3 else x + 1 if d == 7 else x - 1
-                if v < 0 or u < 0 or u >= width:
+            for d in range(directions):
+                v, u = y + DOWN[d], x + RIGHT[d]
+                if v < 0 or u < 0 or v >= height or u >= width:
                     continue
-                other_free = codes[v, u] >= 2
-                if not free and not other_free:
-                    continue
+                code = codes[v, u]
+                if code >= 2 and d & 1 == 0:
+                    continue  # a pair of free pixels once, from its later one
                 difference = (r - rgb[v, u, 0]) ** 2 + (g - rgb[v, u, 1]) ** 2 + (b - rgb[v, u, 2]) ** 2
-                price = slanted[difference] if d > 3 else straight[difference]
-                other = ((v + 1) * stride + u + 1) * RECORD
-                if free and other_free:
-                    record[node + d] = price
-                    record[other + (d ^ 1)] = price
-                elif free:
-                    record[node + EXCESS] += price if codes[v, u] == 1 else -price
+                price = slanted if d > 3 else straight
+                if difference >= price.size:
+                    continue
+                if code < 2:
+                    record[node + EXCESS] += price[difference] if code == 1 else -price[difference]
                 else:
-                    record[other + EXCESS] += price if codes[y, x] == 1 else -price
+                    record[node + d] = price[difference]
+                    record[((v + 1) * stride + u + 1) * RECORD + (d ^ 1)] = price[difference]
     return record, nodes[:count].copy(), pixels[:count].copy()
 
 
@@ -109,3 +100,14 @@ def charge(record, nodes, pixels, charged, table, index):
         rounded = np.int32(np.floor(value + 0.5))
         record[nodes[i] + EXCESS] += rounded - charged[i]
         charged[i] = rounded
+
+
+@kernel("int64(int32[::1], int32[::1], int32[::1], uint8[::1])")
+def relabel(record, nodes, pixels, labels):
+    """Writes what a cut found into `labels (H * W,) uint8`, 1 for the source's side; returns how many changed."""
+    changed = 0
+    for i in range(nodes.size):
+        label = np.uint8(record[nodes[i] + TREE] == SOURCE)
+        changed += labels[pixels[i]] != label
+        labels[pixels[i]] = label
+    return changed

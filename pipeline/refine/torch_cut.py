@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ..saliency import SURE_BACKGROUND, SURE_FOREGROUND
 from ..settings import Settings
-from .fast import COMPONENTS, GAMMA_PX, FastGrabCut
+from .fast import COMPONENTS, FastGrabCut
 from .trimap import too_few_pixels, trimap_foreground
 
 if TYPE_CHECKING:  # schedulers import this package to unpickle tasks, and need no torch
@@ -24,7 +24,7 @@ PIXELS_AT_ONCE = 64 * 256 * 256  # some 3 GB on the device, mixtures included
 class TorchGrabCut(Settings):
     """GrabCut by a primal-dual cut, batched where there is a GPU."""
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     uses_pixels: ClassVar[bool] = True
     kernels: ClassVar[tuple[str, ...]] = FastGrabCut.kernels
 
@@ -65,15 +65,14 @@ class TorchGrabCut(Settings):
         for start in range(0, len(usable), at_once):
             rows = usable[start : start + at_once]
             masks[rows], gaps[rows] = self._cut(rgb[rows], trimaps[rows], device)
-        exact = self.exact(trimaps.shape[1:])
         for row in np.flatnonzero(~(gaps <= self.max_gap)):
-            masks[row], gaps[row] = exact(rgb[row], trimaps[row], seeds[row] if seeds else 0), 0.0
+            masks[row], gaps[row] = self.exact(rgb[row], trimaps[row], seeds[row] if seeds else 0), 0.0
         return masks, gaps
 
-    def exact(self, shape: tuple[int, int]) -> FastGrabCut:
+    @property
+    def exact(self) -> FastGrabCut:
         """The engine that does what a certificate does not vouch for. A new revision of it is a new one of ours."""
-        gamma = self.gamma * GAMMA_PX / max(1, shape[0] * shape[1]) ** 0.5  # its gamma is one at GAMMA_PX
-        return FastGrabCut(iterations=self.iterations, gamma=min(gamma, 1000.0))
+        return FastGrabCut(iterations=self.iterations, gamma=self.gamma)
 
     def _cut(self, rgb: np.ndarray, trimaps: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
         import torch

@@ -58,9 +58,9 @@ def _energies(name: str, report: EngineReport) -> None:
             row.own or "",
         )  # fmt: skip
     table.caption = (
-        "fast's graph: its mixtures and prices, 8 neighbours; an engine with other mixtures, or another gamma, cuts "
-        "another graph.\nThe least is the value of a maximal flow, which bounds every cut. Its own: in the graph of "
-        "these very settings of fast,\nor as torch certifies it."
+        "fast's graph: its mixtures and prices, 8 neighbours; an engine with other mixtures cuts another graph.\nThe "
+        "least is the value of a maximal flow, which bounds every cut. Its own: in the graph of these very settings\n"
+        "of fast, or as torch certifies it."
     )
     show(table)
 

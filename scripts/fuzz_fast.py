@@ -1,0 +1,148 @@
+"""Calls the engine `fast` on small random pictures and trimaps until something is wrong.
+
+    python scripts/fuzz_fast.py CALLS [--seed N] [--side 24]
+
+Sizes from 1 x 1 (lines among them), pictures flat, smooth, noisy or of extremes, trimaps of all shares of codes, blobs
+and walls, both neighbourhoods, gamma from 0 to 1000, one or more rounds, with a band and without. After every call: the
+mask's shape and type, sure pixels as they were, the arguments as they were; every tenth time the same mask again. And
+with every call a cut by the engine's kernels with random terminals, whose minimum is proved: what is left is a valid
+rearrangement of the capacities it began with, and the labelling costs nothing in it. To see indices out of bounds, run
+it with NUMBA_BOUNDSCHECK=1 and an empty folder as NUMBA_CACHE_DIR.
+"""
+
+import argparse
+import sys
+import time
+
+import cv2
+import numpy as np
+
+from locloc.pipeline.refine import FastGrabCut
+from locloc.pipeline.refine.fast_cut import EXCESS, RECORD, SOURCE, TREE, cut
+from locloc.pipeline.refine.fast_links import DOWN, RIGHT, charge, contrast, link, relabel
+
+
+def picture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """`(H, W, 3) uint8`."""
+    kind = rng.integers(6)
+    if kind == 0:
+        return np.full((height, width, 3), rng.integers(0, 256, 3), np.uint8)
+    if kind == 1:
+        return (255 * rng.integers(0, 2, (height, width, 3))).astype(np.uint8)
+    if kind == 2:
+        return np.repeat(rng.integers(0, 256, (height, width, 1), np.uint8), 3, 2)
+    noise = rng.integers(0, (256, 9, 3)[kind - 3], (height, width, 3)).astype(np.float32)
+    if kind > 3:
+        noise += cv2.resize(rng.uniform(0, 250, (3, 3, 3)).astype(np.float32), (width, height)).reshape(noise.shape)
+    return noise.clip(0, 255).astype(np.uint8)
+
+
+def trimap(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """`(H, W) uint8`."""
+    kind = rng.integers(6)
+    if kind == 0:  # one code, and one pixel of another
+        codes = np.full((height, width), rng.integers(4), np.uint8)
+        codes.flat[rng.integers(codes.size)] = rng.integers(4)
+        return codes
+    if kind == 1:  # unknown, with a wall and a few sure pixels
+        codes = rng.integers(2, 4, (height, width), np.uint8)
+        codes[rng.integers(height)] = rng.integers(2)
+        codes.flat[rng.integers(0, codes.size, 3)] = rng.integers(0, 2, 3)
+        return codes
+    if kind == 2:  # blobs
+        smooth = cv2.resize(rng.random((4, 4), np.float32), (width, height)).reshape(height, width)
+        return np.array([0, 2, 3, 1], np.uint8)[np.digitize(smooth, np.sort(rng.random(3)))]
+    return rng.choice(4, (height, width), p=rng.dirichlet([(0.2, 1, 5)[kind - 3]] * 4)).astype(np.uint8)
+
+
+def check_engine(engine: FastGrabCut, rgb: np.ndarray, codes: np.ndarray, again: bool) -> None:
+    before = rgb.tobytes(), codes.tobytes()
+    mask = engine(rgb, codes)
+    assert mask.shape == codes.shape and mask.dtype == bool, "shape or type of the mask"
+    assert mask[codes == 1].all() and not mask[codes == 0].any(), "sure pixels"
+    assert before == (rgb.tobytes(), codes.tobytes()), "arguments"
+    assert not again or np.array_equal(engine(rgb, codes), mask), "another mask the second time"
+
+
+def neighbours_of(codes: np.ndarray, nodes: np.ndarray, direction: int) -> np.ndarray:
+    return nodes + RECORD * (DOWN[direction] * (codes.shape[1] + 2) + RIGHT[direction])
+
+
+def cost_of(labels: np.ndarray, record: np.ndarray, nodes: np.ndarray, codes: np.ndarray, directions: int) -> int:
+    """Of a labelling of the nodes: arcs from its foreground to its background, terminals of the other side."""
+    side = np.zeros(len(record), bool)
+    side[nodes] = labels
+    excess = record[nodes + EXCESS].astype(np.int64)
+    cost = excess[(excess > 0) & ~labels].sum() - excess[(excess < 0) & labels].sum()
+    for d in range(directions):
+        cost += record[nodes + d].astype(np.int64)[labels & ~side[neighbours_of(codes, nodes, d)]].sum()
+    return int(cost)
+
+
+def check_cut(
+    rng: np.random.Generator, rgb: np.ndarray, codes: np.ndarray, gamma: float, directions: int, rounds: int
+) -> None:
+    """Cuts some terminal weights, then others from where that left off, and proves each minimum."""
+    record, nodes, pixels = link(rgb, codes, gamma, contrast(rgb), directions)
+    labels, charged = np.zeros(codes.size, np.uint8), np.zeros(len(nodes), np.int32)
+    index = rng.integers(0, 9, codes.size).astype(np.uint16)
+    for _ in range(rounds):
+        charge(record, nodes, pixels, charged, rng.normal(0, 10.0 ** rng.integers(0, 5), 9), index)
+        before = record.copy()
+        cut(record, nodes, codes.shape[1] + 2, directions)
+        relabel(record, nodes, pixels, labels)
+        found = labels[pixels] == 1
+        assert np.array_equal(found, record[nodes + TREE] == SOURCE), "labels"
+        pushed = np.zeros(len(nodes), np.int64)
+        for d in range(directions):
+            other = neighbours_of(codes, nodes, d)
+            assert (record[nodes + d] >= 0).all(), "a capacity below 0"
+            both = [now[nodes + d].astype(np.int64) + now[other + (d ^ 1)] for now in (before, record)]
+            assert np.array_equal(*both), "capacity made or lost"
+            pushed += before[nodes + d].astype(np.int64) - record[nodes + d]
+        assert np.array_equal(before[nodes + EXCESS] - pushed, record[nodes + EXCESS]), "excess made or lost"
+        assert cost_of(found, record, nodes, codes, directions) == 0, "not the minimum"
+        least = cost_of(found, before, nodes, codes, directions)
+        excess = before[nodes + EXCESS]
+        for trivial in (np.zeros_like(found), np.ones_like(found), excess > 0, excess >= 0):
+            assert least <= cost_of(trivial, before, nodes, codes, directions), "a trivial labelling costs less"
+
+
+def call(seed: int, side: int) -> None:
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(1, side + 1, 2)
+    if rng.random() < 0.1:
+        height, width = ((1, width), (height, 1))[rng.integers(2)]
+    rgb, codes = picture(rng, height, width), trimap(rng, height, width)
+    engine = FastGrabCut(
+        iterations=rng.choice([1, 2, 5]),
+        neighbours=rng.choice([4, 8]),
+        band_px=rng.choice([0, 0, 1, 3, 64]),
+        gamma=rng.choice([0, 1e-3, 1, 50, 50, 50, 1000]),
+    )
+    check_engine(engine, rgb, codes, seed % 10 == 0)
+    check_cut(rng, rgb, codes, engine.gamma, engine.neighbours, engine.iterations)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("calls", type=int)
+    parser.add_argument("--seed", type=int, default=0, help="of the first call; the next has the next")
+    parser.add_argument("--side", type=int, default=24, help="of the largest picture")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    began = time.monotonic()
+    for seed in range(arguments.seed, arguments.seed + arguments.calls):
+        try:
+            call(seed, arguments.side)
+        except Exception as error:
+            error.add_note(f"--seed {seed} --side {arguments.side}")
+            raise
+        done = seed - arguments.seed + 1
+        if done % 10_000 == 0:
+            print(f"{done} calls, {time.monotonic() - began:.0f} s", flush=True)
+    print(f"{arguments.calls} calls, none wrong")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
