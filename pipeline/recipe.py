@@ -46,7 +46,7 @@ class Recipe(Settings):
     images: ImageSettings = ImageSettings()
     backbone: BackboneSettings = BackboneSettings()
     saliency: SaliencySettings = SaliencySettings()
-    refine: Annotated[Union[tuple(REFINERS.values())], Field(discriminator="engine")] = REFINERS["opencv"]()  # noqa: UP007
+    refine: Annotated[Union[tuple(REFINERS.values())], Field(discriminator="engine")] = REFINERS["fast"]()  # noqa: UP007
     mask_px: int = Field(256, ge=16, le=4096, description="Side of a mask, and of the picture GrabCut sees.")
     seed: int = Field(0, ge=0, description="Mixed with each picture's id into the seed of its refinement.")
 

@@ -43,7 +43,7 @@ def test_a_fresh_build_is_named_by_what_decides_its_masks(some):
     about = provenance(some, RECIPE, "small", BACKBONE, BUILD)
     assert about["build_id"] == about["fingerprint"] == fingerprint(RECIPE, some.sha256, BACKBONE)
     assert about["parent"] is None
-    assert about["revisions"] == REVISIONS | {"refine.opencv": RECIPE.refine.revision}
+    assert about["revisions"] == REVISIONS | {"refine.fast": RECIPE.refine.revision}
     assert about["catalog"]["sha256"] == some.sha256
     assert Recipe.model_validate(about["recipe"]) == RECIPE
 
