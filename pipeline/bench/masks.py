@@ -1,5 +1,6 @@
 """The benchmark of mask making as one value: what is asked, what was found, and what a node would make of it."""
 
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -86,7 +87,7 @@ def bench_masks(asked: AskedMasks, tell: Callable[[str], None] = lambda _: None)
 def _check(asked: AskedMasks) -> None:
     if asked.truth is not None and asked.images is None:
         raise BenchError(f"--truth {asked.truth} are masks of which pictures? Give their folder with --images")
-    if not asked.vit_images_s > 0:
+    if not 0 < asked.vit_images_s < math.inf:
         raise BenchError(f"--vit-images-s {asked.vit_images_s:g} is no speed: images a second, more than 0")
 
 

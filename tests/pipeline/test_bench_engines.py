@@ -11,7 +11,7 @@ from locloc.pipeline.bench import EngineReport, EngineRow, Problem, bench_engine
 from locloc.pipeline.bench.energy import CERTIFIED, EXACT, Graph, first_graph, score_energies
 from locloc.pipeline.bench.engines import OTHER_SEED, again, one_thread, spread_over, turned
 from locloc.pipeline.bench.masks import IMAGENET, AskedMasks, bench_masks, node_rate, project_node
-from locloc.pipeline.bench.pictures import load_pictures, make_pictures
+from locloc.pipeline.bench.pictures import _picture, load_pictures, make_pictures
 from locloc.pipeline.bench.problems import SIMULATIONS, simulated_problems
 from locloc.pipeline.errors import BenchError
 from locloc.pipeline.refine import FastGrabCut, OpenCVGrabCut, TorchGrabCut
@@ -290,6 +290,17 @@ def test_what_cannot_be_measured_on_is_skipped_with_its_reason(tmp_path):
     (truth / "f.png").unlink()
     with pytest.raises(BenchError, match=r"^None of 5 pictures of --images .* can be measured on; a.png: not an image"):
         load_pictures(images, truth, 0, 16)
+
+
+def test_the_first_picture_that_can_be_measured_on_warms_up(tmp_path, monkeypatch):
+    made = []
+    where = "locloc.pipeline.bench.pictures._picture"
+    monkeypatch.setattr(where, lambda name, *given: made.append(name) or _picture(name, *given))
+    for name in "abc":
+        save(tmp_path / f"{name}.png")
+    (tmp_path / "a.png").write_bytes(b"nothing")
+    assert [one.name for one in load_pictures(tmp_path, None, 0, 16).found] == ["b.png", "c.png"]
+    assert made == ["a.png", "b.png", "b.png", "c.png"]
 
 
 def test_folders_that_do_not_fit(tmp_path):
