@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..errors import BenchError
-from .engines import SAMPLE, SLOW, EngineReport, again, bench_engines, one_thread
+from .engines import SAMPLE, SLOW, EngineReport, NoProblemError, again, bench_engines, one_thread
 from .machine import describe_machine
 from .pictures import Pictures, load_pictures, make_pictures
 from .problems import ATTENTION, SIMULATIONS, Problem, attended_problems, simulated_problems
@@ -73,7 +73,7 @@ def bench_masks(asked: AskedMasks, tell: Callable[[str], None] = lambda _: None)
         for name, given in problems.items():
             try:
                 engines[name] = bench_engines(given, tell=lambda what, name=name: tell(f"{name}: {what}"))
-            except ValueError:
+            except NoProblemError:
                 raise BenchError(
                     f"{name}: none of {len(given)} trimaps has enough pixels of both sides; try more pictures"
                 ) from None

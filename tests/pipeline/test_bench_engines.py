@@ -9,7 +9,7 @@ from PIL import Image
 
 from locloc.pipeline.bench import EngineReport, EngineRow, Problem, bench_engines
 from locloc.pipeline.bench.energy import CERTIFIED, EXACT, Graph, first_graph, score_energies
-from locloc.pipeline.bench.engines import OTHER_SEED, again, one_thread, spread_over, turned
+from locloc.pipeline.bench.engines import ENGINES, OTHER_SEED, again, one_thread, spread_over, turned
 from locloc.pipeline.bench.masks import IMAGENET, AskedMasks, bench_masks, node_rate, project_node
 from locloc.pipeline.bench.pictures import _picture, load_pictures, make_pictures
 from locloc.pipeline.bench.problems import SIMULATIONS, simulated_problems
@@ -377,3 +377,13 @@ def test_flat_pictures_leave_nothing_to_measure(tmp_path):
     asked = AskedMasks(tmp_path / "images", tmp_path / "masks", 0, 16)
     with pytest.raises(BenchError, match=r"^simulation .: none of 2 trimaps has enough pixels of both sides"):
         bench_masks(asked)
+
+
+def test_an_engine_s_own_error_is_told_as_it_is(monkeypatch):
+    class Broken(FakeEngine):
+        def __call__(self, rgb, trimap, seed=0):
+            raise ValueError("a bug")
+
+    monkeypatch.setitem(ENGINES, "broken", Broken(1, 1))
+    with pytest.raises(ValueError, match="^a bug$"):
+        bench_masks(AskedMasks(count=1, size_px=32))
