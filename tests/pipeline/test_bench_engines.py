@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from torch import get_num_threads, set_num_threads
 
 from locloc.pipeline.bench import EngineReport, EngineRow, Problem, bench_engines
 from locloc.pipeline.bench.energy import CERTIFIED, EXACT, Graph, first_graph, score_energies
@@ -149,10 +150,19 @@ def test_spread_over(count, sample, wanted):
 
 
 def test_one_thread_inside_only():
-    before = cv2.getNumThreads()
-    with one_thread():
-        assert cv2.getNumThreads() == 1
-    assert cv2.getNumThreads() == before
+    def threads() -> tuple[int, int]:
+        return cv2.getNumThreads(), get_num_threads()
+
+    before = threads()
+    try:
+        cv2.setNumThreads(2)
+        set_num_threads(2)
+        with one_thread():
+            assert threads() == (1, 1)
+        assert threads() == (2, 2)
+    finally:
+        cv2.setNumThreads(before[0])
+        set_num_threads(before[1])
 
 
 # --- energies --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 import maxflow
 import numpy as np
 import pytest
+from numba import njit
 
 from locloc.pipeline.bench.problems import SIMULATIONS, THRESHOLDS
 from locloc.pipeline.boxes import mask_iou
@@ -16,6 +17,7 @@ from locloc.pipeline.refine import FastGrabCut, OpenCVGrabCut, fast
 from locloc.pipeline.refine.fast_band import band, halve
 from locloc.pipeline.refine.fast_colours import COLUMNS, COMPONENTS, compare, index_colours
 from locloc.pipeline.refine.fast_cut import EXCESS, SOURCE, TREE, cut
+from locloc.pipeline.refine.fast_jit import kernel
 from locloc.pipeline.refine.fast_links import DOWN, RIGHT, charge, contrast, link, relabel
 from locloc.pipeline.refine.trimap import trimap_foreground
 from locloc.pipeline.saliency import make_trimap
@@ -342,6 +344,15 @@ def test_a_kernel_compiles_where_nothing_can_be_kept(most_bytes, kept, tmp_path)
     found = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert (found.returncode, found.stdout, found.stderr) == (0, f"15 {kept}\n", "")
     assert bool(list((tmp_path / "cache").rglob("*.nbc"))) is kept
+
+
+def test_a_kernel_compiles_where_numba_has_no_folder():
+    """It says so by a RuntimeError; a function without a file has none either."""
+    scope = {}
+    exec(compile("def twice(x):\n    return 2 * x", "<nowhere>", "exec"), scope)
+    with pytest.raises(RuntimeError, match="cannot cache"):
+        njit(cache=True)(scope["twice"])
+    assert kernel("int64(int64)")(scope["twice"])(3) == 6
 
 
 def test_a_picture_and_a_trimap_of_other_sizes_are_refused():

@@ -35,7 +35,7 @@ def bench(
         typer.Option(metavar="DIR", help="--masks: masks of --images, of the same names. Without: pocket's attention."),
     ] = None,
     count: Annotated[int, typer.Option(min=0, help="--masks: pictures, evenly over the folder. 0: all.")] = 25,
-    size: Annotated[int, typer.Option(min=16, max=4096, help="--masks: side in pixels.")] = 256,
+    size: Annotated[int, typer.Option(min=16, max=4096, help="--masks: side of pictures and masks, in pixels.")] = 256,
     vit_images_s: Annotated[
         float, typer.Option(help="--masks: images/s of a node's ViT on its GPU, an assumption of the projection.")
     ] = 3600.0,
