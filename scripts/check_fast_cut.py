@@ -17,6 +17,7 @@ import numpy as np
 from locloc.pipeline.bench.energy import Graph, first_graph
 from locloc.pipeline.bench.pictures import load_pictures
 from locloc.pipeline.bench.problems import SIMULATIONS, THRESHOLDS
+from locloc.pipeline.errors import BenchError
 from locloc.pipeline.refine import FastGrabCut
 from locloc.pipeline.refine.fast_cut import EXCESS, RECORD, SOURCE, TREE, cut
 from locloc.pipeline.refine.fast_links import DOWN, RIGHT
@@ -54,7 +55,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--problems", type=int, default=100)
     given = parser.parse_args()
-    pictures = load_pictures(given.photographs, given.masks, (given.problems + 1) // 2, given.size).found
+    try:
+        pictures = load_pictures(given.photographs, given.masks, (given.problems + 1) // 2, given.size).found
+    except BenchError as error:
+        sys.exit(str(error))
     wrong = 0
     for neighbours in (8, 4):
         exact, tried = 0, 0

@@ -37,7 +37,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from locloc.pipeline import run
-from locloc.pipeline.block import Block, BlockResult, Job, attend, refine_and_write
+from locloc.pipeline.block import Block, BlockResult, Job, attend, refine, refine_and_write
 from locloc.pipeline.catalogs import Catalog, Rows, build_catalog, read_catalog
 from locloc.pipeline.cluster import ClusterSpec
 from locloc.pipeline.plan import make_plan
@@ -344,7 +344,7 @@ def measure_real(images: int, folder: Path) -> None:
         about = provenance(catalog, recipe, "scale", found.about, {"kind": "build"})
         writer.begin(about, catalog, found.heads, found.grid, recipe.mask_px)
         job = Job(catalog.root, recipe, found.spec)
-        attend(plan.block(0).row(0), job)  # loads the backbone
+        refine(attend(plan.block(0).row(0), job), job)  # loads the backbone, compiles the engine
         for block in plan.blocks():
             start, cpu = time.perf_counter(), time.process_time()
             fork, result = refine_and_write(attend(block, job), job, pickle.loads(pickle.dumps(writer.fork)))

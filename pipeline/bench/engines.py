@@ -41,6 +41,10 @@ SAMPLE = 10  # problems on which slow engines run and energies are compared
 OTHER_SEED = 1_000_003
 
 
+class NoProblemError(ValueError):
+    """No problem is left that GrabCut can run on."""
+
+
 @dataclass(frozen=True)
 class EngineRow:
     """One engine on the problems that it was measured on; all means are over these."""
@@ -96,11 +100,11 @@ def bench_engines(
     """Every engine on every problem, the slow ones on `sample` of them, on one thread; then energies on that sample.
 
     reference  makes the engine of so many rounds that others are compared with
-    Raises ValueError where no problem is left that GrabCut can run on.
+    Raises NoProblemError where none of them has enough pixels of both sides.
     """
     usable = [one for one in problems if not OpenCVGrabCut().unusable(one.trimap)]
     if not usable:
-        raise ValueError("no problem with enough pixels of both sides")
+        raise NoProblemError("no problem with enough pixels of both sides")
     sampled = spread_over(len(usable), sample)
     rounds = sorted({rounds_of(engine) for engine in (engines | slow).values()})
     references = {reference_name(number): reference(number) for number in rounds}

@@ -1,5 +1,6 @@
 """The benchmark of mask making as one value: what is asked, what was found, and what a node would make of it."""
 
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from ..errors import BenchError
-from .engines import SAMPLE, SLOW, EngineReport, again, bench_engines, one_thread
+from .engines import SAMPLE, SLOW, EngineReport, NoProblemError, again, bench_engines, one_thread
 from .machine import describe_machine
 from .pictures import Pictures, load_pictures, make_pictures
 from .problems import ATTENTION, SIMULATIONS, Problem, attended_problems, simulated_problems
@@ -72,7 +73,7 @@ def bench_masks(asked: AskedMasks, tell: Callable[[str], None] = lambda _: None)
         for name, given in problems.items():
             try:
                 engines[name] = bench_engines(given, tell=lambda what, name=name: tell(f"{name}: {what}"))
-            except ValueError:
+            except NoProblemError:
                 raise BenchError(
                     f"{name}: none of {len(given)} trimaps has enough pixels of both sides; try more pictures"
                 ) from None
@@ -86,7 +87,7 @@ def bench_masks(asked: AskedMasks, tell: Callable[[str], None] = lambda _: None)
 def _check(asked: AskedMasks) -> None:
     if asked.truth is not None and asked.images is None:
         raise BenchError(f"--truth {asked.truth} are masks of which pictures? Give their folder with --images")
-    if not asked.vit_images_s > 0:
+    if not 0 < asked.vit_images_s < math.inf:
         raise BenchError(f"--vit-images-s {asked.vit_images_s:g} is no speed: images a second, more than 0")
 
 

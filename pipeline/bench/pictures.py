@@ -71,11 +71,11 @@ def load_pictures(images: Path, truth: Path | None, count: int, size_px: int) ->
     if 0 < count < len(names):
         names = [names[place * len(names) // count] for place in range(count)]
     found, skipped = [], []
-    for number, name in enumerate(names):
+    for name in names:
         try:
             data = read_image_bytes(resolve(images, name))
             mask = None if truth is None else _decoded(truth, masks[name])
-            if not number:
+            if not found:
                 _picture(name, data, mask, size_px)  # for what is set up only once
             found.append(_picture(name, data, mask, size_px))
         except ImageError as error:

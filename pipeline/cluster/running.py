@@ -225,7 +225,7 @@ def _admit(client: Client, plugin: PrepareWorker, address: str) -> None:
             )
         except TimeoutError:
             raise BuildError(
-                f"Workers at {address} did not load the backbone within {PREPARE_S:.0f} s; "
+                f"Workers at {address} did not load the backbone and the engine within {PREPARE_S:.0f} s; "
                 "try again, or give a weights file that they can read faster"
             ) from None
         except OSError:

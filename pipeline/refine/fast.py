@@ -35,9 +35,13 @@ class FastGrabCut(Settings):
         le=64,
         description="If not 0, cut at half size first, then at full size only what is this near to the outline found.",
     )
-    gamma: float = Field(50.0, ge=0, le=1000, description="Price of an outline in one colour; OpenCV's is 50.")
+    gamma: float = Field(
+        50.0, ge=0, le=1000, description="Price of an outline between two pixels of one colour; OpenCV's is 50."
+    )
 
     def __call__(self, rgb: np.ndarray, trimap: np.ndarray, seed: int = 0) -> np.ndarray:
+        if rgb.shape != (*trimap.shape, 3):  # kernels test no index
+            raise ValueError(f"rgb {rgb.shape} does not fit trimap {trimap.shape}")
         if self.unusable(trimap):
             return trimap_foreground(trimap)
         rgb, codes = np.require(rgb, np.uint8, "CW"), np.require(trimap, np.uint8, "CW")

@@ -6,12 +6,13 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from torch import get_num_threads, set_num_threads
 
 from locloc.pipeline.bench import EngineReport, EngineRow, Problem, bench_engines
 from locloc.pipeline.bench.energy import CERTIFIED, EXACT, Graph, first_graph, score_energies
-from locloc.pipeline.bench.engines import OTHER_SEED, again, one_thread, spread_over, turned
+from locloc.pipeline.bench.engines import ENGINES, OTHER_SEED, again, one_thread, spread_over, turned
 from locloc.pipeline.bench.masks import IMAGENET, AskedMasks, bench_masks, node_rate, project_node
-from locloc.pipeline.bench.pictures import load_pictures, make_pictures
+from locloc.pipeline.bench.pictures import _picture, load_pictures, make_pictures
 from locloc.pipeline.bench.problems import SIMULATIONS, simulated_problems
 from locloc.pipeline.errors import BenchError
 from locloc.pipeline.refine import FastGrabCut, OpenCVGrabCut, TorchGrabCut
@@ -149,10 +150,19 @@ def test_spread_over(count, sample, wanted):
 
 
 def test_one_thread_inside_only():
-    before = cv2.getNumThreads()
-    with one_thread():
-        assert cv2.getNumThreads() == 1
-    assert cv2.getNumThreads() == before
+    def threads() -> tuple[int, int]:
+        return cv2.getNumThreads(), get_num_threads()
+
+    before = threads()
+    try:
+        cv2.setNumThreads(2)
+        set_num_threads(2)
+        with one_thread():
+            assert threads() == (1, 1)
+        assert threads() == (2, 2)
+    finally:
+        cv2.setNumThreads(before[0])
+        set_num_threads(before[1])
 
 
 # --- energies --------------------------------------------------------------------------------------------------------
@@ -292,6 +302,17 @@ def test_what_cannot_be_measured_on_is_skipped_with_its_reason(tmp_path):
         load_pictures(images, truth, 0, 16)
 
 
+def test_the_first_picture_that_can_be_measured_on_warms_up(tmp_path, monkeypatch):
+    made = []
+    where = "locloc.pipeline.bench.pictures._picture"
+    monkeypatch.setattr(where, lambda name, *given: made.append(name) or _picture(name, *given))
+    for name in "abc":
+        save(tmp_path / f"{name}.png")
+    (tmp_path / "a.png").write_bytes(b"nothing")
+    assert [one.name for one in load_pictures(tmp_path, None, 0, 16).found] == ["b.png", "c.png"]
+    assert made == ["a.png", "b.png", "b.png", "c.png"]
+
+
 def test_folders_that_do_not_fit(tmp_path):
     images, truth, none = tmp_path / "images", tmp_path / "masks", tmp_path / "none"
     save(images / "a.png")
@@ -366,3 +387,13 @@ def test_flat_pictures_leave_nothing_to_measure(tmp_path):
     asked = AskedMasks(tmp_path / "images", tmp_path / "masks", 0, 16)
     with pytest.raises(BenchError, match=r"^simulation .: none of 2 trimaps has enough pixels of both sides"):
         bench_masks(asked)
+
+
+def test_an_engine_s_own_error_is_told_as_it_is(monkeypatch):
+    class Broken(FakeEngine):
+        def __call__(self, rgb, trimap, seed=0):
+            raise ValueError("a bug")
+
+    monkeypatch.setitem(ENGINES, "broken", Broken(1, 1))
+    with pytest.raises(ValueError, match="^a bug$"):
+        bench_masks(AskedMasks(count=1, size_px=32))

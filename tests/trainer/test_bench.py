@@ -383,6 +383,8 @@ def test_errors_are_one_line_on_a_bare_machine_too():
         (["--masks", "--count", "0"], "of made scenes there is no end"),
         (["--masks", "--images", "none"], "--images none is no folder"),
         (["--masks", "--vit-images-s", "0"], "--vit-images-s 0 is no speed"),
+        (["--masks", "--vit-images-s", "inf"], "--vit-images-s inf is no speed"),
+        (["--masks", "--json", "/"], "/ is a folder; name a file in it"),
         (["--json", "none/a.json"], "to write a.json to; make it first"),
     ],
 )

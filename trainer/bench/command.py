@@ -35,7 +35,7 @@ def bench(
         typer.Option(metavar="DIR", help="--masks: masks of --images, of the same names. Without: pocket's attention."),
     ] = None,
     count: Annotated[int, typer.Option(min=0, help="--masks: pictures, evenly over the folder. 0: all.")] = 25,
-    size: Annotated[int, typer.Option(min=16, max=4096, help="--masks: side in pixels.")] = 256,
+    size: Annotated[int, typer.Option(min=16, max=4096, help="--masks: side of pictures and masks, in pixels.")] = 256,
     vit_images_s: Annotated[
         float, typer.Option(help="--masks: images/s of a node's ViT on its GPU, an assumption of the projection.")
     ] = 3600.0,
@@ -96,12 +96,14 @@ def bench(
 
 
 def _check(context: typer.Context, systems: bool, masks: bool, json: Path | None, plot: Path | None) -> None:
-    """Raises BenchError for files that cannot be written, and for options that say nothing to what is measured."""
+    """Raises BenchError for files that cannot be written and for options that say nothing to what is measured."""
     from ...pipeline.errors import BenchError
 
     for file in (json, plot):
         if file is not None and not file.absolute().parent.is_dir():
             raise BenchError(f"No folder {file.absolute().parent} to write {file.name} to; make it first")
+        if file is not None and file.is_dir():
+            raise BenchError(f"{file} is a folder; name a file in it")
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
         raise BenchError(f"--plot {plot}: a name that ends in .png, .svg or .pdf")
     if plot is not None and systems and masks:
