@@ -1,5 +1,6 @@
 """For all tests: one thread, and versions made without a ViT for tests of what reads them."""
 
+import importlib
 import pickle
 import uuid
 from collections.abc import Callable, Sequence
@@ -12,12 +13,21 @@ import torch
 
 from locloc.pipeline.boxes import largest_box
 from locloc.pipeline.catalogs import Rows, build_catalog
+from locloc.pipeline.refine import FastGrabCut, kernels_of
 from locloc.pipeline.status import DONE, Status
 from locloc.pipeline.store import Version, open_version
 from locloc.pipeline.store.layout import BLOCK_ROWS, STATS, content_crc, input_digest, pack_masks, write_block
 from locloc.pipeline.store.writer import StoreWriter
 
 torch.set_num_threads(1)  # as a worker has it; two threads on two busy cores only wait for each other
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiles Numba's kernels once, before there are several processes that would each do so."""
+    if getattr(config.option, "numprocesses", None):
+        for name in (*kernels_of(FastGrabCut()), "locloc.trainer.contours"):
+            importlib.import_module(name)
+
 
 SIZE = (64, 48)  # width, height of every picture
 

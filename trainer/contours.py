@@ -11,7 +11,8 @@ contours followed, pixel by pixel.
 """
 
 import numpy as np
-from numba import njit
+
+from ..pipeline.jit import kernel
 
 # Neighbours as (dy, dx), clockwise from the left one.
 _DY = np.array([0, -1, -1, -1, 0, 1, 1, 1])
@@ -46,7 +47,7 @@ def contour_ious(
     return boxes, best
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _root(parent, pixel):
     while parent[pixel] != pixel:
         parent[pixel] = parent[parent[pixel]]
@@ -54,7 +55,7 @@ def _root(parent, pixel):
     return pixel
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _ordered(levels, count):
     """Pixels by level, and where each level's begin."""
     flat = levels.ravel()
@@ -70,7 +71,7 @@ def _ordered(levels, count):
     return order, starts
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _best_iou(x0, y0, x1, y1, truths, plus, clip_x, clip_y):
     x1, y1 = min(x1, clip_x), min(y1, clip_y)
     best = 0.0
@@ -84,7 +85,7 @@ def _best_iou(x0, y0, x1, y1, truths, plus, clip_x, clip_y):
     return best
 
 
-@njit(cache=True, nogil=True)
+@kernel()
 def _contour_area(levels, t, start):
     """Twice the area of the outer contour that begins at `start`, the first pixel in reading order of a component."""
     height, width = levels.shape
@@ -112,7 +113,7 @@ def _contour_area(levels, t, start):
         y, x, before = ny, nx, (turn + 4) % 8
 
 
-@njit(cache=True, nogil=True)
+@kernel("(int32[:, ::1], int64, float64[:, ::1], float64, boolean)")
 def _outer(levels, count, truths, plus, clipped):
     """The largest contour's box at each threshold, and the best IoU of any outer one."""
     height, width = levels.shape
@@ -207,7 +208,7 @@ def _outer(levels, count, truths, plus, clipped):
     return boxes, best
 
 
-@njit(cache=True, nogil=True)
+@kernel("(int32[:, ::1], int64, float64[:, ::1], float64, boolean, float64[::1])")
 def _holes(levels, count, truths, plus, clipped, best):
     """Raises `best` by the contours around holes: 4-connected parts of the background that touch no edge."""
     height, width = levels.shape

@@ -28,6 +28,8 @@ def open_cluster(
 
     Says what it starts. Raises BuildError with one line for whatever keeps them from working.
     """
+    if kernels:
+        say("workers load the engine's kernels; the first time on a machine they are compiled, for some 20 s")
     with ExitStack() as stack:
         if spec.scheduler is not None:
             client = stack.enter_context(remote.remote_client(spec.scheduler))
@@ -59,7 +61,7 @@ def open_cluster(
             workers = min(spec.workers, blocks)
             cores = len(os.sched_getaffinity(0))
             say(f"starting {workers} worker processes" + (f", and one for each of {gpus} GPUs" if gpus else ""))
-            client = stack.enter_context(local_cluster(workers, gpus))
+            client = stack.enter_context(local_cluster(workers, gpus, kernels))
             running = running_cluster(
                 client,
                 backbone,

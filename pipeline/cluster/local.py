@@ -37,14 +37,15 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _BOKEH = importlib.util.find_spec("bokeh") is not None  # comes with `pip install locloc[cluster]`
 
 
-def _start_forkserver() -> None:
-    """The process that workers are forked from, once in the life of this one.
+def _start_forkserver(kernels: tuple[str, ...]) -> None:
+    """The process that workers are forked from, once in the life of this one, with modules `kernels` in its memory.
 
     What they import is started with one thread each; Dask's own variables for that would come too late.
     """
     forkserver = multiprocessing.get_context("forkserver")
     get_mp_context()  # has Dask choose what is imported, so that it does not do so later
-    forkserver.set_forkserver_preload(["distributed", "locloc.pipeline.backbone", "locloc.pipeline.careful"])
+    imported = ("distributed", "locloc.pipeline.backbone", "locloc.pipeline.careful", *kernels)
+    forkserver.set_forkserver_preload(list(imported))
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ |= dict.fromkeys(_ONE_THREAD, "1")
     try:
@@ -57,11 +58,14 @@ def _start_forkserver() -> None:
 
 
 @contextmanager
-def local_cluster(workers: int, gpus: int = 0) -> Iterator[Client]:
-    """A client of `workers` CPU processes on this machine, and one more for each of its first `gpus` GPUs."""
+def local_cluster(workers: int, gpus: int = 0, kernels: tuple[str, ...] = ()) -> Iterator[Client]:
+    """A client of `workers` CPU processes on this machine, and one more for each of its first `gpus` GPUs.
+
+    kernels  modules that are compiled at import: once, before there are workers, which have them from the start
+    """
     silence_dask()
     with tempfile.TemporaryDirectory(prefix="locloc-dask-") as scratch, dask.config.set(_CONFIG):
-        _start_forkserver()
+        _start_forkserver(kernels)
 
         def worker(env: dict[str, str], resources: dict[str, float]) -> dict:
             options = {

@@ -142,8 +142,6 @@ def running_cluster(
         with loss_as_error(client, address):
             client.register_plugin(ForgetRun(run, client.id), name=run)
             client.subscribe_topic(run, lambda event: cluster._refusals.append(event[1]))
-            if kernels:
-                say("workers load the engine's kernels, which are compiled once a machine: some 20 s the first time")
             plugin = PrepareWorker(backbone, device, run, on_our_terminal=on_our_terminal, kernels=kernels)
             _admit(client, plugin, address)
         say(_what_works(cluster))

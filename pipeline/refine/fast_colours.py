@@ -9,7 +9,7 @@ n colours (used bins), K components; side 0 is the background, 1 the foreground.
 
 import numpy as np
 
-from .fast_jit import kernel
+from ..jit import kernel
 
 COMPONENTS = 5
 LLOYD_STEPS = 4

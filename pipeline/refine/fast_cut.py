@@ -10,7 +10,7 @@ Directions come in pairs, d and d ^ 1, the four straight ones first, so that 4 n
 
 import numpy as np
 
-from .fast_jit import kernel
+from ..jit import kernel
 
 RECORD = 16
 EXCESS, TREE, PARENT, STAMP, DISTANCE, QUEUED, UP = 8, 9, 10, 11, 12, 13, 14

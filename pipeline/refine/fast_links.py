@@ -6,7 +6,7 @@ them is part of those neighbours' excess, which is exact, since a sure pixel nev
 
 import numpy as np
 
-from .fast_jit import kernel
+from ..jit import kernel
 
 UNIT = 1000.0  # capacity of one nat
 MOST = 1_000_000  # of a likelihood's part of the excess: a thousand nats

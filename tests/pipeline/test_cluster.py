@@ -83,8 +83,8 @@ def test_a_cluster_on_this_machine_has_no_more_workers_than_blocks(monkeypatch):
         time.sleep(0.3)
         with pytest.raises(BuildError, match="No CPU worker of this build"):
             cluster.check()
-    assert said[0] == "starting 1 worker processes"
-    assert "kernels" in said[1] and "1 workers at this machine" in said[2]
+    assert "kernels" in said[0]
+    assert said[1] == "starting 1 worker processes" and "1 workers at this machine" in said[2]
 
 
 def test_workers_that_cannot_load_the_backbone_are_named(monkeypatch):

@@ -1,23 +1,17 @@
 """The engine `fast`: its cut against another exact one, its mixtures, and the same masks wherever it runs."""
 
-import ast
-import subprocess
-import sys
 from multiprocessing import get_context
-from pathlib import Path
 
 import maxflow
 import numpy as np
 import pytest
-from numba import njit
 
 from locloc.pipeline.bench.problems import SIMULATIONS, THRESHOLDS
 from locloc.pipeline.boxes import mask_iou
-from locloc.pipeline.refine import FastGrabCut, OpenCVGrabCut, fast
+from locloc.pipeline.refine import FastGrabCut, OpenCVGrabCut
 from locloc.pipeline.refine.fast_band import band, halve
 from locloc.pipeline.refine.fast_colours import COLUMNS, COMPONENTS, compare, index_colours
 from locloc.pipeline.refine.fast_cut import EXCESS, SOURCE, TREE, cut
-from locloc.pipeline.refine.fast_jit import kernel
 from locloc.pipeline.refine.fast_links import DOWN, RIGHT, charge, contrast, link, relabel
 from locloc.pipeline.refine.trimap import trimap_foreground
 from locloc.pipeline.saliency import make_trimap
@@ -302,57 +296,6 @@ def _masks(count):
 def test_same_masks_in_another_process():
     with get_context("spawn").Pool(1) as pool:
         assert pool.apply(_masks, (12,)) == _masks(12)
-
-
-def test_a_kernel_calls_kernels_of_its_own_file_only():
-    """Or Numba would go on with what it kept of another file's old kernels."""
-    for file in Path(fast.__file__).parent.glob("fast_*.py"):
-        imported = [node.module for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)]
-        assert not [name for name in imported if name.startswith("fast_") and name != "fast_jit"], file.name
-
-
-TWO_KERNELS = """
-import resource, sys
-sys.dont_write_bytecode = True
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-from locloc.pipeline.refine.fast_jit import kernel
-
-
-@kernel()
-def _twice(x):
-    return 2 * x
-
-
-@kernel("int64(int64)")
-def thrice(x):
-    return _twice(x) + x
-
-
-print(thrice(5), thrice.stats.cache_path is not None)
-"""
-
-
-@pytest.mark.parametrize(("most_bytes", "kept"), [(1 << 30, True), (100, False)])
-def test_a_kernel_compiles_where_nothing_can_be_kept(most_bytes, kept, tmp_path):
-    """A file may have 100 bytes: as on a full disk, a kernel cannot be written, nor one that it calls."""
-    (tmp_path / "kernels.py").write_text(TWO_KERNELS)
-    environment = {
-        "PYTHONPATH": str(Path(sys.modules["locloc"].__file__).parents[1]),
-        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
-    }
-    command = [sys.executable, str(tmp_path / "kernels.py"), str(most_bytes)]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    assert (found.returncode, found.stdout, found.stderr) == (0, f"15 {kept}\n", "")
-    assert bool(list((tmp_path / "cache").rglob("*.nbc"))) is kept
-
-
-def test_a_kernel_compiles_where_numba_has_no_folder():
-    """It says so by a RuntimeError; a function without a file has none either."""
-    scope = {}
-    exec(compile("def twice(x):\n    return 2 * x", "<nowhere>", "exec"), scope)
-    with pytest.raises(RuntimeError, match="cannot cache"):
-        njit(cache=True)(scope["twice"])
-    assert kernel("int64(int64)")(scope["twice"])(3) == 6
 
 
 def test_a_picture_and_a_trimap_of_other_sizes_are_refused():

@@ -1,11 +1,11 @@
-"""How the kernels of the engine `fast` are compiled: at import, once a machine, kept on disk.
+"""How kernels are compiled by Numba: at import, once a machine, kept on disk.
 
 Numba keeps what it compiled in NUMBA_CACHE_DIR, if that is set; else beside the source, or, where that is read-only, in
 the user's cache folder. Where none of them can be written or read, or a disk is full, every process compiles for
 itself; forked ones share what their parent has.
 
 Numba looks at a kernel's own file only to see whether what is kept is still true. So a kernel calls kernels of its own
-file, and no others; `tests/pipeline/test_fast.py` holds them to it.
+file, and no others; `tests/pipeline/test_jit.py` holds them to it.
 """
 
 from collections.abc import Callable
