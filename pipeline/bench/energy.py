@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..refine import FastGrabCut
-from ..refine.fast import COMPONENTS, FEWER_NEIGHBOURS
+from ..refine.fast import COMPONENTS
 from ..refine.trimap import trimap_foreground
 
 if TYPE_CHECKING:
@@ -64,14 +64,11 @@ class Graph:
 
 def first_graph(engine: FastGrabCut, rgb: np.ndarray, trimap: np.ndarray) -> Graph:
     """Of the engine's first round on a picture `(H, W, 3) uint8` and a trimap `(H, W) uint8` that it can run on."""
-    from ..refine.fast_colours import COLUMNS, compare, index_colours
-    from ..refine.fast_links import charge, contrast, link
+    from ..refine.fast_colours import COLUMNS, compare
+    from ..refine.fast_links import charge
 
     rgb, codes = np.require(rgb, np.uint8, "CW"), np.require(trimap, np.uint8, "CW")
-    gamma = engine.gamma * (1 if engine.neighbours == 8 else FEWER_NEIGHBOURS)
-    index, colours = index_colours(rgb)
-    index = index.reshape(-1)
-    record, nodes, pixels = link(rgb, codes, gamma, contrast(rgb), engine.neighbours)
+    index, colours, record, nodes, pixels = engine.linked(rgb, codes, engine.gamma)
     labels = trimap_foreground(codes).reshape(-1).view(np.uint8)
     table = compare(index, colours, labels, np.zeros((2, COMPONENTS, COLUMNS)), True)
     charge(record, nodes, pixels, np.zeros(len(nodes), np.int32), table, index)

@@ -60,14 +60,11 @@ class FastGrabCut(Settings):
         self, rgb: np.ndarray, codes: np.ndarray, gamma: float, rounds: int, mixtures: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mask `(H, W) bool`, and the mixtures it was cut by, which the next call's may start from."""
-        from .fast_colours import COLUMNS, compare, index_colours  # numba, which is slow to import
+        from .fast_colours import COLUMNS, compare  # numba, which is slow to import
         from .fast_cut import cut
-        from .fast_links import charge, contrast, link, relabel
+        from .fast_links import charge, relabel
 
-        gamma *= 1 if self.neighbours == 8 else FEWER_NEIGHBOURS
-        index, colours = index_colours(rgb)
-        index = index.reshape(-1)
-        record, nodes, pixels = link(rgb, codes, gamma, contrast(rgb), self.neighbours)
+        index, colours, record, nodes, pixels = self.linked(rgb, codes, gamma)
         mask = trimap_foreground(codes)
         labels, charged = mask.reshape(-1).view(np.uint8), np.zeros(len(nodes), np.int32)
         if first := mixtures is None:
@@ -80,3 +77,15 @@ class FastGrabCut(Settings):
             if relabel(record, nodes, pixels, labels) <= SETTLED_PX:
                 break
         return mask, mixtures
+
+    def linked(self, rgb: np.ndarray, codes: np.ndarray, gamma: float) -> tuple[np.ndarray, ...]:
+        """Picture `(H, W, 3) uint8` and trimap codes `(H, W) uint8` > colours and graph, before any terminal.
+
+        index `(H * W,)` and colours `(n, 3)` of fast_colours, record, nodes and pixels of fast_links.
+        """
+        from .fast_colours import index_colours
+        from .fast_links import contrast, link
+
+        gamma *= 1 if self.neighbours == 8 else FEWER_NEIGHBOURS
+        index, colours = index_colours(rgb)
+        return index.reshape(-1), colours, *link(rgb, codes, gamma, contrast(rgb), self.neighbours)

@@ -197,6 +197,11 @@ def test_what_is_not_certified_is_done_exactly():
     assert (gaps > between).any()
 
 
+def test_its_revision_follows_that_of_the_engine_it_falls_back_on():
+    """Other masks of fast are other masks of torch."""
+    assert TorchGrabCut.revision >= FastGrabCut.revision
+
+
 def test_engines_are_there_without_torch():
     """Schedulers unpickle recipes, and need not load torch for it."""
     code = "import sys, locloc.pipeline.recipe; sys.exit('torch' in sys.modules)"

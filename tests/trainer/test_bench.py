@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -391,6 +392,12 @@ def test_errors_are_one_line_on_a_bare_machine_too():
 def test_bad_input_is_refused_before_anything_is_measured(arguments, message):
     found = CliRunner().invoke(app, ["bench", *arguments])
     assert isinstance(found.exception, BenchError) and message in str(found.exception)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (tmp_path, os.W_OK))  # root may write anywhere
+    found = CliRunner().invoke(app, ["bench", "--masks", "--json", str(tmp_path / "a.json")])
+    assert isinstance(found.exception, BenchError) and "a.json cannot be written by this user" in str(found.exception)
     assert "\n" not in str(found.exception)
 
 

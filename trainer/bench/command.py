@@ -1,5 +1,6 @@
 """`locloc bench`: parse, call one function, print. Needs no dask, zarr or icechunk."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -104,6 +105,8 @@ def _check(context: typer.Context, systems: bool, masks: bool, json: Path | None
             raise BenchError(f"No folder {file.absolute().parent} to write {file.name} to; make it first")
         if file is not None and file.is_dir():
             raise BenchError(f"{file} is a folder; name a file in it")
+        if file is not None and not os.access(file if file.exists() else file.absolute().parent, os.W_OK):
+            raise BenchError(f"{file} cannot be written by this user; name another file")
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
         raise BenchError(f"--plot {plot}: a name that ends in .png, .svg or .pdf")
     if plot is not None and systems and masks:
