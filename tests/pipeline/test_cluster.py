@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -85,6 +86,23 @@ def test_a_cluster_on_this_machine_has_no_more_workers_than_blocks(monkeypatch):
             cluster.check()
     assert "kernels" in said[0]
     assert said[1] == "starting 1 worker processes" and "1 workers at this machine" in said[2]
+
+
+COMPILED_BEFORE_FORKING = """
+import sys
+from locloc.pipeline.cluster import local_cluster
+from locloc.pipeline.refine import FastGrabCut, kernels_of
+
+kernels = kernels_of(FastGrabCut())
+with local_cluster(1, 0, kernels) as client:
+    print(client.submit(lambda: [name in sys.modules for name in kernels], pure=False).result(timeout=60))
+"""
+
+
+def test_workers_are_forked_with_the_kernels_in_memory():
+    """In a process of its own: workers are forked from one that is started once."""
+    found = subprocess.run([sys.executable, "-c", COMPILED_BEFORE_FORKING], capture_output=True, text=True, timeout=120)
+    assert (found.returncode, found.stdout) == (0, "[True, True, True]\n"), found.stderr
 
 
 def test_workers_that_cannot_load_the_backbone_are_named(monkeypatch):
