@@ -47,5 +47,11 @@ def first_error(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = "no such setting"
+    if first["type"].startswith("union_tag_"):
+        which = first["ctx"]["discriminator"].strip("'")
+        if "tag" in first["ctx"]:
+            message = f"no {which} {first['ctx']['tag']!r}; there are {first['ctx']['expected_tags']}"
+        else:
+            message = f"'{which}' has to be named, as in `locloc masks recipe`"
     rest = error.error_count() - 1
     return f"{field}: {message}" + (f" (and {rest} more)" if rest else "")

@@ -5,16 +5,20 @@ would run N x cores of them. A GPU gets a worker of its own that holds the resou
 and the other workers refine.
 """
 
+import atexit
 import importlib.util
 import logging
 import multiprocessing.forkserver
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed.deploy.spec import close_clusters
 from distributed.utils import get_mp_context
 
 from ..errors import BuildError
@@ -49,12 +53,30 @@ def _start_forkserver(kernels: tuple[str, ...]) -> None:
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ |= dict.fromkeys(_ONE_THREAD, "1")
     try:
-        multiprocessing.forkserver.ensure_running()
+        with _sigint_ignored():
+            multiprocessing.forkserver.ensure_running()
+        # Returns when everything is imported. Workers that are asked for before would be forked even after this process
+        # was interrupted, and say in tracebacks that it is gone.
+        (first := forkserver.Process(target=int)).start()
+        first.join()
     finally:
         for name, value in before.items():
             del os.environ[name]
             if value is not None:
                 os.environ[name] = value
+
+
+@contextmanager
+def _sigint_ignored() -> Iterator[None]:
+    """What is started inside ignores it from its first moment: Ctrl-C reaches all, and the coordinator decides."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -85,7 +107,7 @@ def local_cluster(workers: int, gpus: int = 0, kernels: tuple[str, ...] = ()) ->
         specs |= {f"gpu-{n}": worker({"CUDA_VISIBLE_DEVICES": names[n]}, {"GPU": 1}) for n in range(gpus)}
         options = {"host": "127.0.0.1", "port": 0, "dashboard": _BOKEH, "dashboard_address": "127.0.0.1:0"}
         scheduler = {"cls": Scheduler, "options": options}
-        with SpecCluster(specs, scheduler, silence_logs=logging.CRITICAL) as cluster, Client(cluster) as client:
+        with _started(specs, scheduler) as cluster, Client(cluster) as client:
             try:
                 client.wait_for_workers(workers + gpus, timeout=120)
             except TimeoutError:
@@ -93,6 +115,15 @@ def local_cluster(workers: int, gpus: int = 0, kernels: tuple[str, ...] = ()) ->
                     f"{workers + gpus} worker processes did not start within 120 s; try fewer --workers"
                 ) from None
             yield client
+
+
+def _started(specs: dict[str, dict], scheduler: dict) -> SpecCluster:
+    try:
+        return SpecCluster(specs, scheduler, silence_logs=logging.CRITICAL)
+    except KeyboardInterrupt:
+        # Dask would close it at the exit, and stumble over workers that are not there yet. They end with this process.
+        atexit.unregister(close_clusters)
+        raise
 
 
 def usable_gpus(wanted: int | None) -> int:

@@ -126,3 +126,22 @@ def test_interrupted_it_keeps_what_is_finished(stop, photos, undisturbed, tmp_pa
     assert build(photos, store)["new_rows"] < 300
     mine, theirs = everything(open_version(f"{store}@v1")), everything(open_version(f"{undisturbed}@v1"))
     assert (mine["content_crc"] == theirs["content_crc"]).all()
+
+
+def test_interrupted_while_workers_start_it_says_so_and_nothing_else(photos, tmp_path):
+    """Ctrl-C reaches every process of the terminal, also those that have imported half of what they need."""
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    started = subprocess.Popen(
+        command(*BUILD, photos, "--store", tmp_path / "masks.store", "--workers", 2),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    for line in started.stderr:
+        if "worker processes" in line:
+            time.sleep(random.Random(seed).uniform(0, 3))
+            os.killpg(started.pid, signal.SIGINT)
+            break
+    _, err = started.communicate(timeout=60)
+    assert started.returncode == 130, err
+    assert "interrupted; what was finished is kept" in err
+    assert "Traceback" not in err

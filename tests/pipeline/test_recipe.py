@@ -278,8 +278,11 @@ def test_unreadable_recipes(tmp_path):
             "[refine]\nengine = 'opencv'\niterations = 0\n",
             "refine.iterations: Input should be greater than or equal to 1$",
         ),
-        ("[refine]\nengine = 'magic'\n", "refine: .*'magic'.*'opencv', 'threshold'"),
-        ("[refine]\niterations = 3\n", "refine: .*'engine'"),
+        (
+            "[refine]\nengine = 'magic'\n",
+            "refine: no engine 'magic'; there are 'fast', 'opencv', 'threshold', 'torch'$",
+        ),
+        ("[refine]\niterations = 3\n", "refine: 'engine' has to be named, as in `locloc masks recipe`$"),
         ("mask_px = 'large'\n", "mask_px: Input should be a valid integer"),
         ("saliency = 3\n", "saliency: Input should be"),
         ("[backbone]\nname = 3\n", "backbone.name: Input should be a valid string$"),

@@ -15,6 +15,8 @@ def print_report(report: Report) -> None:
     where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
     out.print(f"[bold]{escape(where)}[/], torch {machine['versions']['torch']}, {machine['date']}, {machine['commit']}")
     out.print(f"batch {asked['batch']}, {asked['classes']} classes, {asked['precision']}, {asked['rounds']} rounds\n")
+    if asked["quick"]:
+        out.print("[dim]--quick: to see that it runs. A round is no measurement: quote none of the times.[/]\n")
     _modules(report)
     if report.printed:
         _printed(report.printed)
@@ -39,9 +41,8 @@ def _modules(report: Report) -> None:
 
 
 def _printed(rows: list[Row]) -> None:
-    table = table_of(
-        "What the paper printed", "table", "figure", "printed", "its counter or sum", "in full", "", "verdict"
-    )
+    columns = "table", "figure", "printed", "its counter or sum", "in full", "", "verdict"
+    table = table_of("What the paper printed, of ViT-S/16 whatever --backbone is", *columns)
     for row in rows:
         verdict = f"[{_COLOURS[row.verdict]}]{row.verdict}[/]" if row.verdict in _COLOURS else row.verdict
         table.add_row(
