@@ -22,8 +22,6 @@ from ..refine.trimap import trimap_foreground
 if TYPE_CHECKING:
     from .problems import Problem
 
-STEPS = {1: (0, -1), 3: (-1, 0), 5: (-1, -1), 7: (-1, 1)}  # rows and columns of fast_cut's odd directions
-
 EXACT, CERTIFIED = "exact cut", "certificate"
 
 
@@ -40,16 +38,16 @@ class Graph:
     def cost(self, mask: np.ndarray) -> int:
         """Of a mask `(H, W) bool`, in thousandths of a nat. What it says of sure pixels is not looked at."""
         from ..refine.fast_cut import EXCESS, RECORD
+        from ..refine.fast_links import DOWN, RIGHT
 
         labels = mask.reshape(-1)[self.pixels]
         side = np.zeros(len(self.record), bool)
         side[self.nodes] = labels
         terminal = self.record[self.nodes + EXCESS].astype(np.int64)
         total = terminal[(terminal > 0) & ~labels].sum() - terminal[(terminal < 0) & labels].sum()
-        for direction, (rows, columns) in STEPS.items():
-            if direction < self.neighbours:  # a capacity to no node is 0
-                other = side[self.nodes + RECORD * (rows * self.stride + columns)]
-                total += self.record[self.nodes + direction].astype(np.int64)[side[self.nodes] != other].sum()
+        for d in range(1, self.neighbours, 2):  # each pair once; a capacity to no node is 0
+            other = side[self.nodes + RECORD * (DOWN[d] * self.stride + RIGHT[d])]
+            total += self.record[self.nodes + d].astype(np.int64)[side[self.nodes] != other].sum()
         return int(total)
 
     def least(self) -> int:
