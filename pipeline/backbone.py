@@ -66,10 +66,11 @@ class Backbone:
         return (pixels - self._mean) / self._std
 
     @torch.no_grad()  # not inference mode: what trains on these tokens keeps them for its backward pass
-    def embed(self, rgb: np.ndarray | Tensor) -> Tensor:
-        """rgb `(B, S, S, 3) uint8` > tokens before any block, `(B, P + T, D)`: patches, CLS, registers, positions."""
+    def embed(self, rgb: np.ndarray | Tensor, blocks: int = 0) -> Tensor:
+        """rgb `(B, S, S, 3) uint8` > tokens after so many blocks, `(B, P + T, D)`: CLS, registers, patches."""
         with self._autocast():
-            return self._embed(rgb)[0]
+            tokens, ropes = self._embed(rgb)
+            return self._run(tokens, ropes, 0, blocks)
 
     @torch.no_grad()
     def patch_features(self, rgb: np.ndarray | Tensor) -> Tensor:
@@ -77,13 +78,12 @@ class Backbone:
         return self.embed_and_patch_features(rgb)[1]
 
     @torch.no_grad()
-    def embed_and_patch_features(self, rgb: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
-        """What `embed` and `patch_features` give for the same pictures, which are embedded once."""
+    def embed_and_patch_features(self, rgb: np.ndarray | Tensor, blocks: int = 0) -> tuple[Tensor, Tensor]:
+        """What `embed` and `patch_features` give for the same pictures; nothing is computed twice."""
         with self._autocast():
-            embedded, ropes = self._embed(rgb)
-            tokens = embedded
-            for block, rope in zip(self.model.blocks, ropes, strict=True):
-                tokens = _run_block(block, tokens, rope)
+            tokens, ropes = self._embed(rgb)
+            embedded = self._run(tokens, ropes, 0, blocks)
+            tokens = self._run(embedded, ropes, blocks, None)
         return embedded, tokens[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
 
     @torch.no_grad()
@@ -112,8 +112,7 @@ class Backbone:
         """
         with self._autocast():
             tokens, ropes = self._embed(rgb)
-            for block, rope in zip(self.model.blocks[:-1], ropes[:-1], strict=True):
-                tokens = _run_block(block, tokens, rope)
+            tokens = self._run(tokens, ropes, 0, -1)
             last = self.model.blocks[-1]
             query, key = _cls_query_and_keys(last.attn, last.norm1(tokens), self.prefix, ropes[-1])
         scores = (query.float() * last.attn.scale) @ key.float().transpose(-2, -1)
@@ -128,6 +127,12 @@ class Backbone:
             tokens = self.model._pos_embed(tokens)
         per_block = list(rope) if getattr(self.model, "rope_mixed", False) else [rope] * len(self.model.blocks)
         return self.model.norm_pre(tokens), per_block
+
+    def _run(self, tokens: Tensor, ropes: list[Tensor | None], start: int, stop: int | None) -> Tensor:
+        """Tokens before block `start` > those before block `stop`, None for after the last one."""
+        for block, rope in zip(self.model.blocks[start:stop], ropes[start:stop], strict=True):
+            tokens = _run_block(block, tokens, rope)
+        return tokens
 
     def _autocast(self) -> torch.autocast:
         dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16

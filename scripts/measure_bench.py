@@ -50,8 +50,9 @@ def tokens(version: str, given: argparse.Namespace) -> list[Path]:
     runs = []
     for seed in range(given.seeds):
         for share in given.shares:
-            run = given.out / f"tokens-{share:g}-{seed}"
+            run = given.out / f"tokens-{share:g}-{given.shared_blocks}-{seed}"
             changes = [f"seed={seed}", f"classifier.keep_tokens={share}", f"classifier.fit.epochs={given.epochs}"]
+            changes.append(f"classifier.shared_blocks={given.shared_blocks}")
             changes.append(f"generator.fit.epochs={given.generator_epochs}")
             fitted(version, run, "all" if is_guided(share) else "classifier", changes, cache_tokens=False)
             runs.append(run)
@@ -69,6 +70,7 @@ def main() -> None:
         one.add_argument("--seeds", type=int, default=2)
         one.add_argument("--epochs", type=int, default=8)
     commands.choices["tokens"].add_argument("--shares", type=float, nargs="+", default=[1.0, 0.5, 0.35])
+    commands.choices["tokens"].add_argument("--shared-blocks", type=int, default=0)
     commands.choices["tokens"].add_argument("--generator-epochs", type=int, default=2)
     given = parser.parse_args()
     runs = given.measure(given.version, given)

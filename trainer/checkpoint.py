@@ -61,8 +61,8 @@ def load_checkpoint(file: Path) -> tuple[nn.Module, dict[str, Any]]:
 def create_model(kind: str, shape: dict[str, Any]) -> nn.Module:
     """A model of a kind (generator, classifier, decoder, linear) without its weights."""
     if kind == "classifier":
-        keep_tokens = float(shape.get("keep_tokens", 1.0))  # checkpoints of before there were guided tokens have none
-        return Classifier(_vit(shape["vit"]), shape["classes"], tuple(shape["grid"]), keep_tokens)
+        keep_tokens, shared = float(shape.get("keep_tokens", 1.0)), int(shape.get("shared_blocks", 0))  # older: neither
+        return Classifier(_vit(shape["vit"]), shape["classes"], tuple(shape["grid"]), keep_tokens, shared)
     return {"generator": Generator, "decoder": Decoder, "linear": LinearClassifier}[kind](**shape)
 
 

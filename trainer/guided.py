@@ -1,7 +1,8 @@
 """Guided tokens: the map that finds the object also says which patch tokens the classifier looks at.
 
-LFDM is a second ViT, and most of what LocLoc costs at inference. What it was trained on is black outside of the object;
-at inference it need not look there either. Positions are in the embedded tokens already, so leaving some out is sound.
+LFDM is a second ViT, and most of what LocLoc costs at inference. Mask-enhanced images teach it to look at the object by
+blackening the rest; leaving the rest out, in training and at inference, does the same and costs less. Positions are in
+the embedded tokens already, so leaving some out is sound.
 
 B pictures, h x w token grid, T = h * w, k tokens kept.
 """
@@ -37,10 +38,10 @@ def kept_tokens(maps: Tensor, grid: tuple[int, int], share: float) -> Tensor | N
 
 
 def kept_in_training(places: Tensor, grid: tuple[int, int], share: float) -> Tensor | None:
-    """The same for mask-enhanced images, by `places` `(B, S, S, 2) uint8`: where the object is, and what is shown.
+    """The same in training, by `places` `(B, S, S, 2) uint8`: where the object is, and what is not blackened.
 
-    The object comes first, then what the random box shows of its surroundings, as a map's values fall off around the
-    object; among equals chance decides (torch's generator), so that every part of a large object is seen in some epoch.
+    The object comes first, then what is shown of its surroundings (the random box; everything in plain images), then
+    black; among equals chance decides (torch's generator), so that every part of a large object is seen in some epoch.
     """
     worth = (places[..., 0] / 255 + places[..., 1] / 510)[:, None]  # (B, 1, S, S)
     noise = 0.01 * torch.rand(len(worth), 1, *grid, device=worth.device)

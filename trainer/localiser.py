@@ -107,16 +107,16 @@ class Localiser:
         if self.kind == "ppd":
             return self._logits_of(self.class_backbone.last_cls_tokens(rgb, LAST_CLS))
         if self.guided:
-            embedded, features = self.class_backbone.embed_and_patch_features(rgb)
+            embedded, features = self.class_backbone.embed_and_patch_features(rgb, self._namer.shared_blocks)
             return self._logits_of(embedded, self._maps_of(features))
-        return self._logits_of(self.class_backbone.embed(rgb))
+        return self._logits_of(self.class_backbone.embed(rgb, self._namer.shared_blocks))
 
     @torch.inference_mode()
     def both(self, rgb: Rgb) -> tuple[Tensor, Tensor]:
         """The same squares > maps and logits, where `one_square`. LocLoc embeds them once for both."""
         if self.kind == "ppd":
             return self.maps(rgb), self.logits(rgb)
-        embedded, features = self.backbone.embed_and_patch_features(rgb)
+        embedded, features = self.backbone.embed_and_patch_features(rgb, self._namer.shared_blocks)
         maps = self._maps_of(features)
         return maps, self._logits_of(embedded, maps if self.guided else None)
 

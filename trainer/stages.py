@@ -105,24 +105,26 @@ def _decoder(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -
 
 def _classifier(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:
     _check_labels(rows)
-    model = Classifier(backbone.model, rows.classes, backbone.grid)
-    shape = {"vit": vit_shape(backbone.model), "classes": rows.classes, "grid": list(backbone.grid)}
+    of_recipe = {"keep_tokens": settings.keep_tokens, "shared_blocks": settings.shared_blocks}
+    model = Classifier(backbone.model, rows.classes, backbone.grid, **of_recipe)
+    shape = {"vit": vit_shape(backbone.model), "classes": rows.classes, "grid": list(backbone.grid), **of_recipe}
     _check_made_anew(model, shape, backbone.name)
-    return _class_stage(name, settings, model, shape, lambda rgb: (backbone.embed(rgb),), rows)
+    return _class_stage(name, settings, model, shape, lambda rgb: (backbone.embed(rgb, model.shared_blocks),), rows)
 
 
 def _guided_classifier(name, settings, backbone: Backbone, rows: TrainingRows, guide: nn.Module | None) -> Stage:
     """Images in training tell where their object is; of plain ones the guide says it, as at inference."""
-    plain, share = _classifier(name, settings, backbone, rows), settings.keep_tokens
-    plain.model.keep_tokens = share
+    share, shared = settings.keep_tokens, settings.shared_blocks
 
     def features(seen: Tensor) -> tuple[Tensor, Tensor]:
         if seen.shape[-1] > 3:
-            return backbone.embed(seen[..., :3]), kept_in_training(seen[..., 3:], backbone.grid, share)
+            return backbone.embed(seen[..., :3], shared), kept_in_training(seen[..., 3:], backbone.grid, share)
+        tokens, patches = backbone.embed_and_patch_features(seen, shared)
         with torch.no_grad():
-            return backbone.embed(seen), kept_tokens(guide(_patch_features(backbone, seen)), backbone.grid, share)
+            maps = guide(patches.contiguous(memory_format=torch.channels_last))
+        return tokens, kept_tokens(maps, backbone.grid, share)
 
-    return replace(plain, shape=plain.shape | {"keep_tokens": share}, features=features)
+    return replace(_classifier(name, settings, backbone, rows), features=features)
 
 
 def _linear(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:

@@ -41,14 +41,14 @@ def normalised(backbone: Backbone, rgb: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(((rgb / 255 - mean) / std).transpose(0, 3, 1, 2)).float()
 
 
-def plain_dino(backbone: Backbone, rgb: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A ViT written out: embedded tokens, last attention `(B, H, N, N)` and tokens after the last block."""
+def plain_dino(backbone: Backbone, rgb: np.ndarray) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """A ViT written out: tokens before any block and after each, and the last attention `(B, H, N, N)`."""
     state = backbone.model.state_dict()
     heads = backbone.heads
     x = F.conv2d(normalised(backbone, rgb), state["patch_embed.proj.weight"], state["patch_embed.proj.bias"], stride=16)
     x = x.flatten(2).transpose(1, 2)
     x = torch.cat([state["cls_token"].expand(len(x), -1, -1), x], 1) + state["pos_embed"]
-    embedded, attention = x, None
+    found, attention = [x], None
     for n in range(12):
         block = {key.removeprefix(f"blocks.{n}."): value for key, value in state.items() if f"blocks.{n}." in key}
         y = F.layer_norm(x, (384,), block["norm1.weight"], block["norm1.bias"], 1e-6)
@@ -60,23 +60,28 @@ def plain_dino(backbone: Backbone, rgb: np.ndarray) -> tuple[torch.Tensor, torch
         y = F.layer_norm(x, (384,), block["norm2.weight"], block["norm2.bias"], 1e-6)
         y = F.gelu(y @ block["mlp.fc1.weight"].T + block["mlp.fc1.bias"])
         x = x + y @ block["mlp.fc2.weight"].T + block["mlp.fc2.bias"]
-    return embedded, attention, x
+        found.append(x)
+    return found, attention
 
 
 @pytest.mark.parametrize("size_px", [224, 320])
 def test_a_plain_vit_agrees_with_full_softmax_attention_by_hand(size_px):
     backbone, rgb = perturbed(PLAIN, size_px), pictures(size_px)
     side = size_px // 16
-    embedded, attention, tokens = plain_dino(backbone, rgb)
+    after, attention = plain_dino(backbone, rgb)
 
     found = backbone.cls_attention(rgb)
     wanted = attention[:, :, 0, 1:].reshape(2, 6, side, side)
     assert found.shape == (2, 6, side, side)
     assert found.amax() / found.mean() > 5, "attention must be far from uniform for this test to mean anything"
     assert (found - wanted).abs().max() < 1e-5
-    assert (backbone.embed(rgb) - embedded).abs().max() < 1e-4
-    features = tokens[:, 1:].transpose(1, 2).reshape(2, 384, side, side)
+    assert (backbone.embed(rgb) - after[0]).abs().max() < 1e-4
+    features = after[12][:, 1:].transpose(1, 2).reshape(2, 384, side, side)
     assert (backbone.patch_features(rgb) - features).abs().max() < 1e-3 * features.abs().max()
+    for blocks in (0, 1, 4, 12):
+        tokens, last = backbone.embed_and_patch_features(rgb, blocks)
+        assert (tokens - after[blocks]).abs().max() < 1e-3 * after[blocks].abs().max()
+        assert torch.equal(tokens, backbone.embed(rgb, blocks)) and torch.equal(last, backbone.patch_features(rgb))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from locloc.cli import app
 from locloc.pipeline.bench import ENGINES, SLOW
 from locloc.pipeline.errors import BenchError
+from locloc.trainer.bench import KEEP_TOKENS, SHARED_BLOCKS
 from locloc.trainer.bench.counts import PaperCounter, count_modules, count_pipeline, count_pipelines
 from locloc.trainer.bench.printed import NOT, REPRODUCED, TYPO, rows, verdict
 from locloc.trainer.bench.stages import STAGES, load_pictures, model_run, random_views, whole_run
@@ -37,12 +38,12 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def modules():
-    return {one.module: one for one in count_modules(200, 0.5)}
+    return {one.module: one for one in count_modules(200, KEEP_TOKENS, SHARED_BLOCKS)}
 
 
 @pytest.fixture(scope="module")
 def pipelines():
-    return {one.form: one for one in count_pipelines(True, 200, 0.5)}
+    return {one.form: one for one in count_pipelines(True, 200, KEEP_TOKENS, SHARED_BLOCKS)}
 
 
 # --- counts ----------------------------------------------------------------------------------------------------------
@@ -79,7 +80,7 @@ def test_the_backbone_at_256_px(pipelines):
 
 
 def test_with_1000_classes_the_papers_system():
-    paper = next(form for form in forms(False, 1.0) if form.name == PAPER)
+    paper = next(form for form in forms(False, 1.0, 0) if form.name == PAPER)
     assert round(count_pipeline(paper, 1000).macs / 1e6) == 14589
 
 
@@ -110,12 +111,25 @@ def test_the_tapered_generator_costs_less_than_the_paper_claims(modules):
     assert tapered.parameters <= 3.86 * 2**20
 
 
-def test_guided_tokens_cost_what_they_should(modules, pipelines):
-    whole, half = modules["LFDM, 200 classes"].macs, modules["LFDM, 200 classes, 98 of 196 tokens"].macs
-    layers, attention = 12 * 98 * 12 * 384 * 384, 12 * 2 * 384 * (197**2 - 99**2)
-    assert whole - half == layers + attention
+def test_guided_tokens_and_shared_blocks_cost_what_they_should(modules, pipelines):
+    whole, guided = modules["LFDM, 200 classes"], modules["LFDM, 200 classes, 8 blocks, 147 of 196 tokens"]
+    a_block, shared = 12 * 384 * 384 + 13 * 384, 4 * (12 * 384 * 384 * 197 + 2 * 384 * 197**2)
+    layers, attention = 8 * 49 * 12 * 384 * 384, 8 * 2 * 384 * (197**2 - 148**2)
+    assert whole.macs - guided.macs == shared + layers + attention
+    assert whole.parameters - guided.parameters == 4 * a_block
     assert pipelines[TAPERED].macs <= 0.689 * pipelines[RELEASED].macs
     assert pipelines[GUIDED].macs <= 0.684 * pipelines[AT_224].macs
+
+
+def test_guided_tokens_alone_and_shared_blocks_alone():
+    half = {one.module: one.macs for one in count_modules(200, 0.5, 0)}
+    whole, guided = half["LFDM, 200 classes"], half["LFDM, 200 classes, 12 blocks, 98 of 196 tokens"]
+    assert whole - guided == 12 * 98 * 12 * 384 * 384 + 12 * 2 * 384 * (197**2 - 99**2)
+    shared = {one.module: one.macs for one in count_modules(200, 1.0, 4)}
+    assert 3 * (whole - shared["LFDM, 200 classes, 8 blocks, 196 of 196 tokens"]) < whole
+    assert [one.module for one in count_modules(200, 1.0, 0) if "LFDM" in one.module] == [
+        "LFDM, 200 classes", "LFDM, 1000 classes",
+    ]  # fmt: skip
 
 
 # --- printed ---------------------------------------------------------------------------------------------------------
@@ -220,7 +234,7 @@ def test_process_time_is_split_over_the_laps():
 # --- systems ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", forms(True, 0.5), ids=lambda form: form.name)
+@pytest.mark.parametrize("form", forms(True, KEEP_TOKENS, SHARED_BLOCKS), ids=lambda form: form.name)
 def test_every_system_names_and_localises(form):
     torch.manual_seed(0)
     system = create_system(form, 5, "pocket")
@@ -236,7 +250,7 @@ def test_every_system_names_and_localises(form):
 
 
 def test_the_round_trip_changes_nothing_and_settings_little():
-    released = create_system(forms(True, 1.0)[0], 5, "pocket")
+    released = create_system(forms(True, 1.0, 0)[0], 5, "pocket")
     no_trip = copy.deepcopy(released)
     no_trip.form = replace(released.form, round_trip=False)
     views = random_views(released.form, 1, CPU)
@@ -361,6 +375,20 @@ def test_engines_on_a_bare_machine(tmp_path):
     assert all(row["iou_to_truth"] is None and row["iou_to_reference"] > 0 for row in engines["rows"])
 
 
+def test_what_guided_locloc_shares_is_what_the_localiser_shares():
+    """The same blocks after the same tokens: a system's LFDM on its own tokens, against timm's blocks."""
+    torch.manual_seed(0)
+    system = create_system(forms(False, 0.5, 2)[-1], 5, "pocket")
+    (view,) = random_views(system.form, 2, CPU)
+    tokens, _ = system.tokens(view)
+    frozen = system.frozen
+    with torch.no_grad():
+        pixels = (view.permute(0, 3, 1, 2) - frozen.mean) / frozen.std
+        wanted = frozen.vit.blocks[:2](frozen.vit._pos_embed(frozen.vit.patch_embed(pixels)))
+        assert torch.allclose(tokens, wanted, atol=1e-5)
+        assert len(system.classifier.blocks) == 4
+
+
 def test_errors_are_one_line_on_a_bare_machine_too():
     found = bare("--keep-tokens", "50")
     assert found.returncode == 1
@@ -373,6 +401,7 @@ def test_errors_are_one_line_on_a_bare_machine_too():
         (["--device", "gpu"], "No --device 'gpu'"),
         (["--precision", "fp8"], "No --precision 'fp8'; known: bf16, fp16, fp32"),
         (["--precision", "fp16"], "--precision fp16 needs a GPU"),
+        (["--shared-blocks", "12"], "--shared-blocks 12: vit_small_patch16_224 has 12, LFDM needs one of them"),
         (["--plot", "a.txt"], "a name that ends in .png, .svg or .pdf"),
         (["--masks", "--plot", "a.txt"], "a name that ends in .png, .svg or .pdf"),
         (["--masks", "--batch", "4"], "--batch says nothing to --masks; leave it out, or add --compare-ppd"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from locloc.pipeline.errors import TrainError
+from locloc.pipeline.errors import BackboneError, TrainError
 from locloc.trainer.augment import guided_view, labelled_view, randomness
 from locloc.trainer.checkpoint import create_model, load_checkpoint, save_checkpoint, vit_shape
 from locloc.trainer.classifier import Classifier
@@ -110,6 +110,27 @@ def test_every_parameter_learns_from_half_of_the_tokens_and_left_out_tokens_get_
     assert torch.equal(seen[:, 2:], wanted)
 
 
+@pytest.mark.parametrize("registers", [0, 2])
+@pytest.mark.parametrize("shared", [0, 1, 2])
+def test_after_the_shared_blocks_it_goes_on_as_one_with_all_of_its_own(shared, registers):
+    vit = VisionTransformer(img_size=32, embed_dim=24, depth=3, num_heads=3, num_classes=0, reg_tokens=registers)
+    whole, part = Classifier(vit, 4, (3, 5)).eval(), Classifier(vit, 4, (3, 5), shared_blocks=shared).eval()
+    rest = {name: tensor for name, tensor in whole.state_dict().items() if not name.startswith("blocks")}
+    assert not part.load_state_dict(rest, strict=False).unexpected_keys
+    tokens = tokens_of(whole)
+    with torch.no_grad():
+        assert torch.equal(part(vit.blocks[:shared](tokens)), whole(tokens))
+    assert len(part.blocks) == 3 - shared
+    assert {id(one) for one in part.parameters()}.isdisjoint(id(one) for one in vit.parameters())
+
+
+@pytest.mark.parametrize("shared", [-1, 2, 3])
+def test_lfdm_needs_a_block_of_its_own(shared):
+    vit = VisionTransformer(img_size=32, embed_dim=24, depth=2, num_heads=3, num_classes=0)
+    with pytest.raises(BackboneError, match=rf"^classifier.shared_blocks = {shared}, but the ViT has 2 blocks"):
+        Classifier(vit, 4, (3, 5), shared_blocks=shared)
+
+
 def test_in_training_the_object_comes_first_then_what_the_box_shows_then_black():
     object_px, shown = np.zeros((1, 32, 32), np.uint8), np.zeros((1, 32, 32), np.uint8)
     object_px[0, :8, :8] = shown[0, :8, :8] = 255  # token 0 of 4 x 4
@@ -144,14 +165,19 @@ def test_places_move_as_the_image_does_and_the_image_is_that_of_the_plain_view(p
             assert abs(found) > 0.5
 
 
-def test_a_checkpoint_says_which_share_it_was_trained_with(tmp_path):
-    model = lfdm((3, 5), 0.35)
+def test_a_checkpoint_says_which_share_it_was_trained_with_and_which_blocks_are_its_own(tmp_path):
     vit = VisionTransformer(img_size=32, embed_dim=24, depth=2, num_heads=3, num_classes=0)
-    shape = {"vit": vit_shape(vit), "classes": 4, "grid": [3, 5], "keep_tokens": 0.35}
-    save_checkpoint(tmp_path / "a.safetensors", model, "classifier", {"shape": shape})
+    model, guided = Classifier(vit, 4, (3, 5), 0.35, 1).eval(), {"keep_tokens": 0.35, "shared_blocks": 1}
+    shape = {"vit": vit_shape(vit), "classes": 4, "grid": [3, 5]}
+    save_checkpoint(tmp_path / "a.safetensors", model, "classifier", {"shape": shape | guided})
     again, header = load_checkpoint(tmp_path / "a.safetensors")
     assert again.keep_tokens == header["shape"]["keep_tokens"] == 0.35
-    assert create_model("classifier", {k: v for k, v in shape.items() if k != "keep_tokens"}).keep_tokens == 1.0
+    assert again.shared_blocks == header["shape"]["shared_blocks"] == 1
+    with torch.no_grad():
+        tokens = tokens_of(model)
+        assert torch.equal(again(tokens), model(tokens))
+    of_before = create_model("classifier", shape)
+    assert (of_before.keep_tokens, of_before.shared_blocks) == (1.0, 0)
 
 
 def test_a_guided_classifier_needs_the_runs_generator(tmp_path):

@@ -180,15 +180,18 @@ def test_half_precision_is_near_to_full(tmp_path, pocket):
     assert (full - half).abs().max() < 0.1
 
 
-def test_maps_say_what_a_guided_classifier_looks_at(tmp_path, pocket):
+@pytest.mark.parametrize("shared", [0, 2])
+def test_maps_say_what_a_guided_classifier_looks_at(shared, tmp_path, pocket):
     models = trained(tmp_path, pocket, "generator")
     shape = {"vit": vit_shape(pocket.model), "classes": 3, "grid": [14, 14], "keep_tokens": 0.25}
+    shape |= {"shared_blocks": shared}
     known = {"name": "pocket", "weights": "bundled", "sha256": pocket.sha256}
     classifier, rgb = save(tmp_path, "classifier", shape, known), pixels(2, 224)
     localiser = load_localiser(tmp_path, "cpu")
     with torch.no_grad():
         keep = kept_tokens(models["generator"](pocket.patch_features(rgb)), (14, 14), 0.25)
-        logits = classifier(pocket.embed(rgb), keep)
+        logits = classifier(pocket.embed(rgb, shared), keep)
+    assert len(classifier.blocks) == 6 - shared
     assert keep.shape == (2, 49) and localiser.guided
     assert torch.allclose(localiser.logits(rgb), logits, atol=1e-6)
     maps, logits = localiser.both(rgb)

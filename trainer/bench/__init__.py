@@ -5,3 +5,6 @@ fair clocks, `stages` inference from JPEG to box, `tuned` the best settings of e
 throughput, `report` all of it as one value, `tables` and `plot` that value for people. No dask, zarr or icechunk.
 `mask_tables` shows what `pipeline/bench` measures of refinement engines (`--masks`).
 """
+
+KEEP_TOKENS, SHARED_BLOCKS = 0.75, 4
+"""Of guided LocLoc where nothing else is asked for: of a dozen blocks."""

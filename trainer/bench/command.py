@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from . import KEEP_TOKENS, SHARED_BLOCKS
+
 OF_SYSTEMS = (
-    "device", "batch", "classes", "precision", "threads", "keep_tokens", "backbone", "rounds", "quick",
+    "device", "batch", "classes", "precision", "threads", "keep_tokens", "shared_blocks", "backbone", "rounds", "quick",
 )  # fmt: skip
 OF_MASKS = ("truth", "count", "size", "vit_images_s")
 
@@ -42,7 +44,12 @@ def bench(
     ] = 3600.0,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU only), but for the tuned runs.")] = "fp32",
     threads: Annotated[int, typer.Option(min=0, help="Of the CPU. 0: torch's default. Engines have one.")] = 0,
-    keep_tokens: Annotated[float, typer.Option(help="Share of the patch tokens that guided LFDM looks at.")] = 0.5,
+    keep_tokens: Annotated[
+        float, typer.Option(help="Guided LFDM: share of the patch tokens that it looks at.")
+    ] = KEEP_TOKENS,
+    shared_blocks: Annotated[
+        int, typer.Option(min=0, help="Guided LFDM: first blocks that are the frozen ViT's, computed once.")
+    ] = SHARED_BLOCKS,
     backbone: Annotated[
         str, typer.Option(help="A timm ViT of 224 px in patches of 16, or pocket; weights are random.")
     ] = "vit_small_patch16_224",
@@ -73,8 +80,9 @@ def bench(
         from .tables import print_report
 
         asked = Asked(
-            compare_ppd, device, batch, classes, images, precision, threads, keep_tokens, backbone, rounds, quick
-        )
+            compare_ppd, device, batch, classes, images, precision, threads, keep_tokens, shared_blocks, backbone,
+            rounds, quick,
+        )  # fmt: skip
         report = run_bench(asked, tell)
         print_report(report)
         found |= report.as_json()

@@ -107,12 +107,12 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count(name: str, model: nn.Module, *inputs: Tensor) -> Count:
+def count(name: str, model: nn.Module, *inputs: Tensor | None) -> Count:
     model.eval()
     return Count(name, parameters(model), macs(lambda: model(*inputs))[0], paper_count(lambda: model(*inputs)))
 
 
-def count_modules(classes: int, keep_tokens: float, vit_name: str = VIT) -> list[Count]:
+def count_modules(classes: int, keep_tokens: float, shared_blocks: int, vit_name: str = VIT) -> list[Count]:
     """Every module of both systems on one image."""
     with torch.device("meta"):
         vit = create_vit(vit_name)
@@ -129,11 +129,16 @@ def count_modules(classes: int, keep_tokens: float, vit_name: str = VIT) -> list
             ("GEG tapered", create_generator("tapered", width), square),
         ]
         for number in sorted({classes, 1000}):
-            lfdm = Classifier(vit, number, grid)
-            models.append((f"LFDM, {number} classes", lfdm, tokens))
-            if keep is not None:
-                models.append((f"LFDM, {number} classes, {keep.shape[1]} of {side * side} tokens", lfdm, tokens, keep))
+            models.append((f"LFDM, {number} classes", Classifier(vit, number, grid), tokens))
+            if keep is not None or shared_blocks:
+                lfdm = Classifier(vit, number, grid, keep_tokens, shared_blocks)
+                models.append((f"LFDM, {number} classes, {guided_name(lfdm, keep)}", lfdm, tokens, keep))
     return [count(*model) for model in models]
+
+
+def guided_name(lfdm: Classifier, keep: Tensor | None) -> str:
+    tokens = lfdm.grid[0] * lfdm.grid[1]
+    return f"{len(lfdm.blocks)} blocks, {tokens if keep is None else keep.shape[1]} of {tokens} tokens"
 
 
 def count_pipeline(form: Form, classes: int, vit_name: str = VIT) -> PipelineCount:
@@ -147,5 +152,7 @@ def count_pipeline(form: Form, classes: int, vit_name: str = VIT) -> PipelineCou
     return PipelineCount(form.name, parameters(model), backbone, classifier, generator)
 
 
-def count_pipelines(compare_ppd: bool, classes: int, keep_tokens: float, vit_name: str = VIT) -> list[PipelineCount]:
-    return [count_pipeline(form, classes, vit_name) for form in forms(compare_ppd, keep_tokens)]
+def count_pipelines(
+    compare_ppd: bool, classes: int, keep_tokens: float, shared_blocks: int, vit_name: str = VIT
+) -> list[PipelineCount]:
+    return [count_pipeline(form, classes, vit_name) for form in forms(compare_ppd, keep_tokens, shared_blocks)]

@@ -11,6 +11,7 @@ from ...pipeline.bench.machine import describe_machine
 from ...pipeline.errors import BenchError, did_you_mean
 from ..classifier import Classifier
 from ..guided import kept_tokens
+from . import KEEP_TOKENS, SHARED_BLOCKS
 from .counts import Count, PipelineCount, count_modules, count_pipelines
 from .printed import Row, rows
 from .resources import Peak, Throughput, measure_peak, measure_throughput
@@ -33,7 +34,8 @@ class Asked:
     images: Path | None = None
     precision: str = "fp32"
     threads: int = 0  # of the CPU; 0: all of its cores
-    keep_tokens: float = 0.5
+    keep_tokens: float = KEEP_TOKENS
+    shared_blocks: int = SHARED_BLOCKS
     backbone: str = VIT
     rounds: int = 0
     quick: bool = False
@@ -67,6 +69,7 @@ class Alone:
     """LFDM by itself."""
 
     classes: int
+    blocks: int
     tokens: int
     seconds: Spread
 
@@ -104,16 +107,17 @@ def run_bench(asked: Asked, tell: Callable[[str], None] = lambda _: None) -> Rep
     clock = create_clock(device)
 
     tell("parameters and arithmetic")
-    modules = count_modules(asked.classes, asked.keep_tokens, asked.backbone)
-    pipelines = count_pipelines(asked.compare_ppd, asked.classes, asked.keep_tokens, asked.backbone)
-    printed = rows(count_modules(200, 1.0)) if asked.compare_ppd else []
+    guided = asked.keep_tokens, asked.shared_blocks
+    modules = count_modules(asked.classes, *guided, asked.backbone)
+    pipelines = count_pipelines(asked.compare_ppd, asked.classes, *guided, asked.backbone)
+    printed = rows(count_modules(200, 1.0, 0)) if asked.compare_ppd else []
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         peak = measure_peak(device, PRECISIONS[asked.precision], clock)
         made = {
             form.name: create_system(form, asked.classes, asked.backbone)
-            for form in forms(asked.compare_ppd, asked.keep_tokens)
+            for form in forms(asked.compare_ppd, *guided)
             if form.name != SHARED
         }
         systems = {name: placed(system, Choice(precision=asked.precision), device) for name, system in made.items()}
@@ -168,6 +172,10 @@ def _check(asked: Asked) -> None:
         raise BenchError("--device cuda, but torch sees no GPU here; --device cpu measures the CPU")
     if asked.device == "cpu" and asked.precision == "fp16":
         raise BenchError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16")
+    with torch.device("meta"):
+        depth = len(create_vit(asked.backbone).blocks)
+    if not 0 <= asked.shared_blocks < depth:
+        raise BenchError(f"--shared-blocks {asked.shared_blocks}: {asked.backbone} has {depth}, LFDM needs one of them")
     if not 0 <= asked.keep_tokens <= 1:
         raise BenchError(f"--keep-tokens {asked.keep_tokens:g} is no share: 0.5 keeps half of the tokens, 1 all")
 
@@ -209,15 +217,16 @@ def _timed_before(
 
 
 def _classifiers(asked: Asked, device: torch.device, clock: Clock, batch: int, rounds: int) -> list[Alone]:
-    """LFDM with as many classes as were asked for and with 1000, on all tokens and on those that are kept."""
+    """LFDM with as many classes as were asked for and with 1000, whole and guided."""
     vit, found = create_vit(asked.backbone), []
     grid = vit.patch_embed.grid_size
     dtype = PRECISIONS[asked.precision]
     tokens = torch.randn(batch, 1 + grid[0] * grid[1], vit.embed_dim, device=device, dtype=dtype)
     kept = kept_tokens(torch.rand(batch, 1, *grid, device=device), grid, asked.keep_tokens)
+    ways = [(0, None), *([(asked.shared_blocks, kept)] if asked.shared_blocks or kept is not None else [])]
     for classes in sorted({asked.classes, 1000}):
-        model = Classifier(vit, classes, grid).eval().requires_grad_(False).to(device, dtype)
-        for keep in (None, kept) if kept is not None else (None,):
+        for shared, keep in ways:
+            model = Classifier(vit, classes, grid, shared_blocks=shared).eval().requires_grad_(False).to(device, dtype)
 
             def run(lap: Lap, model=model, keep=keep) -> None:
                 with torch.inference_mode():
@@ -226,5 +235,6 @@ def _classifiers(asked: Asked, device: torch.device, clock: Clock, batch: int, r
 
             readings = in_turn({"": run}, clock, rounds, 1)[""]
             count = grid[0] * grid[1] if keep is None else keep.shape[1]
-            found.append(Alone(classes, count, spread([one.total_s / batch * asked.batch for one in readings])))
+            seconds = spread([one.total_s / batch * asked.batch for one in readings])
+            found.append(Alone(classes, len(model.blocks), count, seconds))
     return found

@@ -36,7 +36,8 @@ class Form:
     round_trip: bool = False  # patch tokens to NumPy and back before the decoder, as both published listings do
     shared: bool = False  # PPD: one pass of the ViT for maps and classes
     generator: str = ""  # LocLoc: kind of GEG
-    keep_tokens: float = 1.0
+    keep_tokens: float = 1.0  # LocLoc: the share that LFDM looks at
+    shared_blocks: int = 0  # LocLoc: LFDM's first blocks, which are the frozen ViT's
 
     @property
     def views_px(self) -> tuple[int, ...]:
@@ -48,7 +49,7 @@ RELEASED, NO_TRIP, AT_224, SHARED = "PPD as released", "PPD, no round trip", "PP
 PAPER, TAPERED, GUIDED = "LocLoc paper", "LocLoc tapered", "LocLoc guided"
 
 
-def forms(compare_ppd: bool, keep_tokens: float) -> list[Form]:
+def forms(compare_ppd: bool, keep_tokens: float, shared_blocks: int) -> list[Form]:
     """In the order of the tables. `PPD at 224, one pass` is nobody's: the strongest baseline, told for fairness."""
     ppd = [
         Form(RELEASED, "ppd", 256, round_trip=True),
@@ -59,7 +60,7 @@ def forms(compare_ppd: bool, keep_tokens: float) -> list[Form]:
     locloc = [
         Form(PAPER, "locloc", round_trip=True, generator="paper"),
         Form(TAPERED, "locloc", generator="tapered"),
-        Form(GUIDED, "locloc", generator="tapered", keep_tokens=keep_tokens),
+        Form(GUIDED, "locloc", generator="tapered", keep_tokens=keep_tokens, shared_blocks=shared_blocks),
     ]
     return (ppd if compare_ppd else []) + locloc
 
@@ -75,10 +76,11 @@ class Ppd(nn.Module):
 
     def tokens(self, *views: Tensor) -> tuple[Tensor, Tensor]:
         """One view or two > CLS of the last blocks, normed, `(B, 4 D)`, and normed patch tokens `(B, D, h, w)`."""
-        _, last = self.frozen(views[0], LAST_CLS)
+        depth = len(self.frozen.vit.blocks)
+        last = self.frozen(views[0], *range(depth - LAST_CLS + 1, depth + 1))
         patches = last[-1]
         if len(views) > 1:
-            _, (patches,) = self.frozen(views[1], 1)
+            (patches,) = self.frozen(views[1], depth)
         norm = self.frozen.vit.norm
         return torch.cat([norm(tokens[:, 0]) for tokens in last], dim=1), self.frozen.square(norm(patches))
 
@@ -100,31 +102,34 @@ class Ppd(nn.Module):
 
 
 class LocLoc(nn.Module):
-    """A ViT once; GEG on its patch tokens, LFDM on its embedded tokens, all of them or those that GEG's maps choose."""
+    """A ViT once; GEG on its patch tokens, LFDM on its embedded tokens or those after the blocks that both share.
+
+    LFDM looks at all of them or at those that GEG's maps choose.
+    """
 
     def __init__(self, form: Form, vit: VisionTransformer, classes: int):
         super().__init__()
         self.form, self.frozen = form, Frozen(vit, SIZE_PX)
         self.generator = create_generator(form.generator, vit.embed_dim)
-        self.classifier = Classifier(vit, classes, vit.patch_embed.grid_size, form.keep_tokens)
+        self.classifier = Classifier(vit, classes, vit.patch_embed.grid_size, form.keep_tokens, form.shared_blocks)
 
     def tokens(self, view: Tensor) -> tuple[Tensor, Tensor]:
-        """A view > embedded tokens `(B, 1 + T, D)` and patch tokens `(B, D, h, w)`."""
-        embedded, (last,) = self.frozen(view, 1)
-        return embedded, self.frozen.square(last)
+        """A view > the tokens that LFDM takes `(B, 1 + T, D)` and patch tokens `(B, D, h, w)`."""
+        shared, last = self.frozen(view, self.form.shared_blocks, len(self.frozen.vit.blocks))
+        return shared, self.frozen.square(last)
 
     def maps(self, patches: Tensor) -> Tensor:
         return self.generator(patches)
 
-    def classes(self, embedded: Tensor, maps: Tensor) -> Tensor:
-        return self.classifier(embedded, kept_tokens(maps, self.classifier.grid, self.form.keep_tokens))
+    def classes(self, shared: Tensor, maps: Tensor) -> Tensor:
+        return self.classifier(shared, kept_tokens(maps, self.classifier.grid, self.form.keep_tokens))
 
     def infer(self, views: tuple[Tensor, ...], lap: Lap) -> tuple[Tensor, Tensor]:
-        embedded, patches = self.tokens(*views)
+        shared, patches = self.tokens(*views)
         lap("backbone")
         maps = self.maps(round_trip(patches) if self.form.round_trip else patches)
         lap("generator")
-        logits = self.classes(embedded, maps)
+        logits = self.classes(shared, maps)
         lap("classifier")
         return logits, maps
 
@@ -143,18 +148,18 @@ class Frozen(nn.Module):
         for name, values in (("mean", MEAN), ("std", STD)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1) * 255, persistent=False)
 
-    def forward(self, rgb: Tensor, last: int) -> tuple[Tensor, list[Tensor]]:
-        """View > embedded tokens, and those after each of the `last` blocks, `(B, 1 + T, D)` each."""
+    def forward(self, rgb: Tensor, *after: int) -> list[Tensor]:
+        """View > the tokens after so many blocks, for each of `after`, `(B, 1 + T, D)`. 0: the embedded ones."""
         vit = self.vit
         pixels = (rgb.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
         patches = vit.patch_embed.proj(pixels).flatten(2).transpose(1, 2)
         positions = vit.pos_embed if vit.pos_embed.shape[1] == 1 + patches.shape[1] else self.other
-        embedded = torch.cat([vit.cls_token.expand(len(rgb), -1, -1), patches], dim=1) + positions
-        tokens, found = embedded, []
-        for block in vit.blocks:
+        tokens = torch.cat([vit.cls_token.expand(len(rgb), -1, -1), patches], dim=1) + positions
+        found = {0: tokens}
+        for number, block in enumerate(vit.blocks, 1):
             tokens = block(tokens)
-            found.append(tokens)
-        return embedded, found[-last:]
+            found[number] = tokens
+        return [found[number] for number in after]
 
     def square(self, tokens: Tensor) -> Tensor:
         """`(B, 1 + T, D)` > `(B, D, h, w)` without CLS."""

@@ -87,9 +87,9 @@ def _tried(report: Report) -> None:
 
 
 def _classifiers(report: Report) -> None:
-    table = table_of("LFDM alone", "classes", "patch tokens", "seconds a batch")
+    table = table_of("LFDM alone", "classes", "blocks", "patch tokens", "seconds a batch")
     for one in report.classifiers:
-        table.add_row(str(one.classes), str(one.tokens), f"{one.seconds.median:.4f}")
+        table.add_row(str(one.classes), str(one.blocks), str(one.tokens), f"{one.seconds.median:.4f}")
     show(table)
 
 

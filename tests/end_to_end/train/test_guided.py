@@ -14,7 +14,7 @@ from locloc.trainer.localiser import load_localiser
 
 from .conftest import SMALL, in_process, lines, losses
 
-GUIDED = [*SMALL, "--cache-tokens", "--set", "classifier.keep_tokens=0.25"]
+GUIDED = [*SMALL, "--cache-tokens", "--set", "classifier.keep_tokens=0.25", "--set", "classifier.shared_blocks=2"]
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,7 @@ def run(version, tmp_path_factory):
 def test_a_guided_run_learns_and_says_so(run):
     model, header = load_checkpoint(run / "classifier" / "best.safetensors")
     assert model.keep_tokens == header["shape"]["keep_tokens"] == 0.25
+    assert model.shared_blocks == header["shape"]["shared_blocks"] == 2 and len(model.blocks) == 4
     assert header["recipe"]["classifier"]["keep_tokens"] == 0.25
     assert len(losses(run, "classifier")) == 6 and np.isfinite(losses(run, "classifier")).all()
     assert json.loads((run / "run.json").read_text())["recipe"]["classifier"]["keep_tokens"] == 0.25
