@@ -9,6 +9,7 @@
     ├── StoreError            a store or version that cannot be read or written
     │   └── StoreLockedError  another process is writing to the store
     ├── BuildError            a build that had to stop; what it had checkpointed is kept
+    ├── TruthError            a folder of true masks, or one of them, that cannot be what it should
     ├── TrainError            a training run that cannot begin, or had to stop; its last state is kept
     ├── BenchError            a benchmark that cannot be run here as asked
     └── PredictError          predictions that cannot be made of what was given, or not be written
@@ -53,6 +54,10 @@ class StoreLockedError(StoreError):
 
 
 class BuildError(LocLocError):
+    pass
+
+
+class TruthError(LocLocError):
     pass
 
 

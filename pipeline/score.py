@@ -13,17 +13,16 @@ import cv2
 import numpy as np
 
 from .boxes import box_iou, largest_box, mask_iou
-from .catalogs.folder import IMAGE_SUFFIXES
 from .catalogs.names import parse_location, resolve
-from .errors import ImageError, StoreError
+from .errors import StoreError, TruthError
 from .geometry import Geometry
-from .images import decode_image, read_image_bytes
 from .mask import working_geometry
 from .recipe import Recipe
 from .saliency import saliency_map
 from .status import DONE
 from .store.layout import BLOCK_ROWS
 from .store.reader import Version
+from .truth import pair_masks, read_truth
 
 CORLOC_IOU = 0.5
 
@@ -57,8 +56,8 @@ class _Truth:
 def score_version(version: Version, truth: str) -> Report:
     """Scores against a folder of mask pictures (brighter than half is object) or, for `"catalog"`, the given boxes.
 
-    A mask belongs to the picture with its path, or else with its file name, suffixes aside, and shows all of it at any
-    size. Rows without truth are left out. Raises StoreError where none has any.
+    A mask (truth.py says whose it is) shows all of its picture, at any size. Rows without truth are left out. Raises
+    StoreError where none has any, TruthError for masks that cannot be ones.
     """
     recipe = Recipe.model_validate(version.provenance["recipe"])
     rows: dict[str, list[tuple[float, ...]]] = {"masks": [], "thresholded attention": []}
@@ -100,9 +99,12 @@ def _truths(version: Version, truth: str, recipe: Recipe) -> Iterator[tuple[int,
             size = sizes[row] if sizes[row].all() else np.ceil(own.max(0)[2:])
             yield row, _Truth(None, own, working_geometry(size, recipe, recipe.mask_px))
         return
-    files, root = TruthFiles(Path(truth)), parse_location(version.provenance["catalog"]["root"])
-    for row, path in enumerate(version.table["path"].to_pylist()):
-        if (file := files.of(path)) is None:
+    if not Path(truth).is_dir():
+        raise TruthError(f"--truth {truth} is no folder of masks; name one, or 'catalog' for the catalog's own boxes")
+    paths, root = version.table["path"].to_pylist(), parse_location(version.provenance["catalog"]["root"])
+    files = pair_masks(paths, Path(truth))
+    for row, path in enumerate(paths):
+        if (file := files.get(path)) is None:
             continue
         whole = read_truth(file, resolve(root, path))
         mask_size = np.array(whole.shape[::-1])
@@ -110,41 +112,6 @@ def _truths(version: Version, truth: str, recipe: Recipe) -> Iterator[tuple[int,
         size = sizes[row] if sizes[row].all() else mask_size  # masks are often kept at another size than pictures
         box = largest_box(whole) * np.tile(size / mask_size, 2)
         yield row, _Truth(square, box[None], working_geometry(size, recipe, recipe.mask_px))
-
-
-class TruthFiles:
-    """The pictures below a folder, found by path or by file name, suffixes aside."""
-
-    def __init__(self, folder: Path):
-        if not folder.is_dir():
-            raise StoreError(
-                f"--truth {folder} is no folder of masks; name one, or 'catalog' for the catalog's own boxes"
-            )
-        self._by_path: dict[str, Path] = {}
-        self._by_name: dict[str, Path | None] = {}
-        for file in sorted(folder.rglob("*")):
-            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
-                self._by_path[file.relative_to(folder).with_suffix("").as_posix()] = file
-                self._by_name[file.stem] = None if file.stem in self._by_name else file  # of two, neither is sure
-
-    def of(self, path: str) -> Path | None:
-        bare = Path(path).with_suffix("")
-        return self._by_path.get(bare.as_posix()) or self._by_name.get(bare.name)
-
-
-def read_truth(file: Path, picture: Path | str) -> np.ndarray:
-    """The true mask `(H, W) bool`; raises StoreError for one that cannot be a mask."""
-    if isinstance(picture, Path) and picture.exists() and file.samefile(picture):
-        raise StoreError(f"{file} is the picture itself, not its mask; name the folder of masks with --truth")
-    try:
-        grey = decode_image(read_image_bytes(file))[..., 0]
-    except ImageError as error:
-        raise StoreError(f"True mask {file}: {error}") from None
-    if grey.max() <= 127:
-        raise StoreError(
-            f"True mask {file} is empty: its brightest value is {grey.max()}, and object is what is over 127"
-        )
-    return grey > 127
 
 
 def _compare(mask: np.ndarray, box: np.ndarray, known: _Truth) -> tuple[float, ...]:

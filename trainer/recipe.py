@@ -61,7 +61,10 @@ class ClassifierSettings(Settings):
     crop_scale: tuple[float, float] = Field((0.08, 1.0), description="Share of the square that a random crop shows.")
     flip: bool = Field(True, description="Left and right, for half of the images.")
     keep_tokens: float = Field(
-        1.0, ge=0, le=1, description="Share of patch tokens it looks at, by GEG's map; 0 or 1: all. Best without enhance."
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of patch tokens that GEG's map keeps; 0, 1: all. Best with enhance = false.",
     )
     shared_blocks: int = Field(
         0, ge=0, description="First blocks that are the frozen ViT's, computed once for GEG and for it; 0: all its own."

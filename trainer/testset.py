@@ -10,9 +10,9 @@ from ..pipeline.catalogs import Catalog, parse_location, resolve
 from ..pipeline.catalogs.catalog import SPLIT_CODES
 from ..pipeline.errors import TrainError
 from ..pipeline.recipe import Recipe
-from ..pipeline.score import TruthFiles, read_truth
 from ..pipeline.status import DONE
 from ..pipeline.store import Version
+from ..pipeline.truth import pair_masks, read_truth
 from .rows import TESTED_ON, Pictures, split_rows
 
 
@@ -90,12 +90,12 @@ def _image_set(name, catalog: Catalog, images, digests, recipe, done, seed, val_
     train, val, _ = split_rows(codes, labels, done, catalog.kind, seed, val_share)
     test = np.flatnonzero(codes == SPLIT_CODES[TESTED_ON.get(catalog.kind, "test")])
     boxes = {row: np.array(own, np.float32).reshape(-1, 4) for row, own in enumerate(table["boxes"].to_pylist()) if own}
-    files = TruthFiles(truth) if truth is not None else None
-    paths = table["path"]
+    paths = table["path"].to_pylist()
+    files = {} if truth is None else pair_masks(paths, truth)
 
     def true_mask(row: int) -> np.ndarray | None:
-        file = files.of(paths[row].as_py()) if files is not None else None
-        return None if file is None else read_truth(file, resolve(root, paths[row].as_py()))
+        file = files.get(paths[row])
+        return None if file is None else read_truth(file, resolve(root, paths[row]))
 
     splits = {"train": train, "val": val, "test": test}
     return ImageSet(

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from locloc.pipeline.catalogs import Rows, build_catalog
-from locloc.pipeline.errors import StoreError
+from locloc.pipeline.errors import StoreError, TruthError
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.score import score_version
 from locloc.pipeline.status import Status
@@ -137,15 +137,15 @@ def test_names_that_two_masks_have_are_not_guessed(version, truth):
 def test_masks_that_cannot_be_masks_are_named(version, truth):
     file = truth / "set" / "1.png"
     Image.fromarray(np.ones((256, 512), np.uint8)).save(file)
-    with pytest.raises(StoreError, match=r"set/1\.png is empty: its brightest value is 1"):
+    with pytest.raises(TruthError, match=r"set/1\.png is empty: its brightest value is 1"):
         score_version(version, str(truth))
     file.write_bytes(b"")
-    with pytest.raises(StoreError, match=r"set/1\.png: empty file"):
+    with pytest.raises(TruthError, match=r"set/1\.png: empty file"):
         score_version(version, str(truth))
 
 
 def test_truth_that_is_not_there(version, tmp_path):
-    with pytest.raises(StoreError, match="is no folder of masks"):
+    with pytest.raises(TruthError, match="is no folder of masks; name one, or 'catalog'"):
         score_version(version, str(tmp_path / "gone"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(StoreError, match="No image of .* has its truth in"):
