@@ -65,8 +65,8 @@ def test_the_command_line_is_frozen():
     assert flags(typer.main.get_command(app)) == {
         "bench": [
             "--compare-ppd", "--masks", "--device", "--batch", "--classes", "--images", "--truth", "--count", "--size",
-            "--vit-images-s", "--precision", "--threads", "--keep-tokens", "--backbone", "--rounds", "--quick",
-            "--json", "--plot",
+            "--vit-images-s", "--precision", "--threads", "--keep-tokens", "--shared-blocks", "--backbone", "--rounds",
+            "--quick", "--json", "--plot",
         ],
         "data synth": ["out", "--images", "--classes", "--seed"],
         "demo": ["out"],
