@@ -24,7 +24,7 @@ def demo_commands(out: Path) -> list[list[str]]:
         "masks show {store}@latest",
         "masks score {store}@latest --truth {scenes}/masks",
         "masks view {store}@latest " + " ".join(SHOWN) + " --out {out}/masks.png",
-        "train {store}@latest --out {out}/run --cache-tokens --workers 0",
+        "train {store}@latest --out {out}/run --cache-tokens --workers 0 --set classifier.fit.epochs=5",
     ]
     if (out / "run" / "run.json").exists():  # a demo that is run again
         lines[-1] += " --resume"

@@ -1,7 +1,8 @@
 """Everything that decides what is trained, as frozen settings: from TOML, each with its why.
 
 A recipe file holds settings for any data, and below `[on.KIND]` what differs for one kind of catalog (cub, ilsvrc,
-synthetic, ...). How a run is made (devices, precision, workers) is no part of it.
+synthetic, ...). `base = "locloc"` in it begins with a built-in recipe, its settings for the kind included. How a run is
+made (devices, precision, workers) is no part of it.
 """
 
 import tomllib
@@ -115,6 +116,10 @@ def load_train_recipe(name_or_file: str = "locloc", kind: str = "folder", change
     Values of `changes` are TOML; what is not is taken as text. Raises RecipeError with the field's name.
     """
     content, given = TrainRecipe().model_dump(), _read(name_or_file)  # a section in part leaves its other defaults
+    if (base := given.pop("base", None)) is not None:
+        if base not in recipe_names():
+            raise RecipeError(f"Recipe {name_or_file}: base: no training recipe {base!r}{_known(base)}")
+        content = load_train_recipe(base, kind).model_dump()
     of_kinds = given.pop("on", {})
     _lay_over(content, given)
     _lay_over(content, _of_kind(of_kinds, kind, name_or_file))
@@ -144,12 +149,15 @@ def _read(name_or_file: str) -> dict[str, Any]:
     elif name_or_file in recipe_names():
         text = _builtin().joinpath(f"{name_or_file}.toml").read_text(encoding="utf-8")
     else:
-        known = did_you_mean(name_or_file, recipe_names())
-        raise RecipeError(f"No training recipe {name_or_file!r}{known}; a file's name ends in .toml")
+        raise RecipeError(f"No training recipe {name_or_file!r}{_known(name_or_file)}; a file's name ends in .toml")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"Recipe {name_or_file} is not TOML: {error}") from None
+
+
+def _known(name: object) -> str:
+    return did_you_mean(str(name), recipe_names())
 
 
 def _parsed(change: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from locloc.trainer.recipe import (
 )
 
 unhurried = settings(deadline=None)  # shared machines stall
-NAMES = ["locloc", "official", "ppd"]
+NAMES = ["guided", "locloc", "official", "ppd"]
 STAGES = ("generator", "classifier", "decoder", "linear")
 
 
@@ -87,6 +87,28 @@ def test_official_is_the_published_generator_and_locloc_the_mended_one():
     official, ours = load_train_recipe("official", "cub").generator, load_train_recipe("locloc", "cub").generator
     assert (official.kind, official.wiring, official.bn_momentum) == ("paper", "published", 0.01)
     assert (ours.kind, ours.wiring, ours.bn_momentum) == ("tapered", "mended", 0.1)
+
+
+@pytest.mark.parametrize("kind", CATALOGS)
+def test_guided_is_locloc_but_for_what_its_classifier_looks_at(kind):
+    guided, ours = load_train_recipe("guided", kind).model_dump(), load_train_recipe("locloc", kind).model_dump()
+    changed = {"keep_tokens": 0.75, "shared_blocks": 2 if kind == "synthetic" else 4, "enhance": False}
+    assert guided == ours | {"classifier": ours["classifier"] | changed}
+
+
+def test_a_base_is_begun_with_and_what_is_written_lies_over_it(load):
+    text = 'base = "ppd"\n[decoder]\nsize_px = 320\n[on.cub.decoder]\nsize_px = 192\n'
+    for kind, size_px in (("cub", 192), ("ilsvrc", 320), ("synthetic", 320)):
+        base = load_train_recipe("ppd", kind).model_dump()
+        base["decoder"]["size_px"] = size_px
+        assert load(text, kind).model_dump() == base
+        assert load(text, kind, "decoder.size_px=64").decoder.size_px == 64
+
+
+@pytest.mark.parametrize("base", ["'lokloc'", "'mine.toml'", "3", "['locloc']"])
+def test_a_base_that_is_no_built_in_recipe(base, load):
+    with pytest.raises(RecipeError, match=r"mine.toml: base: no training recipe .*(; did you mean|; known: )"):
+        load(f"base = {base}\n")
 
 
 def test_ppd_is_the_released_decoder():
@@ -250,7 +272,7 @@ def test_a_kind_that_is_no_section_is_refused(text, load):
     [
         ("oficial", "^No training recipe 'oficial'; did you mean 'official'?; a file's name ends in .toml$"),
         ("pdp", "^No training recipe 'pdp'; did you mean 'ppd'?; a file's name ends in .toml$"),
-        ("xyz", "^No training recipe 'xyz'; known: locloc, official, ppd; a file's name ends in .toml$"),
+        ("xyz", "^No training recipe 'xyz'; known: guided, locloc, official, ppd; a file's name ends in .toml$"),
         ("none.toml", "^Recipe none.toml cannot be read: No such file or directory$"),
         ("./none", "^Recipe ./none cannot be read: No such file or directory$"),
         ("./", "^Recipe ./ cannot be read: Is a directory$"),
