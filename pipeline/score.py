@@ -14,7 +14,7 @@ import numpy as np
 
 from .boxes import box_iou, largest_box, mask_iou
 from .catalogs.names import parse_location, resolve
-from .errors import StoreError, TruthError
+from .errors import StoreError
 from .geometry import Geometry
 from .mask import working_geometry
 from .recipe import Recipe
@@ -57,7 +57,7 @@ def score_version(version: Version, truth: str) -> Report:
     """Scores against a folder of mask pictures (brighter than half is object) or, for `"catalog"`, the given boxes.
 
     A mask (truth.py says whose it is) shows all of its picture, at any size. Rows without truth are left out. Raises
-    StoreError where none has any, TruthError for masks that cannot be ones.
+    TruthError for masks that cannot be ones and where no row has any, StoreError where none has a box.
     """
     recipe = Recipe.model_validate(version.provenance["recipe"])
     rows: dict[str, list[tuple[float, ...]]] = {"masks": [], "thresholded attention": []}
@@ -81,9 +81,7 @@ def score_version(version: Version, truth: str) -> Report:
         rows["thresholded attention"].append(_compare(cut, known.geometry.boxes_back(largest_box(cut)), known))
         shapes.add(known)
     if not rows["masks"]:
-        raise StoreError(
-            f"No image of {version.name} has its truth in {truth}; name the folder of its masks with --truth"
-        )
+        raise StoreError(f"No image of {version.name} has a box in its catalog; name a folder of masks with --truth")
     scores = {name: _mean(np.array(values, np.float64)) for name, values in rows.items()}
     return Report(version.name, len(rows["masks"]), usable / len(rows["masks"]), scores | shapes.best())
 
@@ -99,8 +97,6 @@ def _truths(version: Version, truth: str, recipe: Recipe) -> Iterator[tuple[int,
             size = sizes[row] if sizes[row].all() else np.ceil(own.max(0)[2:])
             yield row, _Truth(None, own, working_geometry(size, recipe, recipe.mask_px))
         return
-    if not Path(truth).is_dir():
-        raise TruthError(f"--truth {truth} is no folder of masks; name one, or 'catalog' for the catalog's own boxes")
     paths, root = version.table["path"].to_pylist(), parse_location(version.provenance["catalog"]["root"])
     files = pair_masks(paths, Path(truth))
     for row, path in enumerate(paths):

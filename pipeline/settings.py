@@ -4,6 +4,9 @@ import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+NO_NUMBER = "locloc_no_number"
 
 
 class Settings(BaseModel):
@@ -12,10 +15,14 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _no_truth_for_numbers(cls, given: Any) -> Any:
-        """Pydantic takes true for 1."""
+        """Pydantic takes true for 1. (A field's own validator could not be one of a union's discriminator.)"""
         for name, field in cls.model_fields.items() if isinstance(given, dict) else ():
-            if isinstance(given.get(name), bool) and field.annotation in (int, float):
-                raise ValueError(f"{name} is a number, not {str(given[name]).lower()}")
+            values = given.get(name)
+            for value in values if isinstance(values, list | tuple) else (values,):
+                if isinstance(value, bool) and field.annotation is not bool:
+                    raise PydanticCustomError(
+                        NO_NUMBER, "a number or text, not {given}", {"name": name, "given": str(value).lower()}
+                    )
         return given
 
 
@@ -50,6 +57,8 @@ def first_error(error: ValidationError) -> str:
     first: Any = error.errors()[0]
     # Pydantic also names the branch of a union: `refine.opencv.iterations`, `saliency.heads.tuple[int, ...].0`.
     parts = [part for part in map(str, first["loc"]) if "[" not in part]
+    if first["type"] == NO_NUMBER:
+        parts.append(first["ctx"]["name"])
     if parts[:1] == ["refine"]:
         del parts[1:2]
     field = ".".join(parts) or "settings"

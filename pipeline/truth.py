@@ -1,6 +1,6 @@
 """True masks, kept as pictures in a folder: which picture each belongs to, and what it says."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -12,33 +12,40 @@ from .errors import ImageError, TruthError
 from .images import decode_image, read_image_bytes
 
 GREY = 16  # by how much channels of a grey picture may differ after JPEG
-COLOURED = 0.01  # share of pixels that may differ by more
+COLOURED = 0.01  # share of bright pixels that may differ by more
 
 
 def pair_masks(paths: Sequence[str], folder: Path) -> dict[str, Path]:
     """Posix paths of pictures > the file of each one's mask below `folder`, of those that have one.
 
-    It is the mask of the same path, suffixes aside; else that of the same file name, where no other picture and no
-    other mask has that name. Raises TruthError for what is no folder, and where two masks have one path.
+    It is the mask of the same path, suffixes aside, or where there are two the one that has not the picture's own
+    suffix; else that of the same file name, where no other picture and no other mask has that name. Raises TruthError
+    for what is no folder, where a picture has two masks, and where none has any.
     """
     if not folder.is_dir():
         raise TruthError(f"--truth {folder} is no folder of masks")
-    by_path: dict[str, str] = {}
+    by_path: defaultdict[str, list[str]] = defaultdict(list)
     for mask in sorted(walk_images(folder)):
-        path = _bare(mask)
-        if path in by_path:
-            raise TruthError(f"--truth {folder} has two masks of one name, {by_path[path]} and {mask}; remove one")
-        by_path[path] = mask
-    by_name = {PurePosixPath(path).name: mask for path, mask in by_path.items()}
+        by_path[_bare(mask)].append(mask)
+    by_name = {PurePosixPath(path).name: path for path in by_path}
     pictures, masks = (Counter(PurePosixPath(path).name for path in some) for some in (map(_bare, paths), by_path))
     paired = {}
     for picture in paths:
         path = _bare(picture)
         name = PurePosixPath(path).name
-        if path in by_path:
-            paired[picture] = resolve(folder, by_path[path])
-        elif pictures[name] == masks[name] == 1:
-            paired[picture] = resolve(folder, by_name[name])
+        if path not in by_path and pictures[name] == masks[name] == 1:
+            path = by_name[name]
+        found = by_path.get(path, [])
+        found = [mask for mask in found if mask != picture] or found  # photographs may lie beside their masks
+        if len(found) > 1:
+            raise TruthError(f"--truth {folder} has two masks of {picture}, {found[0]} and {found[1]}; remove one")
+        if found:
+            paired[picture] = resolve(folder, found[0])
+    if not paired:
+        raise TruthError(
+            f"--truth {folder} has no mask of any of {len(paths)} pictures: one has its picture's path below it, "
+            "suffixes aside, or a file name that no other picture or mask has"
+        )
     return paired
 
 
@@ -57,14 +64,14 @@ def read_truth(file: Path, picture: Path | str) -> np.ndarray:
         rgb = decode_image(read_image_bytes(file))
     except ImageError as error:
         raise TruthError(f"True mask {file}: {error}") from None
-    coloured = np.mean(np.ptp(rgb, axis=2) > GREY)
+    bright = rgb[rgb.max(2) > 127]  # (n, 3)
+    if not len(bright):
+        raise TruthError(
+            f"True mask {file} is empty: its brightest value is {rgb.max()}, and object is what is over 127"
+        )
+    coloured = np.mean(np.ptp(bright, axis=1) > GREY)
     if coloured > COLOURED:
         raise TruthError(
-            f"True mask {file} has colours ({coloured:.0%} of its pixels); a mask is grey, white where the object is"
+            f"True mask {file} has colours ({coloured:.0%} of what is bright); a mask is grey, white for the object"
         )
-    grey = rgb[..., 0]
-    if grey.max() <= 127:
-        raise TruthError(
-            f"True mask {file} is empty: its brightest value is {grey.max()}, and object is what is over 127"
-        )
-    return grey > 127
+    return rgb[..., 0] > 127

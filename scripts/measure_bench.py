@@ -3,7 +3,7 @@
     python scripts/measure_bench.py kinds STORE@V --out DIR [--seeds 2]            tapered and paper, by CorLoc and IoU
     python scripts/measure_bench.py tokens STORE@V --out DIR [--shares 1 .75 .5]   LFDM on a share of the tokens, top 1
 
-With --shared-blocks N and --plain LFDM shares the frozen ViT's first N blocks, and learns from images as they are.
+--shared-blocks SHARE: LFDM's first blocks are the frozen ViT's. --plain: it learns from images that are not blackened.
 
 Arithmetic and time are `locloc bench`'s. Each run's best weights are shown with the validation images' figures as soon
 as they are there, and at the end with those of the test images; a guided classifier takes the tokens that its run's own
@@ -52,7 +52,9 @@ def tokens(version: str, given: argparse.Namespace) -> list[Path]:
     runs = []
     for seed in range(given.seeds):
         for share in given.shares:
-            run = given.out / f"tokens-{share:g}-{given.shared_blocks}-{'plain' if given.plain else 'enhanced'}-{seed}"
+            run = (
+                given.out / f"tokens-{share:g}-{given.shared_blocks:g}-{'plain' if given.plain else 'enhanced'}-{seed}"
+            )
             changes = [f"seed={seed}", f"classifier.keep_tokens={share}", f"classifier.fit.epochs={given.epochs}"]
             changes.append(f"classifier.shared_blocks={given.shared_blocks}")
             changes.append(f"classifier.enhance={str(not given.plain).lower()}")
@@ -73,7 +75,7 @@ def main() -> None:
         one.add_argument("--seeds", type=int, default=2)
         one.add_argument("--epochs", type=int, default=8)
     commands.choices["tokens"].add_argument("--shares", type=float, nargs="+", default=[1.0, 0.75, 0.5])
-    commands.choices["tokens"].add_argument("--shared-blocks", type=int, default=0)
+    commands.choices["tokens"].add_argument("--shared-blocks", type=float, default=0.0)
     commands.choices["tokens"].add_argument("--plain", action="store_true")
     commands.choices["tokens"].add_argument("--generator-epochs", type=int, default=2)
     given = parser.parse_args()

@@ -1,4 +1,4 @@
-"""LFDM, the classifier: a ViT of its own on the frozen ViT's embedded tokens (LocLoc, ACM MM 2023).
+"""LFDM, the classifier: a ViT of its own on the frozen ViT's early tokens (LocLoc, ACM MM 2023).
 
     (B, P + T, D)  patch embedding, CLS, registers, positions; before any block, or after the shared ones
      own blocks    the backbone's others, begun from its weights; norm
@@ -19,7 +19,7 @@ from .guided import gathered, scattered
 
 
 class Classifier(nn.Module):
-    """Embedded tokens `(B, P + T, D) float` > logits `(B, K)`.
+    """Tokens `(B, P + T, D) float` > logits `(B, K)`: those of `Backbone.embed(rgb, shared_blocks)`.
 
     vit            whose blocks and norm are copied; it stays as it is
     classes        K
@@ -44,8 +44,7 @@ class Classifier(nn.Module):
             )
         if not 0 <= shared_blocks < len(vit.blocks):
             raise BackboneError(
-                f"classifier.shared_blocks = {shared_blocks}, but the ViT has {len(vit.blocks)} blocks and LFDM needs "
-                "one of its own"
+                f"LFDM with {shared_blocks} shared blocks of the ViT's {len(vit.blocks)}: at most all but one can be"
             )
         width = vit.embed_dim
         self.grid, self.prefix, self.keep_tokens = grid, vit.num_prefix_tokens, keep_tokens

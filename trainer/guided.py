@@ -1,8 +1,8 @@
 """Guided tokens: the map that finds the object also says which patch tokens the classifier looks at.
 
 LFDM is a second ViT, and most of what LocLoc costs at inference. Mask-enhanced images teach it to look at the object by
-blackening the rest; leaving the rest out, in training and at inference, does the same and costs less. Positions are in
-the embedded tokens already, so leaving some out is sound.
+blackening the rest; here the rest is left out, in training and at inference. Positions are in the embedded tokens
+already, so leaving some out is sound.
 
 B pictures, h x w token grid, T = h * w, k tokens kept.
 """
@@ -20,6 +20,11 @@ def is_guided(share: float) -> bool:
 def kept_count(tokens: int, share: float) -> int:
     """How many of T tokens a share keeps: at least one."""
     return max(1, round(share * tokens)) if is_guided(share) else tokens
+
+
+def shared_count(depth: int, share: float) -> int:
+    """How many of a ViT's `depth` blocks a share of them is: LFDM keeps one of its own."""
+    return min(round(share * depth), depth - 1)
 
 
 def kept_tokens(maps: Tensor, grid: tuple[int, int], share: float) -> Tensor | None:

@@ -54,7 +54,7 @@ class GeneratorSettings(Settings):
 
 
 class ClassifierSettings(Settings):
-    """LFDM: embedded tokens of mask-enhanced images > class."""
+    """LFDM: tokens of mask-enhanced images, before any block of the ViT or after the shared ones > class."""
 
     enhance: bool = Field(True, description="Blacken what is outside of the mask and of a random box (training only).")
     resize_px: int = Field(256, gt=0, description="Side of the square that masks and random boxes are laid on.")
@@ -65,10 +65,10 @@ class ClassifierSettings(Settings):
         1.0,
         ge=0,
         le=1,
-        description="Share of patch tokens that GEG's map keeps; 0, 1: all. Best with enhance = false.",
+        description="Share of patch tokens that GEG's map keeps; 0, 1: all. Best without enhance.",
     )
-    shared_blocks: int = Field(
-        0, ge=0, description="First blocks that are the frozen ViT's, computed once for GEG and for it; 0: all its own."
+    shared_blocks: float = Field(
+        0.0, ge=0, lt=1, description="Share of blocks, the first ones, that are the frozen ViT's. Best without enhance."
     )
     fit: FitSettings = FitSettings(epochs=100, lr_base=7.5e-5, schedule="cosine", warmup_epochs=5, min_lr=1e-5)
 
@@ -118,7 +118,7 @@ def load_train_recipe(name_or_file: str = "locloc", kind: str = "folder", change
     content, given = TrainRecipe().model_dump(), _read(name_or_file)  # a section in part leaves its other defaults
     if (base := given.pop("base", None)) is not None:
         if base not in recipe_names():
-            raise RecipeError(f"Recipe {name_or_file}: base: no training recipe {base!r}{_known(base)}")
+            raise RecipeError(f"Recipe {name_or_file}: base: no built-in training recipe {base!r}{_known(base)}")
         content = load_train_recipe(base, kind).model_dump()
     of_kinds = given.pop("on", {})
     _lay_over(content, given)

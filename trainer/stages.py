@@ -19,7 +19,7 @@ from .checkpoint import create_model, load_checkpoint, vit_shape
 from .classifier import Classifier
 from .figures import ClassFigures, MaskFigures
 from .generator import GENERATORS, Generator
-from .guided import is_guided, kept_in_training, kept_tokens
+from .guided import is_guided, kept_in_training, kept_tokens, shared_count
 from .ppd import LAST_CLS, Decoder, LinearClassifier
 from .recipe import FitSettings, Settings, TrainRecipe
 from .rows import TrainingRows
@@ -105,16 +105,18 @@ def _decoder(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -
 
 def _classifier(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:
     _check_labels(rows)
-    of_recipe = {"keep_tokens": settings.keep_tokens, "shared_blocks": settings.shared_blocks}
-    model = Classifier(backbone.model, rows.classes, backbone.grid, **of_recipe)
-    shape = {"vit": vit_shape(backbone.model), "classes": rows.classes, "grid": list(backbone.grid), **of_recipe}
+    shared = shared_count(len(backbone.model.blocks), settings.shared_blocks)
+    guided = {"keep_tokens": settings.keep_tokens, "shared_blocks": shared}
+    model = Classifier(backbone.model, rows.classes, backbone.grid, **guided)
+    shape = {"vit": vit_shape(backbone.model), "classes": rows.classes, "grid": list(backbone.grid), **guided}
     _check_made_anew(model, shape, backbone.name)
-    return _class_stage(name, settings, model, shape, lambda rgb: (backbone.embed(rgb, model.shared_blocks),), rows)
+    return _class_stage(name, settings, model, shape, lambda rgb: (backbone.embed(rgb, shared),), rows)
 
 
 def _guided_classifier(name, settings, backbone: Backbone, rows: TrainingRows, guide: nn.Module | None) -> Stage:
     """Images in training tell where their object is; of plain ones the guide says it, as at inference."""
-    share, shared = settings.keep_tokens, settings.shared_blocks
+    plain, share = _classifier(name, settings, backbone, rows), settings.keep_tokens
+    shared = plain.shape["shared_blocks"]
 
     def features(seen: Tensor) -> tuple[Tensor, Tensor]:
         if seen.shape[-1] > 3:
@@ -124,7 +126,7 @@ def _guided_classifier(name, settings, backbone: Backbone, rows: TrainingRows, g
             maps = guide(patches.contiguous(memory_format=torch.channels_last))
         return tokens, kept_tokens(maps, backbone.grid, share)
 
-    return replace(_classifier(name, settings, backbone, rows), features=features)
+    return replace(plain, features=features)
 
 
 def _linear(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:

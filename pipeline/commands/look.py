@@ -55,7 +55,8 @@ def score(
 ) -> None:
     """How good the masks are, beside the thresholded attention and a box in the middle.
 
-    A true mask has the name of its image, suffixes aside, and is bright where the object is.
+    A true mask has its image's path below DIR, or a name that no other image or mask has, suffixes aside; it is grey,
+    and brighter than half where the object is.
     """
     from .. import terminal
     from ..score import score_version

@@ -109,6 +109,21 @@ def test_patch_features_are_the_last_block_before_the_norm():
     assert (ours - normed).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("name", [DINOV2, DINOV3])
+def test_a_vit_is_left_and_gone_on_with_after_any_block(name):
+    backbone, rgb = perturbed(name, 224), pictures(224)
+    seen = []
+    for block in backbone.model.blocks:
+        block.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.inference_mode():
+        backbone.model.forward_features(backbone.normalise(rgb))
+    wanted, features = list(seen), backbone.patch_features(rgb)
+    for blocks in (1, 5, 12):
+        tokens, last = backbone.embed_and_patch_features(rgb, blocks)
+        assert (tokens - wanted[blocks - 1]).abs().max() < 1e-4 * wanted[blocks - 1].abs().max()
+        assert torch.equal(last, features)
+
+
 def test_positions_are_interpolated_as_dino_does():
     """Written out for one output position: bicubic (a = -0.75) at the scale (h + 0.1) / 14."""
     positions = torch.randn(1, 1 + 14 * 14, 3, generator=torch.Generator().manual_seed(0))

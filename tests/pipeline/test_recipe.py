@@ -282,7 +282,7 @@ def test_unreadable_recipes(tmp_path):
             "[refine]\nengine = 'magic'\n",
             "refine: no engine 'magic'; there are 'fast', 'opencv', 'threshold', 'torch'$",
         ),
-        ("[refine]\nengine = 'opencv'\niterations = true\n", "refine: iterations is a number, not true$"),
+        ("[refine]\nengine = 'opencv'\niterations = true\n", "refine.iterations: a number or text, not true$"),
         ("[refine]\niterations = 3\n", "refine: 'engine' has to be named, as in `locloc masks recipe`$"),
         ("mask_px = 'large'\n", "mask_px: Input should be a valid integer"),
         ("saliency = 3\n", "saliency: Input should be"),

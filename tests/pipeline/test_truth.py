@@ -36,11 +36,25 @@ def test_whose_a_mask_is(tmp_path):
     }
 
 
-def test_two_masks_of_one_path_are_an_error(tmp_path):
-    for name in ("a/b.png", "a/b.jpg"):
+def test_of_two_masks_none_is_guessed_but_a_photograph_beside_its_mask_is_no_second_one(tmp_path):
+    for name in ("a/b.png", "a/b.jpg", "c.png"):
         save(tmp_path / name, half())
-    with pytest.raises(TruthError, match=r"^--truth .* has two masks of one name, a/b.jpg and a/b.png; remove one$"):
-        pair_masks(["c.jpg"], tmp_path)
+    with pytest.raises(TruthError, match=r"^--truth .* has two masks of a/b.bmp, a/b.jpg and a/b.png; remove one$"):
+        pair_masks(["a/b.bmp", "c.png"], tmp_path)
+    assert pair_masks(["a/b.jpg", "c.png"], tmp_path) == {"a/b.jpg": tmp_path / "a/b.png", "c.png": tmp_path / "c.png"}
+    assert pair_masks(["c.jpg"], tmp_path) == {"c.jpg": tmp_path / "c.png"}, "nobody asks for a/b"
+
+
+def test_folders_without_masks_of_the_pictures(tmp_path):
+    with pytest.raises(TruthError, match=r"^--truth .*none is no folder of masks$"):
+        pair_masks(["a.jpg"], tmp_path / "none")
+    for name in ("m/y.png", "n/y.png", "x.png"):
+        save(tmp_path / name, half())
+    said = (
+        r"^--truth .* has no mask of any of 3 pictures: one has its picture's path below it, suffixes aside, or a file"
+    )
+    with pytest.raises(TruthError, match=said):
+        pair_masks(["y.jpg", "g/x.jpg", "h/x.jpg"], tmp_path)
 
 
 @pytest.mark.parametrize("name", ["mask.png", "mask.jpg"])
@@ -56,9 +70,28 @@ def test_a_photograph_is_no_mask(tmp_path):
     with pytest.raises(TruthError, match=r"picture.png is the picture itself, not its mask; name the folder of masks"):
         read_truth(picture, picture)
     with pytest.raises(
-        TruthError, match=r"^True mask .*picture.png has colours \(\d+% of its pixels\); a mask is grey"
+        TruthError, match=r"^True mask .*picture.png has colours \(\d+% of what is bright\); a mask is grey"
     ):
         read_truth(picture, "s3://bucket/picture.png")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "LA"])
+def test_masks_of_every_kind_of_png(mode, tmp_path):
+    Image.fromarray(half()).convert(mode).save(tmp_path / "mask.png")
+    assert np.array_equal(read_truth(tmp_path / "mask.png", tmp_path / "picture.jpg"), half() > 0)
+
+
+@pytest.mark.parametrize(("colour", "taken"), [((255, 250, 242), True), ((255, 255, 235), False), ((0, 255, 0), False)])
+@pytest.mark.parametrize("columns", [1, 15])
+def test_a_tint_is_no_colour(colour, taken, columns, tmp_path):
+    pixels = np.zeros((20, 3000, 3), np.uint8)
+    pixels[:, :columns] = colour
+    file = save(tmp_path / "mask.png", pixels)
+    if taken:
+        assert np.array_equal(read_truth(file, tmp_path / "picture.jpg"), pixels[..., 0] > 0)
+        return
+    with pytest.raises(TruthError, match=r"has colours \(100% of what is bright\)"):
+        read_truth(file, tmp_path / "picture.jpg")
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,28 @@
 """Guided tokens: which are kept, what LFDM makes of them, and what learns."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
+from locloc.pipeline.backbone import Backbone
+from locloc.pipeline.backbone_spec import BackboneSpec
 from locloc.pipeline.errors import BackboneError, TrainError
 from locloc.trainer.augment import guided_view, labelled_view, randomness
 from locloc.trainer.checkpoint import create_model, load_checkpoint, save_checkpoint, vit_shape
 from locloc.trainer.classifier import Classifier
-from locloc.trainer.guided import gathered, kept_count, kept_in_training, kept_tokens, scattered
-from locloc.trainer.recipe import load_train_recipe
-from locloc.trainer.stages import load_guide, needs_guide
+from locloc.trainer.guided import (
+    gathered,
+    kept_count,
+    kept_in_training,
+    kept_tokens,
+    scattered,
+    shared_count,
+)
+from locloc.trainer.recipe import ClassifierSettings, TrainRecipe, load_train_recipe
+from locloc.trainer.stages import create_stage, load_guide, needs_guide
 
 GRIDS = [(1, 1), (1, 4), (3, 5), (7, 7), (14, 14)]
 
@@ -110,6 +121,13 @@ def test_every_parameter_learns_from_half_of_the_tokens_and_left_out_tokens_get_
     assert torch.equal(seen[:, 2:], wanted)
 
 
+@pytest.mark.parametrize(
+    ("depth", "share", "count"), [(12, 0.33, 4), (6, 0.33, 2), (12, 0.0, 0), (12, 0.5, 6), (12, 0.99, 11), (1, 0.9, 0)]
+)
+def test_a_share_of_the_blocks_is_so_many_and_one_is_its_own(depth, share, count):
+    assert shared_count(depth, share) == count
+
+
 @pytest.mark.parametrize("registers", [0, 2])
 @pytest.mark.parametrize("shared", [0, 1, 2])
 def test_after_the_shared_blocks_it_goes_on_as_one_with_all_of_its_own(shared, registers):
@@ -127,7 +145,9 @@ def test_after_the_shared_blocks_it_goes_on_as_one_with_all_of_its_own(shared, r
 @pytest.mark.parametrize("shared", [-1, 2, 3])
 def test_lfdm_needs_a_block_of_its_own(shared):
     vit = VisionTransformer(img_size=32, embed_dim=24, depth=2, num_heads=3, num_classes=0)
-    with pytest.raises(BackboneError, match=rf"^classifier.shared_blocks = {shared}, but the ViT has 2 blocks"):
+    with pytest.raises(
+        BackboneError, match=rf"^LFDM with {shared} shared blocks of the ViT's 2: at most all but one can be$"
+    ):
         Classifier(vit, 4, (3, 5), shared_blocks=shared)
 
 
@@ -178,6 +198,32 @@ def test_a_checkpoint_says_which_share_it_was_trained_with_and_which_blocks_are_
         assert torch.equal(again(tokens), model(tokens))
     of_before = create_model("classifier", shape)
     assert (of_before.keep_tokens, of_before.shared_blocks) == (1.0, 0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.33])
+@pytest.mark.parametrize("keep", [1.0, 0.25])
+def test_what_training_shows_the_classifier(keep, share):
+    """Tokens after the shared blocks, of the image without its channels of places; which ones by these or by maps."""
+    backbone = Backbone(BackboneSpec("pocket"))
+    rows = SimpleNamespace(classes=2, labels=np.array([0, 1]), train=np.array([0]), val=np.array([1]), named=None)
+    settings = ClassifierSettings(keep_tokens=keep, shared_blocks=share)
+    maps = torch.rand(2, 1, 14, 14)
+    stage = create_stage("classifier", TrainRecipe(classifier=settings), backbone, rows, lambda features: maps)
+    shared = 2 if share else 0
+    assert (stage.model.shared_blocks, len(stage.model.blocks)) == (shared, 6 - shared)
+    assert (stage.shape["shared_blocks"], stage.shape["keep_tokens"]) == (shared, keep)
+    rgb = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
+    tokens, *chosen = stage.features(rgb)
+    assert torch.equal(tokens, backbone.embed(rgb, shared))
+    if keep == 1:
+        assert not chosen
+        return
+    assert torch.equal(chosen[0], kept_tokens(maps, (14, 14), keep))
+    places = torch.zeros(2, 224, 224, 2, dtype=torch.uint8)
+    places[:, :112, :112] = 255  # 7 x 7 tokens: a quarter
+    tokens, kept = stage.features(torch.cat([rgb, places], dim=3))
+    assert torch.equal(tokens, backbone.embed(rgb, shared))
+    assert torch.equal(kept, kept_tokens(places[..., 0].float(), (14, 14), keep))
 
 
 def test_a_guided_classifier_needs_the_runs_generator(tmp_path):

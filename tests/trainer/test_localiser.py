@@ -180,6 +180,21 @@ def test_half_precision_is_near_to_full(tmp_path, pocket):
     assert (full - half).abs().max() < 0.1
 
 
+@pytest.mark.parametrize("keep_tokens", [1.0, 0.0])
+def test_a_classifier_of_shared_blocks_that_looks_at_all_tokens(keep_tokens, tmp_path, pocket):
+    models = trained(tmp_path, pocket, "generator")
+    shape = {"vit": vit_shape(pocket.model), "classes": 3, "grid": [14, 14], "keep_tokens": keep_tokens}
+    known = {"name": "pocket", "weights": "bundled", "sha256": pocket.sha256}
+    classifier, rgb = save(tmp_path, "classifier", shape | {"shared_blocks": 2}, known), pixels(2, 224)
+    localiser = load_localiser(tmp_path, "cpu")
+    with torch.no_grad():
+        maps, logits = models["generator"](pocket.patch_features(rgb)), classifier(pocket.embed(rgb, 2))
+    assert not localiser.guided
+    assert torch.allclose(localiser.logits(rgb), logits, atol=1e-6)
+    found = localiser.both(rgb)
+    assert torch.allclose(found[0], maps[:, 0], atol=1e-6) and torch.allclose(found[1], logits, atol=1e-6)
+
+
 @pytest.mark.parametrize("shared", [0, 2])
 def test_maps_say_what_a_guided_classifier_looks_at(shared, tmp_path, pocket):
     models = trained(tmp_path, pocket, "generator")

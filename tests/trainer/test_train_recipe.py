@@ -92,7 +92,7 @@ def test_official_is_the_published_generator_and_locloc_the_mended_one():
 @pytest.mark.parametrize("kind", CATALOGS)
 def test_guided_is_locloc_but_for_what_its_classifier_looks_at(kind):
     guided, ours = load_train_recipe("guided", kind).model_dump(), load_train_recipe("locloc", kind).model_dump()
-    changed = {"keep_tokens": 0.75, "shared_blocks": 2 if kind == "synthetic" else 4, "enhance": False}
+    changed = {"keep_tokens": 0.75, "shared_blocks": 0.33, "enhance": False}
     assert guided == ours | {"classifier": ours["classifier"] | changed}
 
 
@@ -107,8 +107,24 @@ def test_a_base_is_begun_with_and_what_is_written_lies_over_it(load):
 
 @pytest.mark.parametrize("base", ["'lokloc'", "'mine.toml'", "3", "['locloc']"])
 def test_a_base_that_is_no_built_in_recipe(base, load):
-    with pytest.raises(RecipeError, match=r"mine.toml: base: no training recipe .*(; did you mean|; known: )"):
+    with pytest.raises(RecipeError, match=r"mine.toml: base: no built-in training recipe .*(; did you mean|; known: )"):
         load(f"base = {base}\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ("seed=true", "seed"),
+        ("classifier.keep_tokens=false", "classifier.keep_tokens"),
+        ("classifier.crop_scale=[true, true]", "classifier.crop_scale"),
+        ("classifier.fit.milestones=[1, true]", "classifier.fit.milestones"),
+        ("generator.kind=true", "generator.kind"),
+    ],
+)
+def test_true_is_no_number(change, name):
+    with pytest.raises(RecipeError, match=rf"^Recipe locloc: {name}: a number or text, not (true|false)$"):
+        load_train_recipe("locloc", "cub", (change,))
+    assert load_train_recipe("locloc", "cub", ("generator.flip=false",)).generator.flip is False
 
 
 def test_ppd_is_the_released_decoder():

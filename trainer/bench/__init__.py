@@ -6,5 +6,5 @@ throughput, `report` all of it as one value, `tables` and `plot` that value for 
 `mask_tables` shows what `pipeline/bench` measures of refinement engines (`--masks`).
 """
 
-KEEP_TOKENS, SHARED_BLOCKS = 0.75, 4
-"""Of guided LocLoc where nothing else is asked for: of a dozen blocks."""
+KEEP_TOKENS, SHARED_BLOCKS = 0.75, 0.33
+"""Of guided LocLoc where nothing else is asked for: those of the training recipe `guided`."""

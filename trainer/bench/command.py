@@ -48,7 +48,7 @@ def bench(
         float, typer.Option(help="Guided LFDM: share of the patch tokens that it looks at.")
     ] = KEEP_TOKENS,
     shared_blocks: Annotated[
-        int, typer.Option(min=0, help="Guided LFDM: first blocks that are the frozen ViT's, computed once.")
+        float, typer.Option(help="Guided LFDM: share of the blocks, the first ones, that are the frozen ViT's.")
     ] = SHARED_BLOCKS,
     backbone: Annotated[
         str, typer.Option(help="A timm ViT of 224 px in patches of 16, or pocket; weights are random.")

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..classifier import Classifier
 from ..generator import create_generator
-from ..guided import kept_tokens
+from ..guided import kept_tokens, shared_count
 from ..ppd import Decoder, LinearClassifier
 from .systems import SIZE_PX, VIT, Form, Ppd, create_system, create_vit, forms
 
@@ -112,7 +112,7 @@ def count(name: str, model: nn.Module, *inputs: Tensor | None) -> Count:
     return Count(name, parameters(model), macs(lambda: model(*inputs))[0], paper_count(lambda: model(*inputs)))
 
 
-def count_modules(classes: int, keep_tokens: float, shared_blocks: int, vit_name: str = VIT) -> list[Count]:
+def count_modules(classes: int, keep_tokens: float, shared_blocks: float, vit_name: str = VIT) -> list[Count]:
     """Every module of both systems on one image."""
     with torch.device("meta"):
         vit = create_vit(vit_name)
@@ -128,17 +128,14 @@ def count_modules(classes: int, keep_tokens: float, shared_blocks: int, vit_name
             ("GEG paper", create_generator("paper", width), square),
             ("GEG tapered", create_generator("tapered", width), square),
         ]
+        shared = shared_count(len(vit.blocks), shared_blocks)
         for number in sorted({classes, 1000}):
             models.append((f"LFDM, {number} classes", Classifier(vit, number, grid), tokens))
-            if keep is not None or shared_blocks:
-                lfdm = Classifier(vit, number, grid, keep_tokens, shared_blocks)
-                models.append((f"LFDM, {number} classes, {guided_name(lfdm, keep)}", lfdm, tokens, keep))
+            if keep is not None or shared:
+                lfdm = Classifier(vit, number, grid, keep_tokens, shared)
+                kept = f"{len(lfdm.blocks)} blocks, {side * side if keep is None else keep.shape[1]} of {side * side}"
+                models.append((f"LFDM, {number} classes, {kept} tokens", lfdm, tokens, keep))
     return [count(*model) for model in models]
-
-
-def guided_name(lfdm: Classifier, keep: Tensor | None) -> str:
-    tokens = lfdm.grid[0] * lfdm.grid[1]
-    return f"{len(lfdm.blocks)} blocks, {tokens if keep is None else keep.shape[1]} of {tokens} tokens"
 
 
 def count_pipeline(form: Form, classes: int, vit_name: str = VIT) -> PipelineCount:
@@ -153,6 +150,6 @@ def count_pipeline(form: Form, classes: int, vit_name: str = VIT) -> PipelineCou
 
 
 def count_pipelines(
-    compare_ppd: bool, classes: int, keep_tokens: float, shared_blocks: int, vit_name: str = VIT
+    compare_ppd: bool, classes: int, keep_tokens: float, shared_blocks: float, vit_name: str = VIT
 ) -> list[PipelineCount]:
     return [count_pipeline(form, classes, vit_name) for form in forms(compare_ppd, keep_tokens, shared_blocks)]

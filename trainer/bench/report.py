@@ -10,7 +10,7 @@ import torch
 from ...pipeline.bench.machine import describe_machine
 from ...pipeline.errors import BenchError, did_you_mean
 from ..classifier import Classifier
-from ..guided import kept_tokens
+from ..guided import kept_tokens, shared_count
 from . import KEEP_TOKENS, SHARED_BLOCKS
 from .counts import Count, PipelineCount, count_modules, count_pipelines
 from .printed import Row, rows
@@ -35,7 +35,7 @@ class Asked:
     precision: str = "fp32"
     threads: int = 0  # of the CPU; 0: all of its cores
     keep_tokens: float = KEEP_TOKENS
-    shared_blocks: int = SHARED_BLOCKS
+    shared_blocks: float = SHARED_BLOCKS
     backbone: str = VIT
     rounds: int = 0
     quick: bool = False
@@ -172,10 +172,10 @@ def _check(asked: Asked) -> None:
         raise BenchError("--device cuda, but torch sees no GPU here; --device cpu measures the CPU")
     if asked.device == "cpu" and asked.precision == "fp16":
         raise BenchError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16")
-    with torch.device("meta"):
-        depth = len(create_vit(asked.backbone).blocks)
-    if not 0 <= asked.shared_blocks < depth:
-        raise BenchError(f"--shared-blocks {asked.shared_blocks}: {asked.backbone} has {depth}, LFDM needs one of them")
+    if not 0 <= asked.shared_blocks < 1:
+        raise BenchError(
+            f"--shared-blocks {asked.shared_blocks:g} is no share: 0.33 shares a third of the blocks, 0 none"
+        )
     if not 0 <= asked.keep_tokens <= 1:
         raise BenchError(f"--keep-tokens {asked.keep_tokens:g} is no share: 0.5 keeps half of the tokens, 1 all")
 
@@ -223,7 +223,8 @@ def _classifiers(asked: Asked, device: torch.device, clock: Clock, batch: int, r
     dtype = PRECISIONS[asked.precision]
     tokens = torch.randn(batch, 1 + grid[0] * grid[1], vit.embed_dim, device=device, dtype=dtype)
     kept = kept_tokens(torch.rand(batch, 1, *grid, device=device), grid, asked.keep_tokens)
-    ways = [(0, None), *([(asked.shared_blocks, kept)] if asked.shared_blocks or kept is not None else [])]
+    guided = shared_count(len(vit.blocks), asked.shared_blocks), kept
+    ways = [(0, None), *([guided] if guided != (0, None) else [])]
     for classes in sorted({asked.classes, 1000}):
         for shared, keep in ways:
             model = Classifier(vit, classes, grid, shared_blocks=shared).eval().requires_grad_(False).to(device, dtype)

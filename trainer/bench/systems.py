@@ -17,7 +17,7 @@ from ...pipeline.errors import BenchError, did_you_mean
 from ...pipeline.pocket import MEAN, STD, create_pocket
 from ..classifier import Classifier
 from ..generator import create_generator
-from ..guided import kept_tokens
+from ..guided import kept_tokens, shared_count
 from ..ppd import LAST_CLS, Decoder, LinearClassifier
 
 SIZE_PX = 224
@@ -37,7 +37,7 @@ class Form:
     shared: bool = False  # PPD: one pass of the ViT for maps and classes
     generator: str = ""  # LocLoc: kind of GEG
     keep_tokens: float = 1.0  # LocLoc: the share that LFDM looks at
-    shared_blocks: int = 0  # LocLoc: LFDM's first blocks, which are the frozen ViT's
+    shared_blocks: float = 0.0  # LocLoc: the share of LFDM's blocks that are the frozen ViT's
 
     @property
     def views_px(self) -> tuple[int, ...]:
@@ -49,7 +49,7 @@ RELEASED, NO_TRIP, AT_224, SHARED = "PPD as released", "PPD, no round trip", "PP
 PAPER, TAPERED, GUIDED = "LocLoc paper", "LocLoc tapered", "LocLoc guided"
 
 
-def forms(compare_ppd: bool, keep_tokens: float, shared_blocks: int) -> list[Form]:
+def forms(compare_ppd: bool, keep_tokens: float, shared_blocks: float) -> list[Form]:
     """In the order of the tables. `PPD at 224, one pass` is nobody's: the strongest baseline, told for fairness."""
     ppd = [
         Form(RELEASED, "ppd", 256, round_trip=True),
@@ -111,11 +111,12 @@ class LocLoc(nn.Module):
         super().__init__()
         self.form, self.frozen = form, Frozen(vit, SIZE_PX)
         self.generator = create_generator(form.generator, vit.embed_dim)
-        self.classifier = Classifier(vit, classes, vit.patch_embed.grid_size, form.keep_tokens, form.shared_blocks)
+        shared = shared_count(len(vit.blocks), form.shared_blocks)
+        self.classifier = Classifier(vit, classes, vit.patch_embed.grid_size, form.keep_tokens, shared)
 
     def tokens(self, view: Tensor) -> tuple[Tensor, Tensor]:
         """A view > the tokens that LFDM takes `(B, 1 + T, D)` and patch tokens `(B, D, h, w)`."""
-        shared, last = self.frozen(view, self.form.shared_blocks, len(self.frozen.vit.blocks))
+        shared, last = self.frozen(view, self.classifier.shared_blocks, len(self.frozen.vit.blocks))
         return shared, self.frozen.square(last)
 
     def maps(self, patches: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ def train(
         str, typer.Option(help="all (generator and classifier), generator, classifier, or ppd, the baseline.")
     ] = "all",
     recipe: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="locloc, official, ppd, or your own TOML.")
+        str, typer.Option(metavar="NAME|FILE", help="locloc, guided, official, ppd, or your own TOML.")
     ] = "locloc",
     change: Annotated[
         list[str] | None,

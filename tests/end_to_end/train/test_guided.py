@@ -14,7 +14,7 @@ from locloc.trainer.localiser import load_localiser
 
 from .conftest import SMALL, in_process, lines, losses
 
-GUIDED = [*SMALL, "--cache-tokens", "--set", "classifier.keep_tokens=0.25", "--set", "classifier.shared_blocks=2"]
+GUIDED = [*SMALL, "--cache-tokens", "--set", "classifier.keep_tokens=0.25", "--set", "classifier.shared_blocks=0.33"]
 
 
 @pytest.fixture(scope="module")
