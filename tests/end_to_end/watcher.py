@@ -9,7 +9,7 @@ from locloc.pipeline.store import open_version
 
 store, out = sys.argv[1:]
 with open(out, "w") as file:
-    while not select.select([sys.stdin], [], [], 0.05)[0]:
+    while not select.select([sys.stdin], [], [], 0.15)[0]:
         try:
             version = open_version(f"{store}@latest")
             counts = version.provenance["counts"]

@@ -30,7 +30,7 @@ def evaluate(
         str, typer.Option(metavar="val|sweep|0..1", help="Threshold: best on val, best on the split itself, or given.")
     ] = "val",
     truth: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="True masks by the images' paths or names, for mask IoU and PxAP.")
+        Path | None, typer.Option(metavar="DIR", help="True masks by images' paths or names, for mask IoU and PxAP.")
     ] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all figures as JSON.")] = None,
     report: Annotated[
