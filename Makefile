@@ -12,7 +12,7 @@ demo: $(INSTALLED)
 	$(RUN)/locloc demo demo
 
 test: $(INSTALLED)
-	$(RUN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED)
 	$(RUN)/ruff check .
