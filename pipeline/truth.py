@@ -43,8 +43,8 @@ def pair_masks(paths: Sequence[str], folder: Path) -> dict[str, Path]:
             paired[picture] = resolve(folder, found[0])
     if not paired:
         raise TruthError(
-            f"--truth {folder} has no mask of any of {len(paths)} pictures: one has its picture's path below it, "
-            "suffixes aside, or a file name that no other picture or mask has"
+            f"--truth {folder} has no mask of any of {len(paths)} pictures; name the folder in which a mask has its "
+            "picture's path, suffixes aside, or a file name that no other picture or mask has"
         )
     return paired
 
