@@ -50,7 +50,7 @@ def test_folders_without_masks_of_the_pictures(tmp_path):
         pair_masks(["a.jpg"], tmp_path / "none")
     for name in ("m/y.png", "n/y.png", "x.png"):
         save(tmp_path / name, half())
-    said = r"^--truth .* has no mask of any of 3 pictures; name the folder in which a mask has its picture's path, suffixes"
+    said = r"^--truth .* has no mask of any of 3 pictures; name the folder in which a mask has its picture's path"
     with pytest.raises(TruthError, match=said):
         pair_masks(["y.jpg", "g/x.jpg", "h/x.jpg"], tmp_path)
 
