@@ -22,7 +22,7 @@ from .saliency import saliency_map
 from .status import DONE
 from .store.layout import BLOCK_ROWS
 from .store.reader import Version
-from .truth import pair_masks, read_truth
+from .truth import pair_masks, read_truth, square_truth
 
 CORLOC_IOU = 0.5
 
@@ -104,7 +104,7 @@ def _truths(version: Version, truth: str, recipe: Recipe) -> Iterator[tuple[int,
             continue
         whole = read_truth(file, resolve(root, path))
         mask_size = np.array(whole.shape[::-1])
-        square = working_geometry(mask_size, recipe, recipe.mask_px).image(whole.astype(np.uint8) * 255, "area") > 127
+        square = square_truth(whole, working_geometry(mask_size, recipe, recipe.mask_px))
         size = sizes[row] if sizes[row].all() else mask_size  # masks are often kept at another size than pictures
         box = largest_box(whole) * np.tile(size / mask_size, 2)
         yield row, _Truth(square, box[None], working_geometry(size, recipe, recipe.mask_px))

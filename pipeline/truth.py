@@ -9,6 +9,7 @@ import numpy as np
 from .catalogs.folder import walk_images
 from .catalogs.names import resolve
 from .errors import ImageError, TruthError
+from .geometry import Geometry
 from .images import decode_image, read_image_bytes
 
 GREY = 16  # by how much channels of a grey picture may differ after JPEG
@@ -75,3 +76,8 @@ def read_truth(file: Path, picture: Path | str) -> np.ndarray:
             f"True mask {file} has colours ({coloured:.0%} of what is bright); a mask is grey, white for the object"
         )
     return rgb[..., 0] > 127
+
+
+def square_truth(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """A true mask `(H, W) bool` > `(S, S) bool`, in the square of a geometry: what is object for more than half."""
+    return geometry.image(mask.astype(np.uint8) * 255, "area") > 127

@@ -21,7 +21,7 @@ from locloc.pipeline.store.layout import BLOCK_ROWS, STATS, content_crc, input_d
 from locloc.pipeline.store.writer import StoreWriter
 
 torch.set_num_threads(1)  # as a worker has it; two threads on two busy cores only wait for each other
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same for commands that are started
+os.environ["OMP_NUM_THREADS"] = "1"  # the same for commands that are started, so that sums are added in one order
 
 
 def pytest_configure(config: pytest.Config) -> None:

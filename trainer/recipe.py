@@ -62,10 +62,7 @@ class ClassifierSettings(Settings):
     crop_scale: tuple[float, float] = Field((0.08, 1.0), description="Share of the square that a random crop shows.")
     flip: bool = Field(True, description="Left and right, for half of the images.")
     keep_tokens: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="Share of patch tokens that GEG's map keeps; 0, 1: all. Best without enhance.",
+        1.0, ge=0, le=1, description="Share of patch tokens that GEG's map keeps; 0, 1: all. Best without enhance."
     )
     shared_blocks: float = Field(
         0.0, ge=0, lt=1, description="Share of blocks, the first ones, that are the frozen ViT's. Best without enhance."

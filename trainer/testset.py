@@ -90,12 +90,11 @@ def _image_set(name, catalog: Catalog, images, digests, recipe, done, seed, val_
     train, val, _ = split_rows(codes, labels, done, catalog.kind, seed, val_share)
     test = np.flatnonzero(codes == SPLIT_CODES[TESTED_ON.get(catalog.kind, "test")])
     boxes = {row: np.array(own, np.float32).reshape(-1, 4) for row, own in enumerate(table["boxes"].to_pylist()) if own}
-    paths = table["path"].to_pylist()
-    files = {} if truth is None else pair_masks(paths, truth)
+    files = {} if truth is None else pair_masks(table["path"].to_pylist(), truth)
 
     def true_mask(row: int) -> np.ndarray | None:
-        file = files.get(paths[row])
-        return None if file is None else read_truth(file, resolve(root, paths[row]))
+        path = table["path"][row].as_py()
+        return read_truth(files[path], resolve(root, path)) if path in files else None
 
     splits = {"train": train, "val": val, "test": test}
     return ImageSet(

@@ -14,7 +14,7 @@ from ..errors import BenchError, ImageError, TruthError
 from ..geometry import Geometry
 from ..images import decode_image, read_image_bytes
 from ..synthetic import make_scene
-from ..truth import pair_masks, read_truth
+from ..truth import pair_masks, read_truth, square_truth
 
 INPUT_PX = 224  # of a backbone
 SCENE_PX = (300, 500)  # sides of made scenes, about those of CUB's photographs
@@ -105,7 +105,7 @@ def _truth(mask: np.ndarray, shape: tuple[int, int], size_px: int) -> np.ndarray
     (width, height), (mask_width, mask_height) = shape, mask.shape[::-1]
     if abs(width * mask_height / (height * mask_width) - 1) > SAME_SHAPE:
         raise ImageError(f"its mask is {mask_width} x {mask_height}, the picture {width} x {height}")
-    truth = Geometry.stretch((mask_width, mask_height), size_px).image(mask.astype(np.uint8) * 255, "area") > 127
+    truth = square_truth(mask, Geometry.stretch((mask_width, mask_height), size_px))
     if truth.all() or not truth.any():
         raise ImageError(f"its mask has no {'background' if truth.any() else 'object'} (brighter than half is object)")
     return truth

@@ -223,8 +223,8 @@ def _classifiers(asked: Asked, device: torch.device, clock: Clock, batch: int, r
     dtype = PRECISIONS[asked.precision]
     tokens = torch.randn(batch, 1 + grid[0] * grid[1], vit.embed_dim, device=device, dtype=dtype)
     kept = kept_tokens(torch.rand(batch, 1, *grid, device=device), grid, asked.keep_tokens)
-    guided = shared_count(len(vit.blocks), asked.shared_blocks), kept
-    ways = [(0, None), *([guided] if guided != (0, None) else [])]
+    blocks_shared = shared_count(len(vit.blocks), asked.shared_blocks)
+    ways = [(0, None), (blocks_shared, kept)] if blocks_shared or kept is not None else [(0, None)]
     for classes in sorted({asked.classes, 1000}):
         for shared, keep in ways:
             model = Classifier(vit, classes, grid, shared_blocks=shared).eval().requires_grad_(False).to(device, dtype)

@@ -150,17 +150,18 @@ class Frozen(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1) * 255, persistent=False)
 
     def forward(self, rgb: Tensor, *after: int) -> list[Tensor]:
-        """View > the tokens after so many blocks, for each of `after`, `(B, 1 + T, D)`. 0: the embedded ones."""
+        """View > tokens `(B, 1 + T, D)` after so many blocks, for each of `after` in ascending order. 0: embedded."""
         vit = self.vit
         pixels = (rgb.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
         patches = vit.patch_embed.proj(pixels).flatten(2).transpose(1, 2)
         positions = vit.pos_embed if vit.pos_embed.shape[1] == 1 + patches.shape[1] else self.other
         tokens = torch.cat([vit.cls_token.expand(len(rgb), -1, -1), patches], dim=1) + positions
-        found = {0: tokens}
+        found = [tokens] if 0 in after else []
         for number, block in enumerate(vit.blocks, 1):
             tokens = block(tokens)
-            found[number] = tokens
-        return [found[number] for number in after]
+            if number in after:  # the others' memory is free again
+                found.append(tokens)
+        return found
 
     def square(self, tokens: Tensor) -> Tensor:
         """`(B, 1 + T, D)` > `(B, D, h, w)` without CLS."""

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,6 @@ SMALL = [
         "classifier.fit.batch_size=8", "decoder.fit.epochs=1", "decoder.fit.batch_size=12", "linear.fit.epochs=1",
     ) for part in ("--set", change)),
 ]  # fmt: skip
-
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}  # as the tests' own process, so that sums are added in one order
-
 
 def in_process(*arguments: Any) -> dict[str, Any]:
     """Runs a command in this process, which has imported torch already, and returns what `--json` prints."""

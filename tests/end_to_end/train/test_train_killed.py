@@ -7,7 +7,7 @@ import subprocess
 import time
 
 from ..conftest import command
-from .conftest import ONE_THREAD, SMALL, in_process, losses
+from .conftest import SMALL, in_process, losses
 
 
 def test_killed_at_any_step_and_resumed_gives_the_same_weights(version, tmp_path):
@@ -22,9 +22,7 @@ def test_killed_at_any_step_and_resumed_gives_the_same_weights(version, tmp_path
         return sum(file.read_bytes().count(b'"lr"') for file in run.glob("*/metrics.jsonl"))
 
     wanted, delay_s = rng.randrange(1, 12), rng.uniform(0, 0.4)  # of 6 steps a stage
-    started = subprocess.Popen(
-        command(*arguments, "--out", run), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ONE_THREAD
-    )
+    started = subprocess.Popen(command(*arguments, "--out", run), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     give_up = time.monotonic() + 120
     while steps() < wanted and started.poll() is None and time.monotonic() < give_up:
         time.sleep(0.005)
