@@ -21,6 +21,7 @@ SMALL = [
     ) for part in ("--set", change)),
 ]  # fmt: skip
 
+
 def in_process(*arguments: Any) -> dict[str, Any]:
     """Runs a command in this process, which has imported torch already, and returns what `--json` prints."""
     said = io.StringIO()
