@@ -31,7 +31,7 @@ def main() -> None:
     try:
         app()
     except LocLocError as error:
-        from .pipeline.console import print_error
+        from .pipeline.commands.console import print_error
 
         print_error(str(error))
         sys.exit(1)
@@ -74,7 +74,7 @@ def demo(
     """Show it all at work on made scenes: each command that is run is printed, to be repeated with your own images."""
     import shlex
 
-    from .trainer.demo import demo_commands, write_demo_summary
+    from .trainer.commands.demo import demo_commands, write_demo_summary
 
     for arguments in demo_commands(out):
         print(f"\n$ locloc {shlex.join(arguments)}", flush=True)

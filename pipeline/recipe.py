@@ -13,10 +13,10 @@ from typing import Annotated, Literal, Union
 from pydantic import Field, ValidationError, model_validator
 
 from .errors import RecipeError, did_you_mean
-from .images import MAX_PIXELS
-from .refine import REFINERS
-from .saliency import SaliencySettings
-from .settings import Settings, first_error
+from .io.images import MAX_PIXELS
+from .masks.grabcut import REFINERS
+from .masks.saliency import SaliencySettings
+from .config import Settings, first_error
 
 # Raised by whoever changes what a stage gives for the same input: it makes new fingerprints, so nothing old is reused.
 REVISIONS = {"decode": 1, "geometry": 1, "attention": 1, "saliency": 1, "box": 1}

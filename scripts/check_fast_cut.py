@@ -15,13 +15,13 @@ import maxflow
 import numpy as np
 
 from locloc.pipeline.bench.energy import Graph, first_graph
-from locloc.pipeline.bench.pictures import load_pictures
+from locloc.pipeline.bench.images import load_pictures
 from locloc.pipeline.bench.problems import SIMULATIONS, THRESHOLDS
 from locloc.pipeline.errors import BenchError
-from locloc.pipeline.refine import FastGrabCut
-from locloc.pipeline.refine.fast_cut import EXCESS, RECORD, SOURCE, TREE, cut
-from locloc.pipeline.refine.fast_links import DOWN, RIGHT
-from locloc.pipeline.saliency import make_trimap
+from locloc.pipeline.masks.grabcut import FastGrabCut
+from locloc.pipeline.masks.grabcut.fast_cut import EXCESS, RECORD, SOURCE, TREE, cut
+from locloc.pipeline.masks.grabcut.fast_links import DOWN, RIGHT
+from locloc.pipeline.masks.saliency import make_trimap
 
 
 def exact_cut(graph: Graph, codes: np.ndarray) -> tuple[int, np.ndarray]:

@@ -17,9 +17,9 @@ import time
 import cv2
 import numpy as np
 
-from locloc.pipeline.refine import FastGrabCut
-from locloc.pipeline.refine.fast_cut import EXCESS, RECORD, SOURCE, TREE, cut
-from locloc.pipeline.refine.fast_links import DOWN, RIGHT, charge, contrast, link, relabel
+from locloc.pipeline.masks.grabcut import FastGrabCut
+from locloc.pipeline.masks.grabcut.fast_cut import EXCESS, RECORD, SOURCE, TREE, cut
+from locloc.pipeline.masks.grabcut.fast_links import DOWN, RIGHT, charge, contrast, link, relabel
 
 
 def picture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

@@ -16,14 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from locloc.pipeline.store import open_version
-from locloc.trainer.evaluate import evaluate
-from locloc.trainer.guided import is_guided
-from locloc.trainer.protocols import protocols_named
+from locloc.trainer.evaluation.evaluate import evaluate
+from locloc.trainer.models.token_selection import is_guided
+from locloc.trainer.evaluation.protocols import protocols_named
 from locloc.trainer.recipe import load_train_recipe
-from locloc.trainer.results import print_evaluation
-from locloc.trainer.run import HowToTrain, TrainRequest, train
-from locloc.trainer.targets import sources
-from locloc.trainer.terminal import shown_training
+from locloc.trainer.evaluation.table import print_evaluation
+from locloc.trainer.training.run import HowToTrain, TrainRequest, train
+from locloc.trainer.evaluation.resolve import sources
+from locloc.trainer.commands.terminal import shown_training
 
 
 def fitted(version: str, out: Path, stage: str, changes: list[str], cache_tokens: bool) -> None:

@@ -18,12 +18,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from locloc.pipeline.build import BuildRequest, build_masks, plan_build
+from locloc.pipeline.build.build import BuildRequest, build_masks, plan_build
 from locloc.pipeline.catalogs import Catalog, Rows, build_catalog, read_catalog
-from locloc.pipeline.cluster.spec import ClusterSpec
-from locloc.pipeline.progress import Progress
+from locloc.pipeline.build.cluster.spec import ClusterSpec
+from locloc.pipeline.build.progress import Progress
 from locloc.pipeline.recipe import load_recipe
-from locloc.pipeline.work import RunSettings
+from locloc.pipeline.build.spec import RunSettings
 
 console = Console(width=110)
 PAGE = resource.getpagesize()

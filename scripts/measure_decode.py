@@ -19,11 +19,11 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from locloc.pipeline.backbone import load_backbone
-from locloc.pipeline.backbone_spec import BackboneSpec
-from locloc.pipeline.boxes import box_iou, largest_box, mask_iou
-from locloc.pipeline.images import decode_image, decode_reduced
-from locloc.pipeline.mask import make_mask, working_geometry
+from locloc.pipeline.backbones.vit import load_backbone
+from locloc.pipeline.backbones.spec import BackboneSpec
+from locloc.pipeline.geometry.boxes import box_iou, largest_box, mask_iou
+from locloc.pipeline.io.images import decode_image, decode_reduced
+from locloc.pipeline.masks.pseudo_mask import make_mask, working_geometry
 from locloc.pipeline.recipe import Recipe, load_recipe
 from locloc.pipeline.synthetic import make_scene
 

@@ -16,15 +16,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from locloc.pipeline.build import BuildRequest, build_masks
+from locloc.pipeline.build.build import BuildRequest, build_masks
 from locloc.pipeline.catalogs import read_catalog
-from locloc.pipeline.cluster.spec import ClusterSpec
+from locloc.pipeline.build.cluster.spec import ClusterSpec
 from locloc.pipeline.recipe import load_recipe
-from locloc.pipeline.refine import FastGrabCut, OpenCVGrabCut
-from locloc.pipeline.score import score_version
+from locloc.pipeline.masks.grabcut import FastGrabCut, OpenCVGrabCut
+from locloc.pipeline.inspect.score import score_version
 from locloc.pipeline.store import open_version
 from locloc.pipeline.synthetic import write_dataset
-from locloc.pipeline.work import RunSettings
+from locloc.pipeline.build.spec import RunSettings
 
 STAGES = ("decode", "vit", "refine", "write")
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from locloc.trainer.evaluate import evaluate
-from locloc.trainer.protocols import protocols_named
-from locloc.trainer.results import print_evaluation
-from locloc.trainer.targets import score_map_sources
-from locloc.trainer.wsol_files import MAP_PX, write_metadata
+from locloc.trainer.evaluation.evaluate import evaluate
+from locloc.trainer.evaluation.protocols import protocols_named
+from locloc.trainer.evaluation.table import print_evaluation
+from locloc.trainer.evaluation.resolve import score_map_sources
+from locloc.trainer.evaluation.wsol_files import MAP_PX, write_metadata
 
 
 def make_maps(folder: Path, count: int, kinds: int) -> None:

@@ -17,12 +17,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from locloc.pipeline.bench.pictures import load_pictures
+from locloc.pipeline.bench.images import load_pictures
 from locloc.pipeline.bench.problems import THRESHOLDS, smooth_saliency
-from locloc.pipeline.boxes import box_iou, largest_box, mask_iou
+from locloc.pipeline.geometry.boxes import box_iou, largest_box, mask_iou
 from locloc.pipeline.errors import BenchError
-from locloc.pipeline.refine import OpenCVGrabCut
-from locloc.pipeline.saliency import make_trimap
+from locloc.pipeline.masks.grabcut import OpenCVGrabCut
+from locloc.pipeline.masks.saliency import make_trimap
 
 SIZE_PX = 256
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from locloc.trainer.localiser import load_localiser
-from locloc.trainer.predict import Predictor
-from locloc.trainer.predict_files import DEFAULT_FORMATS, predict_files
-from locloc.trainer.sources import find_sources
+from locloc.trainer.models.localizer import load_localiser
+from locloc.trainer.inference.predict import Predictor
+from locloc.trainer.inference.batch import DEFAULT_FORMATS, predict_files
+from locloc.trainer.inference.inputs import find_sources
 
 
 def timed(run) -> tuple[float, float]:

@@ -36,21 +36,21 @@ from rich.console import Console
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from locloc.pipeline import run
-from locloc.pipeline.block import Block, BlockResult, Job, attend, refine, refine_and_write
+from locloc.pipeline.build import coordinator as run
+from locloc.pipeline.build.tasks import Block, BlockResult, Job, attend, refine, refine_and_write
 from locloc.pipeline.catalogs import Catalog, Rows, build_catalog, read_catalog
-from locloc.pipeline.cluster import ClusterSpec
-from locloc.pipeline.plan import make_plan
-from locloc.pipeline.process import prepare_process
+from locloc.pipeline.build.cluster import ClusterSpec
+from locloc.pipeline.build.plan import make_plan
+from locloc.pipeline.build.worker_init import prepare_process
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.status import Status
-from locloc.pipeline.store.collect import collect_garbage
-from locloc.pipeline.store.layout import BLOCK_ROWS, COLUMNS, block_count, content_crc, write_block
-from locloc.pipeline.store.place import Place
+from locloc.pipeline.store.gc import collect_garbage
+from locloc.pipeline.store.schema import BLOCK_ROWS, COLUMNS, block_count, content_crc, write_block
+from locloc.pipeline.store.location import Place
 from locloc.pipeline.store.reader import list_versions
 from locloc.pipeline.store.repository import first_snapshot
 from locloc.pipeline.store.writer import StoreWriter
-from locloc.pipeline.work import RunSettings, Work, provenance, resolve_backbone
+from locloc.pipeline.build.spec import RunSettings, Work, provenance, resolve_backbone
 
 MASK_PX, HEADS, GRID = 32, 1, (4, 4)  # 10 KB a block: above the 512 bytes that Icechunk would keep in its manifests
 CLASSES = 1000

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from measure_grabcut import SIZE_PX, scores
 
-from locloc.pipeline.bench.pictures import load_pictures
+from locloc.pipeline.bench.images import load_pictures
 
 
 def otsu(plane: np.ndarray) -> np.ndarray:

@@ -19,15 +19,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from locloc.pipeline.bench.pictures import Picture, load_pictures
+from locloc.pipeline.bench.images import Picture, load_pictures
 from locloc.pipeline.bench.problems import SIMULATIONS, THRESHOLDS
-from locloc.pipeline.boxes import mask_iou
+from locloc.pipeline.geometry.boxes import mask_iou
 from locloc.pipeline.errors import BenchError
-from locloc.pipeline.refine.torch_cut import TorchGrabCut, edge_weights, terminal_weights
-from locloc.pipeline.refine.torch_mixtures import first_components, fit, likeliest_components, log_likelihoods, products
-from locloc.pipeline.refine.torch_primal_dual import OFFSETS, min_cut
-from locloc.pipeline.refine.trimap import trimap_foreground
-from locloc.pipeline.saliency import make_trimap
+from locloc.pipeline.masks.grabcut.torch_cut import TorchGrabCut, edge_weights, terminal_weights
+from locloc.pipeline.masks.grabcut.torch_mixtures import first_components, fit, likeliest_components, log_likelihoods, products
+from locloc.pipeline.masks.grabcut.torch_primal_dual import OFFSETS, min_cut
+from locloc.pipeline.masks.grabcut.trimap import trimap_foreground
+from locloc.pipeline.masks.saliency import make_trimap
 
 
 def exact_cut(unary: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:

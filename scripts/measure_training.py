@@ -15,20 +15,20 @@ from pathlib import Path
 
 import numpy as np
 
-from locloc.pipeline.boxes import box_iou
-from locloc.pipeline.build import BuildRequest, build_masks
+from locloc.pipeline.geometry.boxes import box_iou
+from locloc.pipeline.build.build import BuildRequest, build_masks
 from locloc.pipeline.catalogs import read_catalog
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.store import open_version
 from locloc.pipeline.synthetic import write_dataset
-from locloc.trainer.evaluate import evaluate
-from locloc.trainer.protocols import protocols_named
+from locloc.trainer.evaluation.evaluate import evaluate
+from locloc.trainer.evaluation.protocols import protocols_named
 from locloc.trainer.recipe import load_train_recipe
-from locloc.trainer.results import print_evaluation
-from locloc.trainer.rows import join
-from locloc.trainer.run import HowToTrain, TrainRequest, train
-from locloc.trainer.targets import sources
-from locloc.trainer.terminal import shown_training
+from locloc.trainer.evaluation.table import print_evaluation
+from locloc.trainer.data.splits import join
+from locloc.trainer.training.run import HowToTrain, TrainRequest, train
+from locloc.trainer.evaluation.resolve import sources
+from locloc.trainer.commands.terminal import shown_training
 
 
 def figures(name: str, out: Path) -> None:

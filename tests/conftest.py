@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from locloc.pipeline.boxes import largest_box
+from locloc.pipeline.geometry.boxes import largest_box
 from locloc.pipeline.catalogs import Rows, build_catalog
-from locloc.pipeline.refine import FastGrabCut, kernels_of
+from locloc.pipeline.masks.grabcut import FastGrabCut, kernels_of
 from locloc.pipeline.status import DONE, Status
 from locloc.pipeline.store import Version, open_version
-from locloc.pipeline.store.layout import BLOCK_ROWS, STATS, content_crc, input_digest, pack_masks, write_block
+from locloc.pipeline.store.schema import BLOCK_ROWS, STATS, content_crc, input_digest, pack_masks, write_block
 from locloc.pipeline.store.writer import StoreWriter
 
 torch.set_num_threads(1)  # as a worker has it; two threads on two busy cores only wait for each other
@@ -27,7 +27,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # the same for commands that are started, s
 def pytest_configure(config: pytest.Config) -> None:
     """Compiles Numba's kernels once, before there are several processes that would each do so."""
     if getattr(config.option, "numprocesses", None):
-        for name in (*kernels_of(FastGrabCut()), "locloc.trainer.contours"):
+        for name in (*kernels_of(FastGrabCut()), "locloc.trainer.evaluation.contours"):
             importlib.import_module(name)
 
 

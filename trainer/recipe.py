@@ -13,8 +13,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from ..pipeline.errors import RecipeError, did_you_mean
-from ..pipeline.settings import Settings, first_error
-from .generator import BN_MOMENTUM
+from ..pipeline.config import Settings, first_error
+from .models.generator import BN_MOMENTUM
 
 
 class FitSettings(Settings):

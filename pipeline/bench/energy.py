@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..refine import FastGrabCut
-from ..refine.fast import COMPONENTS
-from ..refine.trimap import trimap_foreground
+from ..masks.grabcut import FastGrabCut
+from ..masks.grabcut.fast import COMPONENTS
+from ..masks.grabcut.trimap import trimap_foreground
 
 if TYPE_CHECKING:
     from .problems import Problem
@@ -37,8 +37,8 @@ class Graph:
 
     def cost(self, mask: np.ndarray) -> int:
         """Of a mask `(H, W) bool`, in thousandths of a nat. What it says of sure pixels is not looked at."""
-        from ..refine.fast_cut import EXCESS, RECORD
-        from ..refine.fast_links import DOWN, RIGHT
+        from ..masks.grabcut.fast_cut import EXCESS, RECORD
+        from ..masks.grabcut.fast_links import DOWN, RIGHT
 
         labels = mask.reshape(-1)[self.pixels]
         side = np.zeros(len(self.record), bool)
@@ -52,7 +52,7 @@ class Graph:
 
     def least(self) -> int:
         """The value of a flow that nothing can be added to: what every cut costs at least, and the least one just."""
-        from ..refine.fast_cut import EXCESS, cut
+        from ..masks.grabcut.fast_cut import EXCESS, cut
 
         record = self.record.copy()
         cut(record, self.nodes, self.stride, self.neighbours)
@@ -62,8 +62,8 @@ class Graph:
 
 def first_graph(engine: FastGrabCut, rgb: np.ndarray, trimap: np.ndarray) -> Graph:
     """Of the engine's first round on a picture `(H, W, 3) uint8` and a trimap `(H, W) uint8` that it can run on."""
-    from ..refine.fast_colours import COLUMNS, compare
-    from ..refine.fast_links import charge
+    from ..masks.grabcut.fast_colours import COLUMNS, compare
+    from ..masks.grabcut.fast_links import charge
 
     rgb, codes = np.require(rgb, np.uint8, "CW"), np.require(trimap, np.uint8, "CW")
     index, colours, record, nodes, pixels = engine.linked(rgb, codes, engine.gamma)

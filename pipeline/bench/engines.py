@@ -15,8 +15,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..boxes import mask_iou
-from ..refine import FastGrabCut, OpenCVGrabCut, Threshold, TorchGrabCut
+from ..geometry.boxes import mask_iou
+from ..masks.grabcut import FastGrabCut, OpenCVGrabCut, Threshold, TorchGrabCut
 from .energy import EnergyRow, score_energies
 from .problems import Problem
 

@@ -12,7 +12,7 @@ import torch
 from ..errors import BenchError
 from .engines import SAMPLE, SLOW, EngineReport, NoProblemError, again, bench_engines, one_thread
 from .machine import describe_machine
-from .pictures import Pictures, load_pictures, make_pictures
+from .images import Pictures, load_pictures, make_pictures
 from .problems import ATTENTION, SIMULATIONS, Problem, attended_problems, simulated_problems
 
 SCHEMA = 1

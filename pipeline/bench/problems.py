@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..saliency import SaliencySettings, make_trimap, saliency_map
-from .pictures import INPUT_PX, Picture
+from ..masks.saliency import SaliencySettings, make_trimap, saliency_map
+from .images import INPUT_PX, Picture
 
 GRID = 14
 THRESHOLDS = SaliencySettings(background_below=0.1, threshold=0.35, foreground_from=0.6)
@@ -93,8 +93,8 @@ def attended_problems(pictures: list[Picture]) -> tuple[list[Problem], float, fl
 
     The bundled backbone and its recipe, one picture at a time.
     """
-    from ..backbone import load_backbone  # torch and timm, which simulations do not need
-    from ..backbone_spec import BackboneSpec
+    from ..backbones.vit import load_backbone  # torch and timm, which simulations do not need
+    from ..backbones.spec import BackboneSpec
     from ..recipe import load_recipe
 
     settings, backbone = load_recipe(ATTENTION).saliency, load_backbone(BackboneSpec(ATTENTION, INPUT_PX))

@@ -19,7 +19,7 @@ from .ilsvrc import read_ilsvrc
 from .list import read_list  # from here on, `list` in this file is the module
 from .list_formats import FORMATS as LIST_FORMATS
 from .merge import merge_catalogs
-from .names import parse_location, resolve, to_os_path, to_text
+from .paths import parse_location, resolve, to_os_path, to_text
 from .synthetic import read_synthetic
 
 __all__ = [

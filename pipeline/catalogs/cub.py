@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import CatalogError
 from .catalog import SPLIT_CODES, Catalog, Rows, build_catalog
 from .lines import numbered_lines, place
-from .names import folder_of, inside, root_prefixes, to_text
+from .paths import folder_of, inside, root_prefixes, to_text
 
 
 def read_cub(images: Path | str, root: Path | str | None) -> Catalog:

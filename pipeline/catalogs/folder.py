@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 from ..errors import CatalogError
-from ..remote import list_remote
+from ..io.fsspec_io import list_remote
 from .catalog import Catalog, Rows, build_catalog, split_code
-from .names import folder_of, refuse_root, to_text
+from .paths import folder_of, refuse_root, to_text
 
 # Every raster format that Pillow or OpenCV reads. Written out, not asked of Pillow: a catalog must not change with the
 # version of a decoder. No vector formats, no EPS or PDF, none that need a plug-in.

@@ -16,9 +16,9 @@ from pathlib import Path
 from ..errors import CatalogError
 from .catalog import SPLIT_CODES, Catalog, Rows, build_catalog
 from .folder import walk_images
-from .ilsvrc_notes import NOTHING, SYNSET, Note, find_xml, read_text, read_xml, stem_of
+from .ilsvrc_annotations import NOTHING, SYNSET, Note, find_xml, read_text, read_xml, stem_of
 from .lines import numbered_lines, place
-from .names import folder_of, to_text
+from .paths import folder_of, to_text
 
 _XML = (
     "Annotations/CLS-LOC/{split}",

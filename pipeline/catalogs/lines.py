@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import CatalogError
-from .names import to_text
+from .paths import to_text
 
 
 def place(file: Path, line: int) -> str:

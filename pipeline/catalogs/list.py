@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CatalogError, did_you_mean
-from ..remote import read_remote
+from ..io.fsspec_io import read_remote
 from .box_text import parse_boxes
 from .catalog import SPLIT_CODES, Catalog, Rows, build_catalog, split_code
 from .lines import place
 from .list_formats import FORMATS, read_parquet
-from .names import inside, root_prefixes, to_text
+from .paths import inside, root_prefixes, to_text
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from ..errors import CatalogError, did_you_mean
 from .lines import numbered_lines, place
-from .names import to_text
+from .paths import to_text
 
 COLUMNS = ("path", "id", "label", "split", "boxes")
 PARQUET_BATCH_ROWS = 65_536

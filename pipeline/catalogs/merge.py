@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from ..errors import CatalogError
 from .catalog import SCHEMA, SPLITS, Catalog
 from .folder import folder_catalog
-from .names import to_text
+from .paths import to_text
 
 
 def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..errors import CatalogError
 from .catalog import Catalog
 from .list import read_list
-from .names import folder_of
+from .paths import folder_of
 
 
 def read_synthetic(images: Path | str, root: Path | str | None) -> Catalog:

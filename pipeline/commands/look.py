@@ -16,7 +16,7 @@ def add_to(masks: typer.Typer) -> None:
 
 def list_(store: StoreName, json: Json = False) -> None:
     """The versions of a store, oldest first, and builds that have not been finished."""
-    from .. import terminal
+    from . import terminal
     from ..store.reader import list_versions
 
     versions = list_versions(store)
@@ -25,7 +25,7 @@ def list_(store: StoreName, json: Json = False) -> None:
 
 def show(version: VersionName, json: Json = False) -> None:
     """What is in a version: images by status, where they came from, and why some have no mask."""
-    from .. import terminal
+    from . import terminal
     from ..store import open_version
 
     opened = open_version(version)
@@ -40,7 +40,7 @@ def view(
 ) -> None:
     """Images as a picture: the image, attention, trimap, mask and box side by side, a row each."""
     from ..store import open_version
-    from ..view import save_view, view_rows
+    from ..inspect.visualize import save_view, view_rows
 
     save_view(view_rows(open_version(version), image_ids, root), out)
     print(f"{len(image_ids)} of {version}: {out}")
@@ -58,8 +58,8 @@ def score(
     A true mask has its image's path below DIR, or a name that no other image or mask has, suffixes aside; it is grey,
     and brighter than half where the object is.
     """
-    from .. import terminal
-    from ..score import score_version
+    from . import terminal
+    from ..inspect.score import score_version
     from ..store import open_version
 
     report = score_version(open_version(version), truth)
@@ -75,10 +75,10 @@ def diff(
 
     **Example:** locloc masks diff photos.store@v1 v2
     """
-    from ..diff import diff_versions
-    from ..findings import print_diff
+    from ..inspect.diff import diff_versions
+    from .findings import print_diff
     from ..store import open_version
-    from ..terminal import print_json
+    from .terminal import print_json
 
     second = other if "@" in other else f"{split_store(version)[0]}@{other}"
     found = diff_versions(open_version(version), open_version(second))
@@ -94,10 +94,10 @@ def verify(
     json: Json = False,
 ) -> None:
     """Read a version against its checksums, and the images against theirs. Exits 1 where the store is damaged."""
-    from ..findings import print_verified
+    from .findings import print_verified
     from ..store import open_version
-    from ..terminal import print_json, shown_count
-    from ..verify import verify_version
+    from .terminal import print_json, shown_count
+    from ..inspect.verify import verify_version
 
     with shown_count("verifying") as on_progress:
         found = verify_version(open_version(version), sample, root, on_progress)
@@ -116,6 +116,6 @@ def recipe(
     **Example:** locloc masks recipe > mine.toml
     """
     from ..recipe import load_recipe
-    from ..settings import settings_toml
+    from ..config import settings_toml
 
     print(settings_toml(load_recipe(name)), end="")

@@ -5,18 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import (
-    Json,
-    Name,
-    Root,
-    SameWeights,
-    StoreName,
-    VersionName,
-    Weights,
-    make_and_print,
-    split_store,
-    with_run_options,
-)
+from .options import Json, Name, Root, SameWeights, StoreName, VersionName, Weights, make_and_print, split_store, with_run_options
 
 
 def add_to(masks: typer.Typer) -> None:
@@ -75,13 +64,13 @@ def build(
 
     **Example:** locloc masks build photos --store photos.store
     """
-    from .. import terminal
+    from . import terminal
     from ..catalogs import read_catalog
     from ..recipe import default_recipe, load_recipe
 
     recipe = recipe or default_recipe(backbone)
     listed, settings = read_catalog(images, catalog, root), load_recipe(recipe).with_backbone(backbone)
-    from ..build import BuildRequest, build_masks, plan_build  # imports torch: after the first mistakes are found
+    from ..build.build import BuildRequest, build_masks, plan_build  # imports torch: after the first mistakes are found
 
     request = BuildRequest(listed, store, settings, Path(recipe).stem, weights, name, run())
     if dry_run:
@@ -104,7 +93,7 @@ def resume(
 
     **Example:** locloc masks resume photos.store
     """
-    from ..derive import resume_build
+    from ..build.incremental import resume_build
 
     settings = run()
     make_and_print(
@@ -131,11 +120,11 @@ def retry(
 
     **Example:** locloc masks retry photos.store@latest --status missing
     """
-    from ..derive import FAILED, retried_rows, retry_rows
+    from ..build.incremental import FAILED, retried_rows, retry_rows
     from ..status import status_of
     from ..store import open_version
-    from ..terminal import print_summary
-    from ..work import BuildSummary
+    from .terminal import print_summary
+    from ..build.spec import BuildSummary
 
     if damaged and status:
         raise typer.BadParameter("give --status or --damaged, not both")
@@ -170,7 +159,7 @@ def refine(
 
     **Example:** locloc masks refine photos.store@v1 --recipe mine.toml
     """
-    from ..derive import refine_again
+    from ..build.incremental import refine_again
     from ..recipe import load_recipe
     from ..store import open_version
 
@@ -204,7 +193,7 @@ def extend(
     opened, (store, _) = open_version(version), split_store(version)
     kind = opened.provenance["catalog"]["kind"]
     listed = read_catalog(images, catalog or (None if kind in ("folder", "list") else kind), root)
-    from ..derive import extend_version
+    from ..build.incremental import extend_version
 
     settings = run()
     make_and_print(

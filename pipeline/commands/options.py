@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import StoreError
-from ..signals import interruptible
+from ..io.interrupts import interruptible
 
 if TYPE_CHECKING:
-    from ..work import BuildSummary, OnProgress, RunSettings
+    from ..build.spec import BuildSummary, OnProgress, RunSettings
 
 INTERRUPTED, COVERAGE_TOO_LOW = 130, 3
 
@@ -56,8 +56,8 @@ def _run_options(
         typer.Option(metavar="FILE", help="JSON lines of the run.", show_default="in the store's folder logs"),
     ] = None,
 ) -> "RunSettings":
-    from ..cluster.spec import ClusterSpec
-    from ..work import RunSettings
+    from ..build.cluster.spec import ClusterSpec
+    from ..build.spec import RunSettings
 
     if scheduler is not None and slurm is not None:
         raise typer.BadParameter("give --scheduler or --slurm, not both")
@@ -89,7 +89,7 @@ def make_and_print(
     make: "Callable[[OnProgress], BuildSummary]", store: str, json: bool, min_coverage: float = 0.0
 ) -> None:
     """Runs a build with its progress shown and its signals heard, and prints what came of it."""
-    from .. import terminal
+    from . import terminal
 
     try:
         with interruptible(), terminal.shown_progress() as on_progress:

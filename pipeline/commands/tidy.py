@@ -17,7 +17,7 @@ def delete(version: VersionName) -> None:
 
     An unfinished build is given up by its id, as `locloc masks list` shows it: STORE@1a2b3c4d.
     """
-    from ..store.collect import delete_version
+    from ..store.gc import delete_version
 
     store, tag = split_store(version)
     delete_version(store, tag)
@@ -26,8 +26,8 @@ def delete(version: VersionName) -> None:
 
 def gc(store: StoreName, json: Json = False) -> None:
     """Delete what no version and no unfinished build needs: what killed builds and deleted versions left behind."""
-    from ..store.collect import collect_garbage
-    from ..terminal import print_json
+    from ..store.gc import collect_garbage
+    from .terminal import print_json
 
     found = collect_garbage(store)
     if json:
@@ -48,9 +48,9 @@ def export(
     """
     from ..errors import StoreError, did_you_mean
     from ..export import EXPORTERS
-    from ..findings import print_exported
+    from .findings import print_exported
     from ..store import open_version
-    from ..terminal import print_json, shown_count
+    from .terminal import print_json, shown_count
 
     if to not in EXPORTERS:
         raise StoreError(f"No format {to!r}{did_you_mean(to, EXPORTERS)}")

@@ -18,12 +18,12 @@ import numpy as np
 import zarr
 from zarr.storage import FsspecStore, LocalStore
 
-from ..catalogs.names import parse_location
+from ..catalogs.paths import parse_location
 from ..errors import CatalogError, LocLocError, StoreError, UnreachableError
-from ..remote import list_remote, without_secrets
+from ..io.fsspec_io import list_remote, without_secrets
 from ..status import Status
-from ..store.damage import damage_as_error
-from ..store.layout import ATTRIBUTE, BLOCK_ROWS, STATS, content_crc
+from ..store.corruption import damage_as_error
+from ..store.schema import ATTRIBUTE, BLOCK_ROWS, STATS, content_crc
 from ..store.reader import Version
 
 BATCH_BYTES = 64 << 20

@@ -31,8 +31,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..errors import StoreError, StoreLockedError
-from .objects import Objects, objects_of
-from .place import Place
+from .object_store import Objects, objects_of
+from .location import Place
 
 LEASE_FOLDER = "locloc.lease"
 BEAT_S = 5.0

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ..errors import StoreError
 from .lease import Lease, current_holder, leased, locked_by
-from .objects import check_conditional_writes
-from .place import Place
+from .object_store import check_conditional_writes
+from .location import Place
 
 LOCK_FILE = "locloc.lock"
 NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)

@@ -15,8 +15,8 @@ import zarr
 from ..catalogs.catalog import SPLITS, Catalog
 from ..errors import StoreError, did_you_mean
 from ..status import Status
-from .layout import ATTRIBUTE, BLOCK_ROWS, SCHEMA, read_catalog, read_text, unpack_error, unpack_masks
-from .place import Place
+from .schema import ATTRIBUTE, BLOCK_ROWS, SCHEMA, read_catalog, read_text, unpack_error, unpack_masks
+from .location import Place
 from .repository import BUILD_PREFIX, first_snapshot, icechunk_errors, open_repository
 
 Rows = slice | Sequence[int] | np.ndarray

@@ -15,8 +15,8 @@ from pathlib import Path
 import icechunk
 
 from ..errors import StoreError
-from .objects import PROBE, check_conditional_writes, objects_of
-from .place import Place
+from .object_store import PROBE, check_conditional_writes, objects_of
+from .location import Place
 
 if "ICECHUNK_LOG" not in os.environ:
     icechunk.set_logs_filter("off")  # it warns, at every open, of what lock.py takes care of; its errors are raised too

@@ -28,21 +28,11 @@ import zarr
 from ..catalogs.catalog import Catalog
 from ..errors import StoreError
 from ..status import DONE, Status
-from .collect import drop_empty_branches
-from .damage import damage_as_error
-from .layout import (
-    ATTRIBUTE,
-    BLOCK_ROWS,
-    COLUMN_ROWS,
-    COLUMNS,
-    SCHEMA,
-    content_crc,
-    create_arrays,
-    reopen_arrays,
-    write_catalog,
-)
+from .gc import drop_empty_branches
+from .corruption import damage_as_error
+from .schema import ATTRIBUTE, BLOCK_ROWS, COLUMN_ROWS, COLUMNS, SCHEMA, content_crc, create_arrays, reopen_arrays, write_catalog
 from .lock import store_lock
-from .place import Place
+from .location import Place
 from .reader import VersionInfo, build_branch, list_versions, tag_snapshots
 from .repository import ensure_repository, first_snapshot, icechunk_errors, open_repository
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from .geometry import Float, ellipse, fill, limb, polar
+from .polygons import Float, ellipse, fill, limb, polar
 from .materials import as_rgb, blend, fractal, muted_hsv, natural_hsv, rgb_of
 
 

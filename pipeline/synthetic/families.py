@@ -9,7 +9,7 @@ figures and every golden value are then to be made anew.
 import numpy as np
 from numpy.random import Generator
 
-from .geometry import Part, chain, ellipse, limb, polar
+from .polygons import Part, chain, ellipse, limb, polar
 
 Proportions = tuple[float, ...]
 

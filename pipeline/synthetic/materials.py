@@ -12,7 +12,7 @@ import numpy as np
 from numpy.random import Generator
 
 from .families import FAMILIES
-from .geometry import Float
+from .polygons import Float
 
 CLASS_KEY = 5_417  # every label's look is drawn from (CLASS_KEY, label), never from a scene's seed
 TILE_PX = 128  # side of a pattern tile, in the object's frame

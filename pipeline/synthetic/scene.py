@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .backdrops import indoors, outdoors, scatter, solid, surface
 from .families import FAMILIES
-from .geometry import Float, Part, box_of, fill, limb
+from .polygons import Float, Part, box_of, fill, limb
 from .materials import PATTERNS, TILE_PX, Look, as_rgb, blend, class_look, fractal, natural_hsv, rgb_of
 
 MIN_AREA, MAX_AREA = 0.05, 0.60  # visible share of the picture that the object may take

@@ -31,7 +31,7 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from locloc.pipeline.pocket import MEAN, STD, create_pocket
+from locloc.pipeline.backbones.pocket import MEAN, STD, create_pocket
 
 HERE = Path("pocket-training")  # below where it is started
 CLASSES, DEPTH, HEADS, WIDTH = 84, 6, 3, 192  # the last three are create_pocket's

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from distributed.security import Security
 
-from locloc.pipeline.backbone import BackboneSpec
+from locloc.pipeline.backbones.vit import BackboneSpec
 
 SMALL_BACKBONE = BackboneSpec("vit_tiny_patch16_224", 64, weights="random")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from locloc.pipeline import remote
+from locloc.pipeline.io import fsspec_io as remote
 
 KEY_ID, SECRET = "AKIDLOCLOCTEST", "wJalrXUtnFEMI-K7MDENG-bPxRfiCY"
 

@@ -23,12 +23,12 @@ import numpy as np
 from locloc.pipeline.errors import StoreError
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import Version, list_versions, open_version
-from locloc.pipeline.store.layout import BLOCK_ROWS
+from locloc.pipeline.store.schema import BLOCK_ROWS
 from locloc.pipeline.store.reader import VersionInfo
 from locloc.pipeline.store.repository import open_repository
 
 from ..end_to_end.conftest import everything, make_pictures
-from ..pipeline.test_collect import live, stored
+from ..pipeline.store.test_gc import live, stored
 from .conftest import SMALL_RECIPE
 from .faults.dask_cluster import SETTINGS, DaskCluster
 from .faults.hook.sitecustomize import HANG, POISON

@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("gcsfs")
 
-from locloc.pipeline import remote
+from locloc.pipeline.io import fsspec_io as remote
 from locloc.pipeline.catalogs import read_catalog, resolve
 from locloc.pipeline.errors import UnreachableError
-from locloc.pipeline.images import MissingImageError, read_image_bytes
+from locloc.pipeline.io.images import MissingImageError, read_image_bytes
 
 from .s3 import forget_filesystems
 

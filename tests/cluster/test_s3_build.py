@@ -11,15 +11,15 @@ import fsspec
 import pytest
 
 from locloc.cli import main
-from locloc.pipeline.block import Job
+from locloc.pipeline.build.tasks import Job
 from locloc.pipeline.catalogs import read_catalog
 from locloc.pipeline.errors import StoreError
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.store import Version, list_versions, open_version
-from locloc.pipeline.store.place import Place
+from locloc.pipeline.store.location import Place
 from locloc.pipeline.store.writer import StoreWriter
-from locloc.pipeline.verify import verify_version
-from locloc.pipeline.work import provenance, resolve_backbone
+from locloc.pipeline.inspect.verify import verify_version
+from locloc.pipeline.build.spec import provenance, resolve_backbone
 
 from ..end_to_end.conftest import assert_same, make_pictures
 from .conftest import Processes

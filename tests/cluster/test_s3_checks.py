@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import zarr
 
-from locloc.pipeline.diff import diff_versions
+from locloc.pipeline.inspect.diff import diff_versions
 from locloc.pipeline.errors import StoreError, UnreachableError
 from locloc.pipeline.export import export_zarr
 from locloc.pipeline.export.zarr import ARRAYS
 from locloc.pipeline.store import open_version
-from locloc.pipeline.store.place import file_system
-from locloc.pipeline.verify import verify_version
+from locloc.pipeline.store.location import file_system
+from locloc.pipeline.inspect.verify import verify_version
 
 from .s3 import SECRET, bucket, put, s3_environment, s3_server  # noqa: F401
 
@@ -49,7 +49,7 @@ def test_pictures_that_cannot_be_reached_are_not_taken_for_gone(version, monkeyp
 def test_a_bucket_that_cannot_be_reached_is_not_taken_for_damage(version, monkeypatch):
     version.catalog  # noqa: B018 - all but the chunks has been read
     version.provenance  # noqa: B018
-    monkeypatch.setattr("locloc.pipeline.verify.open_version", _unplugged)
+    monkeypatch.setattr("locloc.pipeline.inspect.verify.open_version", _unplugged)
     files = file_system(version.store)
     for chunk in files.find(f"{version.store.key}/chunks"):
         files.rm_file(chunk)

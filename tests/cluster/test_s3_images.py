@@ -12,10 +12,10 @@ import pytest
 pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
 
-from locloc.pipeline import remote
+from locloc.pipeline.io import fsspec_io as remote
 from locloc.pipeline.catalogs import read_catalog, resolve
 from locloc.pipeline.errors import CatalogError, UnreachableError
-from locloc.pipeline.images import MissingImageError, read_image_bytes
+from locloc.pipeline.io.images import MissingImageError, read_image_bytes
 
 from .s3 import forget_filesystems, serving_s3
 

@@ -15,24 +15,17 @@ import zarr
 
 from locloc.pipeline.errors import StoreError, StoreLockedError
 from locloc.pipeline.store import lease
-from locloc.pipeline.store.collect import collect_garbage
+from locloc.pipeline.store.gc import collect_garbage
 from locloc.pipeline.store.lock import store_lock
-from locloc.pipeline.store.objects import PROBE, check_conditional_writes, objects_of
-from locloc.pipeline.store.place import Place, file_system
-from locloc.pipeline.store.repository import (
-    check_can_hold_store,
-    ensure_repository,
-    first_snapshot,
-    has_repository,
-    icechunk_errors,
-    open_repository,
-)
+from locloc.pipeline.store.object_store import PROBE, check_conditional_writes, objects_of
+from locloc.pipeline.store.location import Place, file_system
+from locloc.pipeline.store.repository import check_can_hold_store, ensure_repository, first_snapshot, has_repository, icechunk_errors, open_repository
 
 from .s3 import KEY_ID, SECRET, bucket, keep, put, s3_environment, s3_server, without_headers
 
 __all__ = ["bucket", "s3_environment", "s3_server"]
 
-LOCKER = Path(__file__).parents[1] / "pipeline" / "locker.py"
+LOCKER = Path(__file__).parents[1] / "pipeline" / "store" / "locker.py"
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from locloc.pipeline.store import list_versions, open_version
-from locloc.pipeline.store.collect import collect_garbage
-from locloc.pipeline.store.layout import write_block
+from locloc.pipeline.store.gc import collect_garbage
+from locloc.pipeline.store.schema import write_block
 from locloc.pipeline.store.repository import first_snapshot, open_repository
 from locloc.pipeline.store.writer import StoreWriter
 

@@ -11,8 +11,8 @@ import pytest
 from distributed import Client, as_completed, get_worker
 from distributed.client import FutureCancelledError
 
-from locloc.pipeline.backbone import BackboneSpec
-from locloc.pipeline.cluster import ClusterSpec, open_cluster, remote, running
+from locloc.pipeline.backbones.vit import BackboneSpec
+from locloc.pipeline.build.cluster import ClusterSpec, open_cluster, dask_scheduler as remote, cluster as running
 from locloc.pipeline.errors import BuildError
 
 from .conftest import SMALL_BACKBONE, Processes, free_port, wait_for
@@ -156,8 +156,8 @@ def test_a_coordinator_that_dies_leaves_no_plugin(shared: tuple[str, Popen], pro
         "dying",
         "-c",
         "import os, signal\n"
-        "from locloc.pipeline.backbone import BackboneSpec\n"
-        "from locloc.pipeline.cluster import ClusterSpec, open_cluster\n"
+        "from locloc.pipeline.backbones.vit import BackboneSpec\n"
+        "from locloc.pipeline.build.cluster import ClusterSpec, open_cluster\n"
         "backbone = BackboneSpec('vit_tiny_patch16_224', 64, weights='random')\n"
         f"with open_cluster(ClusterSpec(scheduler={address!r}), backbone, 1, print) as cluster:\n"
         "    cluster.client.submit(abs, -1, resources=cluster.attend_on).result()\n"

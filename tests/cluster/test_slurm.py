@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from distributed import get_worker
 
-from locloc.pipeline.cluster import Cluster, ClusterSpec, jobs, open_cluster
-from locloc.pipeline.cluster.jobs import Jobs
-from locloc.pipeline.cluster.slurm import SlurmSettings, job_script, load_slurm
+from locloc.pipeline.build.cluster import Cluster, ClusterSpec, slurm_jobs as jobs, open_cluster
+from locloc.pipeline.build.cluster.slurm_jobs import Jobs
+from locloc.pipeline.build.cluster.slurm_settings import SlurmSettings, job_script, load_slurm
 from locloc.pipeline.errors import BuildError
 
 from .conftest import SMALL_BACKBONE, wait_for

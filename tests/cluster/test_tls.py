@@ -6,7 +6,7 @@ import dask
 import pytest
 from distributed import get_worker
 
-from locloc.pipeline.cluster import ClusterSpec, open_cluster, remote
+from locloc.pipeline.build.cluster import ClusterSpec, open_cluster, dask_scheduler as remote
 from locloc.pipeline.errors import BuildError
 
 from .conftest import SMALL_BACKBONE, Processes, as_environment, make_certificates

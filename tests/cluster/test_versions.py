@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from distributed import get_worker
 
-from locloc.pipeline.cluster import ClusterSpec, open_cluster
-from locloc.pipeline.cluster.worker import installed_versions
+from locloc.pipeline.build.cluster import ClusterSpec, open_cluster
+from locloc.pipeline.build.cluster.worker_plugin import installed_versions
 from locloc.pipeline.errors import BuildError
 
 from .conftest import SMALL_BACKBONE, Processes, wait_for

@@ -15,7 +15,7 @@ from PIL import Image
 
 from locloc.cli import app, main
 from locloc.pipeline.store import Version
-from locloc.pipeline.store.layout import COLUMNS
+from locloc.pipeline.store.schema import COLUMNS
 
 # The smallest ViT that timm has with three heads: a build of 150 pictures takes seconds.
 BUILD = ["masks", "build", "--backbone", "vit_tiny_patch16_224", "--weights", "random"]

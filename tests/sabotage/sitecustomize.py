@@ -7,7 +7,7 @@ PRINT is a picture like any other, but for what its decoder prints. Python impor
 import os
 import sys
 
-TARGET = "locloc.pipeline.images"
+TARGET = "locloc.pipeline.io.images"
 
 
 def crash() -> None:

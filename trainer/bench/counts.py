@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..classifier import Classifier
-from ..generator import create_generator
-from ..guided import kept_tokens, shared_count
-from ..ppd import Decoder, LinearClassifier
+from ..models.classifier import Classifier
+from ..models.generator import create_generator
+from ..models.token_selection import kept_tokens, shared_count
+from ..models.ppd import Decoder, LinearClassifier
 from .systems import SIZE_PX, VIT, Form, Ppd, create_system, create_vit, forms
 
 MI = 2**20

@@ -4,7 +4,7 @@ from rich.markup import escape
 
 from ...pipeline.bench.engines import EngineReport
 from ...pipeline.bench.masks import IMAGENET, NODE_CORES, MaskBench
-from ...pipeline.console import out
+from ...pipeline.commands.console import out
 from .tables import show, table_of
 
 

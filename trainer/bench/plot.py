@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from ...pipeline.bench.engines import again
 from ...pipeline.bench.masks import MaskBench
 from .report import Report
-from .stages import MODEL_STAGES
+from .inference_stages import MODEL_STAGES
 
 COLOURS = {"backbone": "#7f8fa6", "classifier": "#e1a95f", "generator": "#5f9ea0"}
 

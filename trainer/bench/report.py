@@ -9,13 +9,13 @@ import torch
 
 from ...pipeline.bench.machine import describe_machine
 from ...pipeline.errors import BenchError, did_you_mean
-from ..classifier import Classifier
-from ..guided import kept_tokens, shared_count
+from ..models.classifier import Classifier
+from ..models.token_selection import kept_tokens, shared_count
 from . import KEEP_TOKENS, SHARED_BLOCKS
 from .counts import Count, PipelineCount, count_modules, count_pipelines
 from .printed import Row, rows
 from .resources import Peak, Throughput, measure_peak, measure_throughput
-from .stages import System, load_pictures, model_run, random_views, whole_run
+from .inference_stages import System, load_pictures, model_run, random_views, whole_run
 from .systems import AT_224, GUIDED, RELEASED, SHARED, TAPERED, VIT, Lap, create_system, create_vit, forms
 from .timing import Clock, Reading, Spread, again, create_clock, in_turn, noise, ratio, spread
 from .tuned import PRECISIONS, Choice, Trial, best, placed, try_choices

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .stages import System, model_run, random_views
+from .inference_stages import System, model_run, random_views
 from .systems import Lap
 from .timing import Clock, in_turn, spread
 

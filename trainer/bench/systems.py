@@ -12,13 +12,13 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ...pipeline.backbone import interpolate_positions
+from ...pipeline.backbones.vit import interpolate_positions
 from ...pipeline.errors import BenchError, did_you_mean
-from ...pipeline.pocket import MEAN, STD, create_pocket
-from ..classifier import Classifier
-from ..generator import create_generator
-from ..guided import kept_tokens, shared_count
-from ..ppd import LAST_CLS, Decoder, LinearClassifier
+from ...pipeline.backbones.pocket import MEAN, STD, create_pocket
+from ..models.classifier import Classifier
+from ..models.generator import create_generator
+from ..models.token_selection import kept_tokens, shared_count
+from ..models.ppd import LAST_CLS, Decoder, LinearClassifier
 
 SIZE_PX = 224
 VIT = "vit_small_patch16_224"

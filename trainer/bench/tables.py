@@ -3,7 +3,7 @@
 from rich.markup import escape
 from rich.table import Table
 
-from ...pipeline.console import out
+from ...pipeline.commands.console import out
 from .printed import NOT, TYPO, Row
 from .report import Report, Timings
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .stages import System, model_run
+from .inference_stages import System, model_run
 from .timing import Clock, in_turn, spread
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

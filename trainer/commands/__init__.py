@@ -2,7 +2,7 @@
 
 import typer
 
-from ..bench import command as bench
+from . import bench
 from . import evaluate, predict, train, weights
 
 

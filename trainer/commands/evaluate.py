@@ -65,11 +65,11 @@ def evaluate(
     **Example:** locloc eval run --images photos --report report
     """
     from ...pipeline.errors import TrainError
-    from ...pipeline.terminal import shown_count
-    from ..evaluate import evaluate as evaluate_all
-    from ..protocols import protocols_named
-    from ..results import print_evaluation, write_json
-    from ..targets import score_map_sources, sources, write_wsol
+    from ...pipeline.commands.terminal import shown_count
+    from ..evaluation.evaluate import evaluate as evaluate_all
+    from ..evaluation.protocols import protocols_named
+    from ..evaluation.table import print_evaluation, write_json
+    from ..evaluation.resolve import score_map_sources, sources, write_wsol
 
     protocols, threshold = protocols_named(protocol), _threshold(tau)
     if (score_maps is None) != (metadata is None):
@@ -91,7 +91,7 @@ def evaluate(
     if json is not None:
         write_json(done, json, flat=score_maps is not None)
     if report is not None:
-        from ..report import write_report
+        from ..evaluation.report import write_report
 
         print(write_report(done, subjects, protocols, report))
 

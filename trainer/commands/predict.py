@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ...pipeline.signals import interruptible
+from ...pipeline.io.interrupts import interruptible
 
 INTERRUPTED, NONE_GOT_THROUGH = 130, 3
 
@@ -46,12 +46,12 @@ def predict(
 
     **Example:** locloc predict run photos --out found
     """
-    from ...pipeline.images import ignore_decoder_warnings
-    from ...pipeline.terminal import print_error, print_json, shown_count
-    from ..localiser import load_localiser
-    from ..predict import Predictor
-    from ..predict_files import predict_files
-    from ..terminal import print_predicted
+    from ...pipeline.io.images import ignore_decoder_warnings
+    from ...pipeline.commands.terminal import print_error, print_json, shown_count
+    from ..models.localizer import load_localiser
+    from ..inference.predict import Predictor
+    from ..inference.batch import predict_files
+    from .terminal import print_predicted
 
     ignore_decoder_warnings()
     predictor = Predictor(load_localiser(run, device, precision, models, backbone, weights), batch)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ...pipeline.signals import interruptible
+from ...pipeline.io.interrupts import interruptible
 
 INTERRUPTED = 130
 
@@ -65,17 +65,17 @@ def train(
 
     **Example:** locloc train photos.store@latest --out run
     """
-    from ...pipeline import terminal as pipeline_terminal
+    from ...pipeline.commands import terminal as pipeline_terminal
     from ...pipeline.errors import TrainError, did_you_mean
     from ...pipeline.store import open_version
     from ..recipe import load_train_recipe
 
     opened = open_version(version)
     settings = load_train_recipe(recipe, opened.provenance["catalog"]["kind"], tuple(change or ()))
-    from ..ranks import first_process
-    from ..run import GROUPS, PRECISIONS, HowToTrain, TrainRequest  # imports torch: after the first mistakes are found
-    from ..run import train as fit_stages
-    from ..terminal import print_trained, shown_training
+    from ..training.distributed import first_process
+    from ..training.run import GROUPS, PRECISIONS, HowToTrain, TrainRequest  # imports torch: after the first mistakes are found
+    from ..training.run import train as fit_stages
+    from .terminal import print_trained, shown_training
 
     for given, known, option in (
         (stage, GROUPS, "--stage"),

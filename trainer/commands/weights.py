@@ -23,6 +23,6 @@ def import_weights(
 
     **Example:** locloc weights import GEG_CUB.pth --out released
     """
-    from ..release import import_release
+    from ..models.official_weights import import_release
 
     print(f"{file}: {import_release(file, out, classes)}")

@@ -28,12 +28,12 @@ PRELOADED = (
     "distributed.cli.dask_scheduler",
     "distributed.cli.dask_worker",
     "locloc.cli",
-    "locloc.pipeline.careful",
+    "locloc.pipeline.build.isolation",
     "locloc.pipeline.catalogs",
-    "locloc.pipeline.derive",
-    "locloc.pipeline.store.collect",
-    "locloc.pipeline.terminal",
-    "locloc.pipeline.verify",
+    "locloc.pipeline.build.incremental",
+    "locloc.pipeline.store.gc",
+    "locloc.pipeline.commands.terminal",
+    "locloc.pipeline.inspect.verify",
     "timm",
 )
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from locloc.pipeline.errors import StoreError
 from locloc.pipeline.store import open_version
-from locloc.pipeline.store.layout import content_crc
+from locloc.pipeline.store.schema import content_crc
 
 store, out, stop = sys.argv[1:]
 seen, looks = set(), 0

@@ -11,15 +11,15 @@ import pytest
 from distributed import Client
 from zarr.core.sync import sync
 
-from locloc.pipeline.build import BuildRequest, build_masks
+from locloc.pipeline.build.build import BuildRequest, build_masks
 from locloc.pipeline.catalogs import read_catalog
-from locloc.pipeline.cluster import ClusterSpec, local, running
-from locloc.pipeline.cluster.local import local_cluster
+from locloc.pipeline.build.cluster import ClusterSpec, local, cluster as running
+from locloc.pipeline.build.cluster.local import local_cluster
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.store import Version, open_version
-from locloc.pipeline.store.layout import COLUMNS
+from locloc.pipeline.store.schema import COLUMNS
 from locloc.pipeline.store.writer import StoreWriter
-from locloc.pipeline.work import RunSettings
+from locloc.pipeline.build.spec import RunSettings
 
 SABOTAGE = Path(__file__).parents[2] / "sabotage"
 INLINE = 512  # bytes: smaller chunks lie in the manifest

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from locloc.pipeline.store import list_versions, open_version
-from locloc.pipeline.verify import verify_version
+from locloc.pipeline.inspect.verify import verify_version
 
 from ..conftest import assert_same
 from .conftest import FAILED, copy_of
@@ -18,7 +18,7 @@ def counted(self, rgb):
     return block.allowed(self, rgb)
 backbone.Backbone.cls_attention = counted
 """
-SEEN = "__import__('locloc.pipeline.block').pipeline.block.seen"
+SEEN = "__import__('locloc.pipeline.build.tasks').pipeline.block.seen"
 UNCOUNT = """
 from locloc.pipeline import backbone, block
 backbone.Backbone.cls_attention = block.allowed

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from locloc.pipeline import build, derive
+from locloc.pipeline.build import build, incremental as derive
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import list_versions, open_version
-from locloc.pipeline.verify import verify_version
+from locloc.pipeline.inspect.verify import verify_version
 
 from ..conftest import assert_same, everything, picture
 from .conftest import chunk_bytes, chunk_files, column_keys, copy_of, write_recipe

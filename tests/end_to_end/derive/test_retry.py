@@ -13,7 +13,7 @@ from zarr.core.sync import sync
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.status import DONE, Status
 from locloc.pipeline.store import list_versions, open_version
-from locloc.pipeline.verify import verify_version
+from locloc.pipeline.inspect.verify import verify_version
 
 from ..conftest import assert_same, everything
 from .conftest import FAILED, INLINE, chunk_bytes, chunk_files, column_keys

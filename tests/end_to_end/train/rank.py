@@ -7,9 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from locloc.trainer.data import PLAIN, LabelledImages, MaskPairs
+from locloc.trainer.data.datasets import PLAIN, LabelledImages, MaskPairs
 from locloc.trainer.recipe import load_train_recipe
-from locloc.trainer.run import HowToTrain, TrainRequest, train
+from locloc.trainer.training.run import HowToTrain, TrainRequest, train
 
 CHANGES = (
     "generator.fit.epochs=2",

@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 
 from locloc.cli import app
-from locloc.pipeline.backbone import Backbone
-from locloc.pipeline.backbone_spec import BackboneSpec
-from locloc.pipeline.boxes import box_iou
+from locloc.pipeline.backbones.vit import Backbone
+from locloc.pipeline.backbones.spec import BackboneSpec
+from locloc.pipeline.geometry.boxes import box_iou
 from locloc.pipeline.store import open_version
-from locloc.trainer.checkpoint import create_model, save_checkpoint, vit_shape
-from locloc.trainer.protocols import PROTOCOLS
-from locloc.trainer.subjects import batches
-from locloc.trainer.testset import images_of_version
+from locloc.trainer.models.checkpoint import create_model, save_checkpoint, vit_shape
+from locloc.trainer.evaluation.protocols import PROTOCOLS
+from locloc.trainer.evaluation.predictors import batches
+from locloc.trainer.evaluation.eval_dataset import images_of_version
 
 
 def make_run(run: Path, *stages: str, **about: Any) -> Path:

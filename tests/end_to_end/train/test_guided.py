@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from locloc.pipeline.errors import TrainError
-from locloc.trainer.checkpoint import load_checkpoint
-from locloc.trainer.guided import kept_tokens
-from locloc.trainer.localiser import load_localiser
+from locloc.trainer.models.checkpoint import load_checkpoint
+from locloc.trainer.models.token_selection import kept_tokens
+from locloc.trainer.models.localizer import load_localiser
 
 from .conftest import SMALL, in_process, lines, losses
 

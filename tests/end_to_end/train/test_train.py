@@ -15,19 +15,19 @@ import torch
 from lightning_fabric import Fabric
 from pycocotools.coco import COCO
 
-from locloc.pipeline.backbone import Backbone
-from locloc.pipeline.backbone_spec import BackboneSpec
-from locloc.pipeline.boxes import box_iou
+from locloc.pipeline.backbones.vit import Backbone
+from locloc.pipeline.backbones.spec import BackboneSpec
+from locloc.pipeline.geometry.boxes import box_iou
 from locloc.pipeline.store import open_version
-from locloc.trainer.checkpoint import load_checkpoint
-from locloc.trainer.data import Batches, LabelledImages, MaskPairs, load
-from locloc.trainer.fit import evaluate
-from locloc.trainer.generator import Generator
-from locloc.trainer.predict import Prediction
-from locloc.trainer.predict import load as load_predictor
+from locloc.trainer.models.checkpoint import load_checkpoint
+from locloc.trainer.data.datasets import Batches, LabelledImages, MaskPairs, load
+from locloc.trainer.training.loop import evaluate
+from locloc.trainer.models.generator import Generator
+from locloc.trainer.inference.predict import Prediction
+from locloc.trainer.inference.predict import load as load_predictor
 from locloc.trainer.recipe import TrainRecipe
-from locloc.trainer.rows import Masks, join
-from locloc.trainer.stages import create_stage
+from locloc.trainer.data.splits import Masks, join
+from locloc.trainer.training.training_tasks import create_stage
 
 from ..conftest import command
 from .conftest import SMALL, in_process, lines, losses
@@ -171,7 +171,7 @@ def test_a_folder_is_predicted_in_one_command(run, scenes, tmp_path):
 
 
 def _square(opened, row: int) -> np.ndarray:
-    from locloc.trainer.rows import join
+    from locloc.trainer.data.splits import join
 
     return join(opened, None, 0, 0.1).pictures.square(row, 224)
 

@@ -9,7 +9,7 @@ import pytest
 
 from locloc.pipeline.store import open_version
 from locloc.trainer.recipe import load_train_recipe
-from locloc.trainer.run import HowToTrain, TrainRequest, train
+from locloc.trainer.training.run import HowToTrain, TrainRequest, train
 
 from ..conftest import run as run_command
 from .conftest import lines, losses

@@ -22,7 +22,7 @@ import sys
 import time
 from typing import ClassVar
 
-IMAGES = "locloc.pipeline.images"
+IMAGES = "locloc.pipeline.io.images"
 POISON, HANG = b"locloc test: poison", b"locloc test: hang"
 
 

@@ -1,0 +1,1 @@
+"""Frozen ViTs by timm name: their tokens, CLS attention and weights."""

@@ -1,0 +1,276 @@
+"""A frozen ViT by timm name: embedded tokens, patch features and the CLS attention of its last block.
+
+Shapes: B batch, S input side, h x w token grid, T = h * w patch tokens, P prefix tokens (CLS, then any registers),
+D width, H heads. Two families of timm are known: VisionTransformer (DINO, DINOv2, AugReg, ...) and Eva (DINOv3).
+"""
+
+import functools
+import logging
+import socket
+import urllib.parse
+import urllib.request
+from typing import Any
+
+import huggingface_hub
+import numpy as np
+import timm
+import torch
+from timm.layers import apply_rot_embed_cat
+from timm.models.eva import Eva, EvaBlock
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .spec import BackboneSpec
+from ..errors import BackboneError, did_you_mean
+from .pocket import create_pocket, load_pocket
+from .state_dict import load_random, load_weights_file, weights_sha256
+
+BUNDLED = {"pocket": (create_pocket, load_pocket)}
+"""Backbones that ship with the package: name to (architecture, architecture with its weights)."""
+
+
+class Backbone:
+    """Frozen; makes no gradients. Pictures are `(B, S, S, 3) uint8` RGB, normalised here as the weights want it."""
+
+    def __init__(self, spec: BackboneSpec, device: str = "cpu"):
+        model = _create(spec)
+        self.name = spec.name
+        self.sha256 = weights_sha256(model.state_dict())
+        if spec.sha256 not in (None, self.sha256):
+            raise BackboneError(
+                f"{spec.name}: this process loaded other weights ({self.sha256[:12]}) than the build began with "
+                f"({spec.sha256[:12]}); give every machine the same file with --weights"
+            )
+        self.patch_px = _patch_px(model, spec)
+        self.grid = (spec.size_px // self.patch_px,) * 2
+        self.size_px = spec.size_px
+        self.precision = spec.precision
+        self.heads: int = model.blocks[-1].attn.num_heads
+        self.width: int = model.embed_dim
+        self.prefix: int = model.num_prefix_tokens
+        self.mean: list[float] = [float(value) for value in model.pretrained_cfg["mean"]]
+        self.std: list[float] = [float(value) for value in model.pretrained_cfg["std"]]
+        _set_input_size(model, spec.size_px, self.grid)
+        self.device = torch.device(device)
+        self.model = model.eval().requires_grad_(False).to(self.device)
+        self._mean = torch.tensor(self.mean, device=self.device).view(3, 1, 1) * 255
+        self._std = torch.tensor(self.std, device=self.device).view(3, 1, 1) * 255
+
+    def normalise(self, rgb: np.ndarray | Tensor) -> Tensor:
+        """rgb `(B, S, S, 3) uint8` > `(B, 3, S, S) float32` on the device. Bytes travel, a quarter of the floats."""
+        pixels = torch.as_tensor(rgb)
+        if self.device.type == "cuda" and not pixels.is_cuda:
+            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
+        pixels = pixels.permute(0, 3, 1, 2).to(torch.float32)
+        return (pixels - self._mean) / self._std
+
+    @torch.no_grad()  # not inference mode: what trains on these tokens keeps them for its backward pass
+    def embed(self, rgb: np.ndarray | Tensor, blocks: int = 0) -> Tensor:
+        """rgb `(B, S, S, 3) uint8` > tokens after so many blocks, `(B, P + T, D)`: CLS, registers, patches."""
+        with self._autocast():
+            tokens, ropes = self._embed(rgb)
+            return self._run(tokens, ropes, 0, blocks)
+
+    @torch.no_grad()
+    def patch_features(self, rgb: np.ndarray | Tensor) -> Tensor:
+        """rgb `(B, S, S, 3) uint8` > patch tokens after the last block, before the final norm, `(B, D, h, w)`."""
+        return self.embed_and_patch_features(rgb)[1]
+
+    @torch.no_grad()
+    def embed_and_patch_features(self, rgb: np.ndarray | Tensor, blocks: int = 0) -> tuple[Tensor, Tensor]:
+        """What `embed` and `patch_features` give for the same pictures; nothing is computed twice."""
+        with self._autocast():
+            tokens, ropes = self._embed(rgb)
+            embedded = self._run(tokens, ropes, 0, blocks)
+            tokens = self._run(embedded, ropes, blocks, None)
+        return embedded, tokens[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
+
+    @torch.no_grad()
+    def norm_features(self, features: Tensor) -> Tensor:
+        """What `patch_features` gives, or kept copies of it, `(B, D, h, w)` > the same after the final norm."""
+        with self._autocast():
+            return self.model.norm(features.movedim(1, 3)).movedim(3, 1)
+
+    @torch.no_grad()
+    def last_cls_tokens(self, rgb: np.ndarray | Tensor, blocks: int) -> Tensor:
+        """rgb `(B, S, S, 3) uint8` > CLS after each of the last `blocks`, through the final norm, `(B, blocks * D)`."""
+        with self._autocast():
+            tokens, ropes = self._embed(rgb)
+            found = []
+            for block, rope in zip(self.model.blocks, ropes, strict=True):
+                tokens = _run_block(block, tokens, rope)
+                found.append(tokens[:, 0])
+            return torch.cat([self.model.norm(cls) for cls in found[-blocks:]], dim=1)
+
+    @torch.inference_mode()
+    def cls_attention(self, rgb: np.ndarray | Tensor) -> Tensor:
+        """rgb `(B, S, S, 3) uint8` > attention of CLS over the patches in the last block, `(B, H, h, w) float32`.
+
+        Softmax over all tokens, CLS and registers among them, so the patches sum to less than 1. In the last block only
+        the row that is asked for is computed: the CLS query against every key, no values, projection or MLP.
+        """
+        with self._autocast():
+            tokens, ropes = self._embed(rgb)
+            tokens = self._run(tokens, ropes, 0, -1)
+            last = self.model.blocks[-1]
+            query, key = _cls_query_and_keys(last.attn, last.norm1(tokens), self.prefix, ropes[-1])
+        scores = (query.float() * last.attn.scale) @ key.float().transpose(-2, -1)
+        return scores.softmax(-1)[:, :, 0, self.prefix :].unflatten(2, self.grid)
+
+    def _embed(self, rgb: np.ndarray | Tensor) -> tuple[Tensor, list[Tensor | None]]:
+        """Tokens `(B, P + T, D)` and a rotary position embedding a block, None for a ViT without one."""
+        tokens, rope = self.model.patch_embed(self.normalise(rgb)), None
+        if isinstance(self.model, Eva):
+            tokens, rope = self.model._pos_embed(tokens)
+        else:
+            tokens = self.model._pos_embed(tokens)
+        per_block = list(rope) if getattr(self.model, "rope_mixed", False) else [rope] * len(self.model.blocks)
+        return self.model.norm_pre(tokens), per_block
+
+    def _run(self, tokens: Tensor, ropes: list[Tensor | None], start: int, stop: int | None) -> Tensor:
+        """Tokens before block `start` > those before block `stop`, None for after the last one."""
+        for block, rope in zip(self.model.blocks[start:stop], ropes[start:stop], strict=True):
+            tokens = _run_block(block, tokens, rope)
+        return tokens
+
+    def _autocast(self) -> torch.autocast:
+        dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32")
+
+
+@functools.lru_cache(maxsize=2)  # two builds may share a worker
+def load_backbone(spec: BackboneSpec, device: str = "cpu") -> Backbone:
+    """The backbone, made once a process."""
+    return Backbone(spec, device)
+
+
+def _create(spec: BackboneSpec) -> nn.Module:
+    """The timm model at its native size, with its weights, and known to be of a family that is read correctly."""
+    if spec.name in BUNDLED:
+        return _bundled(spec)
+    if not timm.is_model(spec.name.split(".")[0]):
+        raise BackboneError(
+            f"No timm model {spec.name!r}{did_you_mean(spec.name, [*BUNDLED, *timm.list_models('*vit*')])}"
+        )
+    try:
+        if spec.weights is None:
+            model = _from_hub(spec.name)
+        else:
+            model = _with_weights(timm.create_model(spec.name, num_classes=0), spec.weights)
+    except RuntimeError as error:  # timm: an unknown tag after the dot, or no weights for this name
+        raise BackboneError(f"{spec.name}: {_one_line(error)}") from None
+    if not isinstance(model, (VisionTransformer, Eva)) or not isinstance(model.blocks[-1], (Block, EvaBlock)):
+        raise BackboneError(f"{spec.name} is no plain ViT: locloc reads timm's VisionTransformer and Eva (DINOv3)")
+    if model.cls_token is None:
+        raise BackboneError(f"{spec.name} has no CLS token, so no CLS attention; vit_small_patch16_224.dino has")
+    return model
+
+
+def _bundled(spec: BackboneSpec) -> nn.Module:
+    """A backbone of ours: with its own weights where no others are asked for."""
+    create, load = BUNDLED[spec.name]
+    if spec.weights is None:
+        return load()
+    return _with_weights(create(), spec.weights)
+
+
+def _with_weights(model: nn.Module, weights: str) -> nn.Module:
+    """The model with random weights, or with those of a file."""
+    if weights == "random":
+        load_random(model)
+    else:
+        load_weights_file(model, weights)
+    return model
+
+
+def _from_hub(name: str) -> nn.Module:
+    if not timm.is_model_pretrained(name):
+        raise BackboneError(f"timm has no published weights for {name}; give --weights FILE, or --weights random")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else every retry prints a line
+    if not _hub_resolves():
+        huggingface_hub.constants.HF_HUB_OFFLINE = True  # look in the cache at once, not after a minute of retries
+    try:
+        return timm.create_model(name, pretrained=True, num_classes=0)
+    except Exception as error:  # whatever the hub's client raises: no network, gated, not found, disk full
+        raise BackboneError(
+            f"The weights of {name} are not in the cache and could not be downloaded ({_one_line(error)}); "
+            "give a file with --weights FILE, or try the pipeline with --weights random"
+        ) from None
+
+
+def _hub_resolves() -> bool:
+    """False where there is surely no way to the hub: no proxy is set and its name has no address."""
+    if urllib.request.getproxies():
+        return True
+    try:
+        return bool(socket.getaddrinfo(urllib.parse.urlparse(huggingface_hub.constants.ENDPOINT).hostname, 443))
+    except OSError:
+        return False
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].split(". ")[0][:160] if lines else type(error).__name__
+
+
+def _patch_px(model: nn.Module, spec: BackboneSpec) -> int:
+    high, wide = model.patch_embed.patch_size
+    if high != wide or spec.size_px % high:
+        raise BackboneError(
+            f"{spec.name} has patches of {high} x {wide}: backbone.size_px = {spec.size_px} is no multiple of them"
+        )
+    return high
+
+
+def _set_input_size(model: nn.Module, size_px: int, grid: tuple[int, int]) -> None:
+    """Makes the model take another size than its native one, position embeddings interpolated as DINO does."""
+    native = model.patch_embed.grid_size
+    if grid == native:
+        return
+    positions = model.pos_embed
+    model.set_input_size((size_px, size_px))
+    if positions is not None:
+        prefix = positions.shape[1] - native[0] * native[1]
+        model.pos_embed = nn.Parameter(interpolate_positions(positions.detach(), prefix, native, grid))
+
+
+def interpolate_positions(positions: Tensor, prefix: int, native: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """Position embeddings `(1, prefix + T, D)` of a `native` grid > the same for `grid`, by DINO's rule.
+
+    Bicubic, no antialiasing, and 0.1 added to the size before the scale is taken: the kernel sees that scale, which is
+    what sets DINO apart from timm (METHOD 8).
+    """
+    first, patches = positions[:, :prefix], positions[:, prefix:]
+    square = patches.unflatten(1, native).permute(0, 3, 1, 2)
+    scale = tuple((new + 0.1) / old for new, old in zip(grid, native, strict=True))
+    resized = F.interpolate(square, scale_factor=scale, mode="bicubic")
+    return torch.cat([first, resized.flatten(2).transpose(1, 2)], dim=1)
+
+
+def _run_block(block: nn.Module, tokens: Tensor, rope: Tensor | None) -> Tensor:
+    return block(tokens, rope=rope) if isinstance(block, EvaBlock) else block(tokens)
+
+
+def _cls_query_and_keys(attn: Any, tokens: Tensor, prefix: int, rope: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Normed tokens `(B, P + T, D)` > the query of CLS `(B, H, 1, d)` and every key `(B, H, P + T, d)`."""
+    cls = tokens[:, :1]
+    if attn.qkv is not None:
+        rows = attn.qkv.weight.shape[0] // 3
+        query_bias, key_bias = _fused_biases(attn, rows)
+        query = F.linear(cls, attn.qkv.weight[:rows], query_bias)
+        key = F.linear(tokens, attn.qkv.weight[rows : 2 * rows], key_bias)
+    else:
+        query, key = attn.q_proj(cls), attn.k_proj(tokens)
+    query, key = (part.unflatten(2, (attn.num_heads, -1)).transpose(1, 2) for part in (query, key))
+    query, key = attn.q_norm(query), attn.k_norm(key)
+    if rope is not None:  # prefix tokens have no place in the picture and are not rotated, so the CLS query stays
+        rotated = apply_rot_embed_cat(key[:, :, prefix:], rope, half=getattr(attn, "rotate_half", False))
+        key = torch.cat([key[:, :, :prefix], rotated.to(key.dtype)], dim=2)
+    return query, key
+
+
+def _fused_biases(attn: Any, rows: int) -> tuple[Tensor | None, Tensor | None]:
+    if attn.qkv.bias is not None:
+        return attn.qkv.bias[:rows], attn.qkv.bias[rows : 2 * rows]
+    return getattr(attn, "q_bias", None), getattr(attn, "k_bias", None)

@@ -1,0 +1,137 @@
+"""`--slurm FILE`: which jobs to submit, as frozen settings from TOML, and the job script that each becomes."""
+
+import importlib.util
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from distributed.security import Security
+from pydantic import Field, ValidationError
+
+from ...errors import BuildError, did_you_mean
+from ...config import Settings
+
+DEATH_TIMEOUT_S = 300  # a worker whose coordinator is gone gives its job back; one that loads its model needs a while
+
+
+class JobSettings(Settings):
+    """One kind of job."""
+
+    cores: int = Field(1, ge=1, description="CPU cores a job. A GPU job decodes with all but one of them.")
+    memory_gib: float = Field(gt=0, description="Memory a job; about 2 GiB a worker process is enough.")
+    walltime_min: int = Field(ge=5, description="A job's time limit. Its workers leave a little earlier.")
+    partition: str | None = Field(None, description="sbatch's --partition.")
+    account: str | None = Field(None, description="sbatch's --account.")
+    job_extra_directives: tuple[str, ...] = Field((), description='More lines of #SBATCH, like "--gres=gpu:1".')
+    job_script_prologue: tuple[str, ...] = Field((), description="Shell lines before the worker starts: modules, env.")
+    python: str | None = Field(None, description="The Python of the nodes; by default the one that submits.")
+    local_directory: str = Field("/tmp", description="A folder of each node for what Dask puts aside.")
+    log_directory: str | None = Field(None, description="A shared folder for the jobs' output.")
+    minimum_jobs: int = Field(1, ge=1, description="Jobs to have, however little is left to do.")
+    maximum_jobs: int = Field(1, ge=1, description="Jobs to have while there is enough to do for each.")
+
+    @property
+    def processes(self) -> int:
+        return 1
+
+    @property
+    def lifetime_s(self) -> tuple[int, int]:
+        """(seconds, give or take) after which a worker leaves: at different times, and all before the time limit."""
+        margin = min(300, walltime_s // 10) if (walltime_s := self.walltime_min * 60) else 0
+        return walltime_s - 3 * margin // 2, margin // 2
+
+
+class CpuJobSettings(JobSettings):
+    worker_processes: int = Field(1, ge=1, description="Worker processes a job, at most one a core.")
+
+    @property
+    def processes(self) -> int:
+        return self.worker_processes
+
+
+class GpuJobSettings(JobSettings):
+    """A job has one GPU and one worker process: processes of one job would all see the same devices."""
+
+
+class SlurmSettings(Settings):
+    """`attend` runs in GPU jobs where there are any, `refine` in CPU jobs, and each in the other kind's where not."""
+
+    interface: str | None = Field(None, description="Network interface of this machine and the nodes, like ib0.")
+    cpu: CpuJobSettings | None = None
+    gpu: GpuJobSettings | None = None
+
+    @property
+    def kinds(self) -> dict[str, JobSettings]:
+        return {kind: job for kind, job in (("CPU", self.cpu), ("GPU", self.gpu)) if job is not None}
+
+
+def load_slurm(file: Path) -> SlurmSettings:
+    """Raises BuildError with the setting's name for whatever does not parse."""
+    try:
+        settings = SlurmSettings.model_validate(tomllib.loads(Path(file).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BuildError(f"--slurm {file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BuildError(f"--slurm {file} is not TOML: {error}") from None
+    except ValidationError as error:
+        raise BuildError(f"--slurm {file}: {_first_error(error)}") from None
+    if not settings.kinds:
+        raise BuildError(f"--slurm {file}: neither [cpu] nor [gpu]; docs/cluster.md has an example")
+    for kind, job in settings.kinds.items():
+        if job.maximum_jobs < job.minimum_jobs:
+            raise BuildError(f"--slurm {file}: {kind.lower()}.maximum_jobs is less than its minimum_jobs")
+        if job.processes > job.cores:
+            raise BuildError(f"--slurm {file}: {kind.lower()}.worker_processes is more than its cores")
+    return settings
+
+
+def job_script(
+    job: JobSettings,
+    kind: str,
+    name: str,
+    scheduler: str,
+    job_name: str,
+    interface: str | None = None,
+    security: Security | None = None,
+) -> str:
+    """What sbatch is given. Raises BuildError without dask-jobqueue."""
+    if importlib.util.find_spec("dask_jobqueue") is None:
+        raise BuildError("--slurm needs dask-jobqueue: pip install locloc[cluster]")
+    from dask_jobqueue.slurm import SLURMJob
+
+    lifetime_s, stagger_s = job.lifetime_s
+    return SLURMJob(
+        scheduler,
+        name,
+        queue=job.partition,
+        account=job.account,
+        walltime=str(job.walltime_min),
+        job_cpu=job.cores,
+        cores=job.processes,  # of Dask's, which become threads: one a process
+        processes=job.processes,
+        memory=f"{job.memory_gib} GiB",
+        job_name=job_name,
+        python=job.python,
+        interface=interface,
+        security=security,
+        death_timeout=DEATH_TIMEOUT_S,
+        local_directory=job.local_directory,
+        log_directory=job.log_directory,
+        job_extra_directives=list(job.job_extra_directives),
+        job_script_prologue=list(job.job_script_prologue),
+        worker_extra_args=[
+            *("--resources", f"{kind}=1"),
+            *("--lifetime", f"{lifetime_s}s", "--lifetime-stagger", f"{stagger_s}s"),
+            "--no-dashboard",
+        ],
+    ).job_script()
+
+
+def _first_error(error: ValidationError) -> str:
+    first: Any = error.errors()[0]
+    *section, name = (str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        known = {(): SlurmSettings, ("cpu",): CpuJobSettings, ("gpu",): GpuJobSettings}[tuple(section)].model_fields
+        message = f"no such setting{did_you_mean(name, known)}"
+    return f"{'.'.join((*section, name))}: {message}"

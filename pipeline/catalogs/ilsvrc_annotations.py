@@ -1,0 +1,127 @@
+"""What is known about ILSVRC images beside the pictures: classes and boxes, from XML files or one-line text files."""
+
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import CatalogError
+from .lines import numbered_lines, place
+from .paths import to_text
+
+SYNSET = re.compile(r"n[0-9]{8}")
+_BETWEEN_TOKENS = re.compile(r"[,\s]+")
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Synset or class number (index among the sorted ones) · boxes x0 y0 x1 y1 in pixels · file, or file:line."""
+
+    label: str | int | None
+    boxes: list[list[float]]
+    source: str
+
+
+NOTHING = Note(None, [], "")
+
+
+def read_xml(file: Path) -> Note:
+    """A Pascal VOC annotation: every <object> in its order; the label is the first one's <name>.
+
+    xml.etree runs in C (expat). A file that declares a DOCTYPE, which none of ImageNet's does, is refused, so that no
+    entity is ever expanded.
+    """
+    source = to_text(str(file))
+    try:
+        data = file.read_bytes()
+        if b"<!DOCTYPE" in data:
+            raise CatalogError(f"{source}: has a DOCTYPE; an annotation has none")
+        objects = ElementTree.fromstring(data).findall("object")
+    except ElementTree.ParseError as error:
+        raise CatalogError(f"{source}:{error.position[0]}: broken XML ({error})") from error
+    except (ValueError, LookupError) as error:  # an encoding that does not exist
+        raise CatalogError(f"{source}: broken XML ({error})") from error
+    except OSError as error:
+        raise CatalogError(f"Cannot read {source}: {error.strerror or error}") from error
+    boxes = []
+    for item in objects:
+        box = item.find("bndbox")
+        try:
+            boxes.append([float(box.findtext(corner)) for corner in _CORNERS])
+        except (AttributeError, TypeError, ValueError) as error:
+            raise CatalogError(f"{source}: an <object> without a <bndbox> of four numbers {_CORNERS}") from error
+    name = (objects[0].findtext("name") or "").strip() if objects else ""
+    return Note(name or None, boxes, source)
+
+
+def read_text(file: Path) -> dict[str, Note]:
+    """Stem of the image's name > Note, from lines of tokens that commas or blanks part:
+
+        ILSVRC2012_val_00000001,n01751748 111 108 441 193 n01751748 ...    (Kaggle's LOC_val_solution.csv, with header)
+        ILSVRC2012_val_00000001.JPEG 111 108 441 193 [x0 y0 x1 y1 ...]
+        ILSVRC2012_val_00000001.JPEG 65 [x0 y0 x1 y1 ...]                  (class number, as in Caffe's val.txt)
+
+    Raises CatalogError naming the line: any other line, or an image that had a line before.
+    """
+    notes: dict[str, Note] = {}
+    for line, text in numbered_lines(file):
+        if line == 1 and text.strip().lower().startswith("imageid"):
+            continue
+        name, *tokens = _BETWEEN_TOKENS.split(text.strip().strip(","))
+        stem = stem_of(name)
+        source = place(file, line)
+        try:
+            label, boxes = _parse_tokens(tokens)
+        except ValueError as error:
+            raise CatalogError(f"{source}: {error}; expected 'name class', 'name x0 y0 x1 y1 ...' or both") from error
+        if stem in notes:
+            raise CatalogError(f"{source}: {stem} was already given at {notes[stem].source}; one line an image")
+        notes[stem] = Note(label, boxes, source)
+    return notes
+
+
+def _parse_tokens(tokens: list[str]) -> tuple[str | int | None, list[list[float]]]:
+    synsets: list[str] = []
+    numbers: list[float] = []
+    for token in tokens:
+        if SYNSET.fullmatch(token):
+            if len(numbers) % 4:
+                raise ValueError(f"{len(numbers) % 4} numbers before {token}, where a box has 4")
+            synsets.append(token)
+        else:
+            numbers.append(float(token))
+    label: str | int | None = synsets[0] if synsets else None
+    if not synsets and len(numbers) % 4 == 1:
+        first = numbers.pop(0)
+        if not first.is_integer() or not 0 <= first < 2**31:
+            raise ValueError(f"class number {tokens[0]} is not an integer from 0 to 2147483647")
+        label = int(first)
+    if len(numbers) % 4:
+        raise ValueError(f"{len(numbers)} numbers, where each box has 4")
+    if label is None and not numbers:
+        raise ValueError("nothing after the name")
+    return label, [numbers[at : at + 4] for at in range(0, len(numbers), 4)]
+
+
+def find_xml(folder: Path) -> dict[str, Path]:
+    """Stem > file of every .xml below a folder."""
+    found: dict[str, Path] = {}
+
+    def cannot_read(error: OSError) -> None:
+        raise CatalogError(f"Cannot read folder {to_text(str(error.filename))}: {error.strerror}") from error
+
+    for below, _, names in os.walk(folder, onerror=cannot_read):
+        for name in names:
+            if name.endswith(".xml"):
+                stem, file = to_text(name[:-4]), Path(below, name)
+                if stem in found:
+                    raise CatalogError(f"Two annotations of {stem}: {to_text(str(found[stem]))}, {to_text(str(file))}")
+                found[stem] = file
+    return found
+
+
+def stem_of(path: str) -> str:
+    """`val/ILSVRC2012_val_00000001.JPEG` > `ILSVRC2012_val_00000001`, the name that annotations go by."""
+    return os.path.splitext(path.rpartition("/")[2])[0]

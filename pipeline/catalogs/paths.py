@@ -1,0 +1,126 @@
+r"""Names of files as text: a catalog's ids and paths are UTF-8, the file system's names are any bytes.
+
+A byte that is not UTF-8 becomes `\xNN` (`caf\xe9.jpg`). So that this can be undone, a backslash that already stands
+before such a pattern in a real name becomes `\x5c`; every other character, newlines included, stays as it is. The
+keys of an object store are UTF-8 always; the same escapes give a folder and its copy there the same ids.
+"""
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+from ..errors import CatalogError
+from ..io.fsspec_io import is_url, tidy_url, without_secrets
+
+_LOOKS_ESCAPED = re.compile(rb"\\(?=x(?:5c|[89a-f][0-9a-f]))")
+_ESCAPE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
+_ODD_PATH = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)|\0")  # an empty, `.` or `..` part, a slash at either end, a NUL
+
+
+def to_text(os_path: str) -> str:
+    r"""A path as the `os` functions give it (surrogates for bad bytes) > text that is always valid UTF-8."""
+    if os_path.isascii() and "\\" not in os_path:
+        return os_path
+    return _LOOKS_ESCAPED.sub(rb"\\x5c", os.fsencode(os_path)).decode("utf-8", "backslashreplace")
+
+
+def to_os_path(text: str) -> str:
+    """The inverse: `to_os_path(to_text(p)) == p` for every name that a file system can hold."""
+    if "\\x" not in text:
+        return text
+    return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), text.encode()))
+
+
+def parse_location(where: str | Path) -> Path | str:
+    """A path, or a URL in its plain form (see `remote.tidy_url`); `file://` is a path.
+
+    Raises CatalogError: a URL that holds a secret, names no bucket, or whose protocol is unknown or not installed.
+    """
+    if not is_url(where):
+        return Path(where)
+    if where.startswith(("file://", "local://")):
+        return Path(where.partition("://")[2])
+    try:
+        return tidy_url(where)
+    except ValueError as error:
+        raise CatalogError(str(error)) from None
+
+
+def resolve(root: Path | str, path: str) -> Path | str:
+    r"""The file that a catalog's `path` names below `root`, as a path or a URL; a URL is never asked for.
+
+    The un-escaped name is tried first: a reader that walks a folder escaped every name, so that is exact even where
+    `a\xff.jpg` exists both as a byte and as four letters. Then the letters themselves, which a list may have meant; the
+    disk is touched only where `path` holds a `\x`. No key of an object store holds such a byte: there, only what
+    `to_text` makes of a valid name is un-escaped.
+    """
+    if isinstance(root, str):
+        key = to_os_path(path)
+        if key != path and not (_is_unicode(key) and to_text(key) == path):
+            key = path
+        return f"{root}/{quote(key)}" if root.startswith(("http://", "https://")) else f"{root}/{key}"
+    if "\\x" in path:
+        exact = root / to_os_path(path)
+        if os.path.lexists(exact):
+            return exact
+    return root / path
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def root_prefixes(root: Path | str) -> tuple[str, ...]:
+    """What an absolute path inside `root` begins with: a URL; a folder as written, and with its links resolved."""
+    if isinstance(root, str):
+        return (root + "/",)
+    return tuple(to_text(os.fspath(folder)).rstrip("/") + "/" for folder in (root, os.path.realpath(root)))
+
+
+def inside(path: str, prefixes: tuple[str, ...]) -> str:
+    """`path`, relative to the root whose `root_prefixes` are given, in its shortest form; ValueError if it leaves it.
+
+    `..` is refused even where it would come back: behind a symbolic link the name and the file would part ways.
+    """
+    if not _ODD_PATH.search(path):
+        return path
+    if "\0" in path:
+        raise ValueError("the path holds a NUL byte")
+    given = without_secrets(path)
+    if is_url(path):
+        if not path.startswith(prefixes[0]):
+            raise ValueError(f"path {given!r} is outside the root {prefixes[0]}; name another one by --root")
+        path = path[len(prefixes[0]) :]
+    parts = path.split("/")
+    if ".." in parts:
+        raise ValueError(f"path {given!r} has a '..'; write it relative to the root {prefixes[0]}")
+    if is_url(prefixes[0]) and path and not path.startswith("/") and "" in parts:
+        raise ValueError(f"path {given!r} has an empty name between slashes, which no catalog can hold")
+    short = "/".join(part for part in parts if part not in ("", "."))
+    if path.startswith("/"):
+        begin = next((prefix for prefix in prefixes if f"/{short}".startswith(prefix)), None)
+        if begin is None:
+            raise ValueError(f"path {given!r} is outside the root {prefixes[0]}")
+        short = f"/{short}"[len(begin) :]
+    if not short:
+        raise ValueError(f"path {given!r} names no file")
+    return short
+
+
+def folder_of(kind: str, images: Path | str, root: Path | str | None) -> Path:
+    """`images` as an absolute folder, for kinds that are a local one; CatalogError if it is none, or for a `root`."""
+    refuse_root(kind, root)
+    if isinstance(images, str):
+        raise CatalogError(
+            f"A {kind!r} catalog is a local folder, not {images}; write a list of its images with labels and boxes "
+            f"(.csv, .parquet or .jsonl), and read that with --root {images}"
+        )
+    if not os.path.isdir(images):
+        raise CatalogError(f"A {kind!r} catalog is a folder, but {to_text(str(images))} is none")
+    return Path(os.path.abspath(images))
+
+
+def refuse_root(kind: str, root: Path | str | None) -> None:
+    if root is not None:
+        raise CatalogError(f"A {kind!r} catalog takes no root (got {root}): its paths start at the folder itself")

@@ -1,0 +1,120 @@
+"""What `masks verify`, `masks diff` and `masks export` print."""
+
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from ..inspect.diff import BINS, Changed, Diff
+from ..export import Exported
+from ..status import Status
+from .terminal import one_line, out
+from ..inspect.verify import CHANGES, DAMAGE, Finding, Verified
+
+BAR_CELLS = 40
+WORST_SHOWN = 10
+VALUE_CHARACTERS = 60
+
+
+def print_verified(verified: Verified) -> None:
+    seen = "all" if verified.rows_checked == verified.rows else f"{verified.rows_checked} of"
+    state = "[green]no damage[/]" if verified.ok else "[bold red]damaged[/]"
+    out.print(
+        f"[bold]{escape(verified.version)}[/]: {state}; looked at {seen} {verified.rows} rows "
+        f"and the files of {verified.files_checked}"
+    )
+    _print_findings("damage", verified.damage, DAMAGE)
+    _print_findings("pictures that changed since (the version is as good as it was)", verified.changes, CHANGES)
+    if verified.mend:
+        out.print(f"\nTo mend it: {escape(verified.mend)}")
+
+
+def _print_findings(title: str, findings: list[Finding], meanings: dict[str, str]) -> None:
+    if not findings:
+        return
+    table = Table("kind", "rows", "blocks", "what", "first", box=None)
+    for found in findings:
+        rows = found.first_ids or list(map(str, found.first_rows))
+        table.add_row(
+            found.kind,
+            str(found.rows) if found.rows else "",
+            str(found.blocks) if found.rows else "",
+            escape(meanings[found.kind] + (f" ({found.detail})" if found.detail else "")),
+            escape(_names(rows, found.rows)),
+        )
+    out.print(f"\n{title}:")
+    out.print(table)
+
+
+def print_diff(diff: Diff) -> None:
+    out.print(f"[bold]{escape(diff.one)}[/] and [bold]{escape(diff.other)}[/]: {diff.common} pictures in both")
+    rows = Table(show_header=False, box=None)
+    for what, changed in (
+        (f"only in {diff.one}", diff.only_in_one),
+        (f"only in {diff.other}", diff.only_in_other),
+        *((f"{name} differs", changed) for name, changed in diff.changed.items()),
+    ):
+        rows.add_row(escape(what), str(changed.rows), f"[dim]{escape(_first(changed))}[/]")
+    out.print(rows)
+    for name, reason in diff.not_compared.items():
+        out.print(f"{name}: not compared, since {escape(reason)}")
+    if diff.attention_max_difference:
+        out.print(f"attention differs by at most {diff.attention_max_difference:.2g}")
+    _print_statuses(diff)
+    _print_iou(diff)
+    if diff.settings:
+        out.print("\nsettings that differ:")
+        for setting in diff.settings:
+            out.print(f"  {escape(setting.name)}: {escape(_value(setting.one))} -> {escape(_value(setting.other))}")
+
+
+def _print_statuses(diff: Diff) -> None:
+    labels = [status.label for status in Status]
+    columns = [label for label in labels if any(label in row for row in diff.statuses.values())]
+    if not columns:
+        return
+    table = Table("status: down before, across after", *columns, box=None)
+    for label in labels:
+        if label in diff.statuses:
+            table.add_row(label, *(str(diff.statuses[label].get(column, "")) for column in columns))
+    out.print()
+    out.print(table)
+
+
+def _print_iou(diff: Diff) -> None:
+    if diff.iou is None:
+        return
+    iou = diff.iou
+    quantiles = ", ".join(f"{name} {value:.3f}" for name, value in iou.quantiles.items())
+    out.print(
+        f"\nIoU of the masks of {iou.rows} pictures done in both: mean {iou.mean:.3f}; {quantiles}; "
+        f"{iou.equal:.1%} equal bit for bit"
+    )
+    for number, rows in enumerate(iou.histogram):
+        bar = "█" * round(BAR_CELLS * rows / max(iou.histogram))
+        out.print(f"  {number / BINS:.1f} to {(number + 1) / BINS:.1f} {rows:>9} {bar}")
+    if diff.worst:
+        table = Table("IoU", "before", "after", "id", box=None)
+        for worst in diff.worst[:WORST_SHOWN]:
+            table.add_row(f"{worst.iou:.3f}", worst.one, worst.other, escape(one_line(worst.id)))
+        out.print("\nthe worst:")
+        out.print(table)
+
+
+def print_exported(exported: Exported) -> None:
+    out.print(
+        f"{exported.rows} rows of [bold]{escape(exported.version)}[/] as {exported.format}: {escape(exported.out)}"
+    )
+
+
+def _first(changed: Changed) -> str:
+    return _names(changed.first_ids, changed.rows)
+
+
+def _names(first: list[str], rows: int) -> str:
+    return ", ".join(map(one_line, first)) + (", ..." if rows > len(first) > 0 else "")
+
+
+def _value(value: Any) -> str:
+    text = "none" if value is None else one_line(str(value))
+    return text if len(text) <= VALUE_CHARACTERS else f"{text[: VALUE_CHARACTERS - 3]}..."

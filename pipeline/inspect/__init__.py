@@ -1,0 +1,1 @@
+"""Looks at versions: verify, diff, score, draw."""

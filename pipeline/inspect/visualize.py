@@ -1,0 +1,100 @@
+"""One row of a version as a picture: image, attention, trimap, mask and box side by side."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..catalogs.paths import parse_location, resolve
+from ..errors import ImageError, StoreError
+from ..io.images import decode_reduced, read_image_bytes
+from ..masks.pseudo_mask import make_mask, working_geometry
+from ..recipe import Recipe
+from ..masks.saliency import PROBABLE_BACKGROUND, PROBABLE_FOREGROUND, SURE_BACKGROUND, SURE_FOREGROUND
+from ..store.reader import Version
+
+PANEL_PX = 256
+_GAP_PX, _TITLE_PX = 8, 26
+_FOREGROUND, _BOX = (255, 96, 32), (40, 220, 90)
+_TRIMAP_COLOURS = {
+    SURE_BACKGROUND: (24, 24, 32),
+    PROBABLE_BACKGROUND: (84, 92, 128),
+    PROBABLE_FOREGROUND: (244, 180, 100),
+    SURE_FOREGROUND: (255, 255, 240),
+}
+
+
+def view_rows(version: Version, image_ids: list[str], root: Path | str | None = None) -> np.ndarray:
+    """Rows of panels, one an image, `(h, w, 3) uint8`."""
+    return np.concatenate([view_row(version, image_id, root) for image_id in image_ids])
+
+
+def view_row(version: Version, image_id: str, root: Path | str | None = None) -> np.ndarray:
+    """The five panels, `(h, w, 3) uint8`. `root` is where the images are now, if the folder was moved since.
+
+    The mask shown is the stored one; attention is stored too, and saliency and trimap are made from it again. Raises
+    StoreError for an unknown id or a row without a mask, ImageError where the picture cannot be read any more.
+    """
+    row = version.row(image_id)
+    about = version.provenance
+    entry = version.table.slice(row, 1).to_pylist()[0]
+    if entry["status"] not in ("ok", "fallback"):
+        raise StoreError(f"{image_id} has no mask in {version.name}: {entry['status']} ({entry['error']})")
+    recipe = Recipe.model_validate(about["recipe"])
+    file = resolve(parse_location(root or about["catalog"]["root"]), entry["path"])
+    try:
+        picture = decode_reduced(read_image_bytes(file), recipe.covers_px, recipe.images.max_pixels)
+    except ImageError as error:
+        raise ImageError(f"{file}: {error}; if the images were moved, say where to with --root") from None
+    geometry = working_geometry(np.array(picture.size_px), recipe, recipe.mask_px)
+    square = geometry.image(picture.rgb, shown=picture.window)
+    made = make_mask(version.read_attention([row])[0], square, recipe, image_id)
+    mask = version.read_masks([row])[0]
+    box = geometry.boxes([entry[name] for name in ("x0", "y0", "x1", "y1")])
+    trimap = np.array([_TRIMAP_COLOURS[code] for code in range(4)], np.uint8)[made.trimap]
+    heat = cv2.applyColorMap((made.saliency * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    share = mask.mean()
+    return _side_by_side(
+        [
+            ("image", square),
+            ("CLS attention", heat),
+            ("trimap", trimap),
+            (f"mask: {share:.0%} of the picture", _overlay(square, mask)),
+            ("box", _boxed(square, box)),
+        ]
+    )
+
+
+def save_view(picture: np.ndarray, file: Path) -> None:
+    """Writes a PNG (or what the suffix says). Raises StoreError where that is not possible."""
+    try:
+        Image.fromarray(picture).save(file)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{file} cannot be written: {error}; name a .png in an existing folder with --out") from None
+
+
+def _overlay(square: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The object in colour with its outline, the rest dimmed."""
+    grey = cv2.cvtColor(square, cv2.COLOR_RGB2GRAY)[..., None].repeat(3, 2) // 3
+    shown = np.where(mask[..., None], square, grey)
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(np.ascontiguousarray(shown), contours, -1, _FOREGROUND, 1)
+
+
+def _boxed(square: np.ndarray, box: np.ndarray) -> np.ndarray:
+    shown = Image.fromarray(square)
+    if box.any():
+        ImageDraw.Draw(shown).rectangle([*box[:2], *(box[2:] - 1)], outline=_BOX, width=3)
+    return np.array(shown)
+
+
+def _side_by_side(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
+    width = len(panels) * (PANEL_PX + _GAP_PX) + _GAP_PX
+    sheet = Image.new("RGB", (width, PANEL_PX + _TITLE_PX + _GAP_PX), (255, 255, 255))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+    for number, (title, panel) in enumerate(panels):
+        left = _GAP_PX + number * (PANEL_PX + _GAP_PX)
+        draw.text((left, 4), title, fill=(40, 40, 40), font=font)
+        sheet.paste(Image.fromarray(panel).resize((PANEL_PX, PANEL_PX), Image.Resampling.BICUBIC), (left, _TITLE_PX))
+    return np.array(sheet)

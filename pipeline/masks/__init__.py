@@ -1,0 +1,1 @@
+"""One image's attention to its mask: saliency, trimap, cut."""

@@ -1,0 +1,21 @@
+"""No refinement: the trimap's own foreground. With a trimap cut at one threshold this is PPD's pseudo-mask."""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from ...config import Settings
+from .trimap import trimap_foreground
+
+
+class Threshold(Settings):
+    revision: ClassVar[int] = 1
+    uses_pixels: ClassVar[bool] = False
+
+    engine: Literal["threshold"] = "threshold"
+
+    def __call__(self, rgb: np.ndarray, trimap: np.ndarray, seed: int = 0) -> np.ndarray:
+        return trimap_foreground(trimap)
+
+    def unusable(self, trimap: np.ndarray) -> str | None:
+        return None

@@ -1,0 +1,194 @@
+"""Small files of a store beside Icechunk's own, in a folder or a bucket: the five things that a lease needs of them.
+
+What both can do, and nothing more: creating a file is exclusive (`O_EXCL`, `If-None-Match`), so that of two processes
+that create one file one is told so. Every error is a StoreError of one line, within `TIMEOUT_S` on a network.
+"""
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..errors import StoreError
+from .location import Place, file_system
+
+TIMEOUT_S = 20.0
+PROBE = "locloc.probe"
+
+
+class Objects(Protocol):
+    """Files by their names relative to a place, such as `locloc.lease/000007.json`."""
+
+    def names(self, folder: str = "") -> list[str]:
+        """What is directly in a folder, sorted; nothing where it is not there."""
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content, None where there is none."""
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Makes a file that must not be there yet; False where it is. `data` is no other process's."""
+
+    def replace(self, name: str, data: bytes) -> None:
+        """New content for a file that is there."""
+
+    def remove(self, name: str) -> None:
+        """Removes a file, if it is there."""
+
+
+def objects_of(place: Place) -> Objects:
+    return BucketObjects(place) if place.is_remote else FolderObjects(place)
+
+
+def check_conditional_writes(place: Place) -> None:
+    """Raises StoreError for a bucket that ignores If-None-Match or If-Match: leases and commits would be lost unseen.
+
+    Icechunk moves a branch by If-Match, and a lease is taken by If-None-Match. Three small requests and their tidying.
+    """
+    bucket, name = BucketObjects(place), f"{PROBE}/{uuid.uuid4().hex}"
+    bucket.create(name, b"1")
+    try:
+        exclusive = not bucket.create(name, b"2")
+        compared = place.scheme != "s3" or not bucket.replace_if(name, b"3", etag=f'"{"0" * 32}"')
+    finally:
+        bucket.remove(name)
+    if not (exclusive and compared):
+        header = "If-Match" if exclusive else "If-None-Match"
+        raise StoreError(
+            f"Store {place}: this object storage ignores {header}, so writers could lose each other's work unseen; "
+            "use one with conditional writes, or a local folder"
+        )
+
+
+class FolderObjects:
+    def __init__(self, place: Place):
+        self._place = place
+
+    def names(self, folder: str = "") -> list[str]:
+        with self._errors("read"):
+            try:
+                return sorted(os.listdir(self._path(folder)))
+            except FileNotFoundError:
+                return []
+
+    def read(self, name: str) -> bytes | None:
+        with self._errors("read"):
+            try:
+                return self._path(name).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def create(self, name: str, data: bytes) -> bool:
+        with self._errors("written to"):
+            self._path(name).parent.mkdir(exist_ok=True)
+            try:
+                file = os.open(self._path(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            except FileExistsError:
+                return False
+            try:
+                os.write(file, data)
+            except OSError:
+                self._path(name).unlink()
+                raise
+            finally:
+                os.close(file)
+        return True
+
+    def replace(self, name: str, data: bytes) -> None:
+        # In place, not by a rename: content of the same length needs no space, so a full disk does not end a lease;
+        # and a file that another process has removed is not there again.
+        with self._errors("written to"):
+            file = os.open(self._path(name), os.O_WRONLY)
+            try:
+                os.pwrite(file, data, 0)
+                os.ftruncate(file, len(data))
+            finally:
+                os.close(file)
+
+    def remove(self, name: str) -> None:
+        with self._errors("written to"):
+            self._path(name).unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Path:
+        return self._place.folder / name
+
+    @contextmanager
+    def _errors(self, done: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            raise StoreError(f"Store {self._place} cannot be {done}: {reason}") from None
+
+
+class BucketObjects:
+    def __init__(self, place: Place):
+        self._place = place
+        self._files = file_system(place)
+
+    def names(self, folder: str = "") -> list[str]:
+        top = self._key(folder).rstrip("/")
+        try:
+            found = self._call("read", self._files._ls, top, detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(path[len(top) + 1 :].rstrip("/") for path in found if path.startswith(f"{top}/"))
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return self._call("read", self._files._cat_file, self._key(name))
+        except FileNotFoundError:
+            return None
+
+    def create(self, name: str, data: bytes) -> bool:
+        try:
+            self._call("written to", self._files._pipe_file, self._key(name), data, mode="create")
+        except FileExistsError:
+            return self.read(name) == data  # a retry, after an answer that was lost, finds what it has written
+        return True
+
+    def replace(self, name: str, data: bytes) -> None:
+        self._call("written to", self._files._pipe_file, self._key(name), data)
+
+    def remove(self, name: str) -> None:
+        try:
+            self._call("written to", self._files._rm_file, self._key(name))
+        except FileNotFoundError:
+            return
+
+    def replace_if(self, name: str, data: bytes, etag: str) -> bool:
+        """S3 alone: new content if the present one has this etag; False where it has not."""
+        bucket, _, key = self._key(name).partition("/")
+        try:
+            self._call(
+                "written to", self._files._call_s3, "put_object", Bucket=bucket, Key=key, Body=data, IfMatch=etag
+            )
+        except FileExistsError:
+            return False
+        return True
+
+    def _key(self, name: str) -> str:
+        return f"{self._place.key}/{name}"
+
+    def _call(self, done: str, method: Callable, *args: Any, **kwargs: Any) -> Any:
+        """Runs a coroutine of fsspec. FileNotFoundError and FileExistsError pass, every other error is a StoreError."""
+        from fsspec.asyn import sync
+
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # else it prints the traceback of what is raised anyway
+        try:
+            return sync(self._files.loop, method, *args, timeout=TIMEOUT_S, **kwargs)
+        except Exception as error:  # botocore, aiohttp, google.auth: each has a tree of its own
+            code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
+            if isinstance(error, FileExistsError) or code in (
+                "PreconditionFailed",
+                "412",
+                "ConditionalRequestConflict",
+            ):
+                raise FileExistsError(str(self._place)) from None
+            if isinstance(error, FileNotFoundError) and "bucket does not exist" not in str(error):
+                raise
+            lines = (str(error) or type(error).__name__).strip().splitlines()
+            reason = "no answer" if isinstance(error, TimeoutError) else lines[0].rstrip(".")
+            raise StoreError(f"Store {self._place} cannot be {done}: {reason}") from error

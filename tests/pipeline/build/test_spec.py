@@ -1,0 +1,129 @@
+"""What a version says of itself, and when files are no longer those that it was made from."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from locloc.pipeline.backbones.vit import BackboneSpec
+from locloc.pipeline.catalogs import Rows, build_catalog
+from locloc.pipeline.errors import BackboneError, RecipeError, StoreError
+from locloc.pipeline.recipe import REVISIONS, Recipe
+from locloc.pipeline.status import Status
+from locloc.pipeline.store.schema import input_digest
+from locloc.pipeline.build.spec import check_heads, check_same_files, fingerprint, provenance, resolve_backbone
+
+RECIPE = Recipe.model_validate({"mask_px": 64, "backbone": {"name": "vit_tiny_patch16_224", "size_px": 64}})
+BACKBONE = {"sha256": "ab" * 32, "mean": [0.5] * 3, "std": [0.5] * 3, "name": "x", "weights": "random"}
+BUILD = {"kind": "build"}
+
+
+class Parent:
+    """As much of a version as provenance asks for."""
+
+    tag = "v1"
+
+    def __init__(self, published_at: str = "then"):
+        self.provenance = {"published_at": published_at}
+
+
+def catalog(folder: Path, names: list[str]):
+    rows = Rows()
+    for name in names:
+        rows.add(name, name)
+    return build_catalog("test", folder, rows, [], where=lambda row, column: "", looked_for="")
+
+
+@pytest.fixture
+def some(tmp_path):
+    return catalog(tmp_path, ["a", "b"])
+
+
+def test_a_fresh_build_is_named_by_what_decides_its_masks(some):
+    about = provenance(some, RECIPE, "small", BACKBONE, BUILD)
+    assert about["build_id"] == about["fingerprint"] == fingerprint(RECIPE, some.sha256, BACKBONE)
+    assert about["parent"] is None
+    assert about["revisions"] == REVISIONS | {"refine.fast": RECIPE.refine.revision}
+    assert about["catalog"]["sha256"] == some.sha256
+    assert Recipe.model_validate(about["recipe"]) == RECIPE
+
+
+def test_a_fingerprint_is_of_recipe_catalog_weights_and_code(some, tmp_path, monkeypatch):
+    found = {fingerprint(RECIPE, some.sha256, BACKBONE)}
+    found.add(fingerprint(RECIPE.model_copy(update={"seed": 1}), some.sha256, BACKBONE))
+    found.add(fingerprint(RECIPE, catalog(tmp_path, ["a", "c"]).sha256, BACKBONE))
+    found.add(fingerprint(RECIPE, some.sha256, BACKBONE | {"sha256": "cd" * 32}))
+    found.add(fingerprint(RECIPE, some.sha256, BACKBONE | {"mean": [0.4] * 3}))
+    monkeypatch.setitem(REVISIONS, "decode", 99)
+    found.add(fingerprint(RECIPE, some.sha256, BACKBONE))
+    assert len(found) == 6
+    assert fingerprint(RECIPE, some.sha256, BACKBONE | {"weights": "/moved"}) in found
+
+
+def test_a_derived_build_is_named_by_its_operation_and_its_parent_too(some):
+    retry = {"kind": "retry", "why": "missing", "rows": 3}
+    made = [
+        provenance(some, RECIPE, "small", BACKBONE, operation, parent)
+        for operation, parent in (
+            (retry, Parent()), (retry | {"rows": 4}, Parent()), (retry | {"why": "crashed"}, Parent()),
+            ({"kind": "refine"}, Parent()), (retry, Parent("later")),
+        )
+    ]  # fmt: skip
+    assert len({about["build_id"] for about in made}) == len(made)
+    assert len({about["fingerprint"] for about in made}) == 1
+    assert all(about["parent"] == "v1" and about["build_id"] != about["fingerprint"] for about in made)
+    assert provenance(some, RECIPE, "small", BACKBONE, retry, Parent())["build_id"] == made[0]["build_id"]
+
+
+@pytest.mark.parametrize(("heads", "there", "message"), [((0, 5), 3, "head 5, .* has heads 0 to 2"), ("mean", 3, None)])
+def test_heads_that_the_backbone_lacks(heads, there, message):
+    recipe = Recipe.model_validate({"saliency": {"heads": heads}})
+    if message is None:
+        check_heads(recipe, there)
+        return
+    with pytest.raises(RecipeError, match=message):
+        check_heads(recipe, there)
+
+
+def test_a_backbone_is_known_by_its_weights():
+    found = resolve_backbone(RECIPE, "random")
+    assert found.spec == BackboneSpec("vit_tiny_patch16_224", 64, weights="random", sha256=found.about["sha256"])
+    assert (found.heads, found.grid, found.about["weights"]) == (3, (4, 4), "random")
+    assert resolve_backbone(RECIPE, "random", found.about["sha256"]).spec == found.spec
+    with pytest.raises(BackboneError, match="other weights"):
+        resolve_backbone(RECIPE, "random", "00" * 32)
+
+
+def files(folder: Path, count: int):
+    """A catalog of pictures as they are, their statuses and digests."""
+    names = [f"{n:03}" for n in range(count)]
+    for name in names:
+        (folder / name).write_bytes(name.encode())
+    digests = np.stack([input_digest(name.encode()) for name in names])
+    return catalog(folder, names), np.full(count, Status.OK, np.uint8), digests
+
+
+def test_files_as_they_were_are_work_that_is_done(tmp_path):
+    listed, status, digest = files(tmp_path, 100)
+    check_same_files(listed, status, digest, "v1")
+    (tmp_path / "000").unlink()  # says nothing of what was there
+    check_same_files(listed, status, digest, "v1")
+
+
+def test_a_file_that_was_replaced_is_named(tmp_path):
+    listed, status, digest = files(tmp_path, 20)
+    (tmp_path / "007").write_bytes(b"other")
+    with pytest.raises(StoreError, match="007 was another file when s@v1 was made .* --store"):
+        check_same_files(listed, status, digest, "s@v1")
+
+
+def test_rows_of_which_no_file_is_known_are_not_compared(tmp_path):
+    listed, status, digest = files(tmp_path, 20)
+    (tmp_path / "007").write_bytes(b"other")
+    digest[7] = 0
+    status[7] = Status.MISSING
+    check_same_files(listed, status, digest, "v1")
+    (tmp_path / "008").write_bytes(b"other")
+    status[8] = Status.PENDING
+    check_same_files(listed, status, digest, "v1")
+    check_same_files(listed, status, np.zeros_like(digest), "v1")

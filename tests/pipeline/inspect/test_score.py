@@ -1,0 +1,152 @@
+"""Scores against cases worked out by hand, on stores written by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from locloc.pipeline.catalogs import Rows, build_catalog
+from locloc.pipeline.errors import TruthError
+from locloc.pipeline.recipe import load_recipe
+from locloc.pipeline.inspect.score import score_version
+from locloc.pipeline.status import Status
+from locloc.pipeline.store import Version, open_version
+from locloc.pipeline.store.schema import STATS, content_crc, pack_masks, write_block
+from locloc.pipeline.store.writer import StoreWriter
+
+SIDE = 256
+RECIPE = load_recipe("pocket").model_dump(mode="json")
+
+
+def square(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def make_version(
+    store: Path, masks: list[np.ndarray], boxes: list[list[float]], given: list, status: list[int]
+) -> Version:
+    """One block of pictures of 512 x 256; attention is 1 in the left half and 0 in the right."""
+    rows = Rows()
+    for number, own in enumerate(given):
+        rows.add(f"{number}.jpg", f"set/{number}.jpg", boxes=own)
+    catalog = build_catalog("list", Path("/data"), rows, [], where=lambda row, column: "", looked_for="")
+    attention = np.zeros((len(masks), 3, 14, 14), np.float16)
+    attention[..., :7] = 1
+    packed = pack_masks(np.array(masks))
+    columns = {
+        "box": np.array(boxes, np.float32),
+        "stats": np.zeros((len(masks), len(STATS)), np.float32),
+        "status": np.array(status, np.uint8),
+        # a picture that was not decoded has no size
+        "size": np.array([[512, 256] if code == Status.OK else [0, 0] for code in status], np.int32),
+        "content_crc": content_crc(packed, attention),
+        "input_digest": np.zeros((len(masks), 16), np.uint8),
+    }
+    with StoreWriter(store) as writer:
+        about = {"recipe": RECIPE, "catalog": {"rows": len(masks), "root": "/data"}, "created_at": "", "parent": None}
+        about |= {"fingerprint": "cd" * 32, "build_id": "cd" * 32}
+        writer.begin(about, catalog, 3, (14, 14), SIDE)
+        write_block(writer.fork.store, 0, packed, attention)
+        writer.merge(writer.fork, 0, columns)
+        writer.publish()
+    return open_version(f"{store}@v1")
+
+
+@pytest.fixture
+def version(tmp_path) -> Version:
+    """Row 0 is right, row 1 half right, row 2 has no mask, row 3 has no truth."""
+    masks = [square(64, 64, 128, 128), square(64, 64, 128, 128), square(0, 0, 0, 0), square(0, 0, 9, 9)]
+    boxes = [[128, 64, 256, 128], [128, 64, 256, 128], [0, 0, 0, 0], [0, 0, 18, 9]]
+    given = [[[128, 64, 256, 128]], [[0, 0, 9, 9], [128, 64, 256, 192]], [[0, 0, 512, 256]], []]
+    status = [Status.OK, Status.OK, Status.UNDECODABLE, Status.OK]
+    return make_version(tmp_path / "masks.store", masks, boxes, given, status)
+
+
+@pytest.fixture
+def truth(tmp_path) -> Path:
+    folder = tmp_path / "truth"
+    (folder / "set").mkdir(parents=True)
+    for number, mask in enumerate([square(64, 64, 128, 128), square(64, 64, 128, 192), square(0, 0, 256, 256)]):
+        wide = mask.repeat(2, axis=1).astype(np.uint8) * 255  # of the original pictures, 512 x 256
+        Image.fromarray(wide).save(folder / "set" / f"{number}.png")
+    return folder
+
+
+def test_masks_by_hand(version, truth):
+    report = score_version(version, str(truth))
+    assert report.images == 3
+    assert report.coverage == pytest.approx(2 / 3)
+    masks = report.scores["masks"]
+    assert masks.mask_iou == pytest.approx((1 + 0.5 + 0) / 3)
+    assert masks.precision == pytest.approx((1 + 1 + 0) / 3)
+    assert masks.recall == pytest.approx((1 + 0.5 + 0) / 3)
+    assert masks.box_iou == pytest.approx((1 + 0.5 + 0) / 3)
+    assert masks.corloc == pytest.approx(2 / 3), "an IoU of exactly 0.5 counts"
+
+
+def test_true_masks_may_have_another_size_than_their_pictures(version, truth):
+    before = score_version(version, str(truth))
+    for file in (truth / "set").iterdir():
+        Image.open(file).resize((256, 64), Image.Resampling.NEAREST).save(file)
+    after = score_version(version, str(truth))
+    assert after.scores["masks"].box_iou == pytest.approx(before.scores["masks"].box_iou)
+    assert after.scores["masks"].mask_iou == pytest.approx(before.scores["masks"].mask_iou, abs=0.02)
+
+
+def test_the_thresholded_attention_is_the_left_half(version, truth):
+    score = score_version(version, str(truth)).scores["thresholded attention"]
+    left = 128 * 256
+    share = score.mask_iou * 3  # row 2 failed: it counts 0 though its truth is everything
+    assert share == pytest.approx((64 * 64 + 64 * 128) / left, rel=0.15)
+    assert score.corloc == 0
+
+
+def test_centred_shapes_are_sized_in_hindsight(version, truth):
+    scores = score_version(version, str(truth)).scores
+    whole = scores["centred box, best for mask IoU"]
+    assert whole.mask_iou == pytest.approx((64 * 64 / SIDE**2 + 64 * 128 / SIDE**2 + 1) / 3, abs=1e-3)
+    assert whole.recall == pytest.approx(1, abs=1e-3)
+    assert scores["centred box, best for CorLoc"].corloc >= whole.corloc
+    assert scores["centred ellipse, best for mask IoU"].mask_iou < whole.mask_iou
+
+
+def test_the_catalogs_own_boxes_any_of_them(version):
+    report = score_version(version, "catalog")
+    assert report.images == 3
+    masks = report.scores["masks"]
+    assert (masks.mask_iou, masks.precision, masks.recall) == (None, None, None)
+    assert masks.box_iou == pytest.approx((1 + 0.5 + 0) / 3)
+    assert masks.corloc == pytest.approx(2 / 3)
+    assert "centred box, best for box IoU" in report.scores
+
+
+def test_names_that_two_masks_have_are_not_guessed(version, truth):
+    (truth / "set").rename(truth / "other")
+    assert score_version(version, str(truth)).images == 3, "by file name alone"
+    (truth / "more").mkdir()
+    for file in (truth / "other").iterdir():
+        file.with_suffix(".txt").write_text("a note beside the mask is no mask")
+        if file.stem != "0":
+            (truth / "more" / file.name).write_bytes(file.read_bytes())
+    assert score_version(version, str(truth)).images == 1
+
+
+def test_masks_that_cannot_be_masks_are_named(version, truth):
+    file = truth / "set" / "1.png"
+    Image.fromarray(np.ones((256, 512), np.uint8)).save(file)
+    with pytest.raises(TruthError, match=r"set/1\.png is empty: its brightest value is 1"):
+        score_version(version, str(truth))
+    file.write_bytes(b"")
+    with pytest.raises(TruthError, match=r"set/1\.png: empty file"):
+        score_version(version, str(truth))
+
+
+def test_truth_that_is_not_there(version, tmp_path):
+    with pytest.raises(TruthError, match="is no folder of masks"):
+        score_version(version, str(tmp_path / "gone"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TruthError, match="has no mask of any of 4 pictures"):
+        score_version(version, str(tmp_path / "empty"))

@@ -1,0 +1,189 @@
+"""Attention > saliency > trimap: every number where it decides."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pydantic import ValidationError
+
+from locloc.pipeline.masks.saliency import SaliencySettings, make_trimap, saliency_map
+
+unhurried = settings(deadline=None)  # shared machines stall
+RAMP = np.arange(16, dtype=np.float32).reshape(4, 4)
+# Just below, at, and just above a threshold, in the map's own precision.
+AROUND = {at: np.nextafter(np.float32(at), [np.float32(-1), np.float32(at), np.float32(2)]) for at in (0.03, 0.05, 0.1)}
+
+
+def test_heads_are_those_asked_for():
+    """The other heads are as large as may be, and change nothing."""
+    rng = np.random.default_rng(0)
+    attention = rng.random((6, 14, 14)).astype(np.float32)
+    loud = attention.copy()
+    loud[3:] *= 1000
+    default, mean = SaliencySettings(), SaliencySettings(heads="mean")
+    np.testing.assert_array_equal(saliency_map(attention, default, 56), saliency_map(loud, default, 56))
+    assert not np.array_equal(saliency_map(attention, mean, 56), saliency_map(loud, mean, 56))
+    np.testing.assert_array_equal(
+        saliency_map(attention, mean, 56), saliency_map(attention, SaliencySettings(heads=range(6)), 56)
+    )
+
+
+@pytest.mark.parametrize("heads", [(0,), (2,), (1, 2), (2, 0)])
+def test_map_is_the_mean_of_its_heads_stretched(heads):
+    attention = np.random.default_rng(1).random((3, 5, 5)).astype(np.float32)
+    mean = attention[list(heads)].mean(axis=0)
+    seen = saliency_map(attention, SaliencySettings(heads=heads), 5)
+    assert seen.shape == (5, 5) and seen.dtype == np.float32
+    assert seen.min() == 0 and seen.max() == 1
+    np.testing.assert_allclose(seen, (mean - mean.min()) / (mean.max() - mean.min()), atol=1e-6)
+
+
+def test_any_scale_and_offset_give_the_same_map():
+    attention = np.random.default_rng(2).random((3, 14, 14))
+    expected = saliency_map(attention, SaliencySettings(), 28)
+    np.testing.assert_allclose(saliency_map(attention * 1e-4 + 5e-5, SaliencySettings(), 28), expected, atol=1e-4)
+    np.testing.assert_allclose(saliency_map(attention.astype(np.float16), SaliencySettings(), 28), expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("value", [0, 1, 1 / 196, 3.3, -2])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_flat_map_is_none(value, dtype):
+    assert saliency_map(np.full((6, 14, 14), value, dtype), SaliencySettings(), 224) is None
+    assert saliency_map(np.full((6, 1, 1), value, dtype), SaliencySettings(), 224) is None
+
+
+def test_opposed_heads_are_flat_together():
+    assert saliency_map(np.stack([RAMP, 15 - RAMP]), SaliencySettings(heads="mean"), 8) is None
+    assert saliency_map(np.stack([RAMP, 15 - RAMP]), SaliencySettings(heads=(0,)), 8) is not None
+
+
+def test_one_raised_token_is_not_flat():
+    attention = np.full((3, 14, 14), 1 / 196, np.float32)
+    attention[:, 3, 4] += np.float32(1e-8)
+    seen = saliency_map(attention, SaliencySettings(), 14)
+    assert seen[3, 4] == 1 and seen.sum() == 1
+
+
+@pytest.mark.parametrize("size_px", [1, 3, 4, 8, 224])
+def test_resized_bilinearly_to_a_square(size_px):
+    """Of a linear ramp bilinear interpolation is the ramp itself, clamped at the outer tokens' centres."""
+    columns = np.tile(np.arange(4, dtype=np.float32), (1, 6, 1))
+    seen = saliency_map(columns, SaliencySettings(heads=(0,)), size_px)
+    assert seen.shape == (size_px, size_px)
+    places = ((np.arange(size_px) + 0.5) * 4 / size_px - 0.5).clip(0, 3)
+    np.testing.assert_allclose(seen, np.broadcast_to(places / 3, seen.shape), atol=1e-6)
+
+
+@unhurried
+@given(
+    attention=hnp.arrays(np.float32, (3, 4, 5), elements=st.floats(0, 1, width=32, allow_subnormal=False)),
+    size_px=st.integers(1, 40),
+)
+def test_map_is_in_range_and_its_input_untouched(attention, size_px):
+    before = attention.copy()
+    seen = saliency_map(attention, SaliencySettings(), size_px)
+    np.testing.assert_array_equal(attention, before)
+    if seen is not None:
+        assert np.isfinite(seen).all() and seen.min() >= 0 and seen.max() <= 1
+        if size_px % 20 == 0:  # a whole number of pixels a token, so that pixels reach the tokens' extremes
+            assert seen.min() < 0.5 < seen.max()
+
+
+# --- trimap ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("unknown_init", "codes"),
+    [
+        # below, at and above 0.03, then 0.05, then 0.10
+        ("background", "022 222 211"),
+        ("split", "022 233 311"),
+        ("foreground", "033 333 311"),
+    ],
+)
+def test_codes_at_the_thresholds(unknown_init, codes):
+    saliency = np.concatenate(list(AROUND.values()))[None]
+    trimap = make_trimap(saliency, SaliencySettings(unknown_init=unknown_init))
+    assert trimap.dtype == np.uint8 and trimap.tolist() == [[int(code) for code in codes.replace(" ", "")]]
+
+
+@pytest.mark.parametrize("unknown_init", ["background", "split", "foreground"])
+def test_equal_thresholds_leave_nothing_unknown(unknown_init):
+    cut = SaliencySettings(foreground_from=0.05, background_below=0.05, threshold=0.05, unknown_init=unknown_init)
+    assert make_trimap(AROUND[0.05][None], cut).tolist() == [[0, 1, 1]]
+
+
+@pytest.mark.parametrize("unknown_init", ["background", "split", "foreground"])
+def test_codes_at_the_ends(unknown_init):
+    saliency = np.array([[0, 0.5, 1]], np.float32)
+    widest = SaliencySettings(foreground_from=1, background_below=0, threshold=0.5, unknown_init=unknown_init)
+    middle = {"background": [2, 2], "split": [2, 3], "foreground": [3, 3]}[unknown_init]
+    assert make_trimap(saliency, widest).tolist() == [[*middle, 1]]
+    all_foreground = SaliencySettings(foreground_from=0, background_below=0, threshold=0, unknown_init=unknown_init)
+    assert make_trimap(saliency, all_foreground).tolist() == [[1, 1, 1]]
+
+
+@unhurried
+@given(
+    saliency=hnp.arrays(np.float32, (5, 6), elements=st.floats(0, 1, width=32)),
+    cuts=st.lists(st.floats(0, 1), min_size=3, max_size=3).map(sorted),
+)
+def test_unknown_init_moves_only_the_unknown(saliency, cuts):
+    low, middle, high = cuts
+    trimaps = {
+        init: make_trimap(
+            saliency, SaliencySettings(background_below=low, threshold=middle, foreground_from=high, unknown_init=init)
+        )
+        for init in ("background", "split", "foreground")
+    }
+    background, split, foreground = trimaps.values()
+    sure = background < 2
+    for trimap in (split, foreground):
+        np.testing.assert_array_equal(trimap[sure], background[sure])
+        assert (trimap[~sure] >= 2).all()
+    assert (background[~sure] == 2).all() and (foreground[~sure] == 3).all()
+    np.testing.assert_array_equal(split == 3, ~sure & (saliency >= np.float32(middle)))
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "cuts",
+    [
+        {"threshold": 0.02},
+        {"threshold": 0.2},
+        {"background_below": 0.06},
+        {"foreground_from": 0.04},
+        {"foreground_from": 0.01, "background_below": 0.3},
+    ],
+)
+def test_thresholds_out_of_order(cuts):
+    with pytest.raises(ValidationError, match="background_below <= threshold <= foreground_from must hold"):
+        SaliencySettings(**cuts)
+
+
+@pytest.mark.parametrize("heads", [(), (-1,), (0, 0), (1, 2, 1)])
+def test_heads_that_make_no_sense(heads):
+    with pytest.raises(ValidationError, match="heads must be 'mean' or a list of different head numbers from 0"):
+        SaliencySettings(heads=heads)
+
+
+@pytest.mark.parametrize("name", ["foreground_from", "background_below", "threshold"])
+@pytest.mark.parametrize("value", [-0.01, 1.01, float("nan"), float("inf"), "much", None])
+def test_thresholds_are_shares(name, value):
+    with pytest.raises(ValidationError, match=name):
+        SaliencySettings(**{name: value})
+
+
+def test_settings_are_frozen_and_know_their_names():
+    made = SaliencySettings(heads=[2, 1])
+    assert made == SaliencySettings(heads=(2, 1)) and hash(made) == hash(SaliencySettings(heads=(2, 1)))
+    assert made.heads == (2, 1)
+    with pytest.raises(ValidationError, match="frozen"):
+        made.threshold = 0.04
+    with pytest.raises(ValidationError, match="treshold"):
+        SaliencySettings(treshold=0.04)
+    with pytest.raises(ValidationError, match="unknown_init"):
+        SaliencySettings(unknown_init="both")

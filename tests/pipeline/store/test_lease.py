@@ -1,0 +1,225 @@
+"""The lease: who holds a store, when a holder may be followed, and what a holder that was followed finds out."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from locloc.pipeline.errors import StoreError, StoreLockedError
+from locloc.pipeline.store import lease
+from locloc.pipeline.store.lease import Holder, Lease, current_holder, leased
+from locloc.pipeline.store.object_store import FolderObjects
+from locloc.pipeline.store.location import Place
+
+LOCKER = Path(__file__).with_name("locker.py")
+ELSEWHERE = {"host": "node7", "boot": "another boot", "since": "2026-01-01 00:00:00 +0000"}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Place:
+    monkeypatch.setattr(lease, "BEAT_S", 0.05)
+    monkeypatch.setattr(lease, "STALE_S", 2.0)
+    monkeypatch.setattr(lease, "POLL_S", 0.02)
+    return Place.of(tmp_path)
+
+
+@pytest.fixture
+def holding(place) -> Iterator:
+    """Starts a process that holds the lease without flock, until the end of the test."""
+    started = []
+
+    def hold(beat_s: float = 0.05, stale_s: float = 2.0) -> subprocess.Popen:
+        command = [sys.executable, LOCKER, str(place), str(beat_s), str(stale_s), "no-flock", "hold"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield hold
+    for process in started:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        with process:  # closes its pipes
+            pass
+
+
+def ask(process: subprocess.Popen) -> str:
+    """What `check` says in a process of locker.py."""
+    process.stdin.write("check\n")
+    process.stdin.flush()
+    return process.stdout.readline().strip()
+
+
+def epochs(place: Place) -> list[str]:
+    return sorted(os.listdir(place.folder / lease.LEASE_FOLDER))
+
+
+def left_behind(place: Place, number: int = 1, **changed) -> Holder:
+    """An epoch that nobody beats in."""
+    holder = replace(Holder.this_process(), **changed)
+    assert FolderObjects(place).create(f"{lease.LEASE_FOLDER}/{number:06}.json", holder.data())
+    return holder
+
+
+def test_epochs_count_up_and_old_ones_go(place):
+    for number in (1, 2, 3):
+        with leased(place) as held:
+            held.check()
+            assert epochs(place) == [f"{number:06}.json"]
+            assert not current_holder(place).released
+            assert current_holder(place).pid == os.getpid()
+        assert current_holder(place).released
+
+
+def test_the_beat_goes_on(place):
+    with leased(place):
+        first = current_holder(place).beat
+        time.sleep(0.3)
+        assert current_holder(place).beat > first
+
+
+def test_a_live_holder_is_named(place, holding):
+    process = holding(stale_s=30)
+    lease.STALE_S = 30.0  # the fixture's monkeypatch puts it back
+    started = time.monotonic()
+    with (
+        pytest.raises(StoreLockedError, match=f"written to by process {process.pid} on .* since 20") as caught,
+        leased(place),
+    ):
+        pass
+    assert time.monotonic() - started < 20, "told when it was seen alive, not when it could have been stale"
+    assert "\n" not in str(caught.value)
+    assert ask(process) == "ok"
+
+
+def test_a_killed_holder_is_followed_at_once(place, holding):
+    process = holding(beat_s=60, stale_s=60)
+    lease.STALE_S = 60.0
+    process.kill()
+    process.wait()
+    started = time.monotonic()
+    with leased(place) as held:
+        held.check()
+        assert epochs(place) == ["000002.json"]
+    assert time.monotonic() - started < 30
+
+
+def test_a_zombie_holds_nothing(place, holding):
+    process = holding()
+    process.kill()
+    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][0] != "Z":
+        time.sleep(0.01)
+    assert current_holder(place).is_gone()
+
+
+def test_a_process_of_the_same_number_is_another(place):
+    assert not left_behind(place, 1).is_gone()
+    assert left_behind(place, 2, started="1").is_gone()
+    assert not left_behind(place, 3, started="1", boot="another boot").is_gone()
+    assert not left_behind(place, 4, started="1", pid_namespace="another container").is_gone()
+    assert not left_behind(place, 5, started="1", boot="").is_gone(), "no /proc there: nothing is known"
+
+
+def test_the_holder_of_another_machine_is_followed_when_its_beat_stands_still(place):
+    left_behind(place, **ELSEWHERE)
+    started = time.monotonic()
+    with leased(place) as held:
+        assert time.monotonic() - started >= lease.STALE_S
+        held.check()
+        assert epochs(place) == ["000002.json"]
+
+
+def test_the_holder_of_another_machine_that_beats_is_alive_whatever_its_clock_says(place, monkeypatch):
+    with leased(place):
+        here = current_holder(place)
+        monkeypatch.setattr(Holder, "is_gone", lambda self: False)
+        # Two hours ago, by the file's and the holder's clocks; only that it changes counts.
+        os.utime(place.folder / lease.LEASE_FOLDER / "000001.json", (0, 0))
+        with pytest.raises(StoreLockedError, match=f"process {here.pid} on {here.host}"):
+            Lease(place).take()
+
+
+def test_a_file_that_was_never_written_is_followed_when_it_is_stale(place):
+    assert FolderObjects(place).create(f"{lease.LEASE_FOLDER}/000004.json", b"")
+    with leased(place):
+        assert epochs(place) == ["000005.json"]
+
+
+def test_a_suspended_holder_finds_out(place, holding):
+    process = holding()
+    process.send_signal(signal.SIGSTOP)
+    with leased(place) as held:  # after STALE_S
+        process.send_signal(signal.SIGCONT)
+        assert "StoreLockedError: " in (answer := ask(process))
+        assert f"was taken over by process {os.getpid()} on " in answer
+        held.check()
+        process.stdin.close()  # lets go, of its own lease alone
+        assert process.wait(timeout=20) == 0
+        time.sleep(0.2)
+        held.check()
+        assert not current_holder(place).released
+        with pytest.raises(StoreLockedError, match=f"process {os.getpid()}"):
+            Lease(place).take()
+
+
+def test_a_holder_that_was_suspended_and_not_followed_goes_on(place, holding):
+    process = holding()
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(3)
+    process.send_signal(signal.SIGCONT)
+    assert ask(process) == "ok"
+
+
+def test_of_two_that_follow_one_is_told(place, monkeypatch):
+    """The loser of a race for one number, and one that slept through a whole epoch."""
+    first, second = Lease(place), Lease(place)
+    assert first._create(1)
+    assert not second._create(1)
+    assert first._create(2)
+    assert epochs(place) == ["000002.json"]
+    assert not second._create(1), "epoch 1 is free again, and is none"
+    assert epochs(place) == ["000002.json"]
+
+
+def test_beats_that_fail_for_a_while_do_no_harm(place, monkeypatch):
+    real, broken = FolderObjects.replace, [True]
+
+    def replace_or_fail(self, name, data):
+        if broken[0]:
+            raise StoreError(f"Store {place} cannot be written to: no space left on device")
+        real(self, name, data)
+
+    lease.STALE_S = 4.0
+    with leased(place) as held:
+        monkeypatch.setattr(FolderObjects, "replace", replace_or_fail)
+        held.check()  # sure for half of STALE_S
+        time.sleep(2.2)
+        with pytest.raises(StoreError, match="no space left on device; without it the store's lock cannot be kept up"):
+            held.check()
+        broken[0] = False
+        held.check()
+
+
+def test_a_beat_needs_no_space(place):
+    with leased(place):
+        before = os.stat(place.folder / lease.LEASE_FOLDER / "000001.json")
+        time.sleep(0.3)
+        after = os.stat(place.folder / lease.LEASE_FOLDER / "000001.json")
+    assert (before.st_ino, before.st_size) == (after.st_ino, after.st_size)
+    assert before.st_mtime_ns < after.st_mtime_ns
+
+
+def test_a_place_that_cannot_be_written_to_is_one_line(place, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, "read-only file system")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StoreError, match="cannot be written to: read-only file system$"):
+        Lease(place).take()

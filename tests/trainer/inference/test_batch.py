@@ -1,0 +1,190 @@
+"""`locloc predict` as a user meets it, on a run whose models have never learnt anything."""
+
+import io
+import json
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+
+from locloc.cli import app
+from locloc.pipeline.backbones.vit import Backbone
+from locloc.pipeline.backbones.spec import BackboneSpec
+from locloc.pipeline.geometry.boxes import largest_box
+from locloc.pipeline.errors import LocLocError, PredictError, TrainError
+from locloc.trainer.models.checkpoint import create_model, save_checkpoint
+from locloc.trainer.inference.predict import load
+
+SIZES = {"a.jpg": (97, 61), "cats/b.png": (40, 120), "cats/turned.jpg": (61, 97), "dogs/c.png": (224, 224)}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A generator and PPD's linear classifier for three classes on `pocket`, seeded, each in a run of its own."""
+    folder = tmp_path_factory.mktemp("run")
+    known = {"name": "pocket", "weights": "bundled", "sha256": Backbone(BackboneSpec("pocket")).sha256}
+    for stage, shape in (
+        ("generator", {"channels": 192, "base": 2, "width": 8, "tail": [8, 8, 8]}),
+        ("linear", {"channels": 192, "classes": 3}),
+    ):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(2)
+            model = create_model(stage, shape)
+        (folder / stage).mkdir()
+        header = {"shape": shape, "backbone": known, "backbone_size_px": 224, "classes": ["ant", "bee", "cow"]}
+        header |= {"version": "photos.store@v1", "figures": {"tau": 0.4}}
+        save_checkpoint(folder / stage / "best.safetensors", model, stage, header)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory) -> Path:
+    """Four pictures of odd sizes, one turned by its EXIF, one grey; one cut off, and one that is none."""
+    folder, rng = tmp_path_factory.mktemp("album"), np.random.default_rng(0)
+    for name, (width, height) in SIZES.items():
+        file = folder / name
+        file.parent.mkdir(exist_ok=True)
+        rgb = blobs(rng, width, height)
+        exif = Image.Exif()
+        if "turned" in name:
+            rgb, exif[0x0112] = np.ascontiguousarray(np.rot90(rgb)), 6
+        Image.fromarray(rgb if "c.png" not in name else rgb[..., 0]).save(file, exif=exif)
+    (folder / "cats" / "cut.jpg").write_bytes((folder / "a.jpg").read_bytes()[:300])
+    (folder / "dogs" / "text.jpg").write_text("woof")
+    return folder
+
+
+def blobs(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
+    """Soft blobs, so that the map has something to follow."""
+    coarse = Image.fromarray(rng.integers(0, 256, (5, 5, 3), np.uint8))
+    return np.array(coarse.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def predict(*arguments, code: int = 0) -> dict:
+    said = io.StringIO()
+    with redirect_stdout(said):
+        ended = app(["predict", *map(str, arguments), "--device", "cpu", "--json"], standalone_mode=False)
+    assert (ended or 0) == code
+    return json.loads(said.getvalue())
+
+
+@pytest.fixture(scope="module")
+def found(run, album, tmp_path_factory) -> tuple[dict, Path]:
+    out = tmp_path_factory.mktemp("found") / "out"
+    formats = [part for name in ("coco", "json", "overlay", "mask") for part in ("--format", name)]
+    return predict(run, album, "--out", out, *formats, "--batch", 3), out
+
+
+def test_bad_files_are_reported_and_the_rest_is_done(found):
+    summary, out = found
+    assert (summary["pictures"], summary["done"]) == (6, 4)
+    assert [row["file"] for row in summary["failed"]] == ["cats/cut.jpg", "dogs/text.jpg"]
+    assert "cannot be decoded" in summary["failed"][0]["reason"]
+    assert summary["failed"][1]["reason"] == "not an image of a known format"
+    for file in ("summary.json", "predictions.json"):
+        assert json.loads((out / file).read_text())["failed"] == summary["failed"]
+    assert {file.name for file in out.iterdir()} == {
+        "coco.json", "predictions.json", "summary.json", "overlays", "masks",
+    }  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools, with NumPy 2
+def test_coco_is_what_the_masks_and_the_python_interface_say(found, run, album):
+    _, out = found
+    with redirect_stdout(io.StringIO()):
+        coco = COCO(out / "coco.json")
+        again = coco.loadRes([dict(one) for one in coco.anns.values()])  # it writes into what it is given
+    assert len(again.anns) == len(coco.anns) and [one["name"] for one in coco.cats.values()] == ["object"]
+    images = {one["file_name"]: one for one in coco.imgs.values()}
+    assert {name: (one["width"], one["height"]) for name, one in images.items()} == SIZES
+    predictions = load(run, "cpu")([album / name for name in SIZES], batch=1)
+    assert any(one.mask.any() for one in predictions)
+    for name, one in zip(SIZES, predictions, strict=True):
+        mask = np.array(Image.open(out / "masks" / Path(name).with_suffix(".png"))) > 0
+        assert mask.shape == SIZES[name][::-1]
+        assert np.count_nonzero(mask ^ one.mask) <= 0.002 * mask.size  # batches of 1 and 3 differ by rounding
+        annotations = coco.loadAnns(coco.getAnnIds(images[name]["id"]))
+        assert len(annotations) == mask.any()
+        for annotation in annotations:
+            assert np.array_equal(coco.annToMask(annotation).astype(bool), mask)
+            assert annotation["area"] == mask.sum() == rle.area(annotation["segmentation"])
+            x, y, width, height = annotation["bbox"]
+            assert [x, y, x + width, y + height] == largest_box(mask).tolist()
+            assert annotation["score"] == pytest.approx(one.mask_score, abs=1e-3)
+
+
+def test_json_has_a_line_for_each_picture_in_their_order(found):
+    _, out = found
+    told = json.loads((out / "predictions.json").read_text())
+    assert [one["file"] for one in told["images"]] == list(SIZES)
+    assert (told["tau"], told["masks"], told["backbone"]) == (0.4, "photos.store@v1", "pocket")
+    for one in told["images"]:
+        mask = np.array(Image.open(out / "masks" / Path(one["file"]).with_suffix(".png"))) > 0
+        assert one["box"] == (largest_box(mask).tolist() if mask.any() else None)
+
+
+def test_overlays_are_pictures(found):
+    _, out = found
+    for name in SIZES:
+        with Image.open(out / "overlays" / Path(name).with_suffix(".jpg")) as overlay:
+            assert overlay.mode == "RGB" and max(overlay.size) == 640
+
+
+def test_classes_are_told_with_their_scores(run, album, tmp_path):
+    summary = predict(run, album / "a.jpg", "--models", "ppd", "--top", 2)
+    (one,) = summary["images"]
+    assert (one["file"], one["width"], one["box"], summary["out"]) == ("a.jpg", 97, None, None)
+    assert len(one["classes"]) == 2 and {row["name"] for row in one["classes"]} < {"ant", "bee", "cow"}
+    assert one["classes"][0]["score"] >= one["classes"][1]["score"] > 0
+    with pytest.raises(PredictError, match="a classifier alone, and no masks for --format coco; json and overlay"):
+        predict(run, album, "--models", "ppd", "--out", tmp_path / "out")
+    predict(run, album / "a.jpg", "--models", "ppd", "--out", tmp_path / "out", "--format", "overlay")
+    assert (tmp_path / "out" / "overlays" / "a.jpg").exists()
+
+
+def test_a_glob_and_a_threshold(run, album, tmp_path):
+    wide = predict(run, album / "*.jpg", "--tau", 0.0)["images"]
+    narrow = predict(run, album / "*.jpg", "--tau", 0.9)["images"]
+    assert [one["file"] for one in wide] == [one["file"] for one in narrow] == ["a.jpg"]
+    areas = [np.prod(np.subtract(one[0]["box"][2:], one[0]["box"][:2])) for one in (narrow, wide)]
+    assert areas[0] < areas[1]
+
+
+def test_nothing_that_gets_through_is_exit_code_3(run, album, tmp_path):
+    summary = predict(run, album / "dogs" / "text.jpg", tmp_path / "none.jpg", "--out", tmp_path / "out", code=3)
+    assert summary["done"] == 0 and summary["failed"][1]["reason"] == "no such file"
+    assert json.loads((tmp_path / "out" / "coco.json").read_text())["images"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "complaint"),
+    [
+        (["--format", "coco"], PredictError, "--format coco needs a folder to write to: name a new one with --out"),
+        (["--out", "OUT", "--format", "cocoo"], PredictError, "No --format 'cocoo'; did you mean 'coco'?"),
+        (["--out", "FULL"], PredictError, "is not empty; name a new folder with --out"),
+        (["--out", "FULL/thesis.tex"], PredictError, "is not empty"),
+        (["--out", "FULL/thesis.tex/out"], PredictError, "cannot be written: Not a directory"),
+        (["--out", "OUT", "--tau", "1.5"], PredictError, "tau is a share of a map's range"),
+        (["--backbone", "vit_tiny_patch16_224"], TrainError, "was trained on pocket"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(arguments, kind, complaint, run, album, tmp_path):
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "thesis.tex").write_text("precious")
+    arguments = [one.replace("OUT", str(tmp_path / "out")).replace("FULL", str(full)) for one in arguments]
+    with pytest.raises(kind, match=complaint.replace("?", r"\?")) as caught:
+        predict(run, album, *arguments)
+    assert isinstance(caught.value, LocLocError) and "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists() and [file.name for file in full.iterdir()] == ["thesis.tex"]
+
+
+def test_without_json_a_table_is_printed(run, album, capsys: pytest.CaptureFixture[str]):
+    assert not app(["predict", str(run), str(album), "--device", "cpu"], standalone_mode=False)
+    shown = capsys.readouterr().out
+    assert "cats/turned.jpg" in shown and "4 of 6 pictures" in shown and "not an image of a known format" in shown

@@ -1,0 +1,122 @@
+"""Inference from JPEG files to a class and a box, stage by stage, the same for every system.
+
+    decode, transforms          on the CPU, a picture after the other
+    copy to device              bytes, one copy a view; floats are made on the device
+    backbone, generator, classifier
+    copy back, box              maps to the CPU; min-max, threshold, box of the largest contour
+
+Each picture is decoded once, though the published code of PPD reads it twice.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...pipeline.geometry.boxes import largest_box
+from ...pipeline.errors import BenchError, ImageError
+from ...pipeline.geometry.resize_crop import Geometry
+from ...pipeline.io.images import decode_image, read_image_bytes
+from ...pipeline.synthetic import make_scene
+from .systems import SIZE_PX, Form, Lap, LocLoc, Ppd
+from .timing import Run
+
+STAGES = ("decode", "transforms", "copy to device", "backbone", "classifier", "generator", "copy back", "box")
+MODEL_STAGES = ("backbone", "classifier", "generator")
+
+RESIZE_PX = 256  # the short side before the central square is cut
+TAU = 0.5
+SCENE_PX = (300, 500)  # about the sides of CUB's photographs
+KINDS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+System = Ppd | LocLoc
+
+
+def load_pictures(folder: Path | None, count: int) -> list[bytes]:
+    """So many encoded pictures: the first of a folder by name, again from the start where it has fewer; or made scenes.
+
+    Raises BenchError for a folder without a picture that can be decoded.
+    """
+    if folder is None:
+        return [_scene(index) for index in range(count)]
+    if not folder.is_dir():
+        raise BenchError(f"--images {folder} is no folder")
+    found: list[bytes] = []
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in KINDS):
+        try:
+            data = read_image_bytes(path)
+            decode_image(data)
+        except ImageError:
+            continue
+        found.append(data)
+        if len(found) == count:
+            break
+    if not found:
+        raise BenchError(f"--images {folder} holds no picture ({', '.join(KINDS)}) that can be decoded")
+    return [found[index % len(found)] for index in range(count)]
+
+
+def _scene(index: int) -> bytes:
+    scene = make_scene(3, index, 10, SCENE_PX)
+    coded, data = cv2.imencode(".jpg", scene.rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+    assert coded
+    return data.tobytes()
+
+
+def random_views(form: Form, batch: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Views of noise: the model's stages take as long for them as for anything."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = ((batch, side, side, 3) for side in form.views_px)
+    return tuple(torch.randint(0, 256, size, generator=generator, dtype=torch.uint8).to(device) for size in sizes)
+
+
+def model_run(system: System, views: tuple[Tensor, ...]) -> Run:
+    """The stages of the model alone, on views that are on the device."""
+
+    @torch.inference_mode()
+    def run(lap: Lap) -> tuple[Tensor, Tensor]:
+        return system.infer(views, lap)
+
+    return run
+
+
+def whole_run(system: System, pictures: list[bytes], device: torch.device) -> Run:
+    """All stages, from encoded pictures on. The run gives `(labels (B,), boxes (B, 4))`, boxes in the map's square."""
+    form = system.form
+
+    @torch.inference_mode()
+    def run(lap: Lap) -> tuple[np.ndarray, np.ndarray]:
+        decoded = [decode_image(data) for data in pictures]
+        lap("decode")
+        views = [np.stack([_view(rgb, form, number) for rgb in decoded]) for number in range(len(form.views_px))]
+        lap("transforms")
+        placed = tuple(_placed(view, device) for view in views)
+        lap("copy to device")
+        logits, maps = system.infer(placed, lap)
+        labels, drawn = logits.argmax(1).cpu().numpy(), maps[:, 0].float().cpu().numpy()
+        lap("copy back")
+        boxes = np.stack([_box(one, form.map_px) for one in drawn])
+        lap("box")
+        return labels, boxes
+
+    return run
+
+
+def _view(rgb: np.ndarray, form: Form, number: int) -> np.ndarray:
+    """The central square first; PPD's localisation view is the whole picture, stretched."""
+    size = rgb.shape[1::-1]
+    geometry = Geometry.stretch(size, form.map_px) if number else Geometry.centre_crop(size, SIZE_PX, RESIZE_PX)
+    return geometry.image(rgb)
+
+
+def _placed(view: np.ndarray, device: torch.device) -> Tensor:
+    pixels = torch.from_numpy(view)
+    return pixels.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else pixels
+
+
+def _box(one: np.ndarray, side_px: int) -> np.ndarray:
+    one = cv2.resize(one, (side_px, side_px), interpolation=cv2.INTER_LINEAR)
+    low, high = one.min(), one.max()
+    return largest_box(one > low + TAU * (high - low))

@@ -1,0 +1,129 @@
+"""`locloc bench`: parse, call one function, print. Needs no dask, zarr or icechunk."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..bench import KEEP_TOKENS, SHARED_BLOCKS
+
+OF_SYSTEMS = (
+    "device", "batch", "classes", "precision", "threads", "keep_tokens", "shared_blocks", "backbone", "rounds", "quick",
+)  # fmt: skip
+OF_MASKS = ("truth", "count", "size", "vit_images_s")
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(bench)
+
+
+def bench(
+    context: typer.Context,
+    compare_ppd: Annotated[
+        bool, typer.Option("--compare-ppd", help="PPD beside LocLoc, and the paper's tables with what is true of them.")
+    ] = False,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Refinement engines instead; with --compare-ppd, after the systems.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    batch: Annotated[int, typer.Option(min=1, help="Images a batch.")] = 32,
+    classes: Annotated[int, typer.Option(min=1, help="Classes that the classifiers tell apart.")] = 200,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Photographs, for systems end to end and for --masks. Default: made scenes."),
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="--masks: masks of --images, of the same names. Without: pocket's attention."),
+    ] = None,
+    count: Annotated[int, typer.Option(min=0, help="--masks: pictures, evenly over the folder. 0: all.")] = 25,
+    size: Annotated[int, typer.Option(min=16, max=4096, help="--masks: side of pictures and masks, in pixels.")] = 256,
+    vit_images_s: Annotated[
+        float, typer.Option(help="--masks: images/s of a node's ViT on its GPU, an assumption of the projection.")
+    ] = 3600.0,
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU only), but for the tuned runs.")] = "fp32",
+    threads: Annotated[int, typer.Option(min=0, help="Of the CPU. 0: torch's default. Engines have one.")] = 0,
+    keep_tokens: Annotated[
+        float, typer.Option(help="Guided LFDM: share of the patch tokens that it looks at.")
+    ] = KEEP_TOKENS,
+    shared_blocks: Annotated[
+        float, typer.Option(help="Guided LFDM: share of the blocks, the first ones, that are the frozen ViT's.")
+    ] = SHARED_BLOCKS,
+    backbone: Annotated[
+        str, typer.Option(help="A timm ViT of 224 px in patches of 16, or pocket; weights are random.")
+    ] = "vit_small_patch16_224",
+    rounds: Annotated[int, typer.Option(min=0, help="In which all systems are timed in turn. 0: by the device.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="One round: to see that it runs, not to quote.")] = False,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything as JSON.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it: .png, .svg or .pdf.")] = None,
+) -> None:
+    """Count and time LocLoc, and PPD beside it: parameters, arithmetic, latency, memory. Or engines that make masks.
+
+    **Example:** locloc bench --compare-ppd --device cpu --json bench.json --plot bench.png
+
+    **Example:** locloc bench --masks --images photographs --truth masks --json masks.json
+    """
+    import json as as_text
+
+    from ...pipeline.commands.console import err
+
+    systems = compare_ppd or not masks
+    _check(context, systems, masks, json, plot)
+
+    def tell(what: str) -> None:
+        err.print(f"[dim]{what}[/]")
+
+    found = {}
+    if systems:
+        from ..bench.report import Asked, run_bench
+        from ..bench.tables import print_report
+
+        asked = Asked(
+            compare_ppd, device, batch, classes, images, precision, threads, keep_tokens, shared_blocks, backbone,
+            rounds, quick,
+        )  # fmt: skip
+        report = run_bench(asked, tell)
+        print_report(report)
+        found |= report.as_json()
+    if masks:
+        from ...pipeline.bench.masks import AskedMasks, bench_masks
+        from ..bench.mask_tables import print_masks
+
+        measured = bench_masks(AskedMasks(images, truth, count, size, vit_images_s), tell)
+        print_masks(measured)
+        found["masks"] = measured.as_json()
+    if json is not None:
+        json.write_text(as_text.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    if plot is not None:
+        from ..bench.plot import draw_masks, draw_report
+
+        if systems:
+            draw_report(report, plot)
+        else:
+            draw_masks(measured, plot)
+
+
+def _check(context: typer.Context, systems: bool, masks: bool, json: Path | None, plot: Path | None) -> None:
+    """Raises BenchError for files that cannot be written and for options that say nothing to what is measured."""
+    from ...pipeline.errors import BenchError
+
+    for file in (json, plot):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise BenchError(f"No folder {file.absolute().parent} to write {file.name} to; make it first")
+        if file is not None and file.is_dir():
+            raise BenchError(f"{file} is a folder; name a file in it")
+        if file is not None and not os.access(file if file.exists() else file.absolute().parent, os.W_OK):
+            raise BenchError(f"{file} cannot be written by this user; name another file")
+    if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
+        raise BenchError(f"--plot {plot}: a name that ends in .png, .svg or .pdf")
+    if plot is not None and systems and masks:
+        raise BenchError("--plot draws the systems or the engines: leave out --masks or --compare-ppd")
+    for name in OF_SYSTEMS + OF_MASKS:
+        if context.get_parameter_source(name).name != "COMMANDLINE":
+            continue
+        option = "--" + name.replace("_", "-")
+        if name in OF_SYSTEMS and not systems:
+            raise BenchError(f"{option} says nothing to --masks; leave it out, or add --compare-ppd")
+        if name in OF_MASKS and not masks:
+            raise BenchError(f"{option} is for --masks; add that, or leave {option} out")

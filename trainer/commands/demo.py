@@ -1,0 +1,47 @@
+"""`locloc demo`: the real commands, one after the other, on scenes that they make themselves."""
+
+import json
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+
+from ...pipeline.inspect.score import score_version
+from ...pipeline.store import open_version
+from ...pipeline.commands.terminal import version_summary
+
+IMAGES, CLASSES, SEED = 128, 10, 7
+TRAINED = ("generator", "classifier")
+SHOWN = ("000003", "000008", "000013", "000022", "000031", "000044")
+
+
+def demo_commands(out: Path) -> list[list[str]]:
+    """Arguments of `locloc`, in order. Each could be typed."""
+    scenes, store = out / "scenes", out / "masks.store"
+    lines = [
+        f"data synth {{scenes}} --images {IMAGES} --classes {CLASSES} --seed {SEED}",
+        "masks build {scenes} --catalog synthetic --store {store}",
+        "masks list {store}",
+        "masks show {store}@latest",
+        "masks score {store}@latest --truth {scenes}/masks",
+        "masks view {store}@latest " + " ".join(SHOWN) + " --out {out}/masks.png",
+        "train {store}@latest --out {out}/run --cache-tokens --workers 0 --set classifier.fit.epochs=5",
+    ]
+    if (out / "run" / "run.json").exists():  # a demo that is run again
+        lines[-1] += " --resume"
+    places = {"scenes": shlex.quote(str(scenes)), "store": shlex.quote(str(store)), "out": shlex.quote(str(out))}
+    return [shlex.split(line.format(**places)) for line in lines]
+
+
+def write_demo_summary(out: Path) -> None:
+    """`OUT/summary.json`: the version's counts and provenance, its scores, and what was trained on it."""
+    version = open_version(f"{out / 'masks.store'}@latest")
+    report = score_version(version, str(out / "scenes" / "masks"))
+    trained = {stage: _last(out / "run" / stage / "metrics.jsonl") for stage in TRAINED}
+    summary = {**version_summary(version), "score": asdict(report), "trained": trained}
+    (out / "summary.json").write_text(json.dumps(summary, indent=2))
+
+
+def _last(metrics: Path) -> dict:
+    """The figures of the last epoch on the validation images."""
+    ends = (line for line in map(json.loads, metrics.read_text().splitlines()) if "val_loss" in line)
+    return {name.removeprefix("val_"): value for name, value in list(ends)[-1].items() if name.startswith("val_")}

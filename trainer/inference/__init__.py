@@ -1,0 +1,1 @@
+"""Boxes, masks and classes for a user's own images."""

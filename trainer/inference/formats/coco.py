@@ -1,0 +1,63 @@
+"""OUT/coco.json: a COCO file of instances that pycocotools loads, one annotation a picture, with a score.
+
+Categories are the run's classes, id = label + 1; one category, `object`, where the run names none. A picture's
+annotation is of its best class. `score` is that class's softmax, or without classes the mask's own score.
+"""
+
+import threading
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as rle
+
+from ..predict import Prediction
+from .metadata import About, write_whole
+
+
+class Coco:
+    def __init__(self, about: About):
+        self.about = about
+        self._found: dict[int, tuple[dict[str, Any], dict[str, Any] | None]] = {}
+        self._lock = threading.Lock()
+
+    def one(self, number: int, prediction: Prediction, picture: np.ndarray | None) -> None:
+        width, height = prediction.size_px
+        image = {"id": number + 1, "file_name": self.about.names[number], "width": width, "height": height}
+        with self._lock:
+            self._found[number] = image, _annotation(number, prediction)
+
+    def close(self) -> None:
+        found = [self._found[number] for number in sorted(self._found)]
+        annotations = [annotation for _, annotation in found if annotation]
+        content = {
+            "info": {"description": "Predictions of locloc", **self.about.facts()},
+            "licenses": [],
+            "images": [image for image, _ in found],
+            "annotations": [{"id": number} | one for number, one in enumerate(annotations, 1)],
+            "categories": _categories(self.about),
+        }
+        write_whole(self.about.out / "coco.json", content)
+
+
+def _annotation(number: int, prediction: Prediction) -> dict[str, Any] | None:
+    """None where there is no object to annotate."""
+    if prediction.mask is None or not prediction.mask.any():
+        return None
+    segmentation = rle.encode(np.asfortranarray(prediction.mask.astype(np.uint8)))
+    segmentation["counts"] = segmentation["counts"].decode("ascii")
+    x0, y0, x1, y1 = prediction.box.tolist()
+    return {
+        "image_id": number + 1,
+        "category_id": (prediction.labels[0] if prediction.labels else 0) + 1,
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": int(np.count_nonzero(prediction.mask)),
+        "segmentation": segmentation,
+        "iscrowd": 0,
+        "score": prediction.scores[0] if prediction.scores else prediction.mask_score,
+    }
+
+
+def _categories(about: About) -> list[dict[str, Any]]:
+    localiser = about.localiser
+    names = localiser.classes or [str(label) for label in range(localiser.count)] or ["object"]
+    return [{"id": label + 1, "name": name} for label, name in enumerate(names)]

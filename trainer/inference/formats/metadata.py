@@ -1,0 +1,66 @@
+"""What every format is told of the predictions it writes."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ....pipeline.errors import PredictError
+from ...models.localizer import Localiser
+
+
+@dataclass(frozen=True)
+class About:
+    out: Path
+    run: str
+    localiser: Localiser
+    tau: float
+    names: list[str]  # of all pictures, by number
+    failed: list[dict[str, str]] = field(default_factory=list)  # {"file", "reason"}, complete when formats are closed
+
+    def file(self, folder: str, number: int, suffix: str) -> Path:
+        """OUT/folder/NAME.suffix, its folder made; `a.jpg.png` where an `a.png` is there too."""
+        stem = self._stem(number)
+        name = self.names[number] if self._stems[stem.lower()] > 1 else stem
+        target = self.out / folder / f"{name}{suffix}"
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(target, error) from None
+        return target
+
+    def _stem(self, number: int) -> str:
+        folder, slash, name = self.names[number].rpartition("/")
+        return f"{folder}{slash}{name.rpartition('.')[0] or name}"
+
+    @cached_property
+    def _stems(self) -> Counter:
+        return Counter(self._stem(number).lower() for number in range(len(self.names)))
+
+    def facts(self) -> dict[str, Any]:
+        """For the heads of files: which run, how, and what did not get through."""
+        header = next(iter(self.localiser.headers.values()))
+        return {
+            "run": self.run,
+            "models": self.localiser.kind,
+            "masks": header.get("version"),
+            "backbone": self.localiser.backbone.name,
+            "tau": self.tau,
+            "failed": self.failed,
+        }
+
+
+def write_whole(file: Path, content: Any) -> None:
+    """JSON, whole or not at all."""
+    part = file.with_name(f"{file.name}.part")
+    try:
+        part.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+        part.replace(file)
+    except OSError as error:
+        raise cannot_write(file, error) from None
+
+
+def cannot_write(file: Path, error: OSError) -> PredictError:
+    return PredictError(f"{file} cannot be written: {error.strerror or error}; name another folder with --out")

@@ -1,0 +1,1 @@
+"""A training run: tasks, the loop, several processes, what a run leaves on disk."""

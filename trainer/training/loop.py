@@ -1,0 +1,281 @@
+"""One stage from first to last weights. Read `fit` from top to bottom: it is the whole training loop.
+
+Resumed at any step, a run on a CPU ends in the same weights, bit for bit: batches follow from seed, epoch and row,
+randomness inside the model from seed and step, and the state holds everything else.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ...pipeline.errors import LocLocError, TrainError
+from ...pipeline.io.interrupts import raise_if_interrupted, signals_held_back
+from ..data.datasets import draw
+from .validation_metrics import ClassFigures, MaskFigures, summed
+from .run_dir import SCHEMA, StageFolder
+from .distributed import share_batch_norms, stop_together
+from ..recipe import FitSettings
+from .training_tasks import Stage
+
+
+@dataclass(frozen=True)
+class Progress:
+    """For who shows it."""
+
+    stage: str
+    epoch: int  # from 1 on
+    epochs: int
+    step: int  # of the epoch, from 1 on
+    steps: int
+    loss: float
+    lr: float
+    images_per_s: float
+    eta_s: float
+    message: str = ""
+
+
+@dataclass
+class State:
+    """Where a stage stands between two steps; with the weights, all that a resumed run needs."""
+
+    epoch: int = 0
+    in_epoch: int = 0  # steps done
+    step: int = 0  # over all epochs
+    loss_sum: float = 0.0  # of this epoch
+    images: int = 0
+    best: dict[str, Any] = field(default_factory=dict)  # the figures of the best weights, and their epoch
+
+
+def fit(
+    fabric: Fabric,
+    stage: Stage,
+    seed: int,
+    train: DataLoader,
+    val: DataLoader,
+    folder: StageFolder,
+    checkpoint_s: float,
+    on_progress: Callable[[Progress], None],
+) -> dict[str, Any]:
+    """Trains until the recipe's last epoch; returns the figures of the best weights on the validation images.
+
+    `folder` may hold the state of a run that was interrupted. Raises TrainError for a loss that is not finite.
+    """
+    settings, batches = stage.fit, train.batch_sampler.batches
+    model = share_batch_norms(stage.model, fabric)
+    optimizer = create_optimizer_v2(model, settings.optimizer, lr=settings.lr, weight_decay=settings.weight_decay)
+    schedule = _schedule(optimizer, settings, len(batches))
+    net, optimizer = fabric.setup(torch.compile(model) if settings.compile else model, optimizer)
+    ema = ModelEmaV3(model, settings.ema_decay, use_warmup=True) if settings.ema_decay else None
+    state = _resumed(fabric, folder, model, ema, optimizer)
+    clock = _Clock(settings.epochs * len(batches) - state.step)
+    saved_at = time.monotonic()
+
+    def save() -> None:
+        folder.save_state(_content(fabric, state, model, ema, optimizer))
+
+    last = Progress(stage.name, state.epoch, settings.epochs, 0, len(batches), math.nan, settings.lr, 0.0, 0.0)
+    try:
+        while state.epoch < settings.epochs:
+            batches.epoch, batches.skip = state.epoch, state.in_epoch
+            net.train()
+            for batch in clock.waiting(train):
+                raise_if_interrupted()
+                stop_together(fabric, batch if isinstance(batch, LocLocError) else None)
+                with signals_held_back():
+                    schedule.step_update(state.step)
+                    torch.manual_seed(draw(seed, state.step, fabric.global_rank))  # for dropout and its like
+                    images, loss = _step(fabric, stage, net, optimizer, batch)
+                    if ema is not None:
+                        ema.update(model, step=state.step)
+                    state.step, state.in_epoch = state.step + 1, state.in_epoch + 1
+                    state.loss_sum, state.images = state.loss_sum + loss * images, state.images + images
+                    clock.tick(images)
+                    lr = optimizer.param_groups[0]["lr"]
+                    folder.log(state.step, epoch=state.epoch, loss=loss, lr=lr)
+                    if time.monotonic() >= saved_at + checkpoint_s:
+                        save()
+                        saved_at = time.monotonic()
+                last = Progress(
+                    stage.name, state.epoch + 1, settings.epochs, state.in_epoch, len(batches), loss, lr,
+                    clock.images_per_s, clock.eta_s,
+                )  # fmt: skip
+                on_progress(last)
+
+            evaluated = ema.module if ema is not None else model
+            figures = evaluate(fabric, stage, evaluated, val).values()
+            with signals_held_back():
+                folder.log(
+                    state.step, epoch=state.epoch, train_loss=state.loss_sum / max(state.images, 1),
+                    images_per_s=clock.images_per_s, waiting=clock.waiting_share, seconds=clock.training_s,
+                    **{f"val_{name}": value for name, value in figures.items()},
+                )  # fmt: skip
+                header = {"epoch": state.epoch + 1, "step": state.step, "figures": figures, "ema": ema is not None}
+                if not state.best or _rank(stage, figures) > _rank(stage, state.best["figures"]):
+                    state.best = header
+                    folder.save_weights("best", evaluated, header)
+                folder.save_weights("last", evaluated, header)
+                state.epoch, state.in_epoch, state.loss_sum, state.images = state.epoch + 1, 0, 0.0, 0
+                save()
+            fabric.barrier()
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if isinstance(value, float))
+            on_progress(replace(last, message=f"{stage.name}, epoch {state.epoch}: {shown}"))
+    except KeyboardInterrupt:  # between two steps, by `signals_held_back`: the state is whole
+        save()
+        raise
+    return state.best
+
+
+def _rank(stage: Stage, figures: dict[str, float]) -> tuple[float, float]:
+    """Of equal figures, as few validation images often give, the lower loss decides."""
+    return figures[stage.best], -figures["loss"]
+
+
+def _step(
+    fabric: Fabric, stage: Stage, net: nn.Module, optimizer: torch.optim.Optimizer, batch: list[Tensor]
+) -> tuple[int, float]:
+    """One update of the weights from a rank's share of a batch. Returns the images of all ranks and their mean loss."""
+    settings, own = stage.fit, len(batch[0])
+    images = int(fabric.all_reduce(torch.tensor(float(own), device=fabric.device), reduce_op="sum"))
+    parts = max(1, min(settings.accumulate, images // (2 * fabric.world_size)))  # batch norm needs two of anything
+    total = torch.zeros((), device=fabric.device)
+    pieces = zip(*(tensor.to(fabric.device, non_blocking=True).tensor_split(parts) for tensor in batch), strict=True)
+    for part, (seen, target, rows) in enumerate(pieces, 1):
+        with fabric.no_backward_sync(net, enabled=part < parts):
+            with fabric.autocast():
+                features = stage.features(seen)
+            losses = stage.losses(net(*features), target)  # (b,)
+            finite = losses.isfinite()
+            stop_together(fabric, None if finite.all() else _not_finite(stage, rows[~finite], len(rows)))
+            # Gradients are averaged over ranks: so weighted, that is the mean over images, however they are shared out.
+            fabric.backward(losses.sum() * (fabric.world_size / images))
+        total += losses.detach().sum()
+    if settings.clip_norm:
+        fabric.clip_gradients(net, optimizer, max_norm=settings.clip_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return images, float(fabric.all_reduce(total, reduce_op="sum")) / images
+
+
+@torch.no_grad()
+def evaluate(fabric: Fabric, stage: Stage, model: nn.Module, images: DataLoader) -> MaskFigures | ClassFigures:
+    """The stage's figures over all images of a loader of plain ones."""
+    figures, trouble = stage.figures(images.batch_sampler.batches.rows), None
+    training = model.training
+    model.eval()
+    for batch in images:
+        if isinstance(batch, LocLocError):
+            trouble = batch
+            break
+        seen, target, rows = (part.to(fabric.device, non_blocking=True) for part in batch)
+        with fabric.autocast():
+            output = model(*stage.features(seen))
+        figures.add(stage.losses(output, target), output, target, rows)
+    model.train(training)
+    stop_together(fabric, trouble)
+    summed(figures, fabric)
+    return figures
+
+
+def _schedule(optimizer: torch.optim.Optimizer, settings: FitSettings, steps: int) -> Scheduler:
+    """timm's, told by step: what it gives depends on the step alone, so there is nothing to keep."""
+    kinds = {
+        "constant": {"sched": "multistep", "decay_milestones": [settings.epochs + 1]},
+        "cosine": {"sched": "cosine"},
+        "multistep": {"sched": "multistep", "decay_milestones": list(settings.milestones), "decay_rate": 0.1},
+    }
+    schedule, _ = create_scheduler_v2(
+        optimizer,
+        num_epochs=settings.epochs,
+        min_lr=settings.min_lr,
+        warmup_epochs=settings.warmup_epochs,
+        warmup_lr=settings.warmup_lr,
+        step_on_epochs=False,
+        updates_per_epoch=steps,
+        **kinds[settings.schedule],
+    )
+    return schedule
+
+
+def _not_finite(stage: Stage, rows: Tensor, of: int) -> TrainError:
+    some = ", ".join(stage.named(rows[:8].cpu().numpy()))
+    return TrainError(
+        f"{stage.name}: the loss of {len(rows)} of {of} images is not finite "
+        f"({some}{', ...' if len(rows) > 8 else ''}); look at these, or train anew with a lower "
+        f"--set {stage.name}.fit.lr_base"
+    )
+
+
+def _content(
+    fabric: Fabric, state: State, model: nn.Module, ema: ModelEmaV3 | None, optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        **asdict(state),
+        "model": model.state_dict(),
+        "ema": ema.module.state_dict() if ema is not None else None,
+        "optimizer": optimizer.state_dict(),
+        "precision": fabric.strategy.precision.state_dict(),  # the scale of float16's gradients
+    }
+
+
+def _resumed(
+    fabric: Fabric, folder: StageFolder, model: nn.Module, ema: ModelEmaV3 | None, optimizer: torch.optim.Optimizer
+) -> State:
+    content = folder.load_state(fabric.device)
+    if content is None:
+        folder.forget_after(0)
+        return State()
+    model.load_state_dict(content["model"])
+    if ema is not None:
+        ema.module.load_state_dict(content["ema"])
+    optimizer.load_state_dict(content["optimizer"])
+    fabric.strategy.precision.load_state_dict(content["precision"])
+    state = State(**{name: content[name] for name in State.__dataclass_fields__})
+    folder.forget_after(state.step)
+    return state
+
+
+class _Clock:
+    """How fast it goes, and how much of the time is spent waiting for data."""
+
+    def __init__(self, steps_left: int):
+        self._left, self._steps, self._images = steps_left, 0, 0
+        self._begin = time.perf_counter()
+        self._epoch_waited = self.training_s = 0.0
+
+    def waiting(self, batches: DataLoader) -> Iterator[Any]:
+        """The batches, with the wait for each on the clock."""
+        began = begin = time.perf_counter()
+        self._epoch_waited, iterator = 0.0, iter(batches)
+        while (batch := next(iterator, None)) is not None:
+            self._epoch_waited += time.perf_counter() - begin
+            yield batch
+            begin = time.perf_counter()
+        self.training_s = time.perf_counter() - began
+
+    def tick(self, images: int) -> None:
+        self._steps, self._images = self._steps + 1, self._images + images
+
+    @property
+    def images_per_s(self) -> float:
+        return self._images / max(time.perf_counter() - self._begin, 1e-9)
+
+    @property
+    def eta_s(self) -> float:
+        return (time.perf_counter() - self._begin) / max(self._steps, 1) * (self._left - self._steps)
+
+    @property
+    def waiting_share(self) -> float:
+        """Of the last epoch's training steps."""
+        return self._epoch_waited / max(self.training_s, 1e-9)

@@ -1,0 +1,301 @@
+"""`locloc train`: a run from a version of a store, its images and a recipe to weights. Each stage is `fit.fit`."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from ... import __version__
+from ...pipeline.backbones.vit import Backbone
+from ...pipeline.backbones.spec import BackboneSpec
+from ...pipeline.errors import LocLocError, TrainError
+from ...pipeline.config import settings_toml
+from ...pipeline.store import Version, open_version
+from ..data.datasets import Batches, LabelledImages, MaskPairs, load
+from ..data.feature_cache import CachedPairs, cache_tokens
+from .validation_metrics import TAUS
+from .loop import Progress, fit
+from .run_dir import StageFolder, write_json
+from ..models.token_selection import is_guided
+from .distributed import create_fabric, first_process, launched_from_outside, stop_together
+from ..recipe import TrainRecipe
+from ..data.splits import Masks, TrainingRows, join
+from .training_tasks import GROUPS, Stage, create_stage, load_guide, needs_guide
+
+PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+_PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class HowToTrain:
+    """How a run is made; but for precision it moves results by rounding alone."""
+
+    devices: int | None = None  # None: every GPU, or one CPU process
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    workers: int | None = None  # processes that load images, a device; None: by the cores
+    cache_tokens: bool = False
+    checkpoint_s: float = 300.0  # between states within an epoch
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    version: str  # STORE@V
+    out: Path
+    recipe: TrainRecipe
+    recipe_name: str
+    stage: str = "all"  # of GROUPS
+    images: str | None = None  # where they are now; None: where they were
+    weights: str | None = None  # of the backbone, where they are now; None: where they were
+    allow_changed_images: bool = False
+    resume: bool = False
+    how: HowToTrain = HowToTrain()
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    run: str
+    version: str
+    stages: dict[str, dict[str, Any]]  # each stage's best epoch and its figures on the validation images
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every process of a run is given."""
+
+    request: TrainRequest
+    version: str
+    rows: TrainingRows
+    masks: Masks
+    backbone: BackboneSpec
+    about: dict[str, Any]
+    workers: int
+
+
+def train(request: TrainRequest, shown: Callable[[], AbstractContextManager[OnProgress]] | None = None) -> TrainSummary:
+    """Fits the stages one after the other. What is done already of a resumed run is not done again.
+
+    shown  makes a context whose value is given the progress; called in the first process of the run, so a function of a
+           module
+
+    Raises TrainError, StoreError, RecipeError and BackboneError before anything is written; TrainError later.
+    """
+    version = open_version(request.version)
+    how, recipe = _checked(request.how), request.recipe
+    rows = join(version, request.images, recipe.seed, recipe.val_share, request.allow_changed_images)
+    about = _about(request, version)
+    masks = Masks(request.out / "cache" / f"masks-{about['fingerprint'][:16]}.npy")
+    fabric = create_fabric(
+        how.accelerator,
+        how.devices or (torch.cuda.device_count() if how.accelerator == "cuda" else 1),
+        PRECISIONS[how.precision],
+        unused=recipe.generator.wiring == "published",
+    )
+    if launched_from_outside():
+        fabric.launch()
+    trouble = None
+    if first_process():
+        try:
+            _begin(request, about)
+            masks.write(version)
+        except LocLocError as error:
+            trouble = error
+    if launched_from_outside():
+        stop_together(fabric, trouble)
+    elif trouble is not None:
+        raise trouble
+    workers = _workers(how, fabric.world_size)
+    job = _Job(replace(request, how=how), version.name, rows, masks, _backbone(version, request), about, workers)
+    one_process = partial(_train, job=job, shown=shown or _unseen)
+    spawned = fabric.world_size > 1 and not launched_from_outside()
+    found = fabric.launch(one_process) if spawned else one_process(fabric)
+    if isinstance(found, LocLocError):
+        raise found
+    return TrainSummary(str(request.out), version.name, found)
+
+
+def _train(
+    fabric: Fabric, job: _Job, shown: Callable[[], AbstractContextManager[OnProgress]]
+) -> dict[str, dict[str, Any]] | LocLocError:
+    """One process of a run. An error of ours is the result: from a spawned process it would come as its traceback."""
+    if fabric.device.type == "cpu" and fabric.world_size > 1:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // fabric.world_size))
+    found = {}
+    try:
+        with shown() if fabric.is_global_zero else nullcontext(lambda _: None) as on_progress:
+            for name in GROUPS[job.request.stage]:
+                found[name] = _train_stage(fabric, job, name, on_progress)
+    except LocLocError as error:
+        return error
+    return found
+
+
+def _train_stage(fabric: Fabric, job: _Job, name: str, on_progress: OnProgress) -> dict[str, Any]:
+    recipe, rows, how = job.request.recipe, job.rows, job.request.how
+    spec = replace(job.backbone, size_px=getattr(getattr(recipe, name), "size_px", job.backbone.size_px))
+    backbone = Backbone(spec, str(fabric.device))
+    guide = load_guide(job.request.out, recipe).to(fabric.device) if needs_guide(name, recipe) else None
+    stage = create_stage(name, recipe, backbone, rows, guide)
+    train_rows, val_rows = (
+        split[rows.with_mask[split]] if stage.learns_masks else split for split in (rows.train, rows.val)
+    )
+    if not len(train_rows) or not len(val_rows):
+        raise TrainError(
+            f"{job.version}: {len(train_rows)} masks to train {name} on and {len(val_rows)} to choose it by"
+        )
+    dataset = _dataset(fabric, job, stage, backbone, on_progress)
+    ranks = (fabric.global_rank, fabric.world_size)
+    pin = fabric.device.type == "cuda"
+    batches = Batches(train_rows, stage.fit.batch_size, recipe.seed, *ranks)
+    if len(batches.whole(0)[-1]) < 2 * fabric.world_size:  # batch norm needs two of anything
+        raise TrainError(f"{name}: {len(train_rows)} images are too few to train on with --devices {fabric.world_size}")
+    loaders = (
+        load(dataset, batches, job.workers, pin),
+        load(dataset, Batches(val_rows, stage.fit.batch_size, None, *ranks), job.workers, pin),
+    )
+    about = job.about | {"shape": stage.shape, "stage": name, "backbone_size_px": spec.size_px}
+    with StageFolder(job.request.out / name, name, about, fabric.is_global_zero) as folder:
+        return fit(fabric, stage, recipe.seed, *loaders, folder, how.checkpoint_s, on_progress)
+
+
+def _dataset(
+    fabric: Fabric, job: _Job, stage: Stage, backbone: Backbone, on_progress: OnProgress
+) -> MaskPairs | CachedPairs | LabelledImages:
+    rows, settings, size_px = job.rows, stage.settings, backbone.size_px
+    if not stage.learns_masks:
+        wanted = getattr(settings, "enhance", False) or is_guided(getattr(settings, "keep_tokens", 1.0))
+        masks = job.masks if wanted else None
+        return LabelledImages(rows.pictures, rows.labels, masks, settings, size_px)
+    pairs = MaskPairs(rows.pictures, job.masks, settings, size_px)
+    # PPD's decoder sees cached tokens of whole images and nothing else: that is how it was trained.
+    if not job.request.how.cache_tokens and stage.name != "decoder":
+        return pairs
+    used = np.concatenate([rows.train, rows.val])
+    used = used[rows.with_mask[used]]
+
+    def counted(done: int, total: int) -> None:
+        on_progress(Progress(f"{stage.name}: tokens", 1, 1, done, total, float("nan"), 0.0, 0.0, float("nan")))
+
+    key = json.dumps([job.about["fingerprint"], backbone.sha256, size_px, job.request.how.precision])
+    folder = job.request.out / "cache"
+    tokens = cache_tokens(fabric, pairs, used, stage.tokens, key, folder, job.workers, counted)
+    return CachedPairs(tokens, job.masks, getattr(settings, "flip", False), size_px)
+
+
+def _checked(how: HowToTrain) -> HowToTrain:
+    """With `auto` decided. Raises TrainError for what this machine cannot do."""
+    gpus = torch.cuda.device_count()
+    accelerator = how.accelerator if how.accelerator != "auto" else ("cuda" if gpus else "cpu")
+    if accelerator == "cuda" and (how.devices or 1) > gpus:
+        raise TrainError(f"--devices {how.devices or 1}, but this machine has {gpus} GPUs")
+    if accelerator == "cpu" and how.precision == "fp16":
+        raise TrainError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16")
+    return replace(how, accelerator=accelerator)
+
+
+def _workers(how: HowToTrain, devices: int) -> int:
+    if how.workers is not None:
+        return how.workers
+    return min(8, max(1, len(os.sched_getaffinity(0)) // devices - 1))
+
+
+def _backbone(version: Version, request: TrainRequest) -> BackboneSpec:
+    """That of the masks, by the digest of its weights."""
+    known, settings = version.provenance["backbone"], version.provenance["recipe"]["backbone"]
+    weights = request.weights or (known["weights"] if known["weights"] not in ("bundled", "hub") else None)
+    if weights not in (None, "random"):
+        weights = str(Path(weights).absolute())
+        if not Path(weights).is_file():
+            raise TrainError(f"The backbone's weights are no longer at {weights}; name their file with --weights")
+    return BackboneSpec(settings["name"], settings["size_px"], request.how.precision, weights, known["sha256"])
+
+
+def _about(request: TrainRequest, version: Version) -> dict[str, Any]:
+    """What run.json and each checkpoint's header tell of a run."""
+    known = version.provenance
+    recipe = request.recipe.model_dump(mode="json")
+    decides = {
+        "recipe": recipe,
+        "masks": known["fingerprint"],
+        "published_at": known["published_at"],
+        "backbone": known["backbone"]["sha256"],
+        "precision": request.how.precision,
+        "cache_tokens": request.how.cache_tokens,
+    }
+    return {
+        "version": version.name,
+        "masks_fingerprint": known["fingerprint"],
+        "catalog_sha256": known["catalog"]["sha256"],
+        "classes": known["catalog"]["classes"],
+        "backbone": known["backbone"],
+        "images": known["recipe"]["images"],
+        "recipe_name": request.recipe_name,
+        "recipe": recipe,
+        "precision": request.how.precision,
+        "cache_tokens": request.how.cache_tokens,
+        "fingerprint": hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest(),
+        "taus": TAUS.tolist(),
+    }
+
+
+def _begin(request: TrainRequest, about: dict[str, Any]) -> None:
+    """Writes recipe.toml and run.json, or checks that this is the run that is there."""
+    known, out = request.out / "run.json", request.out
+    if known.exists():
+        before = json.loads(known.read_text())
+        if not request.resume:
+            raise TrainError(f"{out} holds a run already; go on with it by --resume, or name another --out")
+        if before["fingerprint"] != about["fingerprint"]:
+            raise TrainError(f"{out} is another run: {_difference(before, about)}; name another --out")
+        return
+    if request.resume:
+        raise TrainError(f"{out} holds no run to resume; leave --resume out")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise TrainError(f"{out} is there and holds no run; name a new or empty folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "recipe.toml").write_text(settings_toml(request.recipe))
+    made_by = {
+        "code_version": __version__,
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU ({platform.machine()})",
+        "host": socket.gethostname(),
+    }
+    write_json(known, about | made_by)
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """The first thing in which two runs differ."""
+    names = ("version", "masks_fingerprint", "precision", "cache_tokens")
+    for name in names:
+        if before[name] != now[name]:
+            return f"{name} {before[name]}, not {now[name]}"
+    old, new = _flat(before["recipe"]), _flat(now["recipe"])
+    name = next((name for name in new if old.get(name) != new[name]), None)
+    return f"{name} = {old.get(name)}, not {new[name]}" if name else "its masks were made anew"
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _unseen() -> AbstractContextManager[OnProgress]:
+    return nullcontext(lambda _: None)

@@ -1,0 +1,117 @@
+"""What a run leaves on disk.
+
+RUN/recipe.toml        every setting, resolved
+RUN/run.json           the store's version, fingerprints, weights, device, versions of packages
+RUN/cache/             masks.npy, and with --cache-tokens the backbone's tokens; may be deleted at the end
+RUN/STAGE/
+  metrics.jsonl        a line a step (loss, lr) and a line an epoch (val_..., images_per_s, waiting)
+  events.out.*         the same for TensorBoard
+  best.safetensors     the weights with the best figure on validation images, and a JSON header
+  last.safetensors     those of the last epoch
+  state.pt             all that `--resume` needs
+"""
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensorboardX import SummaryWriter
+from torch import nn
+
+from ...pipeline.errors import TrainError
+from ..models.checkpoint import save_checkpoint
+
+SCHEMA = 1
+"""Of state.pt."""
+
+
+class StageFolder:
+    """RUN/STAGE. Only a writer (the first of several processes) changes anything."""
+
+    def __init__(self, folder: Path, kind: str, about: dict[str, Any], writes: bool = True):
+        """`about`: what each checkpoint's header tells of the run."""
+        self.folder, self.kind, self.about, self.writes = folder, kind, about, writes
+        self._lines = self._events = None
+
+    def __enter__(self) -> "StageFolder":
+        if self.writes:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for stream in (self._lines, self._events):
+            if stream is not None:
+                stream.close()
+
+    def log(self, step: int, **facts: float) -> None:
+        """One line of metrics.jsonl, and the same for TensorBoard."""
+        if not self.writes:
+            return
+        if self._lines is None:
+            self._lines = (self.folder / "metrics.jsonl").open("a")
+            self._events = SummaryWriter(str(self.folder), purge_step=step)
+        self._lines.write(json.dumps({"step": step, **facts}) + "\n")
+        self._lines.flush()
+        for name, value in facts.items():
+            self._events.add_scalar(f"{self.kind}/{name}", value, step)
+
+    def forget_after(self, step: int) -> None:
+        """Drops the lines of steps that will be done again."""
+        file = self.folder / "metrics.jsonl"
+        if not self.writes or not file.exists():
+            return
+        kept = []
+        for line in file.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except ValueError:  # the line that was being written as the run was killed
+                break
+        _replace(file, "".join(f"{line}\n" for line in kept).encode())
+
+    def save_weights(self, name: str, model: nn.Module, header: dict[str, Any]) -> None:
+        """NAME.safetensors."""
+        if self.writes:
+            save_checkpoint(self.folder / f"{name}.safetensors", model, self.kind, self.about | header)
+
+    def save_state(self, content: dict[str, Any]) -> None:
+        if not self.writes:
+            return
+        part = self.folder / "state.pt.part"
+        torch.save(content, part)
+        _publish(part, self.folder / "state.pt")
+
+    def load_state(self, device: torch.device) -> dict[str, Any] | None:
+        """None where there is none yet. Raises TrainError for a damaged one, and for one of another locloc."""
+        file = self.folder / "state.pt"
+        if not file.exists():
+            return None
+        try:
+            content = torch.load(file, map_location=device, weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError):
+            raise TrainError(f"{file} is damaged; begin anew with another --out") from None
+        if content["schema"] != SCHEMA:
+            raise TrainError(
+                f"{file} has schema {content['schema']}, this locloc resumes {SCHEMA}; begin anew with another --out"
+            )
+        return content
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    _replace(file, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def _replace(file: Path, data: bytes) -> None:
+    part = file.with_name(f"{file.name}.part")
+    part.write_bytes(data)
+    _publish(part, file)
+
+
+def _publish(part: Path, file: Path) -> None:
+    with part.open("rb") as stream:
+        os.fsync(stream.fileno())
+    part.replace(file)

@@ -1,0 +1,198 @@
+"""The four models that a run may fit: what each sees, what it is compared with, and how well it does.
+
+To add one, say `distilled`: its settings in recipe.py, its model in a file of its own, and a line in `STAGES`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...pipeline.backbones.vit import Backbone
+from ...pipeline.errors import BackboneError, TrainError
+from ..models.checkpoint import create_model, load_checkpoint, vit_shape
+from ..models.classifier import Classifier
+from .validation_metrics import ClassFigures, MaskFigures
+from ..models.generator import GENERATORS, Generator
+from ..models.token_selection import is_guided, kept_in_training, kept_tokens, shared_count
+from ..models.ppd import LAST_CLS, Decoder, LinearClassifier
+from ..recipe import FitSettings, Settings, TrainRecipe
+from ..data.splits import TrainingRows
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One model in training."""
+
+    name: str
+    settings: Any  # its section of the recipe
+    model: nn.Module
+    shape: dict[str, Any]  # what makes the model anew, without its weights; kept in checkpoints
+    features: Callable[[Tensor], tuple[Tensor, ...]]  # rgb (B, S, S, 3) uint8, or cached tokens > the model's arguments
+    tokens: Callable[[Tensor], Tensor] | None  # rgb > what a cache keeps, None where views are never the same twice
+    losses: Callable[[Tensor, Tensor], Tensor]  # output and target > (B,)
+    figures: Callable[[np.ndarray], MaskFigures | ClassFigures]  # empty ones, for the images of these row numbers
+    best: str  # the figure that a model is chosen by; more is better
+    named: Callable[[Any], list[str]]  # row numbers > ids
+
+    @property
+    def fit(self) -> FitSettings:
+        return self.settings.fit
+
+    @property
+    def learns_masks(self) -> bool:
+        return self.best != "top1"
+
+
+def create_stage(
+    name: str, recipe: TrainRecipe, backbone: Backbone, rows: TrainingRows, guide: nn.Module | None = None
+) -> Stage:
+    """One of STAGES with first weights that follow from the recipe's seed.
+
+    guide  the trained generator that chooses tokens of plain images, where `needs_guide`
+    """
+    settings: Settings = getattr(recipe, name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        if needs_guide(name, recipe):
+            return _guided_classifier(name, settings, backbone, rows, guide)
+        return STAGES[name](name, settings, backbone, rows)
+
+
+def needs_guide(name: str, recipe: TrainRecipe) -> bool:
+    """Whether a stage is judged with the tokens that the run's generator chooses, as at inference."""
+    return name == "classifier" and is_guided(recipe.classifier.keep_tokens)
+
+
+def load_guide(run: Path, recipe: TrainRecipe) -> nn.Module:
+    """The run's trained generator, frozen. Raises TrainError where it has none."""
+    file = run / "generator" / "best.safetensors"
+    if not file.is_file():
+        raise TrainError(
+            f"classifier.keep_tokens = {recipe.classifier.keep_tokens:g} takes the tokens that the generator's maps "
+            f"choose, and {run} has no generator yet; train it first, as --stage all does"
+        )
+    return load_checkpoint(file)[0].requires_grad_(False)
+
+
+def _generator(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:
+    shape = {
+        "channels": backbone.width,
+        **GENERATORS[settings.kind],
+        "wiring": settings.wiring,
+        "bn_momentum": settings.bn_momentum,
+    }
+    model = Generator(**shape).to(memory_format=torch.channels_last)  # a third faster, on CPUs and GPUs
+    return _mask_stage(
+        name, settings, model, shape, lambda batch: (_patch_features(backbone, batch),), backbone.patch_features, rows
+    )
+
+
+def _decoder(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:
+    shape = {"channels": backbone.width}
+
+    def features(batch: Tensor) -> tuple[Tensor]:
+        return (backbone.norm_features(_patch_features(backbone, batch)),)
+
+    model = Decoder(**shape).to(memory_format=torch.channels_last)
+    return _mask_stage(name, settings, model, shape, features, backbone.patch_features, rows)
+
+
+def _classifier(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:
+    _check_labels(rows)
+    shared = shared_count(len(backbone.model.blocks), settings.shared_blocks)
+    guided = {"keep_tokens": settings.keep_tokens, "shared_blocks": shared}
+    model = Classifier(backbone.model, rows.classes, backbone.grid, **guided)
+    shape = {"vit": vit_shape(backbone.model), "classes": rows.classes, "grid": list(backbone.grid), **guided}
+    _check_made_anew(model, shape, backbone.name)
+    return _class_stage(name, settings, model, shape, lambda rgb: (backbone.embed(rgb, shared),), rows)
+
+
+def _guided_classifier(name, settings, backbone: Backbone, rows: TrainingRows, guide: nn.Module | None) -> Stage:
+    """Images in training tell where their object is; of plain ones the guide says it, as at inference."""
+    plain, share = _classifier(name, settings, backbone, rows), settings.keep_tokens
+    shared = plain.shape["shared_blocks"]
+
+    def features(seen: Tensor) -> tuple[Tensor, Tensor]:
+        if seen.shape[-1] > 3:
+            return backbone.embed(seen[..., :3], shared), kept_in_training(seen[..., 3:], backbone.grid, share)
+        tokens, patches = backbone.embed_and_patch_features(seen, shared)
+        with torch.no_grad():
+            maps = guide(patches.contiguous(memory_format=torch.channels_last))
+        return tokens, kept_tokens(maps, backbone.grid, share)
+
+    return replace(plain, features=features)
+
+
+def _linear(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:
+    _check_labels(rows)
+    shape = {"channels": backbone.width, "classes": rows.classes}
+
+    def features(rgb: Tensor) -> tuple[Tensor]:
+        return (backbone.last_cls_tokens(rgb, LAST_CLS),)
+
+    return _class_stage(name, settings, LinearClassifier(**shape), shape, features, rows)
+
+
+STAGES = {"generator": _generator, "classifier": _classifier, "decoder": _decoder, "linear": _linear}
+"""By their sections in a recipe: GEG and LFDM of the paper, decoder and linear classifier of PPD."""
+
+GROUPS = {
+    "all": ("generator", "classifier"),
+    "generator": ("generator",),
+    "classifier": ("classifier",),
+    "ppd": ("decoder", "linear"),
+}
+"""What `--stage` may name."""
+
+
+def _patch_features(backbone: Backbone, batch: Tensor) -> Tensor:
+    """Rgb `(B, S, S, 3) uint8`, or features that were kept, > `(B, D, h, w)`."""
+    features = backbone.patch_features(batch) if batch.dtype == torch.uint8 else batch.float()
+    return features.contiguous(memory_format=torch.channels_last)
+
+
+def mask_losses(maps: Tensor, masks: Tensor) -> Tensor:
+    """Half the mean squared error of maps `(B, 1, h, w)` to masks `(B, S, S) bool`, these averaged to h x w: `(B,)`."""
+    target = F.interpolate(masks[:, None].float(), size=maps.shape[-2:], mode="area")
+    return 0.5 * (maps.float() - target).square().mean((1, 2, 3))
+
+
+def class_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of logits `(B, K)` and labels `(B,)`: `(B,)`."""
+    return F.cross_entropy(logits.float(), labels, reduction="none")
+
+
+def _mask_stage(name, settings, model, shape, features, tokens, rows: TrainingRows) -> Stage:
+    def figures(images: np.ndarray) -> MaskFigures:
+        return MaskFigures(rows, known=any(row in rows.boxes for row in images.tolist()))
+
+    best = figures(rows.val).name
+    return Stage(name, settings, model, shape, features, tokens, mask_losses, figures, best, rows.named)
+
+
+def _class_stage(name, settings, model, shape, features, rows: TrainingRows) -> Stage:
+    return Stage(
+        name, settings, model, shape, features, None, class_losses, lambda _: ClassFigures(), "top1", rows.named
+    )
+
+
+def _check_made_anew(model: Classifier, shape: dict[str, Any], name: str) -> None:
+    """A header must be enough to load the weights again."""
+    if str(create_model("classifier", shape)) != str(model):  # every layer with its sizes, and its activation
+        raise BackboneError(f"{name}: its blocks are not plain ones, which LFDM is made of; DINO's and DINOv2's are")
+
+
+def _check_labels(rows: TrainingRows) -> None:
+    for split in (rows.train, rows.val):
+        nameless = split[rows.labels[split] < 0]
+        if len(nameless):
+            raise TrainError(
+                f"{len(nameless)} images have no class, {rows.named(nameless[:1])[0]} among them, which a classifier "
+                "cannot learn from; train the generator alone with --stage generator"
+            )
