@@ -31,7 +31,7 @@ def main() -> None:
     try:
         app()
     except LocLocError as error:
-        from .pipeline.commands.console import print_error
+        from .pipeline.io.console import print_error
 
         print_error(str(error))
         sys.exit(1)

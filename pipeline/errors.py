@@ -4,7 +4,7 @@
     ├── CatalogError          a list of images that cannot be read, or that contradicts itself
     ├── RecipeError           a setting that does not parse, or does not fit the backbone
     ├── BackboneError         a model or its weights that cannot be had
-    ├── ImageError            one picture that cannot be decoded: a status row in the store, never the end of a build
+    ├── ImageError            one image that cannot be decoded: a status row in the store, never the end of a build
     ├── UnreachableError      images cannot be reached just now (network, credentials): the block failed, not its rows
     ├── StoreError            a store or version that cannot be read or written
     │   └── StoreLockedError  another process is writing to the store

@@ -12,11 +12,11 @@ from typing import Annotated, Literal, Union
 
 from pydantic import Field, ValidationError, model_validator
 
+from .config import Settings, first_error
 from .errors import RecipeError, did_you_mean
 from .io.images import MAX_PIXELS
 from .masks.grabcut import REFINERS
 from .masks.saliency import SaliencySettings
-from .config import Settings, first_error
 
 # Raised by whoever changes what a stage gives for the same input: it makes new fingerprints, so nothing old is reused.
 REVISIONS = {"decode": 1, "geometry": 1, "attention": 1, "saliency": 1, "box": 1}
@@ -24,14 +24,14 @@ REVISIONS = {"decode": 1, "geometry": 1, "attention": 1, "saliency": 1, "box": 1
 
 class ImageSettings(Settings):
     fit: Literal["stretch", "centre_crop"] = Field(
-        "stretch", description="The whole picture as a square, or its central square. Stretching loses no object."
+        "stretch", description="The whole image as a square, or its central square. Stretching loses no object."
     )
     reduced_decode: bool = Field(
         False,
         description="Large JPEGs are decoded at 1/2, 1/4 or 1/8 of their size while that covers the backbone's input "
         "and the mask: 2 to 11 times faster from 1024 px on. On such scenes masks lost 0.1 to 0.9 points of IoU.",
     )
-    max_pixels: int = Field(MAX_PIXELS, gt=0, description="More pixels than this and a picture is not decoded.")
+    max_pixels: int = Field(MAX_PIXELS, gt=0, description="More pixels than this and an image is not decoded.")
 
 
 class BackboneSettings(Settings):
@@ -47,8 +47,8 @@ class Recipe(Settings):
     backbone: BackboneSettings = BackboneSettings()
     saliency: SaliencySettings = SaliencySettings()
     refine: Annotated[Union[tuple(REFINERS.values())], Field(discriminator="engine")] = REFINERS["fast"]()  # noqa: UP007
-    mask_px: int = Field(256, ge=16, le=4096, description="Side of a mask, and of the picture GrabCut sees.")
-    seed: int = Field(0, ge=0, description="Mixed with each picture's id into the seed of its refinement.")
+    mask_px: int = Field(256, ge=16, le=4096, description="Side of a mask, and of the image GrabCut sees.")
+    seed: int = Field(0, ge=0, description="Mixed with each image's id into the seed of its refinement.")
 
     @model_validator(mode="after")
     def _packable(self) -> "Recipe":
@@ -58,7 +58,7 @@ class Recipe(Settings):
 
     @property
     def covers_px(self) -> int | None:
-        """What both sides of a picture must keep where it is decoded smaller; None: it is decoded whole."""
+        """What both sides of an image must keep where it is decoded smaller; None: it is decoded whole."""
         return max(self.backbone.size_px, self.mask_px) if self.images.reduced_decode else None
 
     def with_backbone(self, name: str | None) -> "Recipe":

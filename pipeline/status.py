@@ -1,4 +1,4 @@
-"""What became of each picture. Stored as numbers: they keep their meaning for ever."""
+"""What became of each image. Stored as numbers: they keep their meaning for ever."""
 
 from enum import IntEnum
 
@@ -9,7 +9,7 @@ class Status(IntEnum):
     PENDING = 0  # not worked on yet: never seen in a published version
     OK = 1
     FALLBACK = 2  # done, but the mask is empty or the thresholded map; the row's error says why
-    UNDECODABLE = 3  # the file was read and is no picture that can be decoded
+    UNDECODABLE = 3  # the file was read and is no image that can be decoded
     NON_FINITE = 4  # the backbone gave NaN or infinity
     MISSING = 5  # there is no file to read: missing, broken link, directory, no permission
     CRASHED = 6  # killed its worker process

@@ -15,7 +15,7 @@ import maxflow
 import numpy as np
 
 from locloc.pipeline.bench.energy import Graph, first_graph
-from locloc.pipeline.bench.images import load_pictures
+from locloc.pipeline.bench.images import load_images
 from locloc.pipeline.bench.problems import SIMULATIONS, THRESHOLDS
 from locloc.pipeline.errors import BenchError
 from locloc.pipeline.masks.grabcut import FastGrabCut
@@ -56,16 +56,16 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=100)
     given = parser.parse_args()
     try:
-        pictures = load_pictures(given.photographs, given.masks, (given.problems + 1) // 2, given.size).found
+        images = load_images(given.photographs, given.masks, (given.problems + 1) // 2, given.size).found
     except BenchError as error:
         sys.exit(str(error))
     wrong = 0
     for neighbours in (8, 4):
         exact, tried = 0, 0
-        for seed, picture in enumerate(pictures):
+        for seed, image in enumerate(images):
             for saliency_of in SIMULATIONS.values():
-                codes = make_trimap(saliency_of(picture.truth, seed), THRESHOLDS)
-                exact += is_minimum(first_graph(FastGrabCut(neighbours=neighbours), picture.rgb, codes), codes)
+                codes = make_trimap(saliency_of(image.truth, seed), THRESHOLDS)
+                exact += is_minimum(first_graph(FastGrabCut(neighbours=neighbours), image.rgb, codes), codes)
                 tried += 1
         print(f"{neighbours} neighbours: {exact} of {tried} cuts are PyMaxflow's minimum")
         wrong += tried - exact

@@ -1,8 +1,8 @@
-"""Calls the engine `fast` on small random pictures and trimaps until something is wrong.
+"""Calls the engine `fast` on small random images and trimaps until something is wrong.
 
     python scripts/fuzz_fast.py CALLS [--seed N] [--side 24]
 
-Sizes from 1 x 1 (lines among them), pictures flat, smooth, noisy or of extremes, trimaps of all shares of codes, blobs
+Sizes from 1 x 1 (lines among them), images flat, smooth, noisy or of extremes, trimaps of all shares of codes, blobs
 and walls, both neighbourhoods, gamma from 0 to 1000, one or more rounds, with a band and without. After every call: the
 mask's shape and type, sure pixels as they were, the arguments as they were; every tenth time the same mask again. And
 with every call a cut by the engine's kernels with random terminals, whose minimum is proved: what is left is a valid
@@ -22,7 +22,7 @@ from locloc.pipeline.masks.grabcut.fast_cut import EXCESS, RECORD, SOURCE, TREE,
 from locloc.pipeline.masks.grabcut.fast_links import DOWN, RIGHT, charge, contrast, link, relabel
 
 
-def picture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+def image(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """`(H, W, 3) uint8`."""
     kind = rng.integers(6)
     if kind == 0:
@@ -113,7 +113,7 @@ def call(seed: int, side: int) -> None:
     height, width = rng.integers(1, side + 1, 2)
     if rng.random() < 0.1:
         height, width = ((1, width), (height, 1))[rng.integers(2)]
-    rgb, codes = picture(rng, height, width), trimap(rng, height, width)
+    rgb, codes = image(rng, height, width), trimap(rng, height, width)
     engine = FastGrabCut(
         iterations=rng.choice([1, 2, 5]),
         neighbours=rng.choice([4, 8]),
@@ -128,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("calls", type=int)
     parser.add_argument("--seed", type=int, default=0, help="of the first call; the next has the next")
-    parser.add_argument("--side", type=int, default=24, help="of the largest picture")
+    parser.add_argument("--side", type=int, default=24, help="of the largest image")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     began = time.monotonic()

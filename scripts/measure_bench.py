@@ -16,23 +16,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from locloc.pipeline.store import open_version
+from locloc.trainer.commands.rendering import training_progress_bar
 from locloc.trainer.evaluation.evaluate import evaluate
-from locloc.trainer.models.token_selection import is_guided
 from locloc.trainer.evaluation.protocols import protocols_named
-from locloc.trainer.recipe import load_train_recipe
-from locloc.trainer.evaluation.table import print_evaluation
-from locloc.trainer.training.run import HowToTrain, TrainRequest, train
 from locloc.trainer.evaluation.resolve import sources
-from locloc.trainer.commands.terminal import shown_training
+from locloc.trainer.evaluation.table import print_evaluation
+from locloc.trainer.models.token_selection import is_guided
+from locloc.trainer.recipe import load_train_recipe
+from locloc.trainer.training.run import RuntimeConfig, TrainRequest, train
 
 
 def fitted(version: str, out: Path, stage: str, changes: list[str], cache_tokens: bool) -> None:
     """Trains, or goes on, and prints the figures on the validation images."""
     kind = open_version(version).provenance["catalog"]["kind"]
     recipe = load_train_recipe("locloc", kind, tuple(changes))
-    how = HowToTrain(workers=0, cache_tokens=cache_tokens)
+    how = RuntimeConfig(workers=0, cache_tokens=cache_tokens)
     request = TrainRequest(version, out, recipe, "locloc", stage, how=how)
-    for name, best in train(replace(request, resume=out.exists()), shown_training).stages.items():
+    for name, best in train(replace(request, resume=out.exists()), training_progress_bar).stages.items():
         figures = {figure: round(value, 4) for figure, value in best["figures"].items()}
         print(f"{out.name}, {name}, val: {figures}", flush=True)
 
@@ -80,8 +80,8 @@ def main() -> None:
     commands.choices["tokens"].add_argument("--generator-epochs", type=int, default=2)
     given = parser.parse_args()
     runs = given.measure(given.version, given)
-    images, subjects = sources([str(run) for run in runs], None, None, None, False, {})
-    print_evaluation(evaluate(images, subjects, protocols_named("locloc")))
+    images, predictors = sources([str(run) for run in runs], None, None, None, False, {})
+    print_evaluation(evaluate(images, predictors, protocols_named("locloc")))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python scripts/measure_build.py [--images FOLDER] [--backbone NAME]
 
-Without a folder it measures on pictures of 500 x 375 that it makes. Weights are random: they cost the same. Timings are
+Without a folder it measures on images of 500 x 375 that it makes. Weights are random: they cost the same. Timings are
 taken in turn in one run, so compare their ratios; nothing else should run on the machine.
 """
 
@@ -18,25 +18,25 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from locloc.pipeline.build.build import BuildRequest, build_masks, plan_build
-from locloc.pipeline.catalogs import Catalog, Rows, build_catalog, read_catalog
+from locloc.pipeline.build.build import BuildRequest, build_version, plan_build
 from locloc.pipeline.build.cluster.spec import ClusterSpec
 from locloc.pipeline.build.progress import Progress
-from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.build.spec import RunSettings
+from locloc.pipeline.catalogs import Catalog, CatalogRows, build_catalog, read_catalog
+from locloc.pipeline.recipe import load_recipe
 
 console = Console(width=110)
 PAGE = resource.getpagesize()
 
 
-def make_pictures(folder: Path, count: int) -> None:
-    """JPEG pictures of smooth blobs and noise: they decode as slowly as photographs of their size."""
+def make_images(folder: Path, count: int) -> None:
+    """JPEG images of smooth blobs and noise: they decode as slowly as photographs of their size."""
     rng = np.random.default_rng(0)
     for number in range(count):
         coarse = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-        picture = cv2.resize(coarse, (500, 375), interpolation=cv2.INTER_CUBIC).astype(np.int16)
-        picture += rng.integers(-12, 13, picture.shape, dtype=np.int16)
-        cv2.imwrite(str(folder / f"{number:05}.jpg"), picture.clip(0, 255).astype(np.uint8))
+        image = cv2.resize(coarse, (500, 375), interpolation=cv2.INTER_CUBIC).astype(np.int16)
+        image += rng.integers(-12, 13, image.shape, dtype=np.int16)
+        cv2.imwrite(str(folder / f"{number:05}.jpg"), image.clip(0, 255).astype(np.uint8))
 
 
 def first_rows(catalog: Catalog, count: int) -> Catalog:
@@ -61,7 +61,7 @@ def measure_speed(request: BuildRequest, rounds: int, scratch: Path) -> None:
     for _ in range(rounds):
         for workers in (1, 2):
             store = scratch / "speed.store"
-            summary = build_masks(replace(request, store=store, run=RunSettings(ClusterSpec(workers))))
+            summary = build_version(replace(request, store=store, run=RunSettings(ClusterSpec(workers))))
             shutil.rmtree(store)
             rates[workers].append(summary.images_per_s)
             worker_s += summary.worker_s
@@ -87,7 +87,7 @@ def measure_memory(request: BuildRequest, scratch: Path) -> None:
         if not progress.message:
             seen.append((progress.done, worker_rss_mb()))
 
-    build_masks(replace(request, store=scratch / "memory.store", run=RunSettings(ClusterSpec(1))), note)
+    build_version(replace(request, store=scratch / "memory.store", run=RunSettings(ClusterSpec(1))), note)
     late = [memory for done, memory in seen if done >= 200]
     console.print(f"worker memory, MB by images done: {', '.join(f'{done}: {mb:.0f}' for done, mb in seen[::4])}")
     console.print(
@@ -99,7 +99,7 @@ def measure_coordinator(request: BuildRequest, rows: int) -> None:
     """A dry run over a catalog of files that are not there: what it needs beyond the catalog."""
 
     def catalog(count: int) -> Catalog:
-        found = Rows()
+        found = CatalogRows()
         for number in range(count):
             name = f"class_{number % 1000:04}/image_{number:08}.jpg"
             found.add(name, name, label=number % 1000)
@@ -129,7 +129,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="locloc-measure-") as folder:
         scratch = Path(folder)
         (scratch / "made").mkdir()
-        make_pictures(scratch / "made", arguments.memory_images)
+        make_images(scratch / "made", arguments.memory_images)
         made = read_catalog(scratch / "made")
         request = BuildRequest(made, scratch / "x", small, weights="random")
         measure_coordinator(request, 100_000)

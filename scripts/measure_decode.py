@@ -2,7 +2,7 @@
 
     python scripts/measure_decode.py [PHOTOGRAPHS] [--scenes 12]
 
-Pictures are rendered scenes at several sizes, and PHOTOGRAPHS (a folder) as they are where they are large enough for a
+Images are rendered scenes at several sizes, and PHOTOGRAPHS (a folder) as they are where they are large enough for a
 reduction, else enlarged to 1600 px; all are saved as JPEGs of quality 90. Masks are the recipe `pocket`'s, with the
 bundled backbone. Times are process time of one thread, whole and reduced in turn, resizing included.
 """
@@ -19,8 +19,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from locloc.pipeline.backbones.vit import load_backbone
 from locloc.pipeline.backbones.spec import BackboneSpec
+from locloc.pipeline.backbones.vit import load_backbone
 from locloc.pipeline.geometry.boxes import box_iou, largest_box, mask_iou
 from locloc.pipeline.io.images import decode_image, decode_reduced
 from locloc.pipeline.masks.pseudo_mask import make_mask, working_geometry
@@ -54,11 +54,11 @@ def encoded(rgb: np.ndarray) -> bytes:
 
 
 def squares(data: bytes, recipe: Recipe, covers_px: int | None) -> tuple[np.ndarray, np.ndarray, float]:
-    """Backbone input, mask picture, and the seconds of the processor that they took."""
+    """Backbone input, mask image, and the seconds of the processor that they took."""
     began = time.process_time()
-    picture = decode_reduced(data, covers_px)
+    image = decode_reduced(data, covers_px)
     inputs, square = (
-        working_geometry(np.array(picture.size_px), recipe, side).image(picture.rgb, shown=picture.window)
+        working_geometry(np.array(image.size_px), recipe, side).image(image.rgb, shown=image.window)
         for side in (recipe.backbone.size_px, recipe.mask_px)
     )
     return inputs, square, time.process_time() - began
@@ -92,7 +92,7 @@ def main() -> None:
             (whole[2] * 1e3, small[2] * 1e3, apart, mask_iou(*masks), box_iou(*boxes)[0, 0], *truth)
         )
     titles = ("whole, ms", "reduced, ms", "ratio", "levels apart", "mask IoU, mean", "median", "min", "box IoU, mean")
-    table = Table("pictures", "n", *titles, "to truth, whole", "reduced", box=None)
+    table = Table("images", "n", *titles, "to truth, whole", "reduced", box=None)
     for kind, rows in found.items():
         whole, small, apart, iou, box, whole_truth, small_truth = np.array(rows).T
         table.add_row(

@@ -16,15 +16,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from locloc.pipeline.build.build import BuildRequest, build_masks
-from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.build.build import BuildRequest, build_version
 from locloc.pipeline.build.cluster.spec import ClusterSpec
-from locloc.pipeline.recipe import load_recipe
-from locloc.pipeline.masks.grabcut import FastGrabCut, OpenCVGrabCut
+from locloc.pipeline.build.spec import RunSettings
+from locloc.pipeline.catalogs import read_catalog
 from locloc.pipeline.inspect.score import score_version
+from locloc.pipeline.masks.grabcut import FastGrabCut, OpenCVGrabCut
+from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.store import open_version
 from locloc.pipeline.synthetic import write_dataset
-from locloc.pipeline.build.spec import RunSettings
 
 STAGES = ("decode", "vit", "refine", "write")
 
@@ -56,7 +56,7 @@ def main() -> None:
         for number in range(given.rounds):
             for name in given.engines[:: -1 if number % 2 else 1]:
                 own = recipe.model_copy(update={"refine": engines(given.iterations)[name]})
-                summary = build_masks(BuildRequest(catalog, store, own, name, run=run))
+                summary = build_version(BuildRequest(catalog, store, own, name, run=run))
                 rates[name].append(summary.images_per_s)
                 stages[name] = summary.stage_s | {"workers": summary.worker_s}
                 if number == 0:

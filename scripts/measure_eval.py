@@ -16,8 +16,8 @@ import numpy as np
 
 from locloc.trainer.evaluation.evaluate import evaluate
 from locloc.trainer.evaluation.protocols import protocols_named
-from locloc.trainer.evaluation.table import print_evaluation
 from locloc.trainer.evaluation.resolve import score_map_sources
+from locloc.trainer.evaluation.table import print_evaluation
 from locloc.trainer.evaluation.wsol_files import MAP_PX, write_metadata
 
 
@@ -54,8 +54,8 @@ def main() -> None:
             make_maps(at, count, given.kinds)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             began, wall = time.process_time(), time.perf_counter()
-            images, subjects, tau = score_map_sources(at / "maps", at, "test", None, "sweep", protocols)
-            done = evaluate(images, subjects, protocols, "test", tau, centred=True)
+            images, predictors, tau = score_map_sources(at / "maps", at, "test", None, "sweep", protocols)
+            done = evaluate(images, predictors, protocols, "test", tau, centred=True)
             cpu, seconds = time.process_time() - began, time.perf_counter() - wall
             after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             print(

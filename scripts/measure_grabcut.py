@@ -17,10 +17,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from locloc.pipeline.bench.images import load_pictures
+from locloc.pipeline.bench.images import load_images
 from locloc.pipeline.bench.problems import THRESHOLDS, smooth_saliency
-from locloc.pipeline.geometry.boxes import box_iou, largest_box, mask_iou
 from locloc.pipeline.errors import BenchError
+from locloc.pipeline.geometry.boxes import box_iou, largest_box, mask_iou
 from locloc.pipeline.masks.grabcut import OpenCVGrabCut
 from locloc.pipeline.masks.saliency import make_trimap
 
@@ -44,10 +44,10 @@ def main() -> None:
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     try:
-        pictures = load_pictures(arguments.photographs, arguments.masks, 0, SIZE_PX).found
+        images = load_images(arguments.photographs, arguments.masks, 0, SIZE_PX).found
     except BenchError as error:
         sys.exit(str(error))
-    truths = [picture.truth for picture in pictures]
+    truths = [image.truth for image in images]
     saliencies = [smooth_saliency(truth, seed) for seed, truth in enumerate(truths)]
 
     table = Table("mask", "mask IoU", "box IoU", "gain, points", "ms an image", box=None)
@@ -58,15 +58,15 @@ def main() -> None:
         for iterations in (1, 5):
             engine, began = OpenCVGrabCut(iterations=iterations), time.process_time()
             masks = [
-                engine(picture.rgb, make_trimap(saliency, settings), seed)
-                for seed, (picture, saliency) in enumerate(zip(pictures, saliencies, strict=True))
+                engine(image.rgb, make_trimap(saliency, settings), seed)
+                for seed, (image, saliency) in enumerate(zip(images, saliencies, strict=True))
             ]
-            spent = (time.process_time() - began) / len(pictures) * 1e3
+            spent = (time.process_time() - began) / len(images) * 1e3
             iou, box, _ = scores(masks, truths)
             name = f"opencv, unknown starts as {start}, {iterations} it."
             table.add_row(name, f"{iou:.4f}", f"{box:.4f}", f"{100 * (iou - base):+.1f}", f"{spent:.0f}")
     console = Console()
-    console.print(f"{len(pictures)} photographs at {SIZE_PX} px")
+    console.print(f"{len(images)} photographs at {SIZE_PX} px")
     console.print(table)
 
 

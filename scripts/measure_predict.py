@@ -6,7 +6,7 @@ The model alone is given squares that lie ready in memory. In turn: model alone,
 original pixels, nothing written), and the whole command with COCO and overlays. The ratios are of each round, so that
 a machine that others use as well moves both sides. On a CPU the threads that decode need cores of their own:
 --torch-threads leaves them some; without it model and decoding share them all. `--elsewhere-ms 20` puts in the model's
-place one that takes 20 ms a picture and no processor, as one on a GPU does: its outputs are those of the first batch.
+place one that takes 20 ms an image and no processor, as one on a GPU does: its outputs are those of the first batch.
 """
 
 import argparse
@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from locloc.trainer.models.localizer import load_localiser
-from locloc.trainer.inference.predict import Predictor
 from locloc.trainer.inference.batch import DEFAULT_FORMATS, predict_files
-from locloc.trainer.inference.inputs import find_sources
+from locloc.trainer.inference.inputs import find_inputs
+from locloc.trainer.inference.predict import Predictor
+from locloc.trainer.models.localizer import load_localizer
 
 
 def timed(run) -> tuple[float, float]:
@@ -33,7 +33,7 @@ def timed(run) -> tuple[float, float]:
 
 
 def elsewhere(predictor: Predictor, ms: float, first: list) -> None:
-    """Lets the model's batches last `ms` a picture without computing them."""
+    """Lets the model's batches last `ms` an image without computing them."""
     maps, logits = predictor._run(first)
 
     def run(shots: list) -> tuple:
@@ -57,9 +57,9 @@ def main() -> None:
     given = parser.parse_args()
     if given.torch_threads:
         torch.set_num_threads(given.torch_threads)
-    localiser = load_localiser(given.run, given.device, backbone=given.backbone, weights=given.weights)
-    predictor = Predictor(localiser, given.batch)
-    where = [source.where for source in find_sources(given.images)]
+    localizer = load_localizer(given.run, given.device, backbone=given.backbone, weights=given.weights)
+    predictor = Predictor(localizer, given.batch)
+    where = [source.where for source in find_inputs(given.images)]
     shots = [predictor._read(number, one, None) for number, one in enumerate(where)]
     batches = [shots[start : start + predictor.batch] for start in range(0, len(shots), predictor.batch)]
 
@@ -81,13 +81,13 @@ def main() -> None:
 
     alone()
     rounds = np.array([[timed(run) for run in (alone, predictions, command)] for _ in range(given.rounds)])
-    print(f"{len(where)} pictures on {localiser.device}, {torch.get_num_threads()} threads of torch, "
+    print(f"{len(where)} images on {localizer.device}, {torch.get_num_threads()} threads of torch, "
           f"{predictor.threads} that read and finish, batches of {predictor.batch}")  # fmt: skip
     for number, name in enumerate(("the model alone", "predictions", "with COCO and overlays")):
         clock, work = np.median(rounds[:, number], axis=0)
         ratio = 1 / np.median(rounds[:, number, 0] / rounds[:, 0, 0])
         rate = f"{len(where) / clock:7.1f} images/s, {ratio:.3f} of the model's"
-        print(f"{name:>22}: {rate}; {1000 * work / len(where):.1f} ms of processor time a picture")
+        print(f"{name:>22}: {rate}; {1000 * work / len(where):.1f} ms of processor time an image")
 
 
 if __name__ == "__main__":

@@ -31,26 +31,25 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-from measure_build import make_pictures
+from measure_build import make_images
 from rich.console import Console
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from locloc.pipeline.build import coordinator as run
-from locloc.pipeline.build.tasks import Block, BlockResult, Job, attend, refine, refine_and_write
-from locloc.pipeline.catalogs import Catalog, Rows, build_catalog, read_catalog
 from locloc.pipeline.build.cluster import ClusterSpec
-from locloc.pipeline.build.plan import make_plan
+from locloc.pipeline.build.spec import BuildSpec, RunSettings, provenance, resolve_backbone
+from locloc.pipeline.build.tasks import Block, BlockResult, TaskContext, attend, refine, refine_and_write
 from locloc.pipeline.build.worker_init import prepare_process
+from locloc.pipeline.catalogs import Catalog, CatalogRows, build_catalog, read_catalog
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.status import Status
 from locloc.pipeline.store.gc import collect_garbage
-from locloc.pipeline.store.schema import BLOCK_ROWS, COLUMNS, block_count, content_crc, write_block
-from locloc.pipeline.store.location import Place
+from locloc.pipeline.store.location import StoreLocation
 from locloc.pipeline.store.reader import list_versions
 from locloc.pipeline.store.repository import first_snapshot
+from locloc.pipeline.store.schema import BLOCK_ROWS, COLUMNS, block_count, content_crc, write_block
 from locloc.pipeline.store.writer import StoreWriter
-from locloc.pipeline.build.spec import RunSettings, Work, provenance, resolve_backbone
 
 MASK_PX, HEADS, GRID = 32, 1, (4, 4)  # 10 KB a block: above the 512 bytes that Icechunk would keep in its manifests
 CLASSES = 1000
@@ -62,7 +61,7 @@ console = Console(width=120)
 
 def synthetic_catalog(rows: int) -> Catalog:
     """Rows of files that are not there, with ids as long as ImageNet's."""
-    found = Rows()
+    found = CatalogRows()
     for number in range(rows):
         name = f"n{number % CLASSES:08}/n{number % CLASSES:08}_{number:08}.JPEG"
         found.add(name, name, label=number % CLASSES)
@@ -70,19 +69,20 @@ def synthetic_catalog(rows: int) -> Catalog:
     return build_catalog("list", Path("/data"), found, names, where=lambda row, column: "", looked_for="")
 
 
-def synthetic_work(store: Path, catalog: Catalog) -> Work:
+def synthetic_work(store: Path, catalog: Catalog) -> BuildSpec:
     """A version to be made without any backbone."""
     recipe = load_recipe().model_copy(update={"mask_px": MASK_PX})
     backbone = {"name": "none", "weights": "none", "sha256": "0" * 64, "mean": [0.5] * 3, "std": [0.5] * 3}
-    about = provenance(catalog, recipe, "scale", backbone, {"kind": "build"})
-    return Work(Place.of(store), catalog, recipe, about, HEADS, GRID, backbone=None)
+    metadata = provenance(catalog, recipe, "scale", backbone, {"kind": "build"})
+    context = TaskContext(catalog.root, recipe, None)
+    return BuildSpec(StoreLocation.of(store), catalog, context, metadata, (HEADS, *GRID))
 
 
-def stub_attend(block: Block, job: Job) -> Block:
+def stub_attend(block: Block, job: TaskContext) -> Block:
     return block
 
 
-def stub_refine_and_write(block: Block, job: Job, fork):
+def stub_refine_and_write(block: Block, job: TaskContext, fork):
     """Noise instead of masks, written and accounted for as `refine_and_write` does it."""
     packed, attention, columns = noise(block.index, len(block))
     write_block(fork.store, block.start, packed, attention)
@@ -217,10 +217,10 @@ class TimedWriter(StoreWriter):
         return True
 
 
-def timed_blocks(costs: Costs, pids: list[int]) -> type[run.Blocks]:
+def timed_block_loop(costs: Costs, pids: list[int]) -> type[run.BlockLoop]:
     """`Blocks` that takes down what its steps cost."""
 
-    class TimedBlocks(run.Blocks):
+    class TimedBlockLoop(run.BlockLoop):
         def run(self) -> None:
             costs.rss_mb.append(rss_mb())
             threads, process, others = thread_cpu_s(), time.process_time(), [cpu_s_of(pid) for pid in pids]
@@ -239,7 +239,7 @@ def timed_blocks(costs: Costs, pids: list[int]) -> type[run.Blocks]:
             with cpu_timed(costs.cpu_s, "submit"):
                 super()._send(attempt)
 
-    return TimedBlocks
+    return TimedBlockLoop
 
 
 def measure_build(store: Path, rows: int, address: str, pids: list[int], checkpoint_s: float = 2.0) -> Costs:
@@ -252,7 +252,11 @@ def measure_build(store: Path, rows: int, address: str, pids: list[int], checkpo
     settings = RunSettings(ClusterSpec(scheduler=address), checkpoint_s)
     writer = TimedWriter(store)
     writer.costs = costs
-    stubs = {"attend": stub_attend, "refine_and_write": stub_refine_and_write, "Blocks": timed_blocks(costs, pids)}
+    stubs = {
+        "attend": stub_attend,
+        "refine_and_write": stub_refine_and_write,
+        "BlockLoop": timed_block_loop(costs, pids),
+    }
     with patch.multiple(run, **stubs), writer:
         summary = run.make_version(work, writer, settings, lambda progress: None)
     costs.seconds |= {name: summary.coordinator_s[name] for name in ("verify", "publish")}
@@ -277,7 +281,7 @@ def measure_writer(store: Path, rows: int, blocks_a_checkpoint: int = 1024) -> C
         catalog = synthetic_catalog(rows)
     with timed(costs.seconds, "sha256"):
         work = synthetic_work(store, catalog)
-    begin = (work.about, catalog, HEADS, GRID, MASK_PX)
+    begin = (work.metadata, catalog, (HEADS, *GRID), MASK_PX)
     *_, columns = noise(0, BLOCK_ROWS)
     chunk = default_buffer_prototype().buffer.from_bytes(os.urandom(600))
     writer = TimedWriter(store)
@@ -314,7 +318,7 @@ def measure_checkpoints(store: Path, checkpoints: int) -> None:
     work = synthetic_work(store, synthetic_catalog(BLOCK_ROWS))
     packed, attention, columns = noise(0, BLOCK_ROWS)
     with StoreWriter(store) as writer:
-        writer.begin(work.about, work.catalog, HEADS, GRID, MASK_PX)
+        writer.begin(work.metadata, work.catalog, (HEADS, *GRID), MASK_PX)
         write_block(writer.fork.store, 0, packed, attention)
         with timed(costs.seconds, "checkpoints"):
             for _ in range(checkpoints):
@@ -333,29 +337,29 @@ def measure_checkpoints(store: Path, checkpoints: int) -> None:
 
 
 def measure_real(images: int, folder: Path) -> None:
-    """What blocks of pictures of 500 x 375 take one core: the default recipe, a ViT-S/16 with random weights."""
+    """What blocks of images of 500 x 375 take one core: the default recipe, a ViT-S/16 with random weights."""
     prepare_process()
     recipe = load_recipe()
     found = resolve_backbone(recipe, "random")
-    make_pictures(folder, images)
+    make_images(folder, images)
     catalog = read_catalog(folder)
-    plan = make_plan(catalog)
     with StoreWriter(folder / "real.store") as writer:
-        about = provenance(catalog, recipe, "scale", found.about, {"kind": "build"})
-        writer.begin(about, catalog, found.heads, found.grid, recipe.mask_px)
-        job = Job(catalog.root, recipe, found.spec)
-        refine(attend(plan.block(0).row(0), job), job)  # loads the backbone, compiles the engine
-        for block in plan.blocks():
+        metadata = provenance(catalog, recipe, "scale", found.metadata, {"kind": "build"})
+        context = TaskContext(catalog.root, recipe, found.spec)
+        spec = BuildSpec(writer.store, catalog, context, metadata, found.attention)
+        writer.begin(metadata, catalog, found.attention, recipe.mask_px)
+        refine(attend(spec.block(0).row(0), context), context)  # loads the backbone, compiles the engine
+        for block in spec.unfinished_blocks(writer.block_done):
             start, cpu = time.perf_counter(), time.process_time()
-            fork, result = refine_and_write(attend(block, job), job, pickle.loads(pickle.dumps(writer.fork)))
+            fork, result = refine_and_write(attend(block, context), context, pickle.loads(pickle.dumps(writer.fork)))
             spent = f"{time.perf_counter() - start:.2f} s, CPU {time.process_time() - cpu:.2f}"
-            console.print(f"\n[bold]a block of {len(block)} pictures[/]: {spent}: {describe(result.seconds)}")
+            console.print(f"\n[bold]a block of {len(block)} images[/]: {spent}: {describe(result.seconds)}")
             writer.merge(fork, block.index, result.columns)
         start = time.perf_counter()
         writer.verify()
-        console.print(f"  verify {1e6 * (time.perf_counter() - start) / images:.0f} us a picture")
+        console.print(f"  verify {1e6 * (time.perf_counter() - start) / images:.0f} us an image")
     size = sum(bytes_by_kind(folder / "real.store").values())
-    console.print(f"  store {size / images:.0f} bytes a picture")
+    console.print(f"  store {size / images:.0f} bytes an image")
 
 
 # Instruments ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
     python scripts/measure_scenes.py SCENES
 
 Two thresholds that know nothing of objects, each by Otsu's rule on a blurred plane: saturation, and distance in Lab to
-the mean colour of the picture's border. The side that touches the border less is taken for the object. What `masks
+the mean colour of the image's border. The side that touches the border less is taken for the object. What `masks
 score` prints for centred boxes is the other half of "hard enough".
 """
 
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from measure_grabcut import SIZE_PX, scores
 
-from locloc.pipeline.bench.images import load_pictures
+from locloc.pipeline.bench.images import load_images
 
 
 def otsu(plane: np.ndarray) -> np.ndarray:
@@ -40,13 +40,13 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     folder = Path(sys.argv[1])
-    pictures = load_pictures(folder / "images", folder / "masks", 0, SIZE_PX).found
-    truths = [picture.truth for picture in pictures]
+    images = load_images(folder / "images", folder / "masks", 0, SIZE_PX).found
+    truths = [image.truth for image in images]
     shares = np.array([truth.mean() for truth in truths])
     low, middle, high = np.quantile(shares, [0, 0.5, 1])
-    print(f"{len(pictures)} scenes; the object covers {low:.0%} to {high:.0%}, median {middle:.0%}")
+    print(f"{len(images)} scenes; the object covers {low:.0%} to {high:.0%}, median {middle:.0%}")
     for name, method in (("Otsu, saturation", by_saturation), ("Otsu, Lab distance to the border", by_border_colour)):
-        iou, box, corloc = scores([method(picture.rgb) for picture in pictures], truths)
+        iou, box, corloc = scores([method(image.rgb) for image in images], truths)
         print(f"{name}: mask IoU {iou:.3f}, box IoU {box:.3f}, CorLoc {corloc:.3f}")
 
 

@@ -19,12 +19,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from locloc.pipeline.bench.images import Picture, load_pictures
+from locloc.pipeline.bench.images import BenchImage, load_images
 from locloc.pipeline.bench.problems import SIMULATIONS, THRESHOLDS
-from locloc.pipeline.geometry.boxes import mask_iou
 from locloc.pipeline.errors import BenchError
+from locloc.pipeline.geometry.boxes import mask_iou
 from locloc.pipeline.masks.grabcut.torch_cut import TorchGrabCut, edge_weights, terminal_weights
-from locloc.pipeline.masks.grabcut.torch_mixtures import first_components, fit, likeliest_components, log_likelihoods, products
+from locloc.pipeline.masks.grabcut.torch_mixtures import (
+    first_components,
+    fit,
+    likeliest_components,
+    log_likelihoods,
+    products,
+)
 from locloc.pipeline.masks.grabcut.torch_primal_dual import OFFSETS, min_cut
 from locloc.pipeline.masks.grabcut.trimap import trimap_foreground
 from locloc.pipeline.masks.saliency import make_trimap
@@ -45,23 +51,23 @@ def exact_cut(unary: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float
 
 def problem(rgb: np.ndarray, trimap: np.ndarray, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Unary and weights of the engine's first round, a batch of one."""
-    picture, codes = torch.from_numpy(rgb[None]), torch.from_numpy(trimap[None])
-    features, foreground = products(picture.flatten(1, 2)), torch.from_numpy(trimap_foreground(trimap)[None]).flatten(1)
+    image, codes = torch.from_numpy(rgb[None]), torch.from_numpy(trimap[None])
+    features, foreground = products(image.flatten(1, 2)), torch.from_numpy(trimap_foreground(trimap)[None]).flatten(1)
     fitted = fit(features, first_components(features, foreground))
     fitted = fit(features, likeliest_components(features, fitted, foreground))
     below, above = log_likelihoods(features, fitted)
-    return terminal_weights(codes, (below - above).view(codes.shape), gamma), edge_weights(picture, gamma)
+    return terminal_weights(codes, (below - above).view(codes.shape), gamma), edge_weights(image, gamma)
 
 
-def measure(pictures: list[Picture], saliency_of, engine: TorchGrabCut) -> np.ndarray:
+def measure(images: list[BenchImage], saliency_of, engine: TorchGrabCut) -> np.ndarray:
     """Rows of true gap, certified gap, IoU with the exact cut, steps at full size, ms of cut and of mixtures."""
     rows = []
-    for seed, picture in enumerate(pictures):
-        trimap = make_trimap(saliency_of(picture.truth, seed), THRESHOLDS)
+    for seed, image in enumerate(images):
+        trimap = make_trimap(saliency_of(image.truth, seed), THRESHOLDS)
         if engine.unusable(trimap):
             continue
         began = time.process_time()
-        unary, weights = problem(picture.rgb, trimap, engine.gamma)
+        unary, weights = problem(image.rgb, trimap, engine.gamma)
         fitted = time.process_time()
         found = min_cut(unary, weights, engine.coarse_steps, engine.fine_steps, engine.stop_gap)
         ended = time.process_time()
@@ -84,14 +90,14 @@ def main() -> None:
     torch.set_num_threads(1)
     count = max(1, arguments.problems // 2)
     try:
-        pictures = load_pictures(arguments.photographs, arguments.masks, count, arguments.size).found
+        images = load_images(arguments.photographs, arguments.masks, count, arguments.size).found
     except BenchError as error:
         sys.exit(str(error))
     engine = TorchGrabCut(**dict(setting.split("=") for setting in arguments.set))
     titles = ("true gap, mean", "max", "certified, mean", "max", "IoU, mean", "min", "steps", "cut, ms", "mixtures, ms")
     table = Table("simulation", "problems", *titles, "above max_gap", box=None)
     for name, saliency_of in SIMULATIONS.items():
-        rows = measure(pictures, saliency_of, engine)
+        rows = measure(images, saliency_of, engine)
         gap, certified, iou, steps, cut, mixtures = rows.T
         figures = [gap.mean(), gap.max(), certified.mean(), certified.max()]
         table.add_row(
@@ -106,7 +112,7 @@ def main() -> None:
             str(int((certified > engine.max_gap).sum())),
         )
     console = Console(width=200)
-    console.print(f"{len(pictures)} photographs at {arguments.size} px, one thread of a CPU; not run on a GPU")
+    console.print(f"{len(images)} photographs at {arguments.size} px, one thread of a CPU; not run on a GPU")
     console.print(table)
 
 

@@ -15,20 +15,20 @@ from pathlib import Path
 
 import numpy as np
 
-from locloc.pipeline.geometry.boxes import box_iou
-from locloc.pipeline.build.build import BuildRequest, build_masks
+from locloc.pipeline.build.build import BuildRequest, build_version
 from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.geometry.boxes import box_iou
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.store import open_version
 from locloc.pipeline.synthetic import write_dataset
+from locloc.trainer.commands.rendering import training_progress_bar
+from locloc.trainer.data.splits import join
 from locloc.trainer.evaluation.evaluate import evaluate
 from locloc.trainer.evaluation.protocols import protocols_named
-from locloc.trainer.recipe import load_train_recipe
-from locloc.trainer.evaluation.table import print_evaluation
-from locloc.trainer.data.splits import join
-from locloc.trainer.training.run import HowToTrain, TrainRequest, train
 from locloc.trainer.evaluation.resolve import sources
-from locloc.trainer.commands.terminal import shown_training
+from locloc.trainer.evaluation.table import print_evaluation
+from locloc.trainer.recipe import load_train_recipe
+from locloc.trainer.training.run import RuntimeConfig, TrainRequest, train
 
 
 def figures(name: str, out: Path) -> None:
@@ -46,9 +46,9 @@ def figures(name: str, out: Path) -> None:
     for title, (stage, changes) in runs.items():
         run = out / title.replace(" ", "-")
         request = TrainRequest(name, run, load_train_recipe("locloc", kind, changes), "locloc", stage)
-        train(replace(request, resume=run.exists()), shown_training)
-    images, subjects = sources([str(out / title.replace(" ", "-")) for title in runs], None, None, None, False, {})
-    print_evaluation(evaluate(images, subjects, protocols_named("all")))
+        train(replace(request, resume=run.exists()), training_progress_bar)
+    images, predictors = sources([str(out / title.replace(" ", "-")) for title in runs], None, None, None, False, {})
+    print_evaluation(evaluate(images, predictors, protocols_named("all")))
 
 
 def speed(images: int, epochs: int) -> None:
@@ -56,7 +56,7 @@ def speed(images: int, epochs: int) -> None:
         scenes, store = Path(folder, "scenes"), Path(folder, "masks.store")
         write_dataset(scenes, images, 10, 5)
         recipe = load_recipe("locloc").with_backbone("vit_small_patch16_224.dino")
-        build_masks(BuildRequest(read_catalog(scenes, "synthetic"), store, recipe, "locloc", "random"))
+        build_version(BuildRequest(read_catalog(scenes, "synthetic"), store, recipe, "locloc", "random"))
         seconds = {}
         for cached in (False, True):
             run = Path(folder, f"cached-{cached}")
@@ -64,9 +64,9 @@ def speed(images: int, epochs: int) -> None:
                 "locloc", "synthetic", (f"generator.fit.epochs={epochs}", "generator.fit.batch_size=32")
             )
             request = TrainRequest(
-                f"{store}@v1", run, settings, "locloc", "generator", how=HowToTrain(cache_tokens=cached)
+                f"{store}@v1", run, settings, "locloc", "generator", how=RuntimeConfig(cache_tokens=cached)
             )
-            train(request, shown_training)
+            train(request, training_progress_bar)
             lines = [json.loads(line) for line in (run / "generator" / "metrics.jsonl").read_text().splitlines()]
             ends = [line for line in lines if "seconds" in line]
             seconds[cached] = [line["seconds"] for line in ends]

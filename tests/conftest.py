@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from locloc.pipeline.catalogs import CatalogRows, build_catalog
 from locloc.pipeline.geometry.boxes import largest_box
-from locloc.pipeline.catalogs import Rows, build_catalog
 from locloc.pipeline.masks.grabcut import FastGrabCut, kernels_of
 from locloc.pipeline.status import DONE, Status
 from locloc.pipeline.store import Version, open_version
@@ -31,18 +31,18 @@ def pytest_configure(config: pytest.Config) -> None:
             importlib.import_module(name)
 
 
-SIZE = (64, 48)  # width, height of every picture
+SIZE = (64, 48)  # width, height of every image
 
 
 @dataclass
 class Content:
-    """What a version is to hold, by row; `Content.made(ids)` is what a build could have made of small pictures."""
+    """What a version is to hold, by row; `Content.made(ids)` is what a build could have made of small images."""
 
     ids: list[str]
     masks: np.ndarray  # (N, S, S) bool
     attention: np.ndarray  # (N, H, h, w) float16
     status: np.ndarray  # (N,) uint8
-    files: list[bytes]  # of each picture
+    files: list[bytes]  # of each image
     labels: list[int]
     recipe: dict = field(default_factory=lambda: {"images": {"fit": "stretch"}, "mask_px": 32, "seed": 0})
 
@@ -60,12 +60,12 @@ class Content:
                 status[row] = (2, 3, 4, 5, 6)[row - 3]
         attention = rng.random((len(ids), heads, *grid)).astype(np.float16)
         masks[3:8], attention[4:8] = False, 0
-        files = [f"picture {id}".encode() for id in ids]
+        files = [f"image {id}".encode() for id in ids]
         return cls(ids, masks, attention, status, files, [n % 3 for n in range(len(ids))])
 
     @property
     def boxes(self) -> np.ndarray:
-        """`(N, 4) float32` in the picture."""
+        """`(N, 4) float32` in the image."""
         scale = np.tile(np.array(SIZE) / self.masks.shape[1], 2)
         return np.stack([largest_box(mask) * scale for mask in self.masks]).astype(np.float32)
 
@@ -91,11 +91,11 @@ def write_version(
     columns: dict[str, np.ndarray] | None = None,
     block_done: Sequence[int] = (),
 ) -> Version:
-    """Publishes `content` as the store's next version, and writes its pictures' files to the folder `images`.
+    """Publishes `content` as the store's next version, and writes its images' files to the folder `images`.
 
     `columns` and `block_done` replace what goes with the masks, right or wrong.
     """
-    rows = Rows()
+    rows = CatalogRows()
     for id, label, file, status in zip(content.ids, content.labels, content.files, content.status, strict=True):
         rows.add(id, id, label=label)
         if status not in (Status.MISSING, Status.CRASHED):
@@ -104,7 +104,7 @@ def write_version(
     catalog = build_catalog("test", images, rows, ["a", "b", "c"], where=lambda row, column: str(row), looked_for="")
     order = np.argsort(np.array([id.encode() for id in content.ids], object))
     columns = content.columns | (columns or {})
-    about = {
+    metadata = {
         "build_id": uuid.uuid4().hex,
         "fingerprint": "ab" * 32,
         "recipe_name": "test",
@@ -118,8 +118,7 @@ def write_version(
         "created_at": "2026-01-01T00:00:00+00:00",
     }  # fmt: skip
     with StoreWriter(store) as writer:
-        _, heads, *grid = content.attention.shape
-        writer.begin(about, catalog, heads, tuple(grid), content.masks.shape[1])
+        writer.begin(metadata, catalog, content.attention.shape[1:], content.masks.shape[1])
         for block in range(len(writer.block_done)):
             rows = order[block * BLOCK_ROWS : (block + 1) * BLOCK_ROWS]
             fork = pickle.loads(pickle.dumps(writer.fork))

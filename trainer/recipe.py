@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from ..pipeline.errors import RecipeError, did_you_mean
 from ..pipeline.config import Settings, first_error
+from ..pipeline.errors import RecipeError, did_you_mean
 from .models.generator import BN_MOMENTUM
 
 

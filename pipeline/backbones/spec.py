@@ -1,6 +1,7 @@
-"""Which backbone: told apart from `backbone.py`, so that who only passes it on need not import torch."""
+"""Which backbone, as data: whoever only passes it on need not import torch."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -15,3 +16,8 @@ class BackboneSpec:
     precision: str = "fp32"
     weights: str | None = None
     sha256: str | None = None
+
+
+def recorded_weights(backbone: dict[str, Any]) -> str | None:
+    """What provenance says of a backbone > the `weights` of its spec: None for the published or bundled ones."""
+    return None if backbone["weights"] in ("hub", "bundled") else backbone["weights"]

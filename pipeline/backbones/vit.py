@@ -21,9 +21,9 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .spec import BackboneSpec
 from ..errors import BackboneError, did_you_mean
 from .pocket import create_pocket, load_pocket
+from .spec import BackboneSpec
 from .state_dict import load_random, load_weights_file, weights_sha256
 
 BUNDLED = {"pocket": (create_pocket, load_pocket)}
@@ -31,7 +31,7 @@ BUNDLED = {"pocket": (create_pocket, load_pocket)}
 
 
 class Backbone:
-    """Frozen; makes no gradients. Pictures are `(B, S, S, 3) uint8` RGB, normalised here as the weights want it."""
+    """Frozen; makes no gradients. Images are `(B, S, S, 3) uint8` RGB, normalised here as the weights want it."""
 
     def __init__(self, spec: BackboneSpec, device: str = "cpu"):
         model = _create(spec)
@@ -79,7 +79,7 @@ class Backbone:
 
     @torch.no_grad()
     def embed_and_patch_features(self, rgb: np.ndarray | Tensor, blocks: int = 0) -> tuple[Tensor, Tensor]:
-        """What `embed` and `patch_features` give for the same pictures; nothing is computed twice."""
+        """What `embed` and `patch_features` give for the same images; nothing is computed twice."""
         with self._autocast():
             tokens, ropes = self._embed(rgb)
             embedded = self._run(tokens, ropes, 0, blocks)
@@ -264,7 +264,7 @@ def _cls_query_and_keys(attn: Any, tokens: Tensor, prefix: int, rope: Tensor | N
         query, key = attn.q_proj(cls), attn.k_proj(tokens)
     query, key = (part.unflatten(2, (attn.num_heads, -1)).transpose(1, 2) for part in (query, key))
     query, key = attn.q_norm(query), attn.k_norm(key)
-    if rope is not None:  # prefix tokens have no place in the picture and are not rotated, so the CLS query stays
+    if rope is not None:  # prefix tokens have no place in the image and are not rotated, so the CLS query stays
         rotated = apply_rot_embed_cat(key[:, :, prefix:], rope, half=getattr(attn, "rotate_half", False))
         key = torch.cat([key[:, :, :prefix], rotated.to(key.dtype)], dim=2)
     return query, key

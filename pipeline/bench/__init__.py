@@ -1,6 +1,6 @@
 """`locloc bench --masks`: what refinement engines cost and give, on the same problems in turn.
 
-`pictures` with their truth, from folders or made; `problems` a trimap of each, by saliency simulated from the truth or
+`images` with their truth, from folders or made; `problems` a trimap of each, by saliency simulated from the truth or
 by attention; `engines` all of them in turn; `energy` how far masks are from the least cut; `masks` everything as one
 value, with a node's throughput; `machine` where it ran. No dask, zarr or icechunk.
 

@@ -31,7 +31,7 @@ class Graph:
 
     record: np.ndarray  # (n,) int32
     nodes: np.ndarray  # (m,) int32, index of each free pixel's record
-    pixels: np.ndarray  # (m,) int32, its number in the picture
+    pixels: np.ndarray  # (m,) int32, its number in the image
     stride: int  # records a row
     neighbours: int
 
@@ -61,7 +61,7 @@ class Graph:
 
 
 def first_graph(engine: FastGrabCut, rgb: np.ndarray, trimap: np.ndarray) -> Graph:
-    """Of the engine's first round on a picture `(H, W, 3) uint8` and a trimap `(H, W) uint8` that it can run on."""
+    """Of the engine's first round on an image `(H, W, 3) uint8` and a trimap `(H, W) uint8` that it can run on."""
     from ..masks.grabcut.fast_colours import COLUMNS, compare
     from ..masks.grabcut.fast_links import charge
 

@@ -35,7 +35,7 @@ ENGINES: dict[str, Engine] = {
 """A row each. `cv2.grabCut` of as many rounds is added to them."""
 
 SLOW: dict[str, Engine] = {"torch, 1 round": TorchGrabCut()}
-"""Engines that are measured on the sample alone: this one is made for GPUs, and takes 300 ms a picture on a CPU."""
+"""Engines that are measured on the sample alone: this one is made for GPUs, and takes 300 ms an image on a CPU."""
 
 SAMPLE = 10  # problems on which slow engines run and energies are compared
 OTHER_SEED = 1_000_003
@@ -147,7 +147,7 @@ def turned(names: list[str], number: int) -> list[str]:
 def spread_over(count: int, sample: int) -> set[int]:
     """`sample` numbers below `count`, evenly; all of them where it has no more."""
     sample = min(count, sample)
-    return {place * count // sample for place in range(sample)}
+    return {location * count // sample for location in range(sample)}
 
 
 @contextmanager

@@ -11,8 +11,8 @@ import torch
 
 from ..errors import BenchError
 from .engines import SAMPLE, SLOW, EngineReport, NoProblemError, again, bench_engines, one_thread
+from .images import BenchImages, load_images, make_images
 from .machine import describe_machine
-from .images import Pictures, load_pictures, make_pictures
 from .problems import ATTENTION, SIMULATIONS, Problem, attended_problems, simulated_problems
 
 SCHEMA = 1
@@ -23,7 +23,7 @@ NODE_CORES = 16
 
 @dataclass(frozen=True)
 class AskedMasks:
-    """`images` None: made scenes. `truth` None: no truth, where there are images. `count` 0: all pictures."""
+    """`images` None: made scenes. `truth` None: no truth, where there are images. `count` 0: all images."""
 
     images: Path | None = None
     truth: Path | None = None
@@ -47,9 +47,9 @@ class NodeRow:
 class MaskBench:
     asked: dict[str, Any]
     machine: dict[str, Any]
-    pictures: int
+    images: int
     skipped: list[str]
-    stage_ms: dict[str, float]  # a picture, mean, one thread, process time
+    stage_ms: dict[str, float]  # an image, mean, one thread, process time
     engines: dict[str, EngineReport]  # by how saliency came about
     node: list[NodeRow]
     schema: int = SCHEMA
@@ -66,58 +66,58 @@ def bench_masks(asked: AskedMasks, tell: Callable[[str], None] = lambda _: None)
     """Everything, from top to bottom, on one thread; `tell` hears what is begun. Raises BenchError."""
     _check(asked)
     with one_thread():
-        tell("pictures")
-        pictures = _pictures(asked)
-        problems, stage_ms = _problems(pictures)
+        tell("images")
+        images = _images(asked)
+        problems, stage_ms = _problems(images)
         engines = {}
         for name, given in problems.items():
             try:
                 engines[name] = bench_engines(given, tell=lambda what, name=name: tell(f"{name}: {what}"))
             except NoProblemError:
                 raise BenchError(
-                    f"{name}: none of {len(given)} trimaps has enough pixels of both sides; try more pictures"
+                    f"{name}: none of {len(given)} trimaps has enough pixels of both sides; try more images"
                 ) from None
         machine = describe_machine(torch.device("cpu"))
     node = project_node(engines, stage_ms["decode"] + stage_ms["resize"], asked.vit_images_s)
     told = {**asdict(asked), "images": str(asked.images or "made scenes"), "truth": asked.truth and str(asked.truth)}
     told |= {"sample": SAMPLE, "node_cores": NODE_CORES}
-    return MaskBench(told, machine, len(pictures.found), pictures.skipped, stage_ms, engines, node)
+    return MaskBench(told, machine, len(images.found), images.skipped, stage_ms, engines, node)
 
 
 def _check(asked: AskedMasks) -> None:
     if asked.truth is not None and asked.images is None:
-        raise BenchError(f"--truth {asked.truth} are masks of which pictures? Give their folder with --images")
+        raise BenchError(f"--truth {asked.truth} are masks of which images? Give their folder with --images")
     if not 0 < asked.vit_images_s < math.inf:
         raise BenchError(f"--vit-images-s {asked.vit_images_s:g} is no speed: images a second, more than 0")
 
 
-def _pictures(asked: AskedMasks) -> Pictures:
+def _images(asked: AskedMasks) -> BenchImages:
     if asked.images is not None:
-        return load_pictures(asked.images, asked.truth, asked.count, asked.size_px)
+        return load_images(asked.images, asked.truth, asked.count, asked.size_px)
     if not asked.count:
-        raise BenchError("--count 0 takes all pictures of --images; of made scenes there is no end, so give a number")
-    return make_pictures(asked.count, asked.size_px)
+        raise BenchError("--count 0 takes all images of --images; of made scenes there is no end, so give a number")
+    return make_images(asked.count, asked.size_px)
 
 
-def _problems(pictures: Pictures) -> tuple[dict[str, list[Problem]], dict[str, float]]:
-    """Problems by how their saliency came about, and milliseconds of a picture's other stages."""
+def _problems(images: BenchImages) -> tuple[dict[str, list[Problem]], dict[str, float]]:
+    """Problems by how their saliency came about, and milliseconds of an image's other stages."""
     found: dict[str, list[Problem]] = {}
     stage_ms = {
-        "decode": statistics.fmean(one.decode_s for one in pictures.found) * 1e3,
-        "resize": statistics.fmean(one.resize_s for one in pictures.found) * 1e3,
+        "decode": statistics.fmean(one.decode_s for one in images.found) * 1e3,
+        "resize": statistics.fmean(one.resize_s for one in images.found) * 1e3,
     }
-    if pictures.found[0].truth is None:
-        found[f"attention of {ATTENTION}"], in_vit, in_trimap = attended_problems(pictures.found)
+    if images.found[0].truth is None:
+        found[f"attention of {ATTENTION}"], in_vit, in_trimap = attended_problems(images.found)
         stage_ms |= {f"ViT {ATTENTION}": in_vit * 1e3, "saliency, trimap": in_trimap * 1e3}
     else:
         for name in SIMULATIONS:
-            found[f"simulation {name}"], in_trimap = simulated_problems(pictures.found, name)
+            found[f"simulation {name}"], in_trimap = simulated_problems(images.found, name)
         stage_ms["trimap"] = in_trimap * 1e3
     return found, stage_ms
 
 
 def project_node(engines: dict[str, EngineReport], read_ms: float, vit_images_s: float) -> list[NodeRow]:
-    """A row an engine that runs on the cores, slow ones and second seeds apart; `read_ms` a core's for one picture."""
+    """A row an engine that runs on the cores, slow ones and second seeds apart; `read_ms` a core's for one image."""
     rows = []
     for problems, report in engines.items():
         for row in report.rows:
@@ -128,7 +128,7 @@ def project_node(engines: dict[str, EngineReport], read_ms: float, vit_images_s:
     return rows
 
 
-def node_rate(picture_ms: float, vit_images_s: float, cores: int = NODE_CORES) -> tuple[float, str]:
+def node_rate(image_ms: float, vit_images_s: float, cores: int = NODE_CORES) -> tuple[float, str]:
     """Images a second of a node, and what holds it up, if cores scale linearly and share nothing."""
-    by_cores = 1e3 * cores / picture_ms
+    by_cores = 1e3 * cores / image_ms
     return (by_cores, "cores") if by_cores < vit_images_s else (vit_images_s, "GPU")

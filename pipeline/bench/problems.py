@@ -1,4 +1,4 @@
-"""Problems for refinement engines: a picture and a trimap, from saliency simulated from a true mask or from attention.
+"""Problems for refinement engines: an image and a trimap, from saliency simulated from a true mask or from attention.
 
 Both simulations are what a 14 x 14 attention map can show, resized to the mask. With thresholds 0.1, 0.35 and 0.6, on
 photographs of horses at 224 px, about a third of the pixels is unknown; the map cut at the middle threshold has a mean
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ..geometry.normalize import min_max_or_zeros
 from ..masks.saliency import SaliencySettings, make_trimap, saliency_map
-from .images import INPUT_PX, Picture
+from .images import INPUT_PX, BenchImage
 
 GRID = 14
 THRESHOLDS = SaliencySettings(background_below=0.1, threshold=0.35, foreground_from=0.6)
@@ -49,13 +50,13 @@ def rough_saliency(truth: np.ndarray, seed: int) -> np.ndarray:
     return _shown(_coarse(np.maximum(seen * truth, spurious)), rng, truth.shape)
 
 
-def _coarse(picture: np.ndarray) -> np.ndarray:
-    return cv2.resize(picture, (GRID, GRID), interpolation=cv2.INTER_AREA)
+def _coarse(image: np.ndarray) -> np.ndarray:
+    return cv2.resize(image, (GRID, GRID), interpolation=cv2.INTER_AREA)
 
 
 def _shown(coarse: np.ndarray, rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     coarse = coarse + 0.05 * rng.random(coarse.shape)
-    coarse = ((coarse - coarse.min()) / (coarse.max() - coarse.min())).astype(np.float32)
+    coarse = min_max_or_zeros(coarse).astype(np.float32)
     return cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
@@ -63,7 +64,7 @@ SIMULATIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {"A": smooth_s
 
 
 ATTENTION = "pocket"
-"""Backbone and recipe that make problems of pictures without truth."""
+"""Backbone and recipe that make problems of images without truth."""
 
 
 @dataclass(frozen=True)
@@ -76,37 +77,37 @@ class Problem:
     seed: int
 
 
-def simulated_problems(pictures: list[Picture], simulation: str) -> tuple[list[Problem], float]:
-    """A problem of each picture, which has a truth, and the seconds of a mean trimap."""
+def simulated_problems(images: list[BenchImage], simulation: str) -> tuple[list[Problem], float]:
+    """A problem of each image, which has a truth, and the seconds of a mean trimap."""
     found, spent = [], 0.0
-    for seed, picture in enumerate(pictures):
-        saliency = SIMULATIONS[simulation](picture.truth, seed)
+    for seed, image in enumerate(images):
+        saliency = SIMULATIONS[simulation](image.truth, seed)
         began = time.process_time()
         trimap = make_trimap(saliency, THRESHOLDS)
         spent += time.process_time() - began
-        found.append(Problem(picture.rgb, trimap, picture.truth, seed))
+        found.append(Problem(image.rgb, trimap, image.truth, seed))
     return found, spent / len(found)
 
 
-def attended_problems(pictures: list[Picture]) -> tuple[list[Problem], float, float]:
-    """A problem of each picture whose attention is not flat; seconds of a mean run of the ViT, and of a mean trimap.
+def attended_problems(images: list[BenchImage]) -> tuple[list[Problem], float, float]:
+    """A problem of each image whose attention is not flat; seconds of a mean run of the ViT, and of a mean trimap.
 
-    The bundled backbone and its recipe, one picture at a time.
+    The bundled backbone and its recipe, one image at a time.
     """
-    from ..backbones.vit import load_backbone  # torch and timm, which simulations do not need
     from ..backbones.spec import BackboneSpec
+    from ..backbones.vit import load_backbone  # torch and timm, which simulations do not need
     from ..recipe import load_recipe
 
     settings, backbone = load_recipe(ATTENTION).saliency, load_backbone(BackboneSpec(ATTENTION, INPUT_PX))
-    backbone.cls_attention(pictures[0].inputs[None])  # the first run sets things up
+    backbone.cls_attention(images[0].inputs[None])  # the first run sets things up
     found, in_vit, in_trimap = [], 0.0, 0.0
-    for seed, picture in enumerate(pictures):
+    for seed, image in enumerate(images):
         began = time.process_time()
-        attention = backbone.cls_attention(picture.inputs[None])[0].half().numpy()
+        attention = backbone.cls_attention(image.inputs[None])[0].half().numpy()
         attended = time.process_time()
-        saliency = saliency_map(attention, settings, picture.rgb.shape[0])
+        saliency = saliency_map(attention, settings, image.rgb.shape[0])
         trimap = None if saliency is None else make_trimap(saliency, settings)
         in_vit, in_trimap = in_vit + attended - began, in_trimap + time.process_time() - attended
         if trimap is not None:
-            found.append(Problem(picture.rgb, trimap, picture.truth, seed))
-    return found, in_vit / len(pictures), in_trimap / len(pictures)
+            found.append(Problem(image.rgb, trimap, image.truth, seed))
+    return found, in_vit / len(images), in_trimap / len(images)

@@ -1,35 +1,48 @@
-"""`locloc masks build`: images and a recipe > a version, if there is none like it."""
+"""`locloc masks build`: images and a recipe to a version, unless the store has it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..catalogs import Catalog
+from ..io.machine import device_name
 from ..recipe import Recipe, load_recipe
-from .coordinator import make_version
-from ..store.schema import block_count
-from ..store.location import Place
+from ..store.location import StoreLocation
 from ..store.reader import list_versions, open_version
 from ..store.repository import check_can_hold_store, has_repository
+from ..store.schema import block_count
 from ..store.writer import StoreWriter
-from .spec import BuildSummary, OnProgress, RunSettings, Work, check_same_files, device_name, fingerprint, provenance, resolve_backbone
+from .coordinator import make_version
+from .spec import (
+    BuildSpec,
+    BuildSummary,
+    OnProgress,
+    ResolvedBackbone,
+    RunSettings,
+    already_there,
+    check_same_files,
+    fingerprint,
+    provenance,
+    resolve_backbone,
+)
+from .tasks import TaskContext
 
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What a build is asked for. `recipe` decides the masks; the rest is where, and how."""
+    """What a build is asked for. `recipe` decides the masks; the rest says where and how."""
 
     catalog: Catalog
-    store: Place | Path | str
+    store: StoreLocation | Path | str
     recipe: Recipe = field(default_factory=load_recipe)
     recipe_name: str = "locloc"
-    weights: str | None = None  # None: the hub's; "random"; or a file
+    weights: str | None = None  # None: the published ones; "random"; or a file
     name: str | None = None  # of the version; None: the next v1, v2, ...
     run: RunSettings = field(default_factory=RunSettings)
 
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """What a build would do. `version` is the published version that already is what was asked for, if there is one."""
+    """What a build would do. `version` is the published version with the same fingerprint, if there is one."""
 
     version: str | None
     fingerprint: str
@@ -42,42 +55,48 @@ class BuildPlan:
 
 
 def plan_build(request: BuildRequest) -> BuildPlan:
-    """What `build_masks` would do with the same request. Writes nothing."""
-    found = resolve_backbone(request.recipe, request.weights)
-    wanted = fingerprint(request.recipe, request.catalog.sha256, found.about)
-    store = Place.of(request.store)
+    """What `build_version` would do with the same request. Writes nothing."""
+    backbone = resolve_backbone(request.recipe, request.weights)
+    wanted = fingerprint(request.recipe, request.catalog.sha256, backbone.metadata)
+    store = StoreLocation.of(request.store)
     check_can_hold_store(store)
     same = [info for info in list_versions(store) if info.fingerprint == wanted] if has_repository(store) else []
     done = next((info for info in reversed(same) if info.tag), same[-1] if same else None)
     rows, mask_px = len(request.catalog), request.recipe.mask_px
-    row_bytes = mask_px * mask_px // 8 + 2 * found.heads * found.grid[0] * found.grid[1] + 80
+    heads, high, wide = backbone.attention
+    row_bytes = mask_px * mask_px // 8 + 2 * heads * high * wide + 80
     return BuildPlan(
         done.tag if done else None,
         wanted,
         rows,
         block_count(rows),
-        done.about.get("counts", {}).get("blocks_done", 0) if done else 0,
+        done.metadata.get("counts", {}).get("blocks_done", 0) if done else 0,
         rows * row_bytes / 1e6,
         device_name(),
         request.run.cluster.workers,
     )
 
 
-def build_masks(request: BuildRequest, on_progress: OnProgress = lambda progress: None) -> BuildSummary:
-    """Builds and publishes a version, goes on with one that was cut short, or finds that it is there already.
+def build_version(
+    request: BuildRequest,
+    on_progress: OnProgress = lambda progress: None,
+    backbone: ResolvedBackbone | None = None,
+) -> BuildSummary:
+    """Builds and publishes a version, resumes one that was cut short, or finds that it is there already.
 
-    Raises LocLocError subclasses. Whatever ends a build, what it had finished stays in the store, and the same request
-    goes on from there.
+    backbone  the request's, where the caller has loaded it; None: it is loaded here
+
+    Raises LocLocError subclasses. Whatever ends a build, its finished blocks stay in the store, and the same request
+    resumes from there.
     """
-    found = resolve_backbone(request.recipe, request.weights)
-    catalog = request.catalog
-    about = provenance(catalog, request.recipe, request.recipe_name, found.about, {"kind": "build"})
+    backbone = backbone or resolve_backbone(request.recipe, request.weights)
+    catalog, recipe = request.catalog, request.recipe
+    metadata = provenance(catalog, recipe, request.recipe_name, backbone.metadata, {"kind": "build"})
     with StoreWriter(request.store) as writer:
-        if (there := writer.published(about["fingerprint"])) is not None:
-            version = open_version(f"{writer.store}@{there.tag}")
+        if (published := writer.published(metadata["fingerprint"])) is not None:
+            version = open_version(f"{writer.store}@{published.tag}")
             check_same_files(catalog, version.status, version.read_column("input_digest"), version.name)
-            return BuildSummary(there.tag, there.fingerprint, there.about["counts"], already_there=True)
-        work = Work(
-            writer.store, catalog, request.recipe, about, found.heads, found.grid, found.spec, name=request.name
-        )
-        return make_version(work, writer, request.run, on_progress)
+            return already_there(version.tag, published.metadata)
+        context = TaskContext(catalog.root, recipe, backbone.spec)
+        spec = BuildSpec(writer.store, catalog, context, metadata, backbone.attention, request.name)
+        return make_version(spec, writer, request.run, on_progress)

@@ -17,10 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..store.location import Place
+from ..store.location import StoreLocation
 
 
-class RunLog:
+class EventLog:
     """Appends to a file as long as that is possible: a log that cannot be written ends no build."""
 
     def __init__(self, file: Path):
@@ -35,7 +35,7 @@ class RunLog:
         else:
             self.trouble = None
 
-    def __enter__(self) -> "RunLog":
+    def __enter__(self) -> "EventLog":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -60,7 +60,7 @@ class RunLog:
                 out.close()
 
 
-def default_log(store: Place, build_id: str) -> Path:
+def default_event_log(store: StoreLocation, build_id: str) -> Path:
     """Inside a local store; for one by URL in the user's state folder."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{build_id[:8]}-{os.getpid()}.jsonl"
     if not store.is_remote:

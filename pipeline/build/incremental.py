@@ -1,4 +1,4 @@
-"""Versions from versions: `masks retry`, `refine` and `extend`; and `masks resume`, which goes on with any build.
+"""Versions from versions: `masks retry`, `refine` and `extend`; and `masks resume`, which resumes any build.
 
 A derived version begins as its parent where rows keep their places (retry, refine): only the chunks that change are
 written. `extend` puts new rows between old ones, so it copies the old ones instead of making them.
@@ -13,19 +13,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .build import BuildRequest, build_masks
+from .build import BuildRequest, build_version
 from ..catalogs import Catalog
 from ..catalogs.merge import merge_catalogs
 from ..catalogs.paths import parse_location
+from ..backbones.spec import recorded_weights
 from ..errors import BuildError, RecipeError, StoreError
 from ..recipe import REVISIONS, Recipe
 from .coordinator import make_version
 from ..status import DONE, Status
 from ..store.schema import BLOCK_ROWS, block_count
-from ..store.location import Place
+from ..store.location import StoreLocation
 from ..store.reader import Version, VersionInfo, list_versions, open_version, unfinished_catalog
 from ..store.writer import Shared, StoreWriter
-from .spec import BuildSummary, OnProgress, RunSettings, Work, check_heads, check_same_files, fingerprint, provenance, resolve_backbone
+from .spec import BuildSummary, OnProgress, RunSettings, BuildSpec, check_heads, check_same_files, fingerprint, provenance, resolve_backbone
 
 FAILED = tuple(status for status in Status if status not in (Status.PENDING, *DONE))
 
@@ -48,18 +49,17 @@ def retry_rows(
     """
     parent, recipe = version.provenance, _recipe(version)
     catalog = _with_root(version.catalog, root)
-    found = resolve_backbone(recipe, weights or _recorded_weights(parent), parent["backbone"]["sha256"])
+    backbone = _same_backbone(recipe, weights, parent)
     operation = {"kind": "retry", "why": why, "rows": len(rows)}
-    about = provenance(catalog, recipe, parent["recipe_name"], found.about, operation, version)
-    _check_same_fingerprint(about["fingerprint"], version)
-    kept = np.arange(len(catalog))
-    kept[rows] = -1
-    work = Work(
-        version.store, catalog, recipe, about, found.heads, found.grid, found.spec, name,
-        parent=version, reuse="rows", kept=kept, shared=Shared(version.tag, np.unique(rows // BLOCK_ROWS)),
-    )  # fmt: skip
+    metadata = provenance(catalog, recipe, parent["recipe_name"], backbone.metadata, operation, version)
+    _check_same_fingerprint(metadata["fingerprint"], version)
+    parent_rows = np.arange(len(catalog))
+    parent_rows[rows] = -1
+    context = TaskContext(catalog.root, recipe, backbone.spec, version, "rows")
+    shared = Shared(version.tag, np.unique(rows // BLOCK_ROWS))
+    spec = BuildSpec(version.store, catalog, context, metadata, backbone.attention, name, parent_rows, shared)
     with StoreWriter(version.store) as writer:
-        return make_version(work, writer, run, on_progress)
+        return make_version(spec, writer, run, on_progress)
 
 
 def failed_rows(version: Version, statuses: Collection[Status] = FAILED) -> np.ndarray:
@@ -83,15 +83,13 @@ def refine_again(
     parent = version.provenance
     _check_same_attention(recipe, version)
     catalog = _with_root(version.catalog, root)
-    about = provenance(catalog, recipe, recipe_name, parent["backbone"], {"kind": "refine"}, version)
-    heads, *grid = version.attention_shape
-    check_heads(recipe, heads)
-    everything = np.arange(len(catalog))
-    work = Work(
-        version.store, catalog, recipe, about, heads, tuple(grid), None, name, parent=version, reuse="attention",
-        kept=everything, shared=Shared(version.tag, np.arange(block_count(len(catalog)))),
-    )  # fmt: skip
-    return _make_if_new(work, run, on_progress)
+    metadata = provenance(catalog, recipe, recipe_name, parent["backbone"], {"kind": "refine"}, version)
+    check_heads(recipe, version.attention_shape[0])
+    context = TaskContext(catalog.root, recipe, None, version, "attention")
+    shared = Shared(version.tag, np.arange(block_count(len(catalog))))
+    every_row = np.arange(len(catalog))
+    spec = BuildSpec(version.store, catalog, context, metadata, version.attention_shape, name, every_row, shared)
+    return _make_if_new(spec, run, on_progress)
 
 
 def extend_version(
@@ -115,32 +113,30 @@ def _extend(
 ) -> BuildSummary:
     parent, recipe = version.provenance, _recipe(version)
     if len(catalog) == len(version):
-        return BuildSummary(version.tag, parent["fingerprint"], parent["counts"], already_there=True)
+        return already_there(version.tag, parent)
     check_same_files(
         _with_root(version.catalog, catalog.root), version.status, version.read_column("input_digest"), version.name
     )
-    found = resolve_backbone(recipe, weights or _recorded_weights(parent), parent["backbone"]["sha256"])
-    _check_same_fingerprint(fingerprint(recipe, parent["catalog"]["sha256"], found.about), version)
+    backbone = _same_backbone(recipe, weights, parent)
+    _check_same_fingerprint(fingerprint(recipe, parent["catalog"]["sha256"], backbone.metadata), version)
     old = pa.array(version.ids, pa.string())
-    kept = pc.fill_null(pc.index_in(catalog.table["id"], old), -1).to_numpy().astype(np.int64)
-    operation = {"kind": "extend", "rows": int((kept < 0).sum())}
-    about = provenance(catalog, recipe, parent["recipe_name"], found.about, operation, version)
-    work = Work(
-        version.store, catalog, recipe, about, found.heads, found.grid, found.spec, name,
-        parent=version, reuse="rows", kept=kept,
-    )  # fmt: skip
-    return _make_if_new(work, run, on_progress)
+    parent_rows = pc.fill_null(pc.index_in(catalog.table["id"], old), -1).to_numpy().astype(np.int64)
+    operation = {"kind": "extend", "rows": int((parent_rows < 0).sum())}
+    metadata = provenance(catalog, recipe, parent["recipe_name"], backbone.metadata, operation, version)
+    context = TaskContext(catalog.root, recipe, backbone.spec, version, "rows")
+    spec = BuildSpec(version.store, catalog, context, metadata, backbone.attention, name, parent_rows)
+    return _make_if_new(spec, run, on_progress)
 
 
-def _make_if_new(work: Work, run: RunSettings, on_progress: OnProgress) -> BuildSummary:
-    with StoreWriter(work.store) as writer:
-        if (there := writer.published(work.fingerprint)) is not None:
-            return BuildSummary(there.tag, there.fingerprint, there.about["counts"], already_there=True)
-        return make_version(work, writer, run, on_progress)
+def _make_if_new(spec: BuildSpec, run: RunSettings, on_progress: OnProgress) -> BuildSummary:
+    with StoreWriter(spec.store) as writer:
+        if (published := writer.published(spec.fingerprint)) is not None:
+            return already_there(published.tag, published.metadata)
+        return make_version(spec, writer, run, on_progress)
 
 
 def resume_build(
-    store: str | Path | Place,
+    store: str | Path | StoreLocation,
     run: RunSettings,
     build: str | None = None,
     root: str | Path | None = None,
@@ -153,27 +149,24 @@ def resume_build(
     Raises StoreError where there is none, or where it is not clear which; BuildError where this locloc would go on in
     another way than the build began.
     """
-    place = Place.of(store)
-    info = _unfinished(place, build)
-    about = info.about
-    name = name or about.get("name")
-    recipe, operation = Recipe.model_validate(about["recipe"]), about["operation"]
-    catalog = _with_root(unfinished_catalog(place, info.build_id), root)
-    weights = weights or _recorded_weights(about)
-    backbone = about["backbone"]
+    location = StoreLocation.of(store)
+    info = _unfinished(location, build)
+    metadata = info.metadata
+    name = name or metadata.get("name")
+    recipe, operation = Recipe.model_validate(metadata["recipe"]), metadata["operation"]
+    catalog = _with_root(unfinished_catalog(location, info.build_id), root)
+    backbone = _same_backbone(recipe, weights, metadata) if operation["kind"] == "build" else None
+    if fingerprint(recipe, catalog.sha256, backbone.metadata if backbone else metadata["backbone"]) != info.fingerprint:
+        raise BuildError(_other_code(f"The build {info.build_id[:12]}", metadata))
     if operation["kind"] == "build":
-        backbone = resolve_backbone(recipe, weights, backbone["sha256"]).about
-    if fingerprint(recipe, catalog.sha256, backbone) != info.fingerprint:
-        raise BuildError(_other_code(f"The build {info.build_id[:12]}", about))
-    if operation["kind"] == "build":
-        request = BuildRequest(catalog, place, recipe, about["recipe_name"], weights, name, run)
-        return build_masks(request, on_progress)
-    parent = open_version(f"{place}@{about['parent']}")
+        request = BuildRequest(catalog, location, recipe, metadata["recipe_name"], backbone.spec.weights, name, run)
+        return build_version(request, on_progress, backbone)
+    parent = open_version(f"{location}@{metadata['parent']}")
     if operation["kind"] == "retry":
         rows = retried_rows(parent, operation["why"])
         return retry_rows(parent, rows, operation["why"], run, catalog.root, weights, name, on_progress)
     if operation["kind"] == "refine":
-        return refine_again(parent, recipe, about["recipe_name"], run, catalog.root, name, on_progress)
+        return refine_again(parent, recipe, metadata["recipe_name"], run, catalog.root, name, on_progress)
     return _extend(parent, catalog, run, weights, name, on_progress)
 
 
@@ -186,14 +179,14 @@ def retried_rows(version: Version, why: str) -> np.ndarray:
     return failed_rows(version, [status for status in Status if status.label in why.split(",")])
 
 
-def _unfinished(place: Place, build: str | None) -> VersionInfo:
-    builds = [info for info in list_versions(place) if info.tag is None]
+def _unfinished(location: StoreLocation, build: str | None) -> VersionInfo:
+    builds = [info for info in list_versions(location) if info.tag is None]
     found = [info for info in builds if info.build_id.startswith(build or "")]
     if not builds:
-        raise StoreError(f"Store {place} has no unfinished build; `locloc masks list {place}` shows its versions")
+        raise StoreError(f"Store {location} has no unfinished build; `locloc masks list {location}` shows its versions")
     if len(found) != 1:
         names = ", ".join(info.build_id[:12] for info in builds)
-        raise StoreError(f"Store {place} has the unfinished builds {names}; say which one with --build")
+        raise StoreError(f"Store {location} has the unfinished builds {names}; say which one with --build")
     return found[0]
 
 
@@ -208,9 +201,10 @@ def _with_root(catalog: Catalog, root: str | Path | None) -> Catalog:
     return replace(catalog, root=where.absolute() if isinstance(where, Path) else where)
 
 
-def _recorded_weights(about: dict[str, Any]) -> str | None:
-    weights = about["backbone"]["weights"]
-    return None if weights in ("hub", "bundled") else weights
+def _same_backbone(recipe: Recipe, weights: str | None, metadata: dict[str, Any]) -> ResolvedBackbone:
+    """The backbone of a version or build, from `weights` if they were moved since. Raises BackboneError for others."""
+    known = metadata["backbone"]
+    return resolve_backbone(recipe, weights or recorded_weights(known), known["sha256"])
 
 
 def _check_same_fingerprint(found: str, version: Version) -> None:
@@ -233,8 +227,8 @@ def _check_same_attention(recipe: Recipe, version: Version) -> None:
         raise BuildError(_other_code(version.name, parent))
 
 
-def _other_code(what: str, about: dict[str, Any]) -> str:
+def _other_code(what: str, metadata: dict[str, Any]) -> str:
     return (
-        f"{what} was made by locloc {about['code_version']}, whose stages give other masks than this one's; "
+        f"{what} was made by locloc {metadata['code_version']}, whose stages give other masks than this one's; "
         "use that release, or make all masks anew with `locloc masks build`"
     )

@@ -1,8 +1,8 @@
-"""A block that has killed its worker, picture by picture in a process of its own.
+"""Isolates a block that has killed its worker: makes it image by image in child processes.
 
-Dask can only say that a worker died with a block on it. Here the worker starts a process that forks a child, which
-tells after each picture what came of it; the one that it dies on becomes status 6, and another child goes on behind it.
-So one poison picture costs one more fork, and neither the worker nor the picture's neighbours.
+Dask only reports that a worker died with a block on it. Here the worker starts a supervisor process. The supervisor
+forks a child, which reports each image's result; the image that the child dies on becomes status 6, and another child
+continues behind it. So one poison image costs one fork, not the worker and not its neighbours.
 """
 
 import ctypes
@@ -16,56 +16,61 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from .tasks import Block, BlockResult, Job, attend, refine, write
+from .tasks import Block, BlockResult, TaskContext, attend, refine, write
 from ..errors import BuildError
 from ..status import Status
 from ..store.schema import COLUMNS, content_crc
 
+if TYPE_CHECKING:
+    from icechunk import ForkSession
+
 _PR_SET_PDEATHSIG = 1
 
 
-def refine_and_write_carefully(block: Block, job: Job, fork):
-    """`attend` and `refine_and_write` in one task, for a block that is suspected."""
-    packed, attention, result = make_carefully(block, job)
-    write(block, job, packed, attention, result, fork)
+def refine_isolated_and_write(
+    block: Block, context: TaskContext, fork: "ForkSession"
+) -> tuple["ForkSession", BlockResult]:
+    """`attend` and `refine_and_write` in one task, for a block that has killed a worker."""
+    packed, attention, result = make_isolated(block, context)
+    write(block, context, packed, attention, result, fork)
     return fork, result
 
 
-def make_carefully(block: Block, job: Job) -> tuple[np.ndarray, np.ndarray, BlockResult]:
-    """Packed masks `(n, S, S/8) uint8`, attention `(n, H, h, w) float16` and columns, as the quick way gives them.
+def make_isolated(block: Block, context: TaskContext) -> tuple[np.ndarray, np.ndarray, BlockResult]:
+    """Packed masks `(n, S, S/8) uint8`, attention `(n, H, h, w) float16` and columns, as `attend` and `refine` give them.
 
     Raises BuildError where a child cannot even start.
     """
     made: dict[int, tuple[np.ndarray, np.ndarray, BlockResult]] = {}
     crashed: dict[int, str] = {}
-    for row, answer in _run_nursery(block, job):
+    for row, answer in _run_supervisor(block, context):
         if isinstance(answer, str):
             crashed[row] = answer
         else:
             made[row] = answer
-    return _together(block, job, made, crashed)
+    return _join_rows(block, context, made, crashed)
 
 
-def _run_nursery(block: Block, job: Job) -> Iterator[tuple[int, Any]]:
+def _run_supervisor(block: Block, context: TaskContext) -> Iterator[tuple[int, Any]]:
     """Each row of the block with what came of it: an answer, or as text what its process died of."""
-    with subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as nursery:
+    with subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as supervisor:
         try:
             with suppress(BrokenPipeError):
-                _send(nursery.stdin, (block, job))
+                _send(supervisor.stdin, (block, context))
             for row in range(len(block)):
-                if (answer := _receive(nursery.stdout)) is None:
-                    raise BuildError(f"A process for one block alone has ended: {_end(nursery.wait())}")
+                if (answer := _receive(supervisor.stdout)) is None:
+                    raise BuildError(f"A process for one block alone has ended: {_end(supervisor.wait())}")
                 if isinstance(answer, BaseException):
                     raise answer
                 yield row, answer
         finally:
-            nursery.kill()
+            supervisor.kill()
             with suppress(BrokenPipeError):  # what one that died at its start has not read
-                nursery.stdin.close()
+                supervisor.stdin.close()
 
 
 def _end(code: int, limit_s: float | None = None) -> str:
@@ -79,18 +84,18 @@ def _end(code: int, limit_s: float | None = None) -> str:
     return f"it killed its process ({known.get(-code, f'signal {-code}')})"
 
 
-def _together(block: Block, job: Job, made: dict, crashed: dict[int, str]) -> tuple:
-    """Rows made apart, as one block."""
+def _join_rows(block: Block, context: TaskContext, made: dict, crashed: dict[int, str]) -> tuple:
+    """Joins rows that were made one by one into one block."""
     if made:
         heads = next(iter(made.values()))[1].shape[1:]
-    elif job.parent is not None:
-        heads = job.parent.attention_shape
+    elif context.parent is not None:
+        heads = context.parent.attention_shape
     else:
         from ..backbones.vit import load_backbone  # torch: not above, since schedulers import this module too
 
-        backbone = load_backbone(job.backbone, job.device)
+        backbone = load_backbone(context.backbone, context.device)
         heads = (backbone.heads, *backbone.grid)
-    rows, mask_px = len(block), job.recipe.mask_px
+    rows, mask_px = len(block), context.recipe.mask_px
     packed, attention = np.zeros((rows, mask_px, mask_px // 8), np.uint8), np.zeros((rows, *heads), np.float16)
     columns = {name: np.zeros((rows, *tail), dtype) for name, (dtype, tail) in COLUMNS.items()}
     result = BlockResult(block.index, columns, dict(crashed), Counter())
@@ -103,14 +108,14 @@ def _together(block: Block, job: Job, made: dict, crashed: dict[int, str]) -> tu
         result.seconds.update(part.seconds)
     for row in crashed:
         columns["status"][row] = Status.CRASHED
-        if job.reuse == "attention":
-            attention[row] = job.parent.read_attention(block.kept[[row]])[0]
+        if context.reuse == "attention":
+            attention[row] = context.parent.read_attention(block.parent_rows[[row]])[0]
         columns["content_crc"][row] = content_crc(packed[[row]], attention[[row]])[0]
     return packed, attention, result
 
 
 def _main() -> None:
-    """The nursery: imports and model once, then a forked child for the rows until one dies, and the next child.
+    """The supervisor: imports and model once, then a forked child for the rows until one dies, and the next child.
 
     On CUDA each child loads the model itself: a device does not outlive a fork.
     """
@@ -122,19 +127,19 @@ def _main() -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints, it does not print into the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    block, job = _receive(sys.stdin.buffer)
-    job = replace(job, decode_threads=1)
+    block, context = _receive(sys.stdin.buffer)
+    context = replace(context, decode_threads=1)
     prepare_process()
-    for module in kernels_of(job.recipe.refine):  # once, before children with a time limit a picture
+    for module in kernels_of(context.recipe.refine):  # once, before children with a time limit an image
         importlib.import_module(module)
-    if job.backbone is not None and job.device == "cpu":
-        load_backbone(job.backbone, job.device)
+    if context.backbone is not None and context.device == "cpu":
+        load_backbone(context.backbone, context.device)
     row = 0
     while row < len(block):
         reading, writing = os.pipe()
         if (child := os.fork()) == 0:
             os.close(reading)
-            _child(block, job, range(row, len(block)), os.fdopen(writing, "wb"))
+            _child(block, context, range(row, len(block)), os.fdopen(writing, "wb"))
         os.close(writing)
         with os.fdopen(reading, "rb") as answers:
             while row < len(block) and (answer := _receive(answers)) is not None:
@@ -142,19 +147,19 @@ def _main() -> None:
                 row += 1
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if row < len(block):
-            _send(out, _end(code, job.image_limit_s))
+            _send(out, _end(code, context.image_limit_s))
             row += 1
 
 
-def _child(block: Block, job: Job, rows: range, out: BinaryIO) -> None:
-    """Answers for rows, one after the other. Never returns: what the nursery has, it leaves alone."""
+def _child(block: Block, context: TaskContext, rows: range, out: BinaryIO) -> None:
+    """Sends a result for each row. Never returns, so that it runs none of the supervisor's exit handlers."""
     try:
         _end_with_parent()
         for row in rows:
             try:
-                attended = attend(block.row(row), job)
-                packed, result = refine(attended, job)
-                answer: Any = (packed, attended.attention, result)
+                batch = attend(block.row(row), context)
+                packed, result = refine(batch, context)
+                answer: Any = (packed, batch.attention, result)
             except Exception as error:
                 answer = error
             _send(out, answer)

@@ -12,8 +12,8 @@ from ..status import DONE
 
 
 @dataclass(frozen=True)
-class Progress:
-    """`done` of `total` pictures, `failed` of them without a mask. `eta_s` and `workers` are None while not known."""
+class BuildProgress:
+    """`done` of `total` images, `failed` of them without a mask. `eta_s` and `workers` are None while not known."""
 
     done: int
     total: int
@@ -24,10 +24,10 @@ class Progress:
     message: str
 
 
-class Tally:
+class ProgressCounter:
     """Counts finished blocks and tells `on_progress`."""
 
-    def __init__(self, on_progress: Callable[[Progress], None]):
+    def __init__(self, on_progress: Callable[[BuildProgress], None]):
         self._on_progress = on_progress
         self.total = self._done_before = self._failed = 0
         self._started = self._last = time.monotonic()
@@ -60,7 +60,7 @@ class Tally:
         done, rate = self._done_before + self._done_rows, self.images_per_s
         pace = self._done_rows / self.elapsed_s if rate else 0.0
         eta_s = (self.total - done) / pace if pace else None
-        self._on_progress(Progress(done, self.total, self._failed, rate, eta_s, self.workers, message))
+        self._on_progress(BuildProgress(done, self.total, self._failed, rate, eta_s, self.workers, message))
 
     @property
     def elapsed_s(self) -> float:

@@ -1,6 +1,6 @@
-"""What is to be made, by `masks build` as by `retry`, `refine` and `extend`: one version, told in one form.
+"""What is to be built: one version, in one form for `masks build`, `retry`, `refine` and `extend`.
 
-`build.py` and `derive.py` say what; `run.py` does it.
+`build.py` and `incremental.py` write a `BuildSpec`; `coordinator.py` carries it out.
 """
 
 import hashlib
@@ -8,70 +8,86 @@ import importlib.metadata
 import json
 import platform
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 
 from ... import __version__
-from ..backbones.vit import BUNDLED, Backbone, BackboneSpec
+from ..backbones.spec import BackboneSpec
+from ..backbones.vit import BUNDLED, Backbone
 from ..catalogs import Catalog, resolve
-from .cluster.spec import ClusterSpec
 from ..errors import ImageError, RecipeError, StoreError
 from ..io.images import read_image_bytes
-from .progress import Progress
+from ..io.machine import device_name
 from ..recipe import REVISIONS, Recipe
 from ..status import Status
-from ..store.schema import SCHEMA, STATS, input_digest
-from ..store.location import Place
+from ..store.location import StoreLocation
 from ..store.reader import Version
+from ..store.schema import BLOCK_ROWS, SCHEMA, STATS, input_digest
 from ..store.writer import Shared, coverage, timestamp
+from .cluster.spec import ClusterSpec
+from .progress import BuildProgress
+from .tasks import Block, TaskContext
 
-SAMPLED_FILES = 32  # looked at before work is taken for done
+SAMPLED_FILES = 32  # read before rows are taken for done
 
 _PACKAGES = ("torch", "timm", "opencv-python-headless", "pillow", "numpy", "numba", "zarr", "icechunk", "dask")
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[BuildProgress], None]
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How a version is made: on which workers, within which limits. It moves no mask."""
+    """How a version is built: on which workers, within which limits. None of it changes a mask."""
 
     cluster: ClusterSpec = field(default_factory=ClusterSpec)
     checkpoint_s: float = 20.0
-    image_limit_s: float = 120.0  # a picture that takes longer is given up as status 6
+    image_limit_s: float = 120.0  # an image that takes longer becomes status 6, crashed
     log: Path | None = None  # JSON lines; None: beside the store
 
 
 @dataclass(frozen=True)
-class Work:
-    """One version to be made."""
+class BuildSpec:
+    """One version to be built.
 
-    store: Place
+    context       what its blocks are made from; the coordinator adds where they run
+    metadata      provenance, with `fingerprint` and the `build_id` that names the build's branch
+    attention     H, h, w of the attention maps
+    name          of the version; None: the next v1, v2, ...
+    parent_rows   (N,) int64: the row of `context.parent` that each row takes over, -1 for none
+    shared        where the build's branch begins as the parent
+    """
+
+    store: StoreLocation
     catalog: Catalog
-    recipe: Recipe
-    about: dict[str, Any]  # provenance; with `fingerprint`, and the `build_id` that names its branch
-    heads: int
-    grid: tuple[int, int]
-    backbone: BackboneSpec | None  # None where no attention has to be computed
-    name: str | None = None  # of the version; None: the next v1, v2, ...
-    parent: Version | None = None
-    reuse: Literal["rows", "attention"] | None = None  # what of the parent's rows is taken over, see Job
-    kept: np.ndarray | None = None  # (N,) int64: which of them, -1 for none
-    shared: Shared | None = None  # where it begins as its parent
+    context: TaskContext
+    metadata: dict[str, Any]
+    attention: tuple[int, int, int]
+    name: str | None = None
+    parent_rows: np.ndarray | None = None
+    shared: Shared | None = None
 
     @property
     def fingerprint(self) -> str:
-        return self.about["fingerprint"]
+        return self.metadata["fingerprint"]
+
+    def block(self, index: int) -> Block:
+        start, stop = index * BLOCK_ROWS, (index + 1) * BLOCK_ROWS
+        parent_rows = None if self.parent_rows is None else self.parent_rows[start:stop]
+        return Block(index, start, *self.catalog.slice(start, stop), parent_rows)
+
+    def unfinished_blocks(self, block_done: np.ndarray) -> Iterator[Block]:
+        """Blocks whose entry in `block_done` `(blocks,)` is 0, one at a time: a million rows are never Python objects
+        at once."""
+        return map(self.block, np.flatnonzero(block_done == 0).tolist())
 
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What a build did; nothing, where the version was there already."""
+    """What a build did. Only counts where the version was there already."""
 
     version: str
     fingerprint: str
@@ -81,7 +97,7 @@ class BuildSummary:
     images_per_s: float = 0.0
     stage_s: dict[str, float] = field(default_factory=dict)  # worker time by stage, summed over the workers
     worker_s: float = 0.0  # workers x time from the first task to the last result
-    coordinator_s: dict[str, float] = field(default_factory=dict)  # of the coordinator: merging, checkpoints, verifying
+    coordinator_s: dict[str, float] = field(default_factory=dict)  # merging, checkpoints, verifying, publishing
     log: str | None = None
 
     @property
@@ -89,24 +105,28 @@ class BuildSummary:
         return coverage(self.counts)
 
 
+def already_there(version: str, metadata: dict[str, Any]) -> BuildSummary:
+    """The summary for a version that has this fingerprint already."""
+    return BuildSummary(version, metadata["fingerprint"], metadata["counts"], already_there=True)
+
+
 @dataclass(frozen=True)
 class ResolvedBackbone:
-    """A backbone that was loaded once, to know its weights."""
+    """A backbone that was loaded once, to learn its weights' digest and its shapes."""
 
     spec: BackboneSpec  # with its sha256
-    heads: int
-    grid: tuple[int, int]
-    about: dict[str, Any]
+    attention: tuple[int, int, int]  # H, h, w
+    metadata: dict[str, Any]
 
 
 def resolve_backbone(recipe: Recipe, weights: str | None, sha256: str | None = None) -> ResolvedBackbone:
     """Loads it. Raises RecipeError for heads that it does not have, BackboneError for weights other than `sha256`."""
     if weights not in (None, "random"):
-        weights = str(Path(weights).absolute())  # workers may stand elsewhere
+        weights = str(Path(weights).absolute())  # workers may have another working directory
     spec = BackboneSpec(recipe.backbone.name, recipe.backbone.size_px, recipe.backbone.precision, weights, sha256)
     backbone = Backbone(spec)
     check_heads(recipe, backbone.heads)
-    about = {
+    metadata = {
         "name": spec.name,
         "weights": weights or ("bundled" if spec.name in BUNDLED else "hub"),
         "sha256": backbone.sha256,
@@ -115,10 +135,11 @@ def resolve_backbone(recipe: Recipe, weights: str | None, sha256: str | None = N
         "patch_px": backbone.patch_px,
         "prefix_tokens": backbone.prefix,
     }
-    return ResolvedBackbone(replace(spec, sha256=backbone.sha256), backbone.heads, backbone.grid, about)
+    return ResolvedBackbone(replace(spec, sha256=backbone.sha256), (backbone.heads, *backbone.grid), metadata)
 
 
 def check_heads(recipe: Recipe, heads: int) -> None:
+    """Raises RecipeError where the recipe names a head that a backbone with `heads` heads does not have."""
     wanted = recipe.saliency.heads
     if wanted != "mean" and max(wanted) >= heads:
         raise RecipeError(
@@ -127,7 +148,7 @@ def check_heads(recipe: Recipe, heads: int) -> None:
 
 
 def fingerprint(recipe: Recipe, catalog_sha256: str, backbone: dict[str, Any]) -> str:
-    """Of all that decides masks: recipe, catalog, weights, and the revisions of locloc's own stages."""
+    """sha256 of all that decides masks: recipe, catalog, weights, and the revisions of locloc's own stages."""
     return recipe.fingerprint(
         schema=SCHEMA,
         catalog=catalog_sha256,
@@ -145,12 +166,12 @@ def provenance(
     operation: dict[str, Any],
     parent: Version | None = None,
 ) -> dict[str, Any]:
-    """All that decided the masks, and the process that began to make them. `operation` says by which command."""
-    found = fingerprint(recipe, catalog.sha256, backbone)
-    begins = [found, operation, parent.tag, parent.provenance["published_at"]] if parent is not None else None
+    """All that decides the masks, and the process that began the build. `operation` names the command."""
+    digest = fingerprint(recipe, catalog.sha256, backbone)
+    identity = [digest, operation, parent.tag, parent.provenance["published_at"]] if parent is not None else None
     return {
-        "fingerprint": found,
-        "build_id": hashlib.sha256(json.dumps(begins).encode()).hexdigest() if begins else found,
+        "fingerprint": digest,
+        "build_id": hashlib.sha256(json.dumps(identity).encode()).hexdigest() if identity else digest,
         "operation": operation,
         "parent": parent.tag if parent is not None else None,
         "recipe_name": recipe_name,
@@ -175,24 +196,20 @@ def provenance(
 
 
 def check_same_files(catalog: Catalog, status: np.ndarray, digest: np.ndarray, where: str) -> None:
-    """Looks at some rows that are done: are their files still those that they were made from?
+    """Compares the files of some finished rows with the digests they were made from.
 
-    The fingerprint knows names, not contents: reading a million files again would cost as much as decoding them.
-    What was missing then, or crashed its process, is left to `masks retry`. Raises StoreError for files that differ.
+    The fingerprint knows names, not contents: reading a million files again would cost as much as decoding them. Rows
+    that were missing or crashed are left to `masks retry`. Raises StoreError for a file that differs.
     """
     done = np.flatnonzero(digest.any(1) & (status != Status.PENDING))
     for row in np.unique(done[np.linspace(0, len(done) - 1, min(len(done), SAMPLED_FILES)).astype(int)]).tolist():
         (image_id,), (path,) = catalog.slice(row, row + 1)
         try:
             now = input_digest(read_image_bytes(resolve(catalog.root, path)))
-        except ImageError:  # what is not here now says nothing of what was there then
+        except ImageError:  # a file that is missing now says nothing about what was there then
             continue
         if not np.array_equal(now, digest[row]):
             raise StoreError(
                 f"{image_id} was another file when {where} was made from images of the same names; "
                 "give these images a store of their own with --store"
             )
-
-
-def device_name() -> str:
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU ({platform.machine()})"

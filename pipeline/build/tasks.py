@@ -1,12 +1,12 @@
-"""One block of pictures, from top to bottom: bytes > attention > trimap > mask > store.
+"""The two tasks of a block of 64 images, from top to bottom: bytes > attention > trimap > mask > store.
 
-Two tasks, because they want different machines: `attend` (decode, ViT) runs where a GPU is, `refine` (GrabCut, write)
-on CPUs, or where a GPU is too if its engine takes pictures together. No dask in here: run.py sends these functions to
-workers.
+Two tasks, because they want different machines: `attend` (decode, ViT) runs where a GPU is, `refine_and_write` (cut,
+write) on CPUs, or where a GPU is too if the engine cuts batches there. No dask in here: coordinator.py sends these
+functions to workers.
 
 Shapes: n rows of a block, H heads, h x w token grid, S side of a mask.
 
-A mask depends on its recipe and its picture alone: on the CPU every picture goes through the ViT by itself, since a
+A mask depends on its recipe and its image alone: on the CPU every image goes through the ViT by itself, since a
 matrix product's last bits change with the size of the batch (docs/decisions/0003), and masks are made from the
 attention as it is stored, in float16.
 """
@@ -19,42 +19,49 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from ..backbones.spec import BackboneSpec
-from ..geometry.boxes import largest_box
 from ..catalogs.paths import resolve
-from .watchdog import killed_unless_fed
 from ..errors import ImageError, UnreachableError
+from ..geometry.boxes import largest_box
 from ..io.images import MissingImageError, decode_reduced, read_image_bytes
-from ..masks.pseudo_mask import MadeMask, make_mask, make_masks, timed, working_geometry
-from ..recipe import Recipe
+from ..io.timing import timed
 from ..masks.grabcut import refines_on_gpu
+from ..masks.pseudo_mask import PseudoMask, make_mask, make_masks, working_geometry
+from ..recipe import Recipe
 from ..status import DONE, Status
-from ..store.schema import COLUMNS, STATS, content_crc, input_digest, pack_masks, write_block
 from ..store.reader import Version
+from ..store.schema import COLUMNS, STATS, content_crc, input_digest, pack_masks, write_block
+from .watchdog import watchdog
+
+if TYPE_CHECKING:
+    from icechunk import ForkSession
 
 CUDA_BATCH = 32  # half a block: the device works on one half while threads decode the other
 
 
 @dataclass(frozen=True)
-class Job:
-    """What every block of a build has in common.
+class TaskContext:
+    """What all blocks of a build are made from, and how; sent to the workers with every task.
 
-    Rows with a row of `parent` in `Block.kept` take that row over: `reuse` is "rows" (all of it, as it is) or
-    "attention" (the mask is made again, with this recipe).
+    root            folder or URL of the images
+    backbone        None where no attention has to be computed
+    parent, reuse   rows with a parent row in `Block.parent_rows` take it over: "rows", all of it as it is; "attention",
+                    and the mask is made again with this recipe
+    image_limit_s   an image that takes longer kills its process; None: no limit
     """
 
     root: Path | str
     recipe: Recipe
-    backbone: BackboneSpec | None  # None where no attention has to be computed
-    device: str = "cpu"
-    decode_threads: int = 1
-    image_limit_s: float | None = None  # a picture that takes longer kills the process
+    backbone: BackboneSpec | None
     parent: Version | None = None
     reuse: Literal["rows", "attention"] | None = None
+    device: str = "cpu"
+    decode_threads: int = 1
+    image_limit_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class Block:
     start: int
     ids: list[str]
     paths: list[str]
-    kept: np.ndarray | None = None  # (n,) int64: rows of the job's parent to take over, -1 for none
+    parent_rows: np.ndarray | None = None  # (n,) int64: rows of the parent to take over, -1 for none
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -73,22 +80,22 @@ class Block:
     def row(self, number: int) -> "Block":
         """One row of it, as a block of its own."""
         part = slice(number, number + 1)
-        kept = None if self.kept is None else self.kept[part]
-        return Block(self.index, self.start + number, self.ids[part], self.paths[part], kept)
+        parent_rows = None if self.parent_rows is None else self.parent_rows[part]
+        return Block(self.index, self.start + number, self.ids[part], self.paths[part], parent_rows)
 
     @property
-    def todo(self) -> np.ndarray:
-        """`(n,) bool`: rows that nothing is known of yet."""
-        return np.ones(len(self), bool) if self.kept is None else self.kept < 0
+    def new(self) -> np.ndarray:
+        """`(n,) bool`: rows without a parent row."""
+        return np.ones(len(self), bool) if self.parent_rows is None else self.parent_rows < 0
 
 
 @dataclass
-class Attended:
-    """What `attend` found; rows that failed are zero everywhere but in `status` and `errors`."""
+class AttentionBatch:
+    """What `attend` gives. Rows that failed are zero everywhere but in `status` and `errors`."""
 
     block: Block
     attention: np.ndarray  # (n, H, h, w) float16
-    pictures: np.ndarray  # (n, S, S, 3) uint8, so that nothing is decoded twice
+    images: np.ndarray  # (n, S, S, 3) uint8, so that nothing is decoded twice
     size: np.ndarray  # (n, 2) int32, width and height in pixels
     digest: np.ndarray  # (n, 16) uint8, blake2b of the file
     status: np.ndarray  # (n,) uint8
@@ -111,68 +118,69 @@ class BlockResult:
     worker: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
 
 
-def attend(block: Block, job: Job) -> Attended:
-    """Decodes and resizes the block's pictures, and takes their CLS attention. A bad picture becomes a status."""
-    if job.reuse == "attention":
-        return _attend_again(block, job)
-    from ..backbones.vit import load_backbone  # torch: not above, since schedulers import this module to unpickle its tasks
+def attend(block: Block, context: TaskContext) -> AttentionBatch:
+    """Decodes and resizes the block's images, and takes their CLS attention. A bad image becomes a status."""
+    if context.reuse == "attention":
+        return _parent_attention(block, context)
+    from ..backbones.vit import load_backbone  # torch: not above, since schedulers import this module to unpickle tasks
 
-    backbone = load_backbone(job.backbone, job.device)
-    found = _nothing_yet(block, job, (backbone.heads, *backbone.grid))
+    backbone = load_backbone(context.backbone, context.device)
+    batch = _empty_batch(block, context, (backbone.heads, *backbone.grid))
     inputs = np.zeros((len(block), backbone.size_px, backbone.size_px, 3), np.uint8)
-    batch = CUDA_BATCH if backbone.device.type == "cuda" else 1
+    together = CUDA_BATCH if backbone.device.type == "cuda" else 1
     attentions, waiting = [], []
-    rows = np.flatnonzero(block.todo).tolist()
-    with killed_unless_fed(job.image_limit_s) as feed:
+    rows = np.flatnonzero(block.new).tolist()
+    with watchdog(context.image_limit_s) as feed:
 
-        def one(row: int, seconds: Counter) -> None:
-            _decode_row(row, block, job, found, inputs[row], seconds)
+        def decode(row: int, seconds: Counter) -> None:
+            _decode_row(row, block, context, batch, inputs[row], seconds)
 
-        for row in _in_order(one, rows, job, found):
+        for row in _in_order(decode, rows, context, batch):
             feed()
-            if found.status[row] == Status.OK:
+            if batch.status[row] == Status.OK:
                 waiting.append(row)
-            if len(waiting) == batch or (waiting and row == rows[-1]):
-                with timed(found.seconds, "vit"):
+            if len(waiting) == together or (waiting and row == rows[-1]):
+                with timed(batch.seconds, "vit"):
                     attentions.append((waiting, backbone.cls_attention(inputs[waiting]).half()))
                 waiting = []
-        with timed(found.seconds, "vit"):  # on CUDA the forward passes above were only queued
+        with timed(batch.seconds, "vit"):  # on CUDA the forward passes above were only queued
             for members, attention in attentions:
                 feed()
-                found.attention[members] = attention.cpu().numpy()
-    for row in np.flatnonzero(~np.isfinite(found.attention).all((1, 2, 3))):
-        found.attention[row] = 0
-        found.fail(row, Status.NON_FINITE, "the backbone's attention is not finite")
-    return found
+                batch.attention[members] = attention.cpu().numpy()
+    for row in np.flatnonzero(~np.isfinite(batch.attention).all((1, 2, 3))):
+        batch.attention[row] = 0
+        batch.fail(row, Status.NON_FINITE, "the backbone's attention is not finite")
+    return batch
 
 
-def _attend_again(block: Block, job: Job) -> Attended:
-    """The parent's attention instead of the ViT's, and the pictures, if the engine looks at them."""
-    attention = job.parent.read_attention(block.kept)
-    found = _nothing_yet(block, job, attention.shape[1:])
-    found.attention[:] = attention
-    found.size[:] = job.parent.read_column("size", block.kept)
-    found.digest[:] = job.parent.read_column("input_digest", block.kept)
-    for row, (status, error) in enumerate(job.parent.reasons(block.kept)):
+def _parent_attention(block: Block, context: TaskContext) -> AttentionBatch:
+    """The parent's attention instead of the ViT's, and the images, if the engine looks at them."""
+    parent, rows = context.parent, block.parent_rows
+    attention = parent.read_attention(rows)
+    batch = _empty_batch(block, context, attention.shape[1:])
+    batch.attention[:] = attention
+    batch.size[:] = parent.read_column("size", rows)
+    batch.digest[:] = parent.read_column("input_digest", rows)
+    for row, (status, error) in enumerate(parent.reasons(rows)):
         if status not in DONE:
-            found.fail(row, status, error)
-    rows = np.flatnonzero(found.status == Status.OK).tolist() if job.recipe.refine.uses_pixels else []
-    with killed_unless_fed(job.image_limit_s) as feed:
+            batch.fail(row, status, error)
+    readable = np.flatnonzero(batch.status == Status.OK).tolist() if context.recipe.refine.uses_pixels else []
+    with watchdog(context.image_limit_s) as feed:
 
-        def one(row: int, seconds: Counter) -> None:
-            before = found.digest[row].copy()
-            _decode_row(row, block, job, found, None, seconds)
-            if found.status[row] == Status.OK and not np.array_equal(before, found.digest[row]):
-                found.fail(row, Status.MISSING, "the file was changed since its attention was taken")
+        def decode(row: int, seconds: Counter) -> None:
+            before = batch.digest[row].copy()
+            _decode_row(row, block, context, batch, None, seconds)
+            if batch.status[row] == Status.OK and not np.array_equal(before, batch.digest[row]):
+                batch.fail(row, Status.MISSING, "the file was changed since its attention was taken")
 
-        for _ in _in_order(one, rows, job, found):
+        for _ in _in_order(decode, readable, context, batch):
             feed()
-    return found
+    return batch
 
 
-def _nothing_yet(block: Block, job: Job, attention: tuple[int, ...]) -> Attended:
-    rows, mask_px = len(block), job.recipe.mask_px
-    return Attended(
+def _empty_batch(block: Block, context: TaskContext, attention: tuple[int, ...]) -> AttentionBatch:
+    rows, mask_px = len(block), context.recipe.mask_px
+    return AttentionBatch(
         block,
         np.zeros((rows, *attention), np.float16),
         np.zeros((rows, mask_px, mask_px, 3), np.uint8),
@@ -182,90 +190,97 @@ def _nothing_yet(block: Block, job: Job, attention: tuple[int, ...]) -> Attended
     )
 
 
-def _in_order(one: Callable[[int, Counter], None], rows: list[int], job: Job, found: Attended) -> Iterator[int]:
-    """Calls `one(row, seconds)` for each row, and says which row is done. Threads run ahead where there are some."""
+def _in_order(
+    decode: Callable[[int, Counter], None], rows: list[int], context: TaskContext, batch: AttentionBatch
+) -> Iterator[int]:
+    """Calls `decode(row, seconds)` for each row, and yields the row that is done. Threads, if any, run ahead."""
 
-    def timed_apart(row: int) -> tuple[int, Counter]:
+    def decoded(row: int) -> tuple[int, Counter]:
         seconds = Counter()  # of its own, since threads would lose each other's additions
-        one(row, seconds)
+        decode(row, seconds)
         return row, seconds
 
-    with ThreadPoolExecutor(job.decode_threads) if job.decode_threads > 1 else nullcontext() as threads:
-        for row, seconds in (threads.map if threads else map)(timed_apart, rows):
-            found.seconds.update(seconds)
+    with ThreadPoolExecutor(context.decode_threads) if context.decode_threads > 1 else nullcontext() as threads:
+        for row, seconds in (threads.map if threads else map)(decoded, rows):
+            batch.seconds.update(seconds)
             yield row
 
 
 def _decode_row(
-    row: int, block: Block, job: Job, found: Attended, backbone_input: np.ndarray | None, seconds: Counter
+    row: int,
+    block: Block,
+    context: TaskContext,
+    batch: AttentionBatch,
+    backbone_input: np.ndarray | None,
+    seconds: Counter,
 ) -> None:
-    images = job.recipe.images
+    settings = context.recipe.images
     try:
         with timed(seconds, "decode"):
-            data = read_image_bytes(resolve(job.root, block.paths[row]))
-            found.digest[row] = input_digest(data)
-            picture = decode_reduced(data, job.recipe.covers_px, images.max_pixels)
+            data = read_image_bytes(resolve(context.root, block.paths[row]))
+            batch.digest[row] = input_digest(data)
+            image = decode_reduced(data, context.recipe.covers_px, settings.max_pixels)
             del data
     except MissingImageError as error:
-        if isinstance(job.root, Path) and not job.root.is_dir():
-            raise UnreachableError(f"{job.root} is no folder on {socket.gethostname()}; mount it there") from None
-        found.fail(row, Status.MISSING, str(error))
+        if isinstance(context.root, Path) and not context.root.is_dir():
+            raise UnreachableError(f"{context.root} is no folder on {socket.gethostname()}; mount it there") from None
+        batch.fail(row, Status.MISSING, str(error))
         return
     except ImageError as error:
-        found.fail(row, Status.UNDECODABLE, str(error))
+        batch.fail(row, Status.UNDECODABLE, str(error))
         return
     with timed(seconds, "resize"):
-        found.size[row] = picture.size_px
+        batch.size[row] = image.size_px
 
         def square(side_px: int) -> np.ndarray:
-            geometry = working_geometry(found.size[row], job.recipe, side_px)
-            return geometry.image(picture.rgb, shown=picture.window)
+            geometry = working_geometry(batch.size[row], context.recipe, side_px)
+            return geometry.image(image.rgb, shown=image.window)
 
         if backbone_input is not None:
             backbone_input[:] = square(len(backbone_input))
-        found.pictures[row] = square(job.recipe.mask_px)
+        batch.images[row] = square(context.recipe.mask_px)
 
 
-def refine(attended: Attended, job: Job) -> tuple[np.ndarray, BlockResult]:
-    """Masks of the block, packed `(n, S, S // 8) uint8`, and their columns. Leaves `attended.status` as it was."""
-    block, recipe = attended.block, job.recipe
-    attended = replace(
-        attended, status=attended.status.copy(), errors=dict(attended.errors), seconds=Counter(attended.seconds)
-    )
+def refine(batch: AttentionBatch, context: TaskContext) -> tuple[np.ndarray, BlockResult]:
+    """Masks of the block, packed `(n, S, S // 8) uint8`, and their columns. Leaves `batch.status` as it was."""
+    block, recipe = batch.block, context.recipe
+    batch = replace(batch, status=batch.status.copy(), errors=dict(batch.errors), seconds=Counter(batch.seconds))
     masks = np.zeros((len(block), recipe.mask_px, recipe.mask_px), bool)
     boxes = np.zeros((len(block), 4), np.float32)
     stats = np.zeros((len(block), len(STATS)), np.float32)
-    rows = (attended.status == Status.OK) & (block.todo | (job.reuse == "attention"))
-    with killed_unless_fed(job.image_limit_s) as feed:
-        for row, made in _made(np.flatnonzero(rows), attended, job, feed):
+    rows = (batch.status == Status.OK) & (block.new | (context.reuse == "attention"))
+    with watchdog(context.image_limit_s) as feed:
+        for row, made in _pseudo_masks(np.flatnonzero(rows), batch, context, feed):
             masks[row], stats[row] = made.mask, made.stats
             if made.reason:
-                attended.fail(row, Status.FALLBACK, made.reason)
+                batch.fail(row, Status.FALLBACK, made.reason)
             if made.mask.any():
-                geometry = working_geometry(attended.size[row], recipe, recipe.mask_px)
+                geometry = working_geometry(batch.size[row], recipe, recipe.mask_px)
                 boxes[row] = geometry.boxes_back(largest_box(made.mask))
     packed = pack_masks(masks)
     columns = {
         "box": boxes,
         "stats": stats,
-        "status": attended.status,
-        "size": attended.size,
-        "input_digest": attended.digest,
-        "content_crc": content_crc(packed, attended.attention),
+        "status": batch.status,
+        "size": batch.size,
+        "input_digest": batch.digest,
+        "content_crc": content_crc(packed, batch.attention),
     }
-    result = BlockResult(block.index, columns, attended.errors, attended.seconds)
-    if job.reuse == "rows":
-        _take_over(block, job.parent, packed, attended.attention, result)
+    result = BlockResult(block.index, columns, batch.errors, batch.seconds)
+    if context.reuse == "rows":
+        _copy_parent_rows(block, context.parent, packed, batch.attention, result)
     return packed, result
 
 
-def _made(rows: np.ndarray, attended: Attended, job: Job, feed: Callable[[], None]) -> Iterator[tuple[int, MadeMask]]:
+def _pseudo_masks(
+    rows: np.ndarray, batch: AttentionBatch, context: TaskContext, feed: Callable[[], None]
+) -> Iterator[tuple[int, PseudoMask]]:
     """Each row with its mask: one after the other, or CUDA_BATCH together where engine and device allow it."""
-    recipe, ids, seconds = job.recipe, attended.block.ids, attended.seconds
-    if job.device == "cpu" or not refines_on_gpu(recipe.refine):
+    recipe, ids, seconds = context.recipe, batch.block.ids, batch.seconds
+    if context.device == "cpu" or not refines_on_gpu(recipe.refine):
         for row in rows:
             feed()
-            yield row, make_mask(attended.attention[row], attended.pictures[row], recipe, ids[row], seconds)
+            yield row, make_mask(batch.attention[row], batch.images[row], recipe, ids[row], seconds)
         return
     for start in range(0, len(rows), CUDA_BATCH):
         feed()
@@ -273,17 +288,19 @@ def _made(rows: np.ndarray, attended: Attended, job: Job, feed: Callable[[], Non
         some = [ids[row] for row in here]
         yield from zip(
             here,
-            make_masks(attended.attention[here], attended.pictures[here], recipe, some, job.device, seconds),
+            make_masks(batch.attention[here], batch.images[here], recipe, some, context.device, seconds),
             strict=True,
         )
 
 
-def _take_over(block: Block, parent: Version, packed: np.ndarray, attention: np.ndarray, result: BlockResult) -> None:
-    """Fills in, as they are, the rows of the block that are rows of the parent."""
-    here = np.flatnonzero(~block.todo)
+def _copy_parent_rows(
+    block: Block, parent: Version, packed: np.ndarray, attention: np.ndarray, result: BlockResult
+) -> None:
+    """Copies the rows of the block that have a parent row, as they are."""
+    here = np.flatnonzero(~block.new)
     if not len(here):
         return
-    there = block.kept[here]
+    there = block.parent_rows[here]
     with timed(result.seconds, "take over"):
         packed[here] = parent.read_column("mask", there)
         attention[here] = parent.read_attention(there)
@@ -294,18 +311,27 @@ def _take_over(block: Block, parent: Version, packed: np.ndarray, attention: np.
                 result.errors[row] = error
 
 
-def refine_and_write(attended: Attended, job: Job, fork):
-    """The task: refines, writes masks and attention through `fork` (an Icechunk ForkSession), and hands it back.
+def refine_and_write(
+    batch: AttentionBatch, context: TaskContext, fork: "ForkSession"
+) -> tuple["ForkSession", BlockResult]:
+    """The second task: refines, writes masks and attention through `fork`, and hands it back.
 
     The fork comes back only on success: one that failed half way would still merge the chunks that it wrote.
     """
-    packed, result = refine(attended, job)
-    write(attended.block, job, packed, attended.attention, result, fork)
+    packed, result = refine(batch, context)
+    write(batch.block, context, packed, batch.attention, result, fork)
     return fork, result
 
 
-def write(block: Block, job: Job, packed: np.ndarray, attention: np.ndarray, result: BlockResult, fork) -> None:
-    """Through a fork; attention that is the parent's is there already."""
+def write(
+    block: Block,
+    context: TaskContext,
+    packed: np.ndarray,
+    attention: np.ndarray,
+    result: BlockResult,
+    fork: "ForkSession",
+) -> None:
+    """Writes through a fork; attention that is the parent's is in the store already."""
     with timed(result.seconds, "write"):
-        kept = job.reuse == "attention"
-        write_block(fork.store, block.start, packed, None if kept else attention, result.errors)
+        stored = context.reuse == "attention"
+        write_block(fork.store, block.start, packed, None if stored else attention, result.errors)

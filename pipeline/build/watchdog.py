@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def killed_unless_fed(limit_s: float | None) -> Iterator[Callable[[], None]]:
+def watchdog(limit_s: float | None) -> Iterator[Callable[[], None]]:
     """Yields `feed()`: between two calls, and before the first one, no more than `limit_s` may pass. None: no limit."""
     if limit_s is None:
         yield lambda: None

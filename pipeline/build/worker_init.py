@@ -1,4 +1,4 @@
-"""What every process that works on pictures is told at its start."""
+"""What every process that works on images is told at its start."""
 
 import cv2
 import torch

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import CatalogError, did_you_mean
-from .catalog import SCHEMA, SPLITS, Catalog, Rows, build_catalog, catalog_from_columns
+from .catalog import SCHEMA, SPLITS, Catalog, CatalogRows, build_catalog, catalog_from_columns
 from .cub import read_cub
 from .folder import IMAGE_SUFFIXES, read_folder
 from .ilsvrc import read_ilsvrc
@@ -28,7 +28,7 @@ __all__ = [
     "SCHEMA",
     "SPLITS",
     "Catalog",
-    "Rows",
+    "CatalogRows",
     "build_catalog",
     "catalog_from_columns",
     "merge_catalogs",

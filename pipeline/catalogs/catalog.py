@@ -76,7 +76,7 @@ class Catalog:
         return digest.hexdigest()
 
 
-class Rows:
+class CatalogRows:
     """Rows as a reader finds them, in any order. Flat arrays: 1.3 M tuples of tuples would cost gigabytes."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Rows:
 def build_catalog(
     kind: str,
     root: Path | str,
-    rows: Rows,
+    rows: CatalogRows,
     classes: Sequence[str],
     *,
     where: Callable[[int, str], str],
@@ -202,7 +202,7 @@ def _text_column(name: str, values: list[str], where: Callable[[int, str], str])
     return column
 
 
-def _box_column(rows: Rows, where: Callable[[int, str], str]) -> pa.Array:
+def _box_column(rows: CatalogRows, where: Callable[[int, str], str]) -> pa.Array:
     counts = np.asarray(rows.box_counts, np.int32)
     with np.errstate(over="ignore"):
         boxes = np.asarray(rows.box_values, np.float64).astype(np.float32).reshape(-1, 4)  # (M, 4)

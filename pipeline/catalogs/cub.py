@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import CatalogError
-from .catalog import SPLIT_CODES, Catalog, Rows, build_catalog
+from .catalog import SPLIT_CODES, Catalog, CatalogRows, build_catalog
 from .lines import numbered_lines, place
 from .paths import folder_of, inside, root_prefixes, to_text
 
@@ -32,7 +32,7 @@ def read_cub(images: Path | str, root: Path | str | None) -> Catalog:
     splits = _column(folder / "train_test_split.txt", names, 1)
     boxes = _column(folder / "bounding_boxes.txt", names, 4)
 
-    rows, prefixes = Rows(), root_prefixes(folder / "images")
+    rows, prefixes = CatalogRows(), root_prefixes(folder / "images")
     for number, (line, name) in names.items():
         try:
             path = inside(name, prefixes)

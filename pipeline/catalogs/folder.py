@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import CatalogError
 from ..io.fsspec_io import list_remote
-from .catalog import Catalog, Rows, build_catalog, split_code
+from .catalog import Catalog, CatalogRows, build_catalog, split_code
 from .paths import folder_of, refuse_root, to_text
 
 # Every raster format that Pillow or OpenCV reads. Written out, not asked of Pillow: a catalog must not change with the
@@ -58,7 +58,7 @@ def folder_catalog(base: Path | str, paths: list[str]) -> Catalog:
     classes = sorted(set(names) - {""})
     label_of = {name: label for label, name in enumerate(classes)} | {"": -1}
 
-    rows = Rows()
+    rows = CatalogRows()
     for path, name in zip(paths, names, strict=True):
         rows.add(path, path, label_of[name], (split_of[path.partition("/")[0]] or 0) if by_split else 0)
     return build_catalog(

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import CatalogError
-from .catalog import SPLIT_CODES, Catalog, Rows, build_catalog
+from .catalog import SPLIT_CODES, Catalog, CatalogRows, build_catalog
 from .folder import walk_images
 from .ilsvrc_annotations import NOTHING, SYNSET, Note, find_xml, read_text, read_xml, stem_of
 from .lines import numbered_lines, place
@@ -71,7 +71,7 @@ def read_ilsvrc(images: Path | str, root: Path | str | None) -> Catalog:
 
     classes = _classes(beside, found)
     label_of: dict[str | int | None, int] = {name: label for label, name in enumerate(classes)} | {None: -1}
-    rows = Rows()
+    rows = CatalogRows()
     for split, full, note, box_note in found:
         label = label_of.get(note.label)
         if label is None and isinstance(note.label, int) and (note.label < len(classes) or not classes):

@@ -1,4 +1,4 @@
-"""What is known about ILSVRC images beside the pictures: classes and boxes, from XML files or one-line text files."""
+"""What is known about ILSVRC images beside the images: classes and boxes, from XML files or one-line text files."""
 
 import os
 import re

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import CatalogError, did_you_mean
 from ..io.fsspec_io import read_remote
 from .box_text import parse_boxes
-from .catalog import SPLIT_CODES, Catalog, Rows, build_catalog, split_code
+from .catalog import SPLIT_CODES, Catalog, CatalogRows, build_catalog, split_code
 from .lines import place
 from .list_formats import FORMATS, read_parquet
 from .paths import inside, root_prefixes, to_text
@@ -52,7 +52,7 @@ def read_list(images: Path | str, root: Path | str | None) -> Catalog:
     def at(line: int) -> str:
         return f"{to_text(str(file))} row {line}" if reader is read_parquet else place(file, line)
 
-    rows, lines, labels = Rows(), array("q"), _Labels()
+    rows, lines, labels = CatalogRows(), array("q"), _Labels()
     prefixes = root_prefixes(base)
     line = 0
     try:

@@ -2,11 +2,11 @@
 
 import typer
 
-from . import look, make, tidy
+from . import build, inspect, store
 
 masks = typer.Typer(help="Make masks, and look at what was made.", no_args_is_help=True)
-make.add_to(masks)
-look.add_to(masks)
-tidy.add_to(masks)
+build.add_to(masks)
+inspect.add_to(masks)
+store.add_to(masks)
 
 __all__ = ["masks"]

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 
 from ..errors import StoreError
 from ..io.interrupts import interruptible
+from ..io.machine import usable_cores
 
 if TYPE_CHECKING:
     from ..build.spec import BuildSummary, OnProgress, RunSettings
@@ -39,7 +39,7 @@ def _run_options(
     workers: Annotated[
         int,
         typer.Option(min=1, help="Worker processes on this machine, one thread each.", show_default="one a core"),
-    ] = len(os.sched_getaffinity(0)),
+    ] = usable_cores(),
     gpus: Annotated[str, typer.Option(metavar="all|N", help="GPUs of this machine to use, a process each.")] = "all",
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Work on a running Dask scheduler's workers instead.")
@@ -89,17 +89,18 @@ def make_and_print(
     make: "Callable[[OnProgress], BuildSummary]", store: str, json: bool, min_coverage: float = 0.0
 ) -> None:
     """Runs a build with its progress shown and its signals heard, and prints what came of it."""
-    from . import terminal
+    from ..io.console import print_error
+    from .rendering.builds import build_progress_bar, print_summary
 
     try:
-        with interruptible(), terminal.shown_progress() as on_progress:
+        with interruptible(), build_progress_bar() as on_progress:
             summary = make(on_progress)
     except KeyboardInterrupt:
-        terminal.print_error("interrupted; what was finished is kept, and the same command goes on from there")
+        print_error("interrupted; what was finished is kept, and the same command goes on from there")
         raise typer.Exit(INTERRUPTED) from None
-    terminal.print_summary(summary, store, json)
+    print_summary(summary, store, json)
     if summary.coverage < min_coverage or summary.coverage == 0:
-        terminal.print_error(
+        print_error(
             f"coverage {summary.coverage:.1%}, --min-coverage is {min_coverage:.1%}; "
             f"`locloc masks show {store}@{summary.version}` says why"
         )

@@ -22,9 +22,9 @@ from ..catalogs.paths import parse_location
 from ..errors import CatalogError, LocLocError, StoreError, UnreachableError
 from ..io.fsspec_io import list_remote, without_secrets
 from ..status import Status
-from ..store.corruption import damage_as_error
-from ..store.schema import ATTRIBUTE, BLOCK_ROWS, STATS, content_crc
+from ..store.corruption import corruption_as_error
 from ..store.reader import Version
+from ..store.schema import ATTRIBUTE, BLOCK_ROWS, STATS, content_crc
 
 BATCH_BYTES = 64 << 20
 
@@ -34,19 +34,19 @@ _STATUSES = ", ".join(f"{status.value} {status.label}" for status in Status)
 ARRAYS: dict[str, tuple[tuple[str, ...], str]] = {
     "mask": (
         ("row", "y", "x_byte"),
-        "Masks of the object on the square working copy of the picture, eight pixels a byte from left to right, most "
+        "Masks of the object on the square working copy of the image, eight pixels a byte from left to right, most "
         "significant bit first: numpy.unpackbits(mask[rows], axis=-1).astype(bool) is (rows, y, x).",
     ),
     "attention": (("row", "head", "grid_y", "grid_x"), "CLS attention over the patches in the ViT's last block."),
     "box": (
         ("row", "x0_y0_x1_y1"),
-        "Box of the mask's largest contour in pixels of the upright original picture; zeros where the mask is empty.",
+        "Box of the mask's largest contour in pixels of the upright original image; zeros where the mask is empty.",
     ),
     "stats": (("row", "statistic"), "In this order: " + ", ".join(STATS) + "."),
-    "status": (("row",), f"What became of the picture: {_STATUSES}."),
-    "size": (("row", "width_height"), "Of the upright original picture, in pixels; zeros where it was not decoded."),
+    "status": (("row",), f"What became of the image: {_STATUSES}."),
+    "size": (("row", "width_height"), "Of the upright original image, in pixels; zeros where it was not decoded."),
     "content_crc": (("row",), "CRC-32 of the row's bytes of mask, then attention (little endian)."),
-    "input_digest": (("row", "digest_byte"), "blake2b, 16 bytes, of the picture's file; zeros where it was not read."),
+    "input_digest": (("row", "digest_byte"), "blake2b, 16 bytes, of the image's file; zeros where it was not read."),
     "block_done": (("block",), "1 where the 64 rows of the block are complete: everywhere, in a published version."),
     "error": (("row", "error_byte"), "Why the row has no mask, or only a fallback: UTF-8, padded with zeros."),
     "catalog/id/offsets": (("id_end",), "Where ids begin and end: id n is bytes[offsets[n]:offsets[n + 1]]."),
@@ -55,7 +55,7 @@ ARRAYS: dict[str, tuple[tuple[str, ...], str]] = {
     "catalog/path/bytes": (("path_byte",), "All paths end to end, UTF-8, relative to the catalog's root."),
     "catalog/label": (("row",), "Class by number, -1 where none was given."),
     "catalog/split": (("row",), "0 none given, 1 train, 2 val, 3 test."),
-    "catalog/boxes": (("box", "x0_y0_x1_y1"), "Boxes that were given with the pictures, in the original's pixels."),
+    "catalog/boxes": (("box", "x0_y0_x1_y1"), "Boxes that were given with the images, in the original's pixels."),
     "catalog/box_row": (("box",), "The row that each given box belongs to."),
 }
 
@@ -141,15 +141,15 @@ def _parts(array: zarr.Array) -> Iterator[slice]:
 
 
 def _read(version: Version, array: zarr.Array, part: slice) -> np.ndarray:
-    with damage_as_error(version.name):
+    with corruption_as_error(version.name):
         return array[part]
 
 
 def _about(version: Version) -> dict:
     return {
-        "title": f"Pseudo-masks and attention of {len(version)} pictures, made by locloc",
+        "title": f"Pseudo-masks and attention of {len(version)} images, made by locloc",
         "version": version.name,
-        "rows": "Row n of every array whose first axis is `row` is picture n of the catalog; ids are the key.",
+        "rows": "Row n of every array whose first axis is `row` is image n of the catalog; ids are the key.",
         "arrays": {name: meaning for name, (_, meaning) in ARRAYS.items()},
         ATTRIBUTE: version.provenance,
     }

@@ -3,6 +3,9 @@
 import cv2
 import numpy as np
 
+CORRECT_IOU = 0.5
+"""IoU from which on a box counts as correct: GT-known Loc, Top-1 Loc and CorLoc (Deselaers et al. 2012)."""
+
 EMPTY_BOX = np.zeros(4, np.float32)
 
 

@@ -1,7 +1,7 @@
-"""One rule that moves pixels and boxes between a picture and its square working copy, in both directions.
+"""One rule that moves pixels and boxes between an image and its square working copy, in both directions.
 
 Coordinates are continuous and measured from the top left *edge*: pixel i covers [i, i + 1), a box `x0, y0, x1, y1`
-encloses whole pixels, and its width is x1 - x0. Scaling a picture by s scales its boxes by s, with no half-pixel terms.
+encloses whole pixels, and its width is x1 - x0. Scaling an image by s scales its boxes by s, with no half-pixel terms.
 """
 
 from dataclasses import dataclass
@@ -19,21 +19,21 @@ RESAMPLE = {
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """A window of the picture (left, top, right, bottom, in its pixels) shown as a square of `target_px`."""
+class ResizeCrop:
+    """A window of the image (left, top, right, bottom, in its pixels) shown as a square of `target_px`."""
 
-    source_px: tuple[int, int]  # width, height of the upright picture
+    source_px: tuple[int, int]  # width, height of the upright image
     window: tuple[float, float, float, float]
     target_px: int
 
     @classmethod
-    def stretch(cls, source_px: tuple[int, int], target_px: int) -> "Geometry":
-        """The whole picture, its aspect ratio given up: nothing is cut off."""
+    def stretch(cls, source_px: tuple[int, int], target_px: int) -> "ResizeCrop":
+        """The whole image, its aspect ratio given up: nothing is cut off."""
         width, height = source_px
         return cls(source_px, (0.0, 0.0, float(width), float(height)), target_px)
 
     @classmethod
-    def centre_crop(cls, source_px: tuple[int, int], target_px: int, resize_px: int | None = None) -> "Geometry":
+    def centre_crop(cls, source_px: tuple[int, int], target_px: int, resize_px: int | None = None) -> "ResizeCrop":
         """Short side to `resize_px` (default `target_px`), then the central square of `target_px`.
 
         Sizes and offsets are rounded as torchvision's Resize and CenterCrop do, so that evaluation protocols agree.
@@ -54,11 +54,11 @@ class Geometry:
         return self.target_px / np.array([right - left, bottom - top])
 
     def image(
-        self, picture: np.ndarray, resample: str = "bicubic", shown: tuple[float, float, float, float] | None = None
+        self, image: np.ndarray, resample: str = "bicubic", shown: tuple[float, float, float, float] | None = None
     ) -> np.ndarray:
-        """Picture `(H, W[, 3]) uint8` > `(target_px, target_px[, 3]) uint8`. The window must lie inside the picture.
+        """Image `(H, W[, 3]) uint8` > `(target_px, target_px[, 3]) uint8`. The window must lie inside the image.
 
-        `picture` may be a smaller copy, whose part `shown` (left, top, right, bottom, in its pixels) is the whole of
+        `image` may be a smaller copy, whose part `shown` (left, top, right, bottom, in its pixels) is the whole of
         the source; boxes and sizes stay those of the source.
         """
         box = self.window
@@ -68,14 +68,14 @@ class Geometry:
             box = (
                 left + box[0] * x_scale,
                 top + box[1] * y_scale,
-                min(left + box[2] * x_scale, picture.shape[1]),  # beyond it by a rounding error, Pillow would refuse
-                min(top + box[3] * y_scale, picture.shape[0]),
+                min(left + box[2] * x_scale, image.shape[1]),  # beyond it by a rounding error, Pillow would refuse
+                min(top + box[3] * y_scale, image.shape[0]),
             )
         size = (self.target_px, self.target_px)
-        return np.array(Image.fromarray(picture).resize(size, RESAMPLE[resample], box=box))
+        return np.array(Image.fromarray(image).resize(size, RESAMPLE[resample], box=box))
 
     def image_back(self, square: np.ndarray) -> np.ndarray:
-        """Square `(target_px, target_px[, C])`, bool, uint8 or float32 > its place in the picture, zero outside.
+        """Square `(target_px, target_px[, C])`, bool, uint8 or float32 > its place in the image, zero outside.
 
         Returns `(H, W[, C])` of the same dtype; bool by the nearest pixel, others bilinear.
         """
@@ -100,12 +100,12 @@ class Geometry:
         return whole.reshape(height, width, *square.shape[2:]).astype(square.dtype)  # cv2 drops a last axis of 1
 
     def boxes(self, boxes: np.ndarray) -> np.ndarray:
-        """Boxes `(..., 4) float` xyxy in the picture > in the square, clipped to it."""
+        """Boxes `(..., 4) float` xyxy in the image > in the square, clipped to it."""
         left, top = self.window[:2]
         moved = (np.asarray(boxes, np.float64) - [left, top, left, top]) * np.tile(self.scale, 2)
         return moved.clip(0, self.target_px)
 
     def boxes_back(self, boxes: np.ndarray) -> np.ndarray:
-        """Boxes `(..., 4) float` xyxy in the square > in the picture."""
+        """Boxes `(..., 4) float` xyxy in the square > in the image."""
         left, top = self.window[:2]
         return np.asarray(boxes, np.float64) / np.tile(self.scale, 2) + [left, top, left, top]

@@ -1,4 +1,4 @@
-"""`locloc masks diff`: what became of each picture in two versions, joined by id.
+"""`locloc masks diff`: what became of each image in two versions, joined by id.
 
 Masks are compared as packed bytes, 1024 rows at a time: 1.28 million rows are read once, and held nowhere.
 """
@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from ..catalogs import Catalog
 from ..status import DONE, Status
-from ..store.corruption import damage_as_error
+from ..store.corruption import corruption_as_error
+from ..store.reader import RowSelection, Version
 from ..store.schema import BLOCK_ROWS, pack_masks, unpack_masks
-from ..store.reader import Rows, Version
 
 FIRST = 5  # ids that each kind of change names
 WORST = 20
@@ -44,7 +44,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class MaskIoU:
-    """Intersection over union of the two masks of a picture, over the pictures that are done in both versions.
+    """Intersection over union of the two masks of an image, over the images that are done in both versions.
 
     Failed rows are left out: two masks that are not there agree, which would say nothing and look well. Two masks that
     are both empty agree: 1.
@@ -87,13 +87,13 @@ def diff_versions(one: Version, other: Version) -> Diff:
     """Joins two versions by id, and compares masks, attention, statuses, files and settings.
 
     Masks of two sizes are compared at the finer one, the coarser one enlarged by nearest pixel: a mask stays a mask,
-    and nothing of the finer one is lost. Masks of two croppings (`images.fit`) show different parts of a picture and
+    and nothing of the finer one is lost. Masks of two croppings (`images.fit`) show different parts of an image and
     are not compared; attention is not where heads or grid differ. Raises StoreError where a version cannot be read.
     """
     catalogs = [_catalog(version) for version in (one, other)]
     ids, other_ids = (catalog.table["id"] for catalog in catalogs)
     there = pc.index_in(ids, value_set=other_ids)  # null where it is only in one
-    rows = np.flatnonzero(there.is_valid().to_numpy())  # (n,) of the common pictures, ascending in both versions
+    rows = np.flatnonzero(there.is_valid().to_numpy())  # (n,) of the common images, ascending in both versions
     other_rows = there.drop_null().to_numpy().astype(np.int64)
 
     def changed(flags: np.ndarray) -> Changed:
@@ -135,7 +135,7 @@ def diff_versions(one: Version, other: Version) -> Diff:
     )
 
 
-def mask_ious(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def packed_mask_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Packed masks `(n, S, S/8) uint8`, row by row > intersection over union `(n,) float64`; 1 where both are empty."""
     a, b = (np.ascontiguousarray(packed).reshape(len(packed), -1).view(np.uint64) for packed in (a, b))  # S is 8 k
     both = np.bitwise_count(a & b).sum(1, dtype=np.int64)
@@ -167,7 +167,7 @@ def _compare(
         if "mask" in found:
             a, b = (enlarge(_read(v, "mask", r), mask_px) for v, r in ((one, here), (other, there)))
             found["mask"][part] = (a != b).any((1, 2))
-            found["iou"][part] = mask_ious(a, b)
+            found["iou"][part] = packed_mask_iou(a, b)
         if "attention" in found:
             a, b = _read(one, "attention", here), _read(other, "attention", there)
             found["attention"][part] = moved = (a != b).any((1, 2, 3))
@@ -177,7 +177,7 @@ def _compare(
 
 
 def _catalog(version: Version) -> Catalog:
-    with damage_as_error(version.name):
+    with corruption_as_error(version.name):
         return version.catalog
 
 
@@ -189,13 +189,13 @@ def _batches(rows: np.ndarray) -> Iterator[slice]:
             yield slice(int(start), int(stop))
 
 
-def _as_slice(rows: np.ndarray) -> Rows:
+def _as_slice(rows: np.ndarray) -> RowSelection:
     """Ascending rows without gaps as a slice, which is read five times as fast."""
     return slice(int(rows[0]), int(rows[-1]) + 1) if rows[-1] - rows[0] == len(rows) - 1 else rows
 
 
-def _read(version: Version, name: str, rows: Rows = slice(None)) -> np.ndarray:
-    with damage_as_error(version.name):
+def _read(version: Version, name: str, rows: RowSelection = slice(None)) -> np.ndarray:
+    with corruption_as_error(version.name):
         return version.read_column(name, rows)
 
 
@@ -203,7 +203,7 @@ def _not_comparable(one: Version, other: Version) -> dict[str, str]:
     reasons = {}
     fits = [version.provenance["recipe"]["images"]["fit"] for version in (one, other)]
     if fits[0] != fits[1]:
-        reasons["mask"] = f"they show different parts of a picture: images.fit is {fits[0]}, and {fits[1]}"
+        reasons["mask"] = f"they show different parts of an image: images.fit is {fits[0]}, and {fits[1]}"
     shapes = [version.group["attention"].shape[1:] for version in (one, other)]
     if shapes[0] != shapes[1]:
         reasons["attention"] = "heads and grid differ: " + ", and ".join("x".join(map(str, s)) for s in shapes)
@@ -237,7 +237,7 @@ def _label(status: int) -> str:
 
 
 def _settings(one: dict[str, Any], other: dict[str, Any]) -> list[Setting]:
-    a, b = (_flat({name: about[name] for name in _EXPLAINS if name in about}) for about in (one, other))
+    a, b = (_flat({name: metadata[name] for name in _EXPLAINS if name in metadata}) for metadata in (one, other))
     return [Setting(name, a.get(name), b.get(name)) for name in dict.fromkeys([*a, *b]) if a.get(name) != b.get(name)]
 
 

@@ -1,8 +1,8 @@
 """How good the masks of a version are, where the truth is known, beside what costs nothing.
 
-Masks are compared on the square working copy, boxes in the original picture. A row without a mask scores 0: nobody
+Masks are compared on the square working copy, boxes in the original image. A row without a mask scores 0: nobody
 gains by failing. Baselines: the thresholded attention that refinement started from, and the best box and ellipse that
-stand in the middle of every picture, chosen in hindsight on these very pictures.
+stand in the middle of every image, chosen in hindsight on these very images.
 """
 
 from collections.abc import Iterator
@@ -12,34 +12,33 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..geometry.boxes import box_iou, largest_box, mask_iou
 from ..catalogs.paths import parse_location, resolve
 from ..errors import StoreError
-from ..geometry.resize_crop import Geometry
+from ..geometry.boxes import CORRECT_IOU, box_iou, largest_box, mask_iou
+from ..geometry.centred_box import PROPORTIONS, centred_boxes
+from ..geometry.resize_crop import ResizeCrop
 from ..masks.pseudo_mask import working_geometry
-from ..recipe import Recipe
 from ..masks.saliency import saliency_map
+from ..recipe import Recipe
 from ..status import DONE
-from ..store.schema import BLOCK_ROWS
 from ..store.reader import Version
+from ..store.schema import BLOCK_ROWS
 from .ground_truth import pair_masks, read_truth, square_truth
-
-CORLOC_IOU = 0.5
 
 
 @dataclass(frozen=True)
 class Score:
-    """Means over pictures, as shares. The mask figures are None where the truth is boxes only."""
+    """Means over images, as shares. The mask figures are None where the truth is boxes only."""
 
     mask_iou: float | None
     precision: float | None
     recall: float | None
     box_iou: float
-    corloc: float  # share of pictures whose box has an IoU of at least 0.5 with a true one
+    corloc: float  # share of images whose box has an IoU of at least 0.5 with a true one
 
 
 @dataclass(frozen=True)
-class Report:
+class ScoreReport:
     version: str
     images: int  # rows whose truth is known
     coverage: float  # share of these that went through refinement
@@ -49,14 +48,14 @@ class Report:
 @dataclass(frozen=True)
 class _Truth:
     mask: np.ndarray | None  # (S, S) bool on the working copy
-    boxes: np.ndarray  # (n, 4) in the original picture
-    geometry: Geometry
+    boxes: np.ndarray  # (n, 4) in the original image
+    geometry: ResizeCrop
 
 
-def score_version(version: Version, truth: str) -> Report:
-    """Scores against a folder of mask pictures (brighter than half is object) or, for `"catalog"`, the given boxes.
+def score_version(version: Version, truth: str) -> ScoreReport:
+    """Scores against a folder of mask images (brighter than half is object) or, for `"catalog"`, the given boxes.
 
-    A mask (truth.py says whose it is) shows all of its picture, at any size. Rows without truth are left out. Raises
+    A mask (truth.py says whose it is) shows all of its image, at any size. Rows without truth are left out. Raises
     TruthError for masks that cannot be ones and where no row has any, StoreError where none has a box.
     """
     recipe = Recipe.model_validate(version.provenance["recipe"])
@@ -83,7 +82,7 @@ def score_version(version: Version, truth: str) -> Report:
     if not rows["masks"]:
         raise StoreError(f"No image of {version.name} has a box in its catalog; name a folder of masks with --truth")
     scores = {name: _mean(np.array(values, np.float64)) for name, values in rows.items()}
-    return Report(version.name, len(rows["masks"]), usable / len(rows["masks"]), scores | shapes.best())
+    return ScoreReport(version.name, len(rows["masks"]), usable / len(rows["masks"]), scores | shapes.best())
 
 
 def _truths(version: Version, truth: str, recipe: Recipe) -> Iterator[tuple[int, _Truth]]:
@@ -93,7 +92,7 @@ def _truths(version: Version, truth: str, recipe: Recipe) -> Iterator[tuple[int,
         boxes, box_rows = version.given_boxes()
         for row in np.unique(box_rows).tolist():
             own = boxes[box_rows == row]
-            # A picture that could not be decoded has no size. It has no box either, and scores 0 in any.
+            # An image that could not be decoded has no size. It has no box either, and scores 0 in any.
             size = sizes[row] if sizes[row].all() else np.ceil(own.max(0)[2:])
             yield row, _Truth(None, own, working_geometry(size, recipe, recipe.mask_px))
         return
@@ -105,7 +104,7 @@ def _truths(version: Version, truth: str, recipe: Recipe) -> Iterator[tuple[int,
         whole = read_truth(file, resolve(root, path))
         mask_size = np.array(whole.shape[::-1])
         square = square_truth(whole, working_geometry(mask_size, recipe, recipe.mask_px))
-        size = sizes[row] if sizes[row].all() else mask_size  # masks are often kept at another size than pictures
+        size = sizes[row] if sizes[row].all() else mask_size  # masks are often kept at another size than images
         box = largest_box(whole) * np.tile(size / mask_size, 2)
         yield row, _Truth(square, box[None], working_geometry(size, recipe, recipe.mask_px))
 
@@ -113,7 +112,7 @@ def _truths(version: Version, truth: str, recipe: Recipe) -> Iterator[tuple[int,
 def _compare(mask: np.ndarray, box: np.ndarray, known: _Truth) -> tuple[float, ...]:
     """In the order of Score's fields, NaN where there is no mask to compare with."""
     of_boxes = float(box_iou(box[None], known.boxes).max())
-    found = (of_boxes, float(of_boxes >= CORLOC_IOU))
+    found = (of_boxes, float(of_boxes >= CORRECT_IOU))
     if known.mask is None:
         return (np.nan, np.nan, np.nan, *found)
     both = np.count_nonzero(mask & known.mask)
@@ -127,25 +126,22 @@ def _mean(values: np.ndarray) -> Score:
 
 
 class _CentredShapes:
-    """Boxes and ellipses of 9 x 9 proportions in the middle of every picture, masks compared on a grid of 64 px."""
+    """Boxes and ellipses of 9 x 9 proportions in the middle of every image, masks compared on a grid of 64 px."""
 
     GRID = 64
 
     def __init__(self) -> None:
         self.count = 0
-        sides = np.linspace(0.2, 1.0, 9)
-        self.proportions = np.array([(width, height) for width in sides for height in sides])  # (K, 2)
         axis = np.abs((np.arange(self.GRID) + 0.5) / self.GRID - 0.5) * 2
         x, y = (
-            axis[None, None, :] / self.proportions[:, 0, None, None],
-            axis[None, :, None] / self.proportions[:, 1, None, None],
+            axis[None, None, :] / PROPORTIONS[:, 0, None, None],
+            axis[None, :, None] / PROPORTIONS[:, 1, None, None],
         )
         self.masks = {"centred box": np.maximum(x, y) <= 1, "centred ellipse": x**2 + y**2 <= 1}  # (K, GRID, GRID)
-        self.sums = {name: np.zeros((len(self.proportions), 5)) for name in self.masks}
+        self.sums = {name: np.zeros((len(PROPORTIONS), 5)) for name in self.masks}
 
     def add(self, known: _Truth) -> None:
-        half = self.proportions / 2
-        square = np.concatenate([0.5 - half, 0.5 + half], 1) * known.geometry.target_px
+        square = centred_boxes(PROPORTIONS, known.geometry.target_px)
         of_boxes = box_iou(known.geometry.boxes_back(square), known.boxes).max(1)  # (K,)
         self.count += 1
         for name, shapes in self.masks.items():
@@ -155,7 +151,7 @@ class _CentredShapes:
                 both, area = (shapes * truth).sum((1, 2)), shapes.sum((1, 2))
                 iou, precision = both / (area + truth.sum() - both), both / area
                 recall = both / max(truth.sum(), 1e-6)
-            self.sums[name] += np.stack([iou, precision, recall, of_boxes, of_boxes >= CORLOC_IOU], 1)
+            self.sums[name] += np.stack([iou, precision, recall, of_boxes, of_boxes >= CORRECT_IOU], 1)
 
     def best(self) -> dict[str, Score]:
         """Of each kind the one with the highest mask IoU (box IoU without masks), and of boxes that for CorLoc."""

@@ -1,7 +1,7 @@
-"""`locloc masks verify`: is a version still what was written, and are its pictures still what it was made from?
+"""`locloc masks verify`: is a version still what was written, and are its images still what it was made from?
 
 Two kinds of finding, since two people mend them. *Damage*: the store contradicts itself (a disk, another program, a
-bug), and `locloc masks retry --damaged` makes those rows again. *Changes*: pictures that have come, gone or been
+bug), and `locloc masks retry --damaged` makes those rows again. *Changes*: images that have come, gone or been
 replaced since; the version is as good as it was, but it is no longer a version of what is there.
 
 Blocks are read one by one, so memory is the catalog and one chunk of the small columns, and a block that cannot be
@@ -22,8 +22,8 @@ from ..errors import ImageError, StoreError
 from ..io.images import read_image_bytes
 from ..status import DONE, Status
 from ..store.corruption import UNREADABLE, reason
-from ..store.schema import BLOCK_ROWS, COLUMN_ROWS, COLUMNS, block_count, content_crc, input_digest
 from ..store.reader import Version, open_version
+from ..store.schema import BLOCK_ROWS, COLUMN_ROWS, COLUMNS, block_count, content_crc, input_digest
 
 DAMAGE = {
     "unreadable": "the chunk of mask, attention or reasons cannot be read",
@@ -33,21 +33,21 @@ DAMAGE = {
     "status": "the status is none that there is",
     "reason": "a failed row without a reason, or a good one with one",
     "mask": "a row that is ok without a mask, or a failed one with one",
-    "box": "the box is not inside the picture, or does not go with the mask",
+    "box": "the box is not inside the image, or does not go with the mask",
     "counts": "the counts in the provenance are not those of the rows",
     "catalog": "the catalog is not the one in the provenance",
 }
 """Kinds of damage of the store."""
 
 CHANGES = {
-    "gone": "the picture's file was there and cannot be read now",
-    "replaced": "the picture's file is another one now",
-    "come": "the picture's file could not be read then and can be now",
+    "gone": "the image's file was there and cannot be read now",
+    "replaced": "the image's file is another one now",
+    "come": "the image's file could not be read then and can be now",
 }
-"""Kinds of changes of the pictures."""
+"""Kinds of changes of the images."""
 
 FIRST = 5  # ids that a finding names
-BOX_SLACK_PX = 0.01  # float32 has no finer steps than this at the far side of a very large picture
+BOX_SLACK_PX = 0.01  # float32 has no finer steps than this at the far side of a very large image
 FILE_THREADS = 8  # reading files is waiting, and hashing them lets other threads run
 
 OnProgress = Callable[[int, int], None]
@@ -81,7 +81,7 @@ class Verified:
 
     @property
     def ok(self) -> bool:
-        """No damage; pictures may have changed."""
+        """No damage; images may have changed."""
         return not self.damage
 
     @property
@@ -98,16 +98,16 @@ def verify_version(
     seed: int = 0,
     files: bool = True,
 ) -> Verified:
-    """Reads chunks against their CRCs and pictures against their digests, and everything against everything.
+    """Reads chunks against their CRCs and images against their digests, and everything against everything.
 
-    sample       share of the blocks whose chunks and pictures are looked at, 1 for all; statuses, counts and catalog
+    sample       share of the blocks whose chunks and images are looked at, 1 for all; statuses, counts and catalog
                  are always looked at whole
-    root         where the pictures are now, if they were moved since
+    root         where the images are now, if they were moved since
     on_progress  called with the rows that are done, and those there are to do
     seed         of the choice of blocks
-    files        False: the pictures are not looked at
+    files        False: the images are not looked at
 
-    Raises StoreError where the version cannot be opened, UnreachableError where the pictures cannot be reached at all.
+    Raises StoreError where the version cannot be opened, UnreachableError where the images cannot be reached at all.
     """
     if not 0 < sample <= 1:
         raise StoreError(f"A share of {sample:g} of {version.name} cannot be looked at; give one over 0 and up to 1")

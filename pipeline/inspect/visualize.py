@@ -1,4 +1,4 @@
-"""One row of a version as a picture: image, attention, trimap, mask and box side by side."""
+"""One row of a version as an image: image, attention, trimap, mask and box side by side."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from ..catalogs.paths import parse_location, resolve
 from ..errors import ImageError, StoreError
 from ..io.images import decode_reduced, read_image_bytes
 from ..masks.pseudo_mask import make_mask, working_geometry
-from ..recipe import Recipe
 from ..masks.saliency import PROBABLE_BACKGROUND, PROBABLE_FOREGROUND, SURE_BACKGROUND, SURE_FOREGROUND
+from ..recipe import Recipe
 from ..store.reader import Version
 
 PANEL_PX = 256
@@ -34,21 +34,21 @@ def view_row(version: Version, image_id: str, root: Path | str | None = None) ->
     """The five panels, `(h, w, 3) uint8`. `root` is where the images are now, if the folder was moved since.
 
     The mask shown is the stored one; attention is stored too, and saliency and trimap are made from it again. Raises
-    StoreError for an unknown id or a row without a mask, ImageError where the picture cannot be read any more.
+    StoreError for an unknown id or a row without a mask, ImageError where the image cannot be read any more.
     """
     row = version.row(image_id)
-    about = version.provenance
+    metadata = version.provenance
     entry = version.table.slice(row, 1).to_pylist()[0]
     if entry["status"] not in ("ok", "fallback"):
         raise StoreError(f"{image_id} has no mask in {version.name}: {entry['status']} ({entry['error']})")
-    recipe = Recipe.model_validate(about["recipe"])
-    file = resolve(parse_location(root or about["catalog"]["root"]), entry["path"])
+    recipe = Recipe.model_validate(metadata["recipe"])
+    file = resolve(parse_location(root or metadata["catalog"]["root"]), entry["path"])
     try:
-        picture = decode_reduced(read_image_bytes(file), recipe.covers_px, recipe.images.max_pixels)
+        image = decode_reduced(read_image_bytes(file), recipe.covers_px, recipe.images.max_pixels)
     except ImageError as error:
         raise ImageError(f"{file}: {error}; if the images were moved, say where to with --root") from None
-    geometry = working_geometry(np.array(picture.size_px), recipe, recipe.mask_px)
-    square = geometry.image(picture.rgb, shown=picture.window)
+    geometry = working_geometry(np.array(image.size_px), recipe, recipe.mask_px)
+    square = geometry.image(image.rgb, shown=image.window)
     made = make_mask(version.read_attention([row])[0], square, recipe, image_id)
     mask = version.read_masks([row])[0]
     box = geometry.boxes([entry[name] for name in ("x0", "y0", "x1", "y1")])
@@ -60,16 +60,16 @@ def view_row(version: Version, image_id: str, root: Path | str | None = None) ->
             ("image", square),
             ("CLS attention", heat),
             ("trimap", trimap),
-            (f"mask: {share:.0%} of the picture", _overlay(square, mask)),
+            (f"mask: {share:.0%} of the image", _overlay(square, mask)),
             ("box", _boxed(square, box)),
         ]
     )
 
 
-def save_view(picture: np.ndarray, file: Path) -> None:
+def save_view(image: np.ndarray, file: Path) -> None:
     """Writes a PNG (or what the suffix says). Raises StoreError where that is not possible."""
     try:
-        Image.fromarray(picture).save(file)
+        Image.fromarray(image).save(file)
     except (OSError, ValueError) as error:
         raise StoreError(f"{file} cannot be written: {error}; name a .png in an existing folder with --out") from None
 

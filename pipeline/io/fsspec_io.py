@@ -5,7 +5,7 @@ an object that is pickled, or repeated in a message.
 
 A file that is not there, or that we may not read, is a fact about that file: FileNotFoundError. Everything else
 (network, throttling, an outage, expired credentials) is UnreachableError, since a hiccup must not be written down as
-a thousand missing pictures.
+a thousand missing images.
 """
 
 import os
@@ -147,7 +147,7 @@ def _options(protocol: str) -> dict[str, Any]:
     if protocol in _S3:
         retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
         timeouts = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
-        # with more than one part at a time, s3fs asks for the size first: two requests a picture
+        # with more than one part at a time, s3fs asks for the size first: two requests an image
         return {"config_kwargs": {**timeouts, "retries": retries}, "max_concurrency": 1}
     if protocol in _GS:
         return {"requests_timeout": _aiohttp_timeout()}

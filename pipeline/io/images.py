@@ -1,4 +1,4 @@
-"""Bytes of a picture > RGB pixels. The only place that knows EXIF, grey, palette, CMYK, alpha, 16 bit and Radiance.
+"""Bytes of an image > RGB pixels. The only place that knows EXIF, grey, palette, CMYK, alpha, 16 bit and Radiance.
 
 Whatever the file holds, the result is `(H, W, 3) uint8` in RGB order, upright:
 
@@ -75,7 +75,7 @@ def read_image_bytes(where: Path | str) -> bytes:
 
     Raises MissingImageError for everything that is no file or not ours to read. A FIFO or device named `.jpg` must not
     hang a worker, so a file is opened without waiting and looked at before it is read. UnreachableError: the disk or
-    the network failed, which says nothing about the picture.
+    the network failed, which says nothing about the image.
     """
     if isinstance(where, Path):
         return _read_file(where)
@@ -116,15 +116,15 @@ def _read_error(path: Path, error: OSError, begin: str = "") -> MissingImageErro
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture, or a smaller copy of it."""
+    """An image, or a smaller copy of it."""
 
     rgb: np.ndarray  # (h, w, 3) uint8, upright
-    size_px: tuple[int, int]  # width, height of the upright picture itself
+    size_px: tuple[int, int]  # width, height of the upright image itself
     window: tuple[float, float, float, float]  # where all of it is in rgb: left, top, right, bottom, in rgb's pixels
 
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Bytes of one picture > rgb `(H, W, 3) uint8`, by the rules at the top of this file.
+    """Bytes of one image > rgb `(H, W, 3) uint8`, by the rules at the top of this file.
 
     Raises ImageError with the reason for anything that cannot be decoded in full, and for more than `max_pixels`.
     """
@@ -135,7 +135,7 @@ def decode_reduced(data: bytes, covers_px: int | None, max_pixels: int = MAX_PIX
     """As `decode_image`, but a JPEG at 1/2, 1/4 or 1/8 while both its sides stay at least `covers_px`.
 
     The decoder then computes fewer samples of each 8 x 8 block, which costs less. None: nothing is reduced. A side
-    that the factor does not divide leaves a last pixel of which only a part is picture: that is what `window` says.
+    that the factor does not divide leaves a last pixel of which only a part is image: that is what `window` says.
     """
     if not data:
         raise ImageError("empty file")

@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ..config import Settings
+from ..geometry.normalize import min_max
 
 # OpenCV's GrabCut codes.
 SURE_BACKGROUND, SURE_FOREGROUND, PROBABLE_BACKGROUND, PROBABLE_FOREGROUND = 0, 1, 2, 3
@@ -48,10 +49,10 @@ def saliency_map(attention: np.ndarray, settings: SaliencySettings, size_px: int
     """
     heads = attention if settings.heads == "mean" else attention[list(settings.heads)]
     mean = heads.astype(np.float32).mean(axis=0)
-    low, high = float(mean.min()), float(mean.max())
-    if not high > low:
+    normalized = min_max(mean)
+    if normalized is None:
         return None
-    return cv2.resize((mean - low) / (high - low), (size_px, size_px), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(normalized, (size_px, size_px), interpolation=cv2.INTER_LINEAR)
 
 
 def make_trimap(saliency: np.ndarray, settings: SaliencySettings) -> np.ndarray:

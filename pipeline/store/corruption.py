@@ -18,7 +18,7 @@ def reason(name: str, error: Exception) -> str:
 
 
 @contextmanager
-def damage_as_error(name: str) -> Iterator[None]:
+def corruption_as_error(name: str) -> Iterator[None]:
     """Around nothing but reading from the version `name`: what it cannot read becomes a StoreError."""
     try:
         yield

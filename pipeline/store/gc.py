@@ -16,8 +16,8 @@ import zarr
 
 from ..errors import StoreError, did_you_mean
 from .lease import Lease
+from .location import StoreLocation
 from .lock import store_lock
-from .location import Place
 from .reader import read_about, tag_snapshots
 from .repository import BUILD_PREFIX, first_snapshot, icechunk_errors, open_repository
 
@@ -26,7 +26,7 @@ _FENCE = "locloc_fence"
 
 
 @dataclass(frozen=True)
-class Collected:
+class GarbageSummary:
     """Objects deleted, by kind, and their bytes together."""
 
     chunks: int
@@ -40,7 +40,7 @@ class Collected:
         return self.chunks + self.manifests + self.snapshots + self.logs
 
 
-def collect_garbage(store: str | Path | Place) -> Collected:
+def collect_garbage(store: str | Path | StoreLocation) -> GarbageSummary:
     """Deletes what no version and no unfinished build's last checkpoint needs. Versions that are being read stay whole.
 
     Raises StoreLockedError while anybody writes.
@@ -55,7 +55,7 @@ def collect_garbage(store: str | Path | Place) -> Collected:
             _fence(repository, branch)
         held.check()
         found = repository.garbage_collect(_EVERYTHING)
-    return Collected(
+    return GarbageSummary(
         found.chunks_deleted,
         found.manifests_deleted,
         found.snapshots_deleted,
@@ -64,7 +64,7 @@ def collect_garbage(store: str | Path | Place) -> Collected:
     )
 
 
-def delete_version(store: str | Path | Place, tag: str) -> None:
+def delete_version(store: str | Path | StoreLocation, tag: str) -> None:
     """Takes a version away; versions that began as it stay whole. Its space is free after `collect_garbage`.
 
     `latest` is then the newest version that is left. `tag` may also be an unfinished build's id, from its first 8
@@ -81,13 +81,13 @@ def delete_version(store: str | Path | Place, tag: str) -> None:
                 repository.delete_branch(named[0])
                 return
             known = did_you_mean(tag, snapshots) if snapshots else "; it has none"
-            raise StoreError(f"Store {Place.of(store)} has no version {tag!r}{known}")
-        for about in builds.values():
-            if about["parent"] == tag:
-                build, place = about["build_id"][:8], Place.of(store)
+            raise StoreError(f"Store {StoreLocation.of(store)} has no version {tag!r}{known}")
+        for metadata in builds.values():
+            if metadata["parent"] == tag:
+                build, location = metadata["build_id"][:8], StoreLocation.of(store)
                 raise StoreError(
-                    f"{place}@{tag} is needed by the unfinished build {build}; finish that with `locloc masks resume "
-                    f"{place} --build {build}`, or give it up with `locloc masks delete {place}@{build}`"
+                    f"{location}@{tag} is needed by the unfinished build {build}; finish that with `locloc masks resume "
+                    f"{location} --build {build}`, or give it up with `locloc masks delete {location}@{build}`"
                 )
         left = [other for other in snapshots if other != tag]
         newest = max(left, key=lambda other: read_about(repository, tag=other)["sequence"], default=None)
@@ -125,8 +125,8 @@ def _fence(repository: icechunk.Repository, branch: str) -> None:
 
 
 @contextmanager
-def _collecting(store: str | Path | Place) -> Iterator[tuple[icechunk.Repository, Lease]]:
-    place = Place.of(store)
-    repository = open_repository(place)  # before the lock, which would leave its files in a folder that is no store
-    with store_lock(place) as held, icechunk_errors(str(place)):
+def _collecting(store: str | Path | StoreLocation) -> Iterator[tuple[icechunk.Repository, Lease]]:
+    location = StoreLocation.of(store)
+    repository = open_repository(location)  # before the lock, which would leave its files in a folder that is no store
+    with store_lock(location) as held, icechunk_errors(str(location)):
         yield repository, held

@@ -31,8 +31,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..errors import StoreError, StoreLockedError
-from .object_store import Objects, objects_of
-from .location import Place
+from .location import StoreLocation
+from .object_store import ObjectStore, open_object_store
 
 LEASE_FOLDER = "locloc.lease"
 BEAT_S = 5.0
@@ -92,8 +92,8 @@ class Holder:
 class Lease:
     """Held between `take` and `release`."""
 
-    def __init__(self, place: Place):
-        self._place, self._objects = place, objects_of(place)
+    def __init__(self, location: StoreLocation):
+        self._place, self._objects = location, open_object_store(location)
         self._number = 0
         self._lost: str | None = None
         self._sure_until = 0.0
@@ -178,9 +178,9 @@ class Lease:
 
 
 @contextmanager
-def leased(place: Place) -> Iterator[Lease]:
+def leased(location: StoreLocation) -> Iterator[Lease]:
     """Holds the lease of a place. Raises StoreLockedError, naming the holder."""
-    lease = Lease(place)
+    lease = Lease(location)
     try:
         lease.take()
         yield lease
@@ -188,25 +188,25 @@ def leased(place: Place) -> Iterator[Lease]:
         lease.release()
 
 
-def current_holder(place: Place) -> Holder | None:
+def current_holder(location: StoreLocation) -> Holder | None:
     """What the newest epoch says, if there is one that has been written."""
-    objects = objects_of(place)
+    objects = open_object_store(location)
     number = newest_epoch(objects)
     data = objects.read(_name(number)) if number else None
     return Holder.parse(data) if data is not None else None
 
 
-def locked_by(place: Place, holder: Holder | None) -> StoreLockedError:
+def locked_by(location: StoreLocation, holder: Holder | None) -> StoreLockedError:
     who = "another process" if holder is None or holder.released else str(holder)
-    return StoreLockedError(f"Store {place} is being written to by {who}; wait for it")
+    return StoreLockedError(f"Store {location} is being written to by {who}; wait for it")
 
 
-def newest_epoch(objects: Objects) -> int:
+def newest_epoch(objects: ObjectStore) -> int:
     """The highest number, 0 where there is none."""
     return max(_epochs(objects), default=0)
 
 
-def _epochs(objects: Objects) -> list[int]:
+def _epochs(objects: ObjectStore) -> list[int]:
     stems = (name.removesuffix(".json") for name in objects.names(LEASE_FOLDER))
     return [int(stem) for stem in stems if stem.isdecimal()]
 

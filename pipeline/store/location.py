@@ -21,7 +21,7 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/+(.*)", re.DOTALL)  # pathlib fol
 
 
 @dataclass(frozen=True)
-class Place:
+class StoreLocation:
     """An absolute local folder (`scheme` "file", no bucket), or `s3://bucket/path`, `gs://bucket/path`."""
 
     scheme: str
@@ -29,9 +29,9 @@ class Place:
     path: str
 
     @classmethod
-    def of(cls, where: Union[str, Path, "Place"]) -> "Place":
+    def of(cls, where: Union[str, Path, "StoreLocation"]) -> "StoreLocation":
         """A folder or URL as a user types it. Raises StoreError for schemes, buckets and passwords it cannot take."""
-        if isinstance(where, Place):
+        if isinstance(where, StoreLocation):
             return where
         url = _URL.fullmatch(os.fspath(where))
         if url is None:
@@ -108,10 +108,10 @@ def s3_region() -> str | None:
     return region or ("us-east-1" if s3_endpoint() else None)
 
 
-def file_system(place: Place) -> Any:
+def file_system(location: StoreLocation) -> Any:
     """The fsspec file system of a remote place. Raises StoreError where its package is missing."""
     try:
-        if place.scheme == "s3":
+        if location.scheme == "s3":
             import s3fs
 
             endpoint = s3_endpoint()
@@ -132,4 +132,6 @@ def file_system(place: Place) -> Any:
 
         return GCSFileSystem(use_listings_cache=False)
     except ImportError as error:
-        raise StoreError(f"{place} needs the package {error.name}; `pip install locloc[cluster]` brings it") from None
+        raise StoreError(
+            f"{location} needs the package {error.name}; `pip install locloc[cluster]` brings it"
+        ) from None

@@ -14,40 +14,40 @@ from pathlib import Path
 
 from ..errors import StoreError
 from .lease import Lease, current_holder, leased, locked_by
+from .location import StoreLocation
 from .object_store import check_conditional_writes
-from .location import Place
 
 LOCK_FILE = "locloc.lock"
 NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def store_lock(store: str | Path | Place) -> Iterator[Lease]:
+def store_lock(store: str | Path | StoreLocation) -> Iterator[Lease]:
     """Holds an existing store for writing or collecting; call `check` of what it gives before each commit.
 
     Raises StoreLockedError naming the holder: at once where the kernel knows it, else as soon as it is seen alive.
     """
-    place = Place.of(store)
+    location = StoreLocation.of(store)
     with ExitStack() as held:
-        if place.is_remote:
-            check_conditional_writes(place)
+        if location.is_remote:
+            check_conditional_writes(location)
         else:
-            held.enter_context(_flock(place))
-        yield held.enter_context(leased(place))
+            held.enter_context(_flock(location))
+        yield held.enter_context(leased(location))
 
 
 @contextmanager
-def _flock(place: Place) -> Iterator[None]:
+def _flock(location: StoreLocation) -> Iterator[None]:
     try:
-        file = (place.folder / LOCK_FILE).open("a+")  # not "w": a lock is no reason to write
+        file = (location.folder / LOCK_FILE).open("a+")  # not "w": a lock is no reason to write
     except OSError as error:
-        raise StoreError(f"Store {place} cannot be written to: {os.strerror(error.errno).lower()}") from None
+        raise StoreError(f"Store {location} cannot be written to: {os.strerror(error.errno).lower()}") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise locked_by(place, current_holder(place)) from None
+            raise locked_by(location, current_holder(location)) from None
         except OSError as error:
             if error.errno not in NO_FLOCK:
-                raise StoreError(f"Store {place} cannot be locked: {os.strerror(error.errno).lower()}") from None
+                raise StoreError(f"Store {location} cannot be locked: {os.strerror(error.errno).lower()}") from None
         yield

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import StoreError
-from .location import Place, file_system
+from .location import StoreLocation, file_system
 
 TIMEOUT_S = 20.0
 PROBE = "locloc.probe"
 
 
-class Objects(Protocol):
+class ObjectStore(Protocol):
     """Files by their names relative to a place, such as `locloc.lease/000007.json`."""
 
     def names(self, folder: str = "") -> list[str]:
@@ -38,33 +38,33 @@ class Objects(Protocol):
         """Removes a file, if it is there."""
 
 
-def objects_of(place: Place) -> Objects:
-    return BucketObjects(place) if place.is_remote else FolderObjects(place)
+def open_object_store(location: StoreLocation) -> ObjectStore:
+    return BucketObjectStore(location) if location.is_remote else FolderObjectStore(location)
 
 
-def check_conditional_writes(place: Place) -> None:
+def check_conditional_writes(location: StoreLocation) -> None:
     """Raises StoreError for a bucket that ignores If-None-Match or If-Match: leases and commits would be lost unseen.
 
     Icechunk moves a branch by If-Match, and a lease is taken by If-None-Match. Three small requests and their tidying.
     """
-    bucket, name = BucketObjects(place), f"{PROBE}/{uuid.uuid4().hex}"
+    bucket, name = BucketObjectStore(location), f"{PROBE}/{uuid.uuid4().hex}"
     bucket.create(name, b"1")
     try:
         exclusive = not bucket.create(name, b"2")
-        compared = place.scheme != "s3" or not bucket.replace_if(name, b"3", etag=f'"{"0" * 32}"')
+        compared = location.scheme != "s3" or not bucket.replace_if(name, b"3", etag=f'"{"0" * 32}"')
     finally:
         bucket.remove(name)
     if not (exclusive and compared):
         header = "If-Match" if exclusive else "If-None-Match"
         raise StoreError(
-            f"Store {place}: this object storage ignores {header}, so writers could lose each other's work unseen; "
+            f"Store {location}: this object storage ignores {header}, so writers could lose each other's work unseen; "
             "use one with conditional writes, or a local folder"
         )
 
 
-class FolderObjects:
-    def __init__(self, place: Place):
-        self._place = place
+class FolderObjectStore:
+    def __init__(self, location: StoreLocation):
+        self._place = location
 
     def names(self, folder: str = "") -> list[str]:
         with self._errors("read"):
@@ -123,10 +123,10 @@ class FolderObjects:
             raise StoreError(f"Store {self._place} cannot be {done}: {reason}") from None
 
 
-class BucketObjects:
-    def __init__(self, place: Place):
-        self._place = place
-        self._files = file_system(place)
+class BucketObjectStore:
+    def __init__(self, location: StoreLocation):
+        self._place = location
+        self._files = file_system(location)
 
     def names(self, folder: str = "") -> list[str]:
         top = self._key(folder).rstrip("/")

@@ -15,11 +15,11 @@ import zarr
 from ..catalogs.catalog import SPLITS, Catalog
 from ..errors import StoreError, did_you_mean
 from ..status import Status
-from .schema import ATTRIBUTE, BLOCK_ROWS, SCHEMA, read_catalog, read_text, unpack_error, unpack_masks
-from .location import Place
+from .location import StoreLocation
 from .repository import BUILD_PREFIX, first_snapshot, icechunk_errors, open_repository
+from .schema import ATTRIBUTE, BLOCK_ROWS, SCHEMA, read_catalog, read_text, unpack_error, unpack_masks
 
-Rows = slice | Sequence[int] | np.ndarray
+RowSelection = slice | Sequence[int] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -28,23 +28,23 @@ class VersionInfo:
 
     tag: str | None
     fingerprint: str
-    about: dict[str, Any]
+    metadata: dict[str, Any]
     is_latest: bool = False
 
     @property
     def build_id(self) -> str:
         """What decided the build, and names its branch."""
-        return self.about["build_id"]
+        return self.metadata["build_id"]
 
 
 class Version:
-    """One immutable version of a store: N pictures, in the order of their ids.
+    """One immutable version of a store: N images, in the order of their ids.
 
     Made by `open_version`. Opens nothing before it is used, and travels to other processes by its name, so it can be
     handed to workers started by spawn or forkserver. (Not by fork: Icechunk's threads do not survive it.)
     """
 
-    def __init__(self, store: Place, tag: str):
+    def __init__(self, store: StoreLocation, tag: str):
         self.store, self.tag = store, tag
 
     def __reduce__(self):
@@ -86,7 +86,7 @@ class Version:
         """N rows: id, path, label, split, status, error, width, height, x0, y0, x1, y1.
 
         Label -1 is none, error is null where there is none, status is its label. Boxes are in pixels of the original
-        picture, zeros where the mask is empty.
+        image, zeros where the mask is empty.
         """
         catalog = self._root["catalog"]
         box, size = self._array("box")[:], self._array("size")[:]
@@ -114,7 +114,7 @@ class Version:
         """`(N,) uint8`, see `locloc.pipeline.status.Status`."""
         return self._array("status")[:]
 
-    def reasons(self, rows: Rows = slice(None)) -> list[tuple[Status, str | None]]:
+    def reasons(self, rows: RowSelection = slice(None)) -> list[tuple[Status, str | None]]:
         """The status of each row, and why, where there is something to say."""
         status, texts = self._read("status", rows), self._read("error", rows)
         return [(Status(code), unpack_error(text) or None) for code, text in zip(status.tolist(), texts, strict=True)]
@@ -126,20 +126,20 @@ class Version:
         except KeyError:
             raise StoreError(f"{self.name} holds no image {image_id!r}{_near(image_id, self.ids)}") from None
 
-    def read_masks(self, rows: Rows = slice(None)) -> np.ndarray:
+    def read_masks(self, rows: RowSelection = slice(None)) -> np.ndarray:
         """`(n, S, S) bool` for a slice, a list of row numbers or a boolean array; in blocks it is fastest."""
         return unpack_masks(self._read("mask", rows))
 
-    def read_attention(self, rows: Rows = slice(None)) -> np.ndarray:
+    def read_attention(self, rows: RowSelection = slice(None)) -> np.ndarray:
         """`(n, H, h, w) float16`: attention of CLS over the patches in the last block, a map a head."""
         return self._read("attention", rows)
 
-    def read_column(self, name: str, rows: Rows = slice(None)) -> np.ndarray:
+    def read_column(self, name: str, rows: RowSelection = slice(None)) -> np.ndarray:
         """A small column of the layout (`stats`, `box`, `content_crc`, ...) for some rows."""
         return self._read(name, rows)
 
     def given_boxes(self) -> tuple[np.ndarray, np.ndarray]:
-        """The catalog's own boxes `(B, 4) float32` xyxy in the original picture, and the row `(B,) int64` of each."""
+        """The catalog's own boxes `(B, 4) float32` xyxy in the original image, and the row `(B,) int64` of each."""
         return self._root["catalog/boxes"][:], self._root["catalog/box_row"][:]
 
     def _errors(self) -> list[str | None]:
@@ -152,11 +152,11 @@ class Version:
                 errors[row] = unpack_error(texts[row - start])
         return errors
 
-    def _read(self, name: str, rows: Rows) -> np.ndarray:
+    def _read(self, name: str, rows: RowSelection) -> np.ndarray:
         with icechunk_errors(self.name):
             return self._read_rows(self._array(name), rows)
 
-    def _read_rows(self, array: zarr.Array, rows: Rows) -> np.ndarray:
+    def _read_rows(self, array: zarr.Array, rows: RowSelection) -> np.ndarray:
         if isinstance(rows, slice):
             start, stop, step = rows.indices(len(self))
             if step == 1:
@@ -215,24 +215,24 @@ def open_version(name: str) -> Version:
     return Version(store, tag)
 
 
-def split_name(name: str) -> tuple[Place, str]:
+def split_name(name: str) -> tuple[StoreLocation, str]:
     """`"STORE@VERSION"` > its two parts."""
     store, at, tag = str(name).rpartition("@")
     if not at or not store or not tag or "/" in tag:
         raise StoreError(f"{name!r} names no version; write {str(name).rstrip('@')}@latest, or @v1 and so on")
-    return Place.of(store), tag
+    return StoreLocation.of(store), tag
 
 
-def list_versions(store: str | Path | Place) -> list[VersionInfo]:
+def list_versions(store: str | Path | StoreLocation) -> list[VersionInfo]:
     """Published versions, oldest first, then builds that have not been finished."""
-    repository = open_repository(place := Place.of(store))
-    with icechunk_errors(str(place)):
+    repository = open_repository(location := StoreLocation.of(store))
+    with icechunk_errors(str(location)):
         latest, snapshots = _latest(repository), tag_snapshots(repository)
         published = []
         for tag in snapshots:
-            about = read_about(repository, tag=tag)
-            published.append(VersionInfo(tag, about["fingerprint"], about, tag == latest))
-        published.sort(key=lambda version: version.about["sequence"])  # clocks of several machines decide nothing
+            metadata = read_about(repository, tag=tag)
+            published.append(VersionInfo(tag, metadata["fingerprint"], metadata, tag == latest))
+        published.sort(key=lambda version: version.metadata["sequence"])  # clocks of several machines decide nothing
         nothing_yet = {first_snapshot(repository), *snapshots.values()}
         builds = []
         for branch in sorted(repository.list_branches()):
@@ -243,15 +243,15 @@ def list_versions(store: str | Path | Place) -> list[VersionInfo]:
             except icechunk.IcechunkError:  # it was published, and is gone since the line above
                 continue
             if snapshot not in nothing_yet:
-                about = read_about(repository, snapshot_id=snapshot)
-                builds.append(VersionInfo(None, about["fingerprint"], about))
+                metadata = read_about(repository, snapshot_id=snapshot)
+                builds.append(VersionInfo(None, metadata["fingerprint"], metadata))
     return published + builds
 
 
-def unfinished_catalog(store: str | Path | Place, build_id: str) -> Catalog:
+def unfinished_catalog(store: str | Path | StoreLocation, build_id: str) -> Catalog:
     """The catalog of a build that has not been finished."""
-    repository = open_repository(place := Place.of(store))
-    with icechunk_errors(str(place)):
+    repository = open_repository(location := StoreLocation.of(store))
+    with icechunk_errors(str(location)):
         session = repository.readonly_session(branch=build_branch(build_id))
         root = zarr.open_group(session.store, mode="r")
         return read_catalog(root, root.attrs[ATTRIBUTE])

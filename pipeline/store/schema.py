@@ -2,12 +2,12 @@
 
     mask         (N, S, S/8) u1    chunks of 64 rows   bits of a row left to right, most significant first
     attention    (N, H, h, w) f2   chunks of 64 rows   CLS attention of the last block, as the softmax gave it
-    box          (N, 4) f4         x0, y0, x1, y1 in the original picture; zeros where the mask is empty
+    box          (N, 4) f4         x0, y0, x1, y1 in the original image; zeros where the mask is empty
     stats        (N, 3) f4         mask_share, unknown_share, threshold_iou
     status       (N,) u1           see status.py
-    size         (N, 2) i4         width, height of the upright picture
+    size         (N, 2) i4         width, height of the upright image
     content_crc  (N,) u4           CRC-32 of the row's mask and attention bytes
-    input_digest (N, 16) u1        blake2b of the picture's file
+    input_digest (N, 16) u1        blake2b of the image's file
     block_done   (blocks,) u1      1 where the block's rows are complete
     error        (N, 240) u1       UTF-8, zero-padded; only blocks with failed rows have a chunk
     catalog/     id, path (each offsets (N+1,) i8 and bytes (M,) u1, UTF-8) · label (N,) i4 · split (N,) u1
@@ -57,11 +57,11 @@ def block_count(rows: int) -> int:
     return -(-rows // BLOCK_ROWS)
 
 
-def create_arrays(store: Any, rows: int, heads: int, grid: tuple[int, int], mask_px: int) -> zarr.Group:
-    """Empty arrays for `rows` pictures in a Zarr store; returns the root group."""
+def create_arrays(store: Any, rows: int, attention: tuple[int, int, int], mask_px: int) -> zarr.Group:
+    """Empty arrays for `rows` images with attention maps `(H, h, w)` in a Zarr store; returns the root group."""
     root = zarr.create_group(store=store)
     _create(root, "mask", (rows, mask_px, mask_px // 8), "u1", BLOCK_ROWS)
-    _create(root, "attention", (rows, heads, *grid), "f2", BLOCK_ROWS)
+    _create(root, "attention", (rows, *attention), "f2", BLOCK_ROWS)
     _create(root, "error", (rows, ERROR_BYTES), "u1", BLOCK_ROWS)
     _create(root, "block_done", (block_count(rows),), "u1", COLUMN_ROWS)
     for name, (dtype, tail) in COLUMNS.items():
@@ -135,7 +135,7 @@ def content_crc(packed: np.ndarray, attention: np.ndarray) -> np.ndarray:
 
 
 def input_digest(data: bytes) -> np.ndarray:
-    """A picture's file > `(16,) uint8`, blake2b."""
+    """An image's file > `(16,) uint8`, blake2b."""
     return np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), np.uint8)
 
 
@@ -173,12 +173,12 @@ def write_catalog(root: zarr.Group, catalog: Catalog) -> None:
     create("box_row", np.repeat(np.arange(len(table)), boxes.value_lengths().to_numpy()))
 
 
-def read_catalog(root: zarr.Group, about: dict[str, Any]) -> Catalog:
+def read_catalog(root: zarr.Group, metadata: dict[str, Any]) -> Catalog:
     """What `write_catalog` wrote; `about` is the root's attribute, which knows the rest."""
     group = root["catalog"]
     text, numbers = ("id", "path"), ("label", "split", "boxes", "box_row")
     columns = {name: read_text(group, name) for name in text} | {name: group[name][:] for name in numbers}
-    known = about["catalog"]
+    known = metadata["catalog"]
     where = known["root"] if "://" in known["root"] else Path(known["root"])
     return catalog_from_columns(known["kind"], where, known["classes"], **columns)
 

@@ -28,13 +28,23 @@ import zarr
 from ..catalogs.catalog import Catalog
 from ..errors import StoreError
 from ..status import DONE, Status
+from .corruption import corruption_as_error
 from .gc import drop_empty_branches
-from .corruption import damage_as_error
-from .schema import ATTRIBUTE, BLOCK_ROWS, COLUMN_ROWS, COLUMNS, SCHEMA, content_crc, create_arrays, reopen_arrays, write_catalog
+from .location import StoreLocation
 from .lock import store_lock
-from .location import Place
 from .reader import VersionInfo, build_branch, list_versions, tag_snapshots
 from .repository import ensure_repository, first_snapshot, icechunk_errors, open_repository
+from .schema import (
+    ATTRIBUTE,
+    BLOCK_ROWS,
+    COLUMN_ROWS,
+    COLUMNS,
+    SCHEMA,
+    content_crc,
+    create_arrays,
+    reopen_arrays,
+    write_catalog,
+)
 
 VERIFY_ROWS = 16 * BLOCK_ROWS
 
@@ -50,8 +60,8 @@ class Shared:
 class StoreWriter:
     """The one writer of a store, for the time of a `with` statement."""
 
-    def __init__(self, store: str | Path | Place):
-        self.store = Place.of(store)
+    def __init__(self, store: str | Path | StoreLocation):
+        self.store = StoreLocation.of(store)
         self._held = ExitStack()
 
     def __enter__(self) -> "StoreWriter":
@@ -94,10 +104,9 @@ class StoreWriter:
 
     def begin(
         self,
-        about: dict[str, Any],
+        metadata: dict[str, Any],
         catalog: Catalog,
-        heads: int,
-        grid: tuple[int, int],
+        attention: tuple[int, int, int],
         mask_px: int,
         shared: Shared | None = None,
     ) -> None:
@@ -106,7 +115,7 @@ class StoreWriter:
         `about` is what the version will say of itself; its `build_id` names the branch. When a build is gone on with,
         what is new in it is kept beside what it began with, under `resumed`.
         """
-        branch = self._branch = build_branch(about["build_id"])
+        branch = self._branch = build_branch(metadata["build_id"])
         with icechunk_errors(str(self.store)):
             start = self._repository.lookup_tag(shared.tag) if shared is not None else first_snapshot(self._repository)
             if branch not in self._repository.list_branches():
@@ -115,11 +124,11 @@ class StoreWriter:
             if begins:
                 session = self._repository.writable_session(branch)
                 if shared is None:
-                    root = create_arrays(session.store, len(catalog), heads, grid, mask_px)
+                    root = create_arrays(session.store, len(catalog), attention, mask_px)
                     write_catalog(root, catalog)
                 else:
                     root = reopen_arrays(session.store, shared.redo, mask_px)
-                root.attrs[ATTRIBUTE] = {"schema": SCHEMA, **about, "resumed": []}
+                root.attrs[ATTRIBUTE] = {"schema": SCHEMA, **metadata, "resumed": []}
                 self._commit(session, "catalog and empty arrays" if shared is None else f"begins as {shared.tag}")
             # Of a session that is never committed: Icechunk lets forks merge into any later session of the branch.
             self.fork = self._repository.writable_session(branch).fork()
@@ -129,9 +138,9 @@ class StoreWriter:
             with self._damage_as_error():
                 self._columns = {name: root[name][:] for name in COLUMNS}
             self.block_done: np.ndarray = root["block_done"][:]
-        if self._about["build_id"] != about["build_id"]:
+        if self._about["build_id"] != metadata["build_id"]:
             raise StoreError(f"Store {self.store}: branch {branch} belongs to another build; this is a bug of locloc")
-        changed = {key: value for key, value in about.items() if self._about.get(key) != value}
+        changed = {key: value for key, value in metadata.items() if self._about.get(key) != value}
         if not begins and self.block_done.any():
             self._about["resumed"].append(changed)
         self._dirty: set[int] = set()
@@ -139,7 +148,7 @@ class StoreWriter:
 
     @property
     def input_digest(self) -> np.ndarray:
-        """`(N, 16) uint8` so far: blake2b of each picture's file."""
+        """`(N, 16) uint8` so far: blake2b of each image's file."""
         return self._columns["input_digest"]
 
     @property
@@ -190,7 +199,7 @@ class StoreWriter:
         if not self._verified:
             self.verify()
         with icechunk_errors(str(self.store)):
-            sequence = 1 + max((info.about["sequence"] for info in list_versions(self.store) if info.tag), default=0)
+            sequence = 1 + max((info.metadata["sequence"] for info in list_versions(self.store) if info.tag), default=0)
             sealed = {"counts": self.counts, "sequence": sequence, "published_at": timestamp()}
             self._root.attrs[ATTRIBUTE] = {**self._about, **sealed}
             snapshot = self._commit(self._session, "sealed")
@@ -228,7 +237,7 @@ class StoreWriter:
     def _damage_as_error(self) -> AbstractContextManager[None]:
         """Around reading: chunks that cannot be read are the parent's, which shares them, where there is one."""
         parent = self._about["parent"]
-        return icechunk_errors(str(self.store)) if parent is None else damage_as_error(f"{self.store}@{parent}")
+        return icechunk_errors(str(self.store)) if parent is None else corruption_as_error(f"{self.store}@{parent}")
 
     def _tag(self, snapshot: str, name: str | None) -> str:
         """Tags a snapshot by `name`, or by the next number that no version has, or ever had: Icechunk keeps them."""

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from .polygons import Float, ellipse, fill, limb, polar
 from .materials import as_rgb, blend, fractal, muted_hsv, natural_hsv, rgb_of
+from .polygons import Float, ellipse, fill, limb, polar
 
 
 def solid(rng: Generator, kind: int) -> list[tuple[NDArray, float]]:
@@ -118,7 +118,7 @@ def indoors(rng: Generator, h: int, w: int) -> Float:
     if rng.random() < 0.6:
         y = edge - h * 0.04
         fill(canvas, np.array([[0, y], [w, y], [w, edge], [0, edge]]), rgb_of(0.1, 0.1, rng.uniform(0.3, 1)))
-    for _ in range(int(rng.integers(0, 5))):  # pictures, windows, shelves
+    for _ in range(int(rng.integers(0, 5))):  # images, windows, shelves
         x, y, a, b = rng.uniform(0, w), rng.uniform(0, edge), w * rng.uniform(0.05, 0.2), h * rng.uniform(0.03, 0.18)
         quad = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * [a, b] + [x, y]
         fill(canvas, quad, rgb_of(*natural_hsv(rng)))
@@ -128,7 +128,7 @@ def indoors(rng: Generator, h: int, w: int) -> Float:
 
 
 def surface(rng: Generator, h: int, w: int) -> Float:
-    """Something seen close: leaves, pebbles, cloth, bark or blurred lights, all over the picture: (h, w, 3) float32."""
+    """Something seen close: leaves, pebbles, cloth, bark or blurred lights, all over the image: (h, w, 3) float32."""
     one, two = rgb_of(*muted_hsv(rng)), rgb_of(*muted_hsv(rng))
     cells = rng.uniform(2, 8)
     stretch = rng.choice([1.0, 1.0, 4.0])

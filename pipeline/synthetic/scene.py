@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from .backdrops import indoors, outdoors, scatter, solid, surface
 from .families import FAMILIES
-from .polygons import Float, Part, box_of, fill, limb
 from .materials import PATTERNS, TILE_PX, Look, as_rgb, blend, class_look, fractal, natural_hsv, rgb_of
+from .polygons import Float, Part, box_of, fill, limb
 
-MIN_AREA, MAX_AREA = 0.05, 0.60  # visible share of the picture that the object may take
+MIN_AREA, MAX_AREA = 0.05, 0.60  # visible share of the image that the object may take
 MIN_CONTRAST = 48.0  # RGB distance of the object's mean colour to the backdrop's: photographers avoid camouflage
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture with its truth: rgb (H, W, 3) uint8, mask (H, W) bool, box x0 y0 x1 y1 (exclusive ends), label."""
+    """One image with its truth: rgb (H, W, 3) uint8, mask (H, W) bool, box x0 y0 x1 y1 (exclusive ends), label."""
 
     rgb: NDArray[np.uint8]
     mask: NDArray[np.bool_]
@@ -31,7 +31,7 @@ class Scene:
 
 
 def place(parts: list[Part], rng: Generator, h: int, w: int) -> tuple[list[Part], NDArray[np.float64]]:
-    """Put a shape into the picture: its parts in pixels, and the (2, 3) affine from pixels back to object units."""
+    """Put a shape into the image: its parts in pixels, and the (2, 3) affine from pixels back to object units."""
     upright = rng.random() < 0.7
     turn = rng.normal(0, 0.18) if upright else rng.uniform(0, 2 * np.pi)
     flip = rng.choice([-1.0, 1.0])
@@ -150,14 +150,14 @@ def photograph(image: Float, rng: Generator) -> NDArray[np.uint8]:
     if blur > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), blur)
     noise = rng.standard_normal((h, w), dtype=np.float32) * rng.uniform(0.5, 7)
-    picture = cv2.convertScaleAbs((image + as_rgb(noise)).clip(0, 255))
+    photo = cv2.convertScaleAbs((image + as_rgb(noise)).clip(0, 255))
     quality = int(rng.integers(45, 96))
-    _, coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    _, coded = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
 
 
 def make_scene(seed: int, index: int, classes: int, size_px: tuple[int, int] = (200, 400)) -> Scene:
-    """One scene; sides are drawn between the two sizes of `size_px`, equal ones give a square picture.
+    """One scene; sides are drawn between the two sizes of `size_px`, equal ones give a square image.
 
     The scene depends on (seed, index, classes, size_px) and on nothing else: any order, any number of processes.
     """

@@ -9,7 +9,7 @@ What teaches it, per scene (there is no self-supervision in it, the model card s
 2. attention: the last block's CLS attention, mean over heads, drawn to the known mask (cross-entropy between
    distributions over patches). Its optimum is uniform over the object, so one low threshold separates it.
 3. patches: a linear head tells every patch's class, or background, from the tokens that enter the last block. 196
-   answers a picture instead of one: it is what makes an hour on a CPU enough. Both heads are thrown away at the end.
+   answers an image instead of one: it is what makes an hour on a CPU enough. Both heads are thrown away at the end.
 
 Schedule: by steps, never by the clock, so that a stopped process (SIGSTOP) loses nothing. Coarse first: 112 px costs a
 quarter of 224. Position embeddings are kept at 14x14 and area-averaged for the coarser grids.

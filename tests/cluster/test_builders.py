@@ -17,7 +17,7 @@ import pytest
 from locloc.pipeline.errors import StoreError
 from locloc.pipeline.store import Version, list_versions, open_version
 
-from ..end_to_end.conftest import assert_same, make_pictures
+from ..end_to_end.conftest import assert_same, make_images
 from .conftest import SMALL_RECIPE, wait_for
 from .faults.dask_cluster import SETTINGS, DaskCluster
 from .faults.nursery import Child, Nursery
@@ -29,8 +29,8 @@ NO_FLOCK = {"no_flock": True, "set": {LEASE: {"BEAT_S": 0.3, "STALE_S": STALE_S,
 
 
 @dataclass
-class Place:
-    """Pictures, two workers, and commands that are there at once."""
+class StoreLocation:
+    """Images, two workers, and commands that are there at once."""
 
     nursery: Nursery
     cluster: DaskCluster
@@ -50,20 +50,20 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def location(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreLocation]:
     folder = tmp_path_factory.mktemp("builders")
     recipe = folder / "small.toml"
     recipe.write_text(SMALL_RECIPE)
     with Nursery(folder / "processes", SETTINGS) as nursery:
-        photos = make_pictures(folder / "photos", 260)
-        yield Place(nursery, DaskCluster(nursery, folder / "processes"), photos, recipe)
+        photos = make_images(folder / "photos", 260)
+        yield StoreLocation(nursery, DaskCluster(nursery, folder / "processes"), photos, recipe)
 
 
 @pytest.fixture(scope="module")
-def alone(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Version:
+def alone(location: StoreLocation, tmp_path_factory: pytest.TempPathFactory) -> Version:
     """The version that one builder makes whom nobody disturbs."""
     store = tmp_path_factory.mktemp("alone") / "masks.store"
-    ended(place.build(store), 0)
+    ended(location.build(store), 0)
     return open_version(f"{store}@v1")
 
 
@@ -83,7 +83,7 @@ def told(child: Child) -> str:
 
 def blocks_done(store: Path) -> int:
     try:
-        return max((info.about.get("counts", {}).get("blocks_done", 0) for info in list_versions(store)), default=0)
+        return max((info.metadata.get("counts", {}).get("blocks_done", 0) for info in list_versions(store)), default=0)
     except StoreError:
         return 0
 
@@ -97,7 +97,7 @@ def holder(store: Path) -> int:
         return 0
 
 
-def test_eight_at_once(place: Place, alone: Version, tmp_path: Path):
+def test_eight_at_once(location: StoreLocation, alone: Version, tmp_path: Path):
     """Five builders and three collectors come again whenever they are sent away. Who builds is killed, three times."""
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
@@ -105,7 +105,9 @@ def test_eight_at_once(place: Place, alone: Version, tmp_path: Path):
 
     def come(person: int) -> Child:
         faults = {"writes": str(writes)}
-        return place.build(store, faults) if person < BUILDERS else place.locloc("masks", "gc", store, faults=faults)
+        return (
+            location.build(store, faults) if person < BUILDERS else location.locloc("masks", "gc", store, faults=faults)
+        )
 
     people = {person: come(person) for person in range(BUILDERS)}
     wait_for(lambda: blocks_done(store) >= 1, 120, "the first block")
@@ -146,20 +148,22 @@ def test_eight_at_once(place: Place, alone: Version, tmp_path: Path):
 
     assert [info.tag for info in list_versions(store)] == ["v1"]
     assert_same(open_version(f"{store}@v1"), alone)
-    ended(place.locloc("masks", "gc", store), 0)
-    assert ": 0 objects deleted" in ended(place.locloc("masks", "gc", store), 0)
-    ended(place.locloc("masks", "verify", f"{store}@v1"), 0)
+    ended(location.locloc("masks", "gc", store), 0)
+    assert ": 0 objects deleted" in ended(location.locloc("masks", "gc", store), 0)
+    ended(location.locloc("masks", "verify", f"{store}@v1"), 0)
     assert_same(open_version(f"{store}@v1"), alone)
 
 
 @pytest.mark.parametrize("faults", [{}, NO_FLOCK], ids=["flock", "lease alone"])
-def test_one_that_is_suspended_and_wakes_in_time_goes_on(place: Place, alone: Version, tmp_path: Path, faults):
+def test_one_that_is_suspended_and_wakes_in_time_goes_on(
+    location: StoreLocation, alone: Version, tmp_path: Path, faults
+):
     store = tmp_path / "masks.store"
-    first = place.build(store, faults)
+    first = location.build(store, faults)
     wait_for(lambda: holder(store) == first.pid, 60, "the first to begin")
-    assert f"process {first.pid} on {socket.gethostname()} since " in told(place.build(store, faults))
+    assert f"process {first.pid} on {socket.gethostname()} since " in told(location.build(store, faults))
     first.signal(signal.SIGSTOP)
-    second = place.build(store, faults)
+    second = location.build(store, faults)
     if faults:
         time.sleep(STALE_S / 3)
     else:
@@ -173,14 +177,14 @@ def test_one_that_is_suspended_and_wakes_in_time_goes_on(place: Place, alone: Ve
     assert_same(open_version(f"{store}@v1"), alone)
 
 
-def test_one_that_sleeps_too_long_is_followed_and_stops(place: Place, alone: Version, tmp_path: Path):
+def test_one_that_sleeps_too_long_is_followed_and_stops(location: StoreLocation, alone: Version, tmp_path: Path):
     """On a file system without flock, where nothing but its beat says that it lives."""
     store = tmp_path / "masks.store"
-    first = place.build(store, NO_FLOCK)
+    first = location.build(store, NO_FLOCK)
     wait_for(lambda: blocks_done(store) >= 1, 120, "the first block")
     first.signal(signal.SIGSTOP)
     stopped = time.monotonic()
-    second = place.build(store, NO_FLOCK)
+    second = location.build(store, NO_FLOCK)
     wait_for(lambda: holder(store) == second.pid, 60, "the second to follow")
     assert time.monotonic() - stopped > STALE_S - 0.3, "followed while its beat was fresh"
     first.signal(signal.SIGCONT)
@@ -188,30 +192,30 @@ def test_one_that_sleeps_too_long_is_followed_and_stops(place: Place, alone: Ver
     ended(second, 0)
     assert [info.tag for info in list_versions(store)] == ["v1"]
     assert_same(open_version(f"{store}@v1"), alone)
-    ended(place.locloc("masks", "verify", f"{store}@v1", faults=NO_FLOCK), 0)
+    ended(location.locloc("masks", "verify", f"{store}@v1", faults=NO_FLOCK), 0)
 
 
-def test_killed_without_flock_it_is_followed_at_once(place: Place, alone: Version, tmp_path: Path):
+def test_killed_without_flock_it_is_followed_at_once(location: StoreLocation, alone: Version, tmp_path: Path):
     store = tmp_path / "masks.store"
-    first = place.build(store, {"no_flock": True})  # it would be stale after 30 s
+    first = location.build(store, {"no_flock": True})  # it would be stale after 30 s
     wait_for(lambda: blocks_done(store) >= 1, 120, "the first block")
     assert first.kill()
-    second, start = place.build(store, {"no_flock": True}), time.monotonic()
+    second, start = location.build(store, {"no_flock": True}), time.monotonic()
     wait_for(lambda: holder(store) == second.pid, 25, "the second to follow")
     assert time.monotonic() - start < 25
     ended(second, 0)
     assert_same(open_version(f"{store}@v1"), alone)
 
 
-def test_a_clock_that_is_a_day_ahead_does_not_decide_which_is_latest(place: Place, tmp_path: Path):
+def test_a_clock_that_is_a_day_ahead_does_not_decide_which_is_latest(location: StoreLocation, tmp_path: Path):
     store, other = tmp_path / "masks.store", tmp_path / "other.toml"
     other.write_text("seed = 5\n" + SMALL_RECIPE)
-    ended(place.build(store, {"clock_s": 86400}), 0)
-    ended(place.build(store, recipe=other), 0)
+    ended(location.build(store, {"clock_s": 86400}), 0)
+    ended(location.build(store, recipe=other), 0)
     first, second = (open_version(f"{store}@{tag}").provenance for tag in ("v1", "v2"))
     assert first["published_at"] > second["published_at"], "the clock was not ahead"
     assert open_version(f"{store}@latest").tag == "v2"
     listed = [info.tag for info in list_versions(store)]
     assert listed == ["v1", "v2"]
-    lines = ended(place.locloc("masks", "list", store), 0).splitlines()
+    lines = ended(location.locloc("masks", "list", store), 0).splitlines()
     assert [line.split()[0] for line in lines[1:]] == listed and "v2 (latest)" in lines[-1]

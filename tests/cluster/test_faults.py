@@ -23,11 +23,11 @@ import numpy as np
 from locloc.pipeline.errors import StoreError
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import Version, list_versions, open_version
-from locloc.pipeline.store.schema import BLOCK_ROWS
 from locloc.pipeline.store.reader import VersionInfo
 from locloc.pipeline.store.repository import open_repository
+from locloc.pipeline.store.schema import BLOCK_ROWS
 
-from ..end_to_end.conftest import everything, make_pictures
+from ..end_to_end.conftest import everything, make_images
 from ..pipeline.store.test_gc import live, stored
 from .conftest import SMALL_RECIPE
 from .faults.dask_cluster import SETTINGS, DaskCluster
@@ -39,14 +39,14 @@ WORKER, SCHEDULER, COORDINATOR, TERMINATED = (
     "worker killed", "scheduler killed", "coordinator killed", "coordinator terminated"
 )  # fmt: skip
 FULL, READ_ONLY, POISONED, HANGING = "disk full", "store read-only", "poison image", "hanging image"
-IN_PICTURES = {POISONED: POISON, HANGING: HANG}
+IN_IMAGES = {POISONED: POISON, HANGING: HANG}
 WEIGHTS = {
     WORKER: 4, SCHEDULER: 2, COORDINATOR: 4, TERMINATED: 4, FULL: 2, READ_ONLY: 1, POISONED: 1, HANGING: 1
 }  # fmt: skip
 
-PICTURES = 300
+IMAGES = 300
 DISK_MB = 12
-IMAGE_LIMIT_S = 4  # where pictures hang; all others take milliseconds, also on a busy machine
+IMAGE_LIMIT_S = 4  # where images hang; all others take milliseconds, also on a busy machine
 LATE = 0.3  # of the faults wait for the end of a build: verifying, publishing
 
 # What a coordinator says, by fault: exit codes, and the one line of an error. 0 is a fault that came too late.
@@ -98,19 +98,19 @@ class Campaign:
             self.finish(self.coordinate(store, self.photos, 60), None)
             self.undisturbed_s = time.monotonic() - start
         self.expected = everything(open_version(f"{store}@v1"))
-        assert len(self.expected["status"]) == PICTURES and (self.expected["status"] != Status.PENDING).all()
+        assert len(self.expected["status"]) == IMAGES and (self.expected["status"] != Status.PENDING).all()
 
     def build_with(self, faults: list[str]) -> list[str]:
         """One store, from nothing to its version; returns those of the faults that have happened."""
         self.builds += 1
         store = self.folder / f"masks-{self.builds}.store"
-        photos, spoilt = self.spoil([fault for fault in faults if fault in IN_PICTURES])
+        photos, spoilt = self.spoil([fault for fault in faults if fault in IN_IMAGES])
         happened = list(spoilt.values())
         image_limit_s = IMAGE_LIMIT_S if spoilt else 60
         with self.reading(store):
             running = None
             for fault in faults:
-                if fault in IN_PICTURES:
+                if fault in IN_IMAGES:
                     continue
                 if fault == READ_ONLY:
                     if running is not None:
@@ -212,7 +212,7 @@ class Campaign:
         return re.sub(r"Block \d+ \([^)]*\)", "Block N", line)[:150]
 
     def spoil(self, faults: list[str]) -> tuple[Path, dict[str, str]]:
-        """The pictures with one bad one for each of the faults, and the fault of each of these by its id."""
+        """The images with one bad one for each of the faults, and the fault of each of these by its id."""
         if not faults:
             return self.photos, {}
         folder = self.scratch / f"photos-{self.builds}"
@@ -220,17 +220,17 @@ class Campaign:
         spoilt = {}
         files = sorted(folder.rglob("*.jpg"))
         if self.rng.random() < 0.7:  # in one block, which saves the processes that look at the others
-            start = self.rng.randrange(0, PICTURES, BLOCK_ROWS)
+            start = self.rng.randrange(0, IMAGES, BLOCK_ROWS)
             files = files[start : start + BLOCK_ROWS]
         for fault, file in zip(faults, self.rng.sample(files, len(faults)), strict=True):
             data = file.read_bytes()
             file.unlink()
-            file.write_bytes(data + IN_PICTURES[fault])
+            file.write_bytes(data + IN_IMAGES[fault])
             spoilt[str(file.relative_to(folder))] = fault
         return folder, spoilt
 
     def compare(self, version: Version, spoilt: dict[str, str]) -> None:
-        """Every byte is as expected, but for the bad pictures, which are told to be what they are."""
+        """Every byte is as expected, but for the bad images, which are told to be what they are."""
         found, bad = everything(version), [version.row(image_id) for image_id in spoilt]
         good = np.ones(len(version), bool)
         good[bad] = False
@@ -288,7 +288,7 @@ def published(store: Path) -> bool:
 
 def share_left(store: Path) -> float:
     """Of the blocks, by the last checkpoint."""
-    counts = [info.about.get("counts", {}) for info in infos(store)]
+    counts = [info.metadata.get("counts", {}) for info in infos(store)]
     return min((1 - each["blocks_done"] / each["blocks"] for each in counts if each), default=1.0)
 
 
@@ -303,11 +303,11 @@ def builds_of(rng: random.Random, kinds: list[str], count: int) -> Iterator[list
     """Deals out `count` faults of these kinds to builds, each kind once before any comes twice."""
     dealt = kinds[:count] + rng.choices(kinds, [WEIGHTS[kind] for kind in kinds], k=max(0, count - len(kinds)))
     rng.shuffle(dealt)
-    pictures = [fault for fault in dealt if fault in IN_PICTURES]
-    others = [fault for fault in dealt if fault not in IN_PICTURES]
-    while others or pictures:
-        if pictures and rng.random() < len(pictures) / (len(pictures) + len(others)):
-            yield [pictures.pop() for _ in range(min(2, len(pictures)))]
+    images = [fault for fault in dealt if fault in IN_IMAGES]
+    others = [fault for fault in dealt if fault not in IN_IMAGES]
+    while others or images:
+        if images and rng.random() < len(images) / (len(images) + len(others)):
+            yield [images.pop() for _ in range(min(2, len(images)))]
         elif others:
             yield [others.pop() for _ in range(min(rng.randint(2, 5), len(others)))]
 
@@ -320,7 +320,7 @@ def test_faults_and_resumes(request, tmp_path: Path, capsys):
     print(f"seed {seed}")
     recipe = tmp_path / "small.toml"
     recipe.write_text(SMALL_RECIPE.replace("mask_px = 64", "mask_px = 32"))
-    photos = make_pictures(tmp_path / "photos", PICTURES)
+    photos = make_images(tmp_path / "photos", IMAGES)
     happened: Counter[str] = Counter()
     with (
         small_disk(tmp_path / "disk", DISK_MB) as disk,

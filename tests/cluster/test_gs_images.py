@@ -1,4 +1,4 @@
-"""Images in Google Cloud Storage, from a stand-in on loopback that speaks as much of it as a picture needs."""
+"""Images in Google Cloud Storage, from a stand-in on loopback that speaks as much of it as an image needs."""
 
 import http.server
 import json
@@ -10,9 +10,9 @@ import pytest
 
 pytest.importorskip("gcsfs")
 
-from locloc.pipeline.io import fsspec_io as remote
 from locloc.pipeline.catalogs import read_catalog, resolve
 from locloc.pipeline.errors import UnreachableError
+from locloc.pipeline.io import fsspec_io as remote
 from locloc.pipeline.io.images import MissingImageError, read_image_bytes
 
 from .s3 import forget_filesystems
@@ -65,7 +65,7 @@ def test_a_folder_in_gs(answers):
     assert [read_image_bytes(resolve(catalog.root, path)) for path in catalog.slice(0, 9)[1]] == [b"1", b"2"]
 
 
-def test_what_is_true_of_one_picture(answers):
+def test_what_is_true_of_one_image(answers):
     with pytest.raises(MissingImageError, match="^no such file$"):
         read_image_bytes("gs://bucket/none.jpg")
     answers += [(403, "does not have storage.objects.get access")]

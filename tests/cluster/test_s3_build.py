@@ -11,25 +11,25 @@ import fsspec
 import pytest
 
 from locloc.cli import main
-from locloc.pipeline.build.tasks import Job
+from locloc.pipeline.build.spec import provenance, resolve_backbone
+from locloc.pipeline.build.tasks import TaskContext
 from locloc.pipeline.catalogs import read_catalog
 from locloc.pipeline.errors import StoreError
+from locloc.pipeline.inspect.verify import verify_version
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.store import Version, list_versions, open_version
-from locloc.pipeline.store.location import Place
+from locloc.pipeline.store.location import StoreLocation
 from locloc.pipeline.store.writer import StoreWriter
-from locloc.pipeline.inspect.verify import verify_version
-from locloc.pipeline.build.spec import provenance, resolve_backbone
 
-from ..end_to_end.conftest import assert_same, make_pictures
+from ..end_to_end.conftest import assert_same, make_images
 from .conftest import Processes
 from .s3 import KEY_ID, SECRET, bucket, keep, s3_environment, s3_server  # noqa: F401
 
 
 @pytest.fixture
 def photos(bucket: str, tmp_path: Path) -> tuple[Path, str]:  # noqa: F811
-    """The same 200 pictures on disk and in the bucket."""
-    folder = make_pictures(tmp_path / "photos", 200)
+    """The same 200 images on disk and in the bucket."""
+    folder = make_images(tmp_path / "photos", 200)
     files = keep(fsspec.filesystem("s3", skip_instance_cache=True))
     files.put(str(folder), f"{bucket}/photos", recursive=True)
     return folder, f"{bucket}/photos"
@@ -37,7 +37,7 @@ def photos(bucket: str, tmp_path: Path) -> tuple[Path, str]:  # noqa: F811
 
 def blocks_done(store: str) -> int:
     try:
-        return max((info.about.get("counts", {}).get("blocks_done", 0) for info in list_versions(store)), default=0)
+        return max((info.metadata.get("counts", {}).get("blocks_done", 0) for info in list_versions(store)), default=0)
     except StoreError:
         return 0
 
@@ -86,14 +86,14 @@ def test_no_secret_travels_to_workers(photos, bucket, small_recipe):  # noqa: F8
     _, url = photos
     catalog, recipe = read_catalog(url), load_recipe(str(small_recipe))
     backbone = resolve_backbone(recipe, "random")
-    about = provenance(catalog, recipe, "small", backbone.about, {"kind": "build"})
+    metadata = provenance(catalog, recipe, "small", backbone.metadata, {"kind": "build"})
     with StoreWriter(f"{bucket}/masks.store") as writer:
-        writer.begin(about, catalog, backbone.heads, backbone.grid, recipe.mask_px)
-        job = Job(catalog.root, recipe, backbone.spec)
-        with_parent = replace(job, parent=Version(Place.of(f"{bucket}/masks.store"), "v1"))
-        pickles = [pickle.dumps(value) for value in (writer.fork, job, with_parent, catalog, about)]
+        writer.begin(metadata, catalog, backbone.attention, recipe.mask_px)
+        job = TaskContext(catalog.root, recipe, backbone.spec)
+        with_parent = replace(job, parent=Version(StoreLocation.of(f"{bucket}/masks.store"), "v1"))
+        pickles = [pickle.dumps(value) for value in (writer.fork, job, with_parent, catalog, metadata)]
     assert all(len(data) > 100 for data in pickles)
-    for data in [*pickles, json.dumps(about).encode()]:
+    for data in [*pickles, json.dumps(metadata).encode()]:
         assert SECRET.encode() not in data
         assert KEY_ID.encode() not in data
 

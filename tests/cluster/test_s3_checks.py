@@ -1,16 +1,16 @@
-"""verify, diff and export of a store in a bucket, with its pictures in the bucket too."""
+"""verify, diff and export of a store in a bucket, with its images in the bucket too."""
 
 import numpy as np
 import pytest
 import zarr
 
-from locloc.pipeline.inspect.diff import diff_versions
 from locloc.pipeline.errors import StoreError, UnreachableError
 from locloc.pipeline.export import export_zarr
 from locloc.pipeline.export.zarr import ARRAYS
+from locloc.pipeline.inspect.diff import diff_versions
+from locloc.pipeline.inspect.verify import verify_version
 from locloc.pipeline.store import open_version
 from locloc.pipeline.store.location import file_system
-from locloc.pipeline.inspect.verify import verify_version
 
 from .s3 import SECRET, bucket, put, s3_environment, s3_server  # noqa: F401
 
@@ -21,29 +21,29 @@ def version(bucket, tmp_path, write, made, ids):  # noqa: F811
 
 
 @pytest.fixture
-def pictures(bucket, tmp_path, version, s3_environment) -> str:  # noqa: F811
+def images(bucket, tmp_path, version, s3_environment) -> str:  # noqa: F811
     for file in (tmp_path / "images").iterdir():
-        put(s3_environment, f"/{bucket[5:]}/pictures/{file.name}", file.read_bytes())
-    return f"{bucket}/pictures"
+        put(s3_environment, f"/{bucket[5:]}/images/{file.name}", file.read_bytes())
+    return f"{bucket}/images"
 
 
-def test_verify_reads_store_and_pictures_in_a_bucket(version, pictures, s3_environment):  # noqa: F811
-    verified = verify_version(version, root=pictures)
+def test_verify_reads_store_and_images_in_a_bucket(version, images, s3_environment):  # noqa: F811
+    verified = verify_version(version, root=images)
     assert (verified.ok, verified.changes, verified.files_checked) == (True, [], 150)
-    put(s3_environment, f"/{pictures[5:]}/0011.jpg", b"another picture")
+    put(s3_environment, f"/{images[5:]}/0011.jpg", b"another image")
     files = file_system(version.store)
     sizes = files.find(f"{version.store.key}/chunks", detail=True)
     for chunk in sorted(sizes, key=lambda name: sizes[name]["size"])[-2:]:  # of masks or attention, not of columns
         files.pipe_file(chunk, b"no chunk")
-    verified = verify_version(open_version(version.name), root=pictures)
+    verified = verify_version(open_version(version.name), root=images)
     assert [found.kind for found in verified.damage] == ["unreadable"]
     assert [(found.kind, found.first_ids) for found in verified.changes] == [("replaced", ["0011.jpg"])]
     assert verified.mend == f"locloc masks retry {version.name} --damaged"
 
 
-def test_pictures_that_cannot_be_reached_are_not_taken_for_gone(version, monkeypatch):
+def test_images_that_cannot_be_reached_are_not_taken_for_gone(version, monkeypatch):
     with pytest.raises(UnreachableError, match="no-such-bucket"):
-        verify_version(version, root="s3://no-such-bucket/pictures")
+        verify_version(version, root="s3://no-such-bucket/images")
 
 
 def test_a_bucket_that_cannot_be_reached_is_not_taken_for_damage(version, monkeypatch):

@@ -12,9 +12,9 @@ import pytest
 pytest.importorskip("s3fs")
 pytest.importorskip("moto.server")
 
-from locloc.pipeline.io import fsspec_io as remote
 from locloc.pipeline.catalogs import read_catalog, resolve
 from locloc.pipeline.errors import CatalogError, UnreachableError
+from locloc.pipeline.io import fsspec_io as remote
 from locloc.pipeline.io.images import MissingImageError, read_image_bytes
 
 from .s3 import forget_filesystems, serving_s3
@@ -130,7 +130,7 @@ def test_a_bucket_that_is_not_there_is_no_status(s3):
 
 @pytest.fixture
 def failing(environment):
-    """`failing(answers)` makes an endpoint that gives these (status, S3 code) in turn, then pictures, and counts."""
+    """`failing(answers)` makes an endpoint that gives these (status, S3 code) in turn, then images, and counts."""
     servers = []
 
     def start(answers):
@@ -141,7 +141,7 @@ def failing(environment):
                 server.requests += 1
                 status, code = next(answers, (200, None))
                 error = f"<Error><Code>{code}</Code><Message>{code} said so</Message></Error>" if code else ""
-                body = b"picture" if status == 200 else error.encode()
+                body = b"image" if status == 200 else error.encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -165,16 +165,16 @@ def failing(environment):
 
 def test_a_hiccup_is_tried_again(failing):
     server = failing([(503, "SlowDown"), (500, "InternalError")])
-    assert read_image_bytes("s3://bucket/a.jpg") == b"picture"
+    assert read_image_bytes("s3://bucket/a.jpg") == b"image"
     assert server.requests == 3
 
 
-def test_what_s3_says_of_one_picture_is_its_status(failing):
+def test_what_s3_says_of_one_image_is_its_status(failing):
     failing([(403, "AccessDenied"), (404, "NoSuchKey"), (403, "InvalidObjectState")])
     for reason in ("permission denied", "no such file", "InvalidObjectState"):
         with pytest.raises(MissingImageError, match=f"^{reason}$"):
             read_image_bytes("s3://bucket/a.jpg")
-    assert read_image_bytes("s3://bucket/a.jpg") == b"picture"
+    assert read_image_bytes("s3://bucket/a.jpg") == b"image"
 
 
 @pytest.mark.parametrize("answer", [(404, ""), (403, "")])

@@ -11,8 +11,8 @@ import pytest
 
 from locloc.pipeline.store import list_versions, open_version
 from locloc.pipeline.store.gc import collect_garbage
-from locloc.pipeline.store.schema import write_block
 from locloc.pipeline.store.repository import first_snapshot, open_repository
+from locloc.pipeline.store.schema import write_block
 from locloc.pipeline.store.writer import StoreWriter
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -57,7 +57,7 @@ def test_nobody_walks_through_a_history(scale: ModuleType, tmp_path: Path, monke
     work = scale.synthetic_work(store, scale.synthetic_catalog(100))
     packed, attention, columns = scale.noise(0, 64)
     with StoreWriter(store) as writer:
-        writer.begin(work.about, work.catalog, scale.HEADS, scale.GRID, scale.MASK_PX)
+        writer.begin(work.metadata, work.catalog, (scale.HEADS, *scale.GRID), scale.MASK_PX)
         write_block(writer.fork.store, 0, packed, attention)
         for _ in range(5):
             writer.merge(writer.fork, 0, columns)
@@ -69,9 +69,9 @@ def test_nobody_walks_through_a_history(scale: ModuleType, tmp_path: Path, monke
     assert first_snapshot(repository) == oldest.id
 
     monkeypatch.setattr(icechunk.Repository, "ancestry", None)
-    assert [info.about["counts"]["blocks_done"] for info in list_versions(store)] == [1]
+    assert [info.metadata["counts"]["blocks_done"] for info in list_versions(store)] == [1]
     with StoreWriter(store) as writer:
-        writer.begin(work.about, work.catalog, scale.HEADS, scale.GRID, scale.MASK_PX)
+        writer.begin(work.metadata, work.catalog, (scale.HEADS, *scale.GRID), scale.MASK_PX)
         assert writer.block_done.tolist() == [1, 0]
     collect_garbage(store)
     assert first_snapshot(open_repository(store)) == oldest.id

@@ -12,7 +12,9 @@ from distributed import Client, as_completed, get_worker
 from distributed.client import FutureCancelledError
 
 from locloc.pipeline.backbones.vit import BackboneSpec
-from locloc.pipeline.build.cluster import ClusterSpec, open_cluster, dask_scheduler as remote, cluster as running
+from locloc.pipeline.build.cluster import ClusterSpec, open_cluster
+from locloc.pipeline.build.cluster import cluster as running
+from locloc.pipeline.build.cluster import dask_scheduler as remote
 from locloc.pipeline.errors import BuildError
 
 from .conftest import SMALL_BACKBONE, Processes, free_port, wait_for

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from distributed import get_worker
 
-from locloc.pipeline.build.cluster import Cluster, ClusterSpec, slurm_jobs as jobs, open_cluster
+from locloc.pipeline.build.cluster import Cluster, ClusterSpec, open_cluster
+from locloc.pipeline.build.cluster import slurm_jobs as jobs
 from locloc.pipeline.build.cluster.slurm_jobs import Jobs
 from locloc.pipeline.build.cluster.slurm_settings import SlurmSettings, job_script, load_slurm
 from locloc.pipeline.errors import BuildError

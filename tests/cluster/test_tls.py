@@ -6,7 +6,8 @@ import dask
 import pytest
 from distributed import get_worker
 
-from locloc.pipeline.build.cluster import ClusterSpec, open_cluster, dask_scheduler as remote
+from locloc.pipeline.build.cluster import ClusterSpec, open_cluster
+from locloc.pipeline.build.cluster import dask_scheduler as remote
 from locloc.pipeline.errors import BuildError
 
 from .conftest import SMALL_BACKBONE, Processes, as_environment, make_certificates

@@ -17,10 +17,10 @@ from .conftest import SMALL_BACKBONE, Processes, wait_for
 @pytest.fixture
 def other_torch(tmp_path: Path) -> dict[str, str]:
     """The environment of a process whose installed packages say that torch is 1.0."""
-    about = tmp_path / "other" / "torch-1.0.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.0\n")
-    return {"PYTHONPATH": str(about.parent)}
+    metadata = tmp_path / "other" / "torch-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.0\n")
+    return {"PYTHONPATH": str(metadata.parent)}
 
 
 def test_another_torch_gets_no_work_late_and_is_refused_by_name_at_the_start(

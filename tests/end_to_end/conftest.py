@@ -17,11 +17,11 @@ from locloc.cli import app, main
 from locloc.pipeline.store import Version
 from locloc.pipeline.store.schema import COLUMNS
 
-# The smallest ViT that timm has with three heads: a build of 150 pictures takes seconds.
+# The smallest ViT that timm has with three heads: a build of 150 images takes seconds.
 BUILD = ["masks", "build", "--backbone", "vit_tiny_patch16_224", "--weights", "random"]
 
 
-def picture(seed: int, width: int = 120, height: int = 90) -> np.ndarray:
+def image(seed: int, width: int = 120, height: int = 90) -> np.ndarray:
     """A bright ellipse on a noisy gradient, `(height, width, 3) uint8`: something with an inside and an outside."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
@@ -33,19 +33,19 @@ def picture(seed: int, width: int = 120, height: int = 90) -> np.ndarray:
     return values.clip(0, 255).astype(np.uint8)
 
 
-def make_pictures(folder: Path, count: int) -> Path:
-    """Fills two class folders with `count` JPEG pictures of three sizes."""
+def make_images(folder: Path, count: int) -> Path:
+    """Fills two class folders with `count` JPEG images of three sizes."""
     for number in range(count):
         file = folder / ("even" if number % 2 == 0 else "odd") / f"{number:04}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
         width, height = ((120, 90), (90, 120), (64, 64))[number % 3]
-        Image.fromarray(picture(number, width, height)).save(file, quality=92)
+        Image.fromarray(image(number, width, height)).save(file, quality=92)
     return folder
 
 
 @pytest.fixture(scope="session")
 def make_folder() -> Callable[[Path, int], Path]:
-    return make_pictures
+    return make_images
 
 
 def command(*arguments: Any) -> list[str]:
@@ -105,7 +105,7 @@ def assert_same(one: Version, other: Version) -> None:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory, make_folder) -> Path:
-    """300 pictures in two classes: five blocks, the last one short."""
+    """300 images in two classes: five blocks, the last one short."""
     return make_folder(tmp_path_factory.mktemp("photos"), 300)
 
 

@@ -1,4 +1,4 @@
-"""A folder as found in the wild: good pictures between everything that can be wrong with a file."""
+"""A folder as found in the wild: good images between everything that can be wrong with a file."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from PIL import Image
 
 from locloc.pipeline.store import open_version
 
-from .conftest import BUILD, picture
+from .conftest import BUILD, image
 
 GOOD, BAD = ("ok", "fallback"), {}
 
@@ -27,7 +27,7 @@ def bad(status: str, reason: str) -> Callable:
 
 
 def jpeg(file: Path, **options) -> Path:
-    Image.fromarray(picture(1)).save(file, **options)
+    Image.fromarray(image(1)).save(file, **options)
     return file
 
 
@@ -53,7 +53,7 @@ def truncated(folder):
 
 @bad("undecodable", "cannot be decoded")
 def corrupt_chunk(folder):
-    Image.fromarray(picture(2)).save(folder / "corrupt_chunk.png")
+    Image.fromarray(image(2)).save(folder / "corrupt_chunk.png")
     data = bytearray((folder / "corrupt_chunk.png").read_bytes())
     data[data.index(b"IDAT") + 40] ^= 0xFF
     (folder / "corrupt_chunk.png").write_bytes(data)
@@ -98,13 +98,13 @@ def pipe(folder):
 
 
 def awkward_but_good(folder: Path) -> None:
-    """Thirteen files that look odd and are pictures all the same."""
-    rgb = Image.fromarray(picture(3))
+    """Thirteen files that look odd and are images all the same."""
+    rgb = Image.fromarray(image(3))
     rgb.convert("CMYK").save(folder / "cmyk.jpg")
     rgb.convert("L").save(folder / "grey.png")
     rgb.convert("P").save(folder / "palette.gif")
     rgb.convert("RGBA").save(folder / "alpha.webp")
-    Image.fromarray(picture(3).astype(np.uint16)[..., 0] * 257).save(folder / "sixteen_bit.png")
+    Image.fromarray(image(3).astype(np.uint16)[..., 0] * 257).save(folder / "sixteen_bit.png")
     rgb.resize((1, 1)).save(folder / "one_pixel.png")
     rgb.resize((1, 5000)).save(folder / "thin.png")
     rgb.save(folder / "animated.gif", save_all=True, append_images=[rgb.rotate(90), rgb.rotate(180)], duration=50)
@@ -177,8 +177,8 @@ def test_reasons_are_shown_one_a_line(store, locloc):
     assert "20000 x 20000 is more than 178,956,970 pixels (setting images.max_pixels)" in line
 
 
-def test_a_build_without_a_single_picture_fails(tmp_path, locloc):
-    folder = tmp_path / "pictures"
+def test_a_build_without_a_single_image_fails(tmp_path, locloc):
+    folder = tmp_path / "images"
     folder.mkdir()
     empty(folder)
     said = locloc(*BUILD, folder, "--store", tmp_path / "s")

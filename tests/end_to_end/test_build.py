@@ -13,7 +13,7 @@ from locloc.pipeline.store import open_version
 from .conftest import BUILD, assert_same, build, everything
 
 
-def test_every_picture_has_its_row(photos, undisturbed):
+def test_every_image_has_its_row(photos, undisturbed):
     version = open_version(f"{undisturbed}@v1")
     files = sorted(file.relative_to(photos).as_posix() for file in photos.rglob("*.jpg"))
     assert version.ids == files
@@ -26,8 +26,8 @@ def test_every_picture_has_its_row(photos, undisturbed):
     assert (attention.sum((2, 3)) > 0.9).all()
     table = version.table.to_pylist()
     for row in range(0, 300, 37):
-        with Image.open(photos / files[row]) as picture:
-            assert (table[row]["width"], table[row]["height"]) == picture.size
+        with Image.open(photos / files[row]) as image:
+            assert (table[row]["width"], table[row]["height"]) == image.size
         rows, columns = np.flatnonzero(masks[row].any(1)), np.flatnonzero(masks[row].any(0))
         box = [table[row][name] for name in ("x0", "y0", "x1", "y1")]
         scale = np.array([table[row]["width"], table[row]["height"]] * 2) / 256
@@ -66,7 +66,7 @@ def test_the_same_build_again_does_nothing_and_another_recipe_makes_v2(photos, u
     assert [entry["tag"] for entry in json.loads(locloc("masks", "list", store, "--json").stdout)] == ["v1", "v2"]
 
 
-def test_other_pictures_of_the_same_names_are_not_taken_for_done(photos, undisturbed, tmp_path, locloc):
+def test_other_images_of_the_same_names_are_not_taken_for_done(photos, undisturbed, tmp_path, locloc):
     store, others = shutil.copytree(undisturbed, tmp_path / "masks.store"), shutil.copytree(photos, tmp_path / "photos")
     assert "nothing to do" in locloc(*BUILD, others, "--store", store).stdout, "the same files elsewhere"
     for file in others.rglob("*.jpg"):
@@ -87,9 +87,9 @@ def test_a_dry_run_writes_nothing(photos, tmp_path, locloc):
 def test_view_shows_five_panels(undisturbed, tmp_path, locloc):
     out = tmp_path / "view.png"
     locloc("masks", "view", f"{undisturbed}@latest", "even/0000.jpg", "odd/0001.jpg", "--out", out)
-    with Image.open(out) as picture:
-        assert picture.size == (5 * 264 + 8, 2 * 290)
-        panels = np.array(picture)[26:282]
+    with Image.open(out) as image:
+        assert image.size == (5 * 264 + 8, 2 * 290)
+        panels = np.array(image)[26:282]
     contents = [panels[:, 8 + n * 264 : 264 + n * 264] for n in range(5)]
     assert all(not np.array_equal(contents[0], other) for other in contents[1:])
     assert (contents[4] == (40, 220, 90)).all(-1).any(), "the box is drawn"

@@ -7,15 +7,15 @@ from PIL import Image
 from .conftest import run
 
 
-def test_the_demo_ends_with_a_picture_and_figures(tmp_path):
+def test_the_demo_ends_with_a_image_and_figures(tmp_path):
     said = run("demo", tmp_path / "demo", timeout_s=400)
     commands = [line for line in said.stdout.splitlines() if line.startswith("$ locloc ")]
     names = [" ".join(command.split()[2:4]) for command in commands[:6]]
     assert names == ["data synth", *(f"masks {name}" for name in ("build", "list", "show", "score", "view"))]
     assert commands[6].startswith("$ locloc train ")
     assert "vit_small_patch16_224.dino" in commands[7]
-    with Image.open(tmp_path / "demo" / "masks.png") as picture:
-        assert picture.size == (1328, 6 * 290)
+    with Image.open(tmp_path / "demo" / "masks.png") as image:
+        assert image.size == (1328, 6 * 290)
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
     assert summary["counts"]["ok"] == 128
     trained = summary["trained"]

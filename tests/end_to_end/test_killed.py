@@ -67,7 +67,7 @@ def kill_after(images: Path, store: Path, blocks: int, delay_s: float) -> set[in
     )  # fmt: skip
     give_up = time.monotonic() + 120
     while blocks_done(store) < blocks and started.poll() is None and time.monotonic() < give_up:
-        time.sleep(0.1)  # each look costs as much as some pictures
+        time.sleep(0.1)  # each look costs as much as some images
     time.sleep(delay_s)
     workers = children_of(started.pid)
     os.kill(started.pid, signal.SIGKILL)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from locloc.pipeline import recipe as recipe_module
+from locloc.pipeline.config import Settings, settings_toml
 from locloc.pipeline.errors import RecipeError
-from locloc.pipeline.recipe import REVISIONS, BackboneSettings, ImageSettings, Recipe, load_recipe, recipe_names
 from locloc.pipeline.masks.grabcut import REFINERS
 from locloc.pipeline.masks.saliency import SaliencySettings
-from locloc.pipeline.config import Settings, settings_toml
+from locloc.pipeline.recipe import REVISIONS, BackboneSettings, ImageSettings, Recipe, load_recipe, recipe_names
 
 unhurried = settings(deadline=None)  # shared machines stall
 SECTIONS = (ImageSettings, BackboneSettings, SaliencySettings, *REFINERS.values())

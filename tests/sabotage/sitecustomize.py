@@ -1,7 +1,7 @@
-"""Put on the PYTHONPATH of worker processes: makes them decode pictures that no real file can be trusted to be.
+"""Put on the PYTHONPATH of worker processes: makes them decode images that no real file can be trusted to be.
 
 A file that begins with one of these words kills, hangs or misleads the process that decodes it; one that ends with
-PRINT is a picture like any other, but for what its decoder prints. Python imports this module at its start.
+PRINT is an image like any other, but for what its decoder prints. Python imports this module at its start.
 """
 
 import os

@@ -9,13 +9,22 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from locloc.pipeline.catalogs import CATALOGS
-from locloc.pipeline.errors import RecipeError
 from locloc.pipeline.config import settings_toml
-from locloc.trainer.recipe import ClassifierSettings, DecoderSettings, FitSettings, GeneratorSettings, LinearSettings, TrainRecipe, load_train_recipe, recipe_names
+from locloc.pipeline.errors import RecipeError
+from locloc.trainer.recipe import (
+    ClassifierSettings,
+    DecoderSettings,
+    FitSettings,
+    GeneratorSettings,
+    LinearSettings,
+    TrainRecipe,
+    load_train_recipe,
+    recipe_names,
+)
 
 unhurried = settings(deadline=None)  # shared machines stall
 NAMES = ["guided", "locloc", "official", "ppd"]
-STAGES = ("generator", "classifier", "decoder", "linear")
+TASKS = ("generator", "classifier", "decoder", "linear")
 
 
 @pytest.fixture
@@ -131,7 +140,7 @@ def test_a_kind_that_is_not_named_gets_the_settings_for_any(name):
     assert load_train_recipe(name, "list") == load_train_recipe(name, "folder") != load_train_recipe(name, "ilsvrc")
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", TASKS)
 def test_rates_are_scaled_by_the_batch(stage):
     before = getattr(load_train_recipe("ppd" if stage in ("decoder", "linear") else "locloc"), stage).fit
     twice = before.model_copy(update={"batch_size": 2 * before.batch_size})
@@ -139,7 +148,7 @@ def test_rates_are_scaled_by_the_batch(stage):
     assert before.model_copy(update={"lr_base_batch": before.batch_size}).lr == pytest.approx(before.lr_base)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", TASKS)
 def test_one_change_leaves_all_other_settings(stage):
     for name in NAMES:
         before = load_train_recipe(name).model_dump()
@@ -347,7 +356,7 @@ def test_every_recipe_comes_back_from_toml(recipe, tmp_path_factory):
 )
 def test_every_setting_is_described_in_one_line(section):
     for name, field in section.model_fields.items():
-        if name == "fit" or name in STAGES:
+        if name == "fit" or name in TASKS:
             continue
         assert field.description and field.description.endswith(".") and "\n" not in field.description, name
 
@@ -355,8 +364,8 @@ def test_every_setting_is_described_in_one_line(section):
 def test_toml_shows_every_setting_below_its_description():
     lines = settings_toml(TrainRecipe()).splitlines()
     shown = tomllib.loads("\n".join(lines))
-    assert set(shown) == {"seed", "val_share", *STAGES}
-    for stage in STAGES:
+    assert set(shown) == {"seed", "val_share", *TASKS}
+    for stage in TASKS:
         assert set(shown[stage]["fit"]) == set(FitSettings.model_fields)
     at = lines.index("[generator.fit]")
     assert lines[at + 1] == f"# {FitSettings.model_fields['epochs'].description}"

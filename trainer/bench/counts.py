@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..models.classifier import Classifier
 from ..models.generator import create_generator
-from ..models.token_selection import kept_tokens, shared_count
 from ..models.ppd import Decoder, LinearClassifier
+from ..models.token_selection import kept_tokens, shared_count
 from .systems import SIZE_PX, VIT, Form, Ppd, create_system, create_vit, forms
 
 MI = 2**20

@@ -1,11 +1,11 @@
 """Inference from JPEG files to a class and a box, stage by stage, the same for every system.
 
-    decode, transforms          on the CPU, a picture after the other
+    decode, transforms          on the CPU, an image after the other
     copy to device              bytes, one copy a view; floats are made on the device
     backbone, generator, classifier
     copy back, box              maps to the CPU; min-max, threshold, box of the largest contour
 
-Each picture is decoded once, though the published code of PPD reads it twice.
+Each image is decoded once, though the published code of PPD reads it twice.
 """
 
 from pathlib import Path
@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...pipeline.geometry.boxes import largest_box
 from ...pipeline.errors import BenchError, ImageError
-from ...pipeline.geometry.resize_crop import Geometry
+from ...pipeline.geometry.boxes import largest_box
+from ...pipeline.geometry.normalize import min_max_or_zeros
+from ...pipeline.geometry.resize_crop import ResizeCrop
 from ...pipeline.io.images import decode_image, read_image_bytes
 from ...pipeline.synthetic import make_scene
 from .systems import SIZE_PX, Form, Lap, LocLoc, Ppd
@@ -34,10 +35,10 @@ KINDS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 System = Ppd | LocLoc
 
 
-def load_pictures(folder: Path | None, count: int) -> list[bytes]:
-    """So many encoded pictures: the first of a folder by name, again from the start where it has fewer; or made scenes.
+def load_images(folder: Path | None, count: int) -> list[bytes]:
+    """So many encoded images: the first of a folder by name, again from the start where it has fewer; or made scenes.
 
-    Raises BenchError for a folder without a picture that can be decoded.
+    Raises BenchError for a folder without an image that can be decoded.
     """
     if folder is None:
         return [_scene(index) for index in range(count)]
@@ -54,7 +55,7 @@ def load_pictures(folder: Path | None, count: int) -> list[bytes]:
         if len(found) == count:
             break
     if not found:
-        raise BenchError(f"--images {folder} holds no picture ({', '.join(KINDS)}) that can be decoded")
+        raise BenchError(f"--images {folder} holds no image ({', '.join(KINDS)}) that can be decoded")
     return [found[index % len(found)] for index in range(count)]
 
 
@@ -82,13 +83,13 @@ def model_run(system: System, views: tuple[Tensor, ...]) -> Run:
     return run
 
 
-def whole_run(system: System, pictures: list[bytes], device: torch.device) -> Run:
-    """All stages, from encoded pictures on. The run gives `(labels (B,), boxes (B, 4))`, boxes in the map's square."""
+def whole_run(system: System, images: list[bytes], device: torch.device) -> Run:
+    """All stages, from encoded images on. The run gives `(labels (B,), boxes (B, 4))`, boxes in the map's square."""
     form = system.form
 
     @torch.inference_mode()
     def run(lap: Lap) -> tuple[np.ndarray, np.ndarray]:
-        decoded = [decode_image(data) for data in pictures]
+        decoded = [decode_image(data) for data in images]
         lap("decode")
         views = [np.stack([_view(rgb, form, number) for rgb in decoded]) for number in range(len(form.views_px))]
         lap("transforms")
@@ -105,9 +106,9 @@ def whole_run(system: System, pictures: list[bytes], device: torch.device) -> Ru
 
 
 def _view(rgb: np.ndarray, form: Form, number: int) -> np.ndarray:
-    """The central square first; PPD's localisation view is the whole picture, stretched."""
+    """The central square first; PPD's localisation view is the whole image, stretched."""
     size = rgb.shape[1::-1]
-    geometry = Geometry.stretch(size, form.map_px) if number else Geometry.centre_crop(size, SIZE_PX, RESIZE_PX)
+    geometry = ResizeCrop.stretch(size, form.map_px) if number else ResizeCrop.centre_crop(size, SIZE_PX, RESIZE_PX)
     return geometry.image(rgb)
 
 
@@ -118,5 +119,4 @@ def _placed(view: np.ndarray, device: torch.device) -> Tensor:
 
 def _box(one: np.ndarray, side_px: int) -> np.ndarray:
     one = cv2.resize(one, (side_px, side_px), interpolation=cv2.INTER_LINEAR)
-    low, high = one.min(), one.max()
-    return largest_box(one > low + TAU * (high - low))
+    return largest_box(min_max_or_zeros(one) > TAU)

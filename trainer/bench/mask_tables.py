@@ -4,7 +4,7 @@ from rich.markup import escape
 
 from ...pipeline.bench.engines import EngineReport
 from ...pipeline.bench.masks import IMAGENET, NODE_CORES, MaskBench
-from ...pipeline.commands.console import out
+from ...pipeline.io.console import out
 from .tables import show, table_of
 
 
@@ -15,9 +15,7 @@ def print_masks(bench: MaskBench) -> None:
         f"numba {machine['versions']['numba']}, {machine['date']}, {machine['commit']}"
     )
     stages = ", ".join(f"{name} {spent:.1f} ms" for name, spent in bench.stage_ms.items())
-    out.print(
-        f"{bench.pictures} pictures ({escape(asked['images'])}) at {asked['size_px']} px; a mean picture: {stages}"
-    )
+    out.print(f"{bench.images} images ({escape(asked['images'])}) at {asked['size_px']} px; a mean image: {stages}")
     for reason in bench.skipped:
         out.print(f"[yellow]skipped[/] {escape(reason)}")
     out.print()

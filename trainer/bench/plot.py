@@ -1,4 +1,4 @@
-"""Reports as one picture each: arithmetic and time of systems, stage by stage; speed and agreement of engines."""
+"""Reports as one image each: arithmetic and time of systems, stage by stage; speed and agreement of engines."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 
 from ...pipeline.bench.engines import again
 from ...pipeline.bench.masks import MaskBench
-from .report import Report
 from .inference_stages import MODEL_STAGES
+from .report import BenchReport
 
 COLOURS = {"backbone": "#7f8fa6", "classifier": "#e1a95f", "generator": "#5f9ea0"}
 
 
-def draw_report(report: Report, file: Path) -> None:
+def draw_report(report: BenchReport, file: Path) -> None:
     """Two rows of bars: GMAC an image, and seconds a batch with the range from p10 to p90."""
     with matplotlib.rc_context({"svg.hashsalt": "locloc", "font.size": 9}):
         figure = Figure(figsize=(11, 4.2), layout="constrained")

@@ -13,9 +13,9 @@ from ..models.classifier import Classifier
 from ..models.token_selection import kept_tokens, shared_count
 from . import KEEP_TOKENS, SHARED_BLOCKS
 from .counts import Count, PipelineCount, count_modules, count_pipelines
+from .inference_stages import System, load_images, model_run, random_views, whole_run
 from .printed import Row, rows
 from .resources import Peak, Throughput, measure_peak, measure_throughput
-from .inference_stages import System, load_pictures, model_run, random_views, whole_run
 from .systems import AT_224, GUIDED, RELEASED, SHARED, TAPERED, VIT, Lap, create_system, create_vit, forms
 from .timing import Clock, Reading, Spread, again, create_clock, in_turn, noise, ratio, spread
 from .tuned import PRECISIONS, Choice, Trial, best, placed, try_choices
@@ -75,7 +75,7 @@ class Alone:
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchReport:
     asked: dict[str, Any]
     machine: dict[str, Any]
     unit: str  # what a second is
@@ -95,7 +95,7 @@ class Report:
         return asdict(self)
 
 
-def run_bench(asked: Asked, tell: Callable[[str], None] = lambda _: None) -> Report:
+def run_bench(asked: Asked, tell: Callable[[str], None] = lambda _: None) -> BenchReport:
     """Everything, from top to bottom; `tell` hears what is begun. Raises BenchError for what this machine cannot do."""
     _check(asked)
     device = torch.device(asked.device)
@@ -133,12 +133,12 @@ def run_bench(asked: Asked, tell: Callable[[str], None] = lambda _: None) -> Rep
         runs[again(first)] = model_run(placed(made[first], Choice(precision=asked.precision), device), views[first])
         model = _timings("model stages", in_turn(runs, clock, rounds, int(on_gpu) * 3), first, asked.precision)
 
-        tell("end to end, from encoded pictures on")
-        pictures = load_pictures(asked.images, asked.batch)
+        tell("end to end, from encoded images on")
+        images = load_images(asked.images, asked.batch)
         compared = {name: systems[name] for name in (RELEASED, AT_224, TAPERED, GUIDED) if name in systems}
-        runs = {name: whole_run(system, pictures, device) for name, system in compared.items()}
+        runs = {name: whole_run(system, images, device) for name, system in compared.items()}
         runs[again(next(iter(runs)))] = runs[next(iter(runs))]
-        clock.time(whole_run(compared[TAPERED], pictures[:2], device))
+        clock.time(whole_run(compared[TAPERED], images[:2], device))
         whole = _timings("end to end", in_turn(runs, clock, few, int(on_gpu)), next(iter(runs)), asked.precision)
 
         tell("settings of each")
@@ -155,7 +155,7 @@ def run_bench(asked: Asked, tell: Callable[[str], None] = lambda _: None) -> Rep
         batches = sorted({1, small, *more} - ({asked.batch} if not on_gpu else set()))
         throughput = measure_throughput(compared, by_name, batches, device, clock, peak, few)
         throughput += [] if on_gpu else _timed_before(model, compared, by_name, peak, asked.batch)
-    return Report(
+    return BenchReport(
         {**asdict(asked), "images": str(asked.images or "made scenes"), "rounds": rounds}, describe_machine(device),
         clock.unit, modules, pipelines, printed, model, whole, trials, tuned, classifiers, peak, throughput,
     )  # fmt: skip

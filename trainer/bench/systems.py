@@ -1,6 +1,6 @@
 """What is compared: PPD in four forms and LocLoc in three, with random weights, which cost what trained ones do.
 
-B pictures, D width of the ViT, K classes, h x w token grid. All views are `(B, S, S, 3) uint8` on the model's device.
+B images, D width of the ViT, K classes, h x w token grid. All views are `(B, S, S, 3) uint8` on the model's device.
 """
 
 from collections.abc import Callable
@@ -12,13 +12,13 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ...pipeline.backbones.pocket import MEAN, STD, create_pocket
 from ...pipeline.backbones.vit import interpolate_positions
 from ...pipeline.errors import BenchError, did_you_mean
-from ...pipeline.backbones.pocket import MEAN, STD, create_pocket
 from ..models.classifier import Classifier
 from ..models.generator import create_generator
-from ..models.token_selection import kept_tokens, shared_count
 from ..models.ppd import LAST_CLS, Decoder, LinearClassifier
+from ..models.token_selection import kept_tokens, shared_count
 
 SIZE_PX = 224
 VIT = "vit_small_patch16_224"
@@ -28,7 +28,7 @@ Lap = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Form:
-    """One way to localise and to name what is in a picture."""
+    """One way to localise and to name what is in an image."""
 
     name: str
     family: Literal["ppd", "locloc"]
@@ -41,7 +41,7 @@ class Form:
 
     @property
     def views_px(self) -> tuple[int, ...]:
-        """Sides of the squares that a picture is shown as: the central one, then PPD's stretched one."""
+        """Sides of the squares that an image is shown as: the central one, then PPD's stretched one."""
         return (SIZE_PX,) if self.family == "locloc" or self.shared else (SIZE_PX, self.map_px)
 
 

@@ -3,14 +3,14 @@
 from rich.markup import escape
 from rich.table import Table
 
-from ...pipeline.commands.console import out
+from ...pipeline.io.console import out
 from .printed import NOT, TYPO, Row
-from .report import Report, Timings
+from .report import BenchReport, Timings
 
 _COLOURS = {TYPO: "yellow", NOT: "red"}
 
 
-def print_report(report: Report) -> None:
+def print_report(report: BenchReport) -> None:
     machine, asked = report.machine, report.asked
     where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
     out.print(f"[bold]{escape(where)}[/], torch {machine['versions']['torch']}, {machine['date']}, {machine['commit']}")
@@ -28,7 +28,7 @@ def print_report(report: Report) -> None:
     _throughput(report)
 
 
-def _modules(report: Report) -> None:
+def _modules(report: BenchReport) -> None:
     table = table_of(
         "Modules, one image (1 MAC is 2 FLOPs)", "module", "parameters", "/ 2^20", "paper's counter, M", "in full, MMAC"
     )
@@ -53,7 +53,7 @@ def _printed(rows: list[Row]) -> None:
     show(table)
 
 
-def _pipelines(report: Report) -> None:
+def _pipelines(report: BenchReport) -> None:
     table = table_of(
         "Whole systems, one image, MMAC in full", "system", "parameters", "backbone", "classifier", "generator", "total"
     )
@@ -78,7 +78,7 @@ def _timings(timings: Timings, unit: str) -> None:
     show(table)
 
 
-def _tried(report: Report) -> None:
+def _tried(report: BenchReport) -> None:
     table = table_of("Settings that were tried", "system", "settings", "seconds a batch")
     for trial in report.trials:
         table.add_row(trial.system, trial.choice.name, escape(trial.why_not) or f"{trial.seconds:.4f}")
@@ -86,14 +86,14 @@ def _tried(report: Report) -> None:
     show(table)
 
 
-def _classifiers(report: Report) -> None:
+def _classifiers(report: BenchReport) -> None:
     table = table_of("LFDM alone", "classes", "blocks", "patch tokens", "seconds a batch")
     for one in report.classifiers:
         table.add_row(str(one.classes), str(one.blocks), str(one.tokens), f"{one.seconds.median:.4f}")
     show(table)
 
 
-def _throughput(report: Report) -> None:
+def _throughput(report: BenchReport) -> None:
     peak = report.peak
     measured = (
         f"{peak.flops / 1e9:,.0f} GFLOP and {peak.bytes_copied / 1e9:,.1f} GB copied in a second of {report.unit}"

@@ -2,8 +2,7 @@
 
 import typer
 
-from . import bench
-from . import evaluate, predict, train, weights
+from . import bench, evaluate, predict, train, weights
 
 
 def add_to(app: typer.Typer) -> None:

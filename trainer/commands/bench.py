@@ -37,8 +37,8 @@ def bench(
         Path | None,
         typer.Option(metavar="DIR", help="--masks: masks of --images, of the same names. Without: pocket's attention."),
     ] = None,
-    count: Annotated[int, typer.Option(min=0, help="--masks: pictures, evenly over the folder. 0: all.")] = 25,
-    size: Annotated[int, typer.Option(min=16, max=4096, help="--masks: side of pictures and masks, in pixels.")] = 256,
+    count: Annotated[int, typer.Option(min=0, help="--masks: images, evenly over the folder. 0: all.")] = 25,
+    size: Annotated[int, typer.Option(min=16, max=4096, help="--masks: side of images and masks, in pixels.")] = 256,
     vit_images_s: Annotated[
         float, typer.Option(help="--masks: images/s of a node's ViT on its GPU, an assumption of the projection.")
     ] = 3600.0,
@@ -66,7 +66,7 @@ def bench(
     """
     import json as as_text
 
-    from ...pipeline.commands.console import err
+    from ...pipeline.io.console import err
 
     systems = compare_ppd or not masks
     _check(context, systems, masks, json, plot)

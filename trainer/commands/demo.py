@@ -5,9 +5,9 @@ import shlex
 from dataclasses import asdict
 from pathlib import Path
 
+from ...pipeline.commands.rendering.versions import version_summary
 from ...pipeline.inspect.score import score_version
 from ...pipeline.store import open_version
-from ...pipeline.commands.terminal import version_summary
 
 IMAGES, CLASSES, SEED = 128, 10, 7
 TRAINED = ("generator", "classifier")

@@ -65,11 +65,11 @@ def evaluate(
     **Example:** locloc eval run --images photos --report report
     """
     from ...pipeline.errors import TrainError
-    from ...pipeline.commands.terminal import shown_count
+    from ...pipeline.io.progress_bar import count_bar
     from ..evaluation.evaluate import evaluate as evaluate_all
     from ..evaluation.protocols import protocols_named
-    from ..evaluation.table import print_evaluation, write_json
     from ..evaluation.resolve import score_map_sources, sources, write_wsol
+    from ..evaluation.table import print_evaluation, write_json
 
     protocols, threshold = protocols_named(protocol), _threshold(tau)
     if (score_maps is None) != (metadata is None):
@@ -77,23 +77,23 @@ def evaluate(
     if score_maps is not None:
         if targets:
             raise TrainError(f"{targets[0]} and --score-maps: evaluate one after the other")
-        found, subjects, threshold = score_map_sources(score_maps, metadata, split, truth, threshold, protocols)
+        found, predictors, threshold = score_map_sources(score_maps, metadata, split, truth, threshold, protocols)
     else:
         options = {"device": device, "precision": precision, "models": models, "backbone": backbone, "weights": weights}
-        found, subjects = sources(targets or [], images, catalog, truth, allow_changed_images, options)
+        found, predictors = sources(targets or [], images, catalog, truth, allow_changed_images, options)
     if write_score_maps is not None:
-        with shown_count("score maps") as on_done:
-            print(write_wsol(found, subjects[0], split, write_score_maps, on_done))
+        with count_bar("score maps") as on_done:
+            print(write_wsol(found, predictors[0], split, write_score_maps, on_done))
         return
-    with shown_count("evaluating") as on_done:
-        done = evaluate_all(found, subjects, protocols, split, threshold, score_maps is None, on_done)
+    with count_bar("evaluating") as on_done:
+        done = evaluate_all(found, predictors, protocols, split, threshold, score_maps is None, on_done)
     print_evaluation(done)
     if json is not None:
         write_json(done, json, flat=score_maps is not None)
     if report is not None:
         from ..evaluation.report import write_report
 
-        print(write_report(done, subjects, protocols, report))
+        print(write_report(done, predictors, protocols, report))
 
 
 def _threshold(text: str) -> float | str:

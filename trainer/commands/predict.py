@@ -19,16 +19,16 @@ def predict(
     images: Annotated[
         list[str], typer.Argument(metavar="IMAGES...", help="Files, folders (with all below), globs, s3://...")
     ],
-    out: Annotated[Path | None, typer.Option(help="New folder to write to. Default: a line a picture, here.")] = None,
+    out: Annotated[Path | None, typer.Option(help="New folder to write to. Default: a line an image, here.")] = None,
     formats: Annotated[
         list[str] | None,
         typer.Option("--format", help="coco, json, overlay, mask; may be repeated. Default: coco and overlay."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="So many classes of each picture.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="So many classes of each image.")] = 5,
     tau: Annotated[
         float | None, typer.Option(help="Threshold, 0 to 1, of a map's range. Default: the run's, of its validation.")
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Pictures a pass. Default: 64 on a GPU, 8 on a CPU.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images a pass. Default: 64 on a GPU, 8 on a CPU.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU only).")] = "fp32",
     models: Annotated[str, typer.Option(help="auto, locloc or ppd, for a folder that holds both.")] = "auto",
@@ -40,23 +40,24 @@ def predict(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
 ) -> None:
-    """Boxes, masks and classes for your own pictures, of any size, in the pixels of the originals.
+    """Boxes, masks and classes for your own images, of any size, in the pixels of the originals.
 
-    Pictures that cannot be read are reported and the rest is done. Exits 3 where none got through.
+    Images that cannot be read are reported and the rest is done. Exits 3 where none got through.
 
     **Example:** locloc predict run photos --out found
     """
+    from ...pipeline.io.console import print_error, print_json
     from ...pipeline.io.images import ignore_decoder_warnings
-    from ...pipeline.commands.terminal import print_error, print_json, shown_count
-    from ..models.localizer import load_localiser
-    from ..inference.predict import Predictor
+    from ...pipeline.io.progress_bar import count_bar
     from ..inference.batch import predict_files
-    from .terminal import print_predicted
+    from ..inference.predict import Predictor
+    from ..models.localizer import load_localizer
+    from .rendering import print_predicted
 
     ignore_decoder_warnings()
-    predictor = Predictor(load_localiser(run, device, precision, models, backbone, weights), batch)
+    predictor = Predictor(load_localizer(run, device, precision, models, backbone, weights), batch)
     try:
-        with interruptible(), shown_count("pictures") as on_progress:
+        with interruptible(), count_bar("images") as on_progress:
             summary = predict_files(predictor, str(run), images, out, tuple(formats or ()), top, tau, on_progress)
     except KeyboardInterrupt:
         print_error("interrupted; what was written stays, and there is no summary of it")

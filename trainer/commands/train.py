@@ -65,17 +65,22 @@ def train(
 
     **Example:** locloc train photos.store@latest --out run
     """
-    from ...pipeline.commands import terminal as pipeline_terminal
     from ...pipeline.errors import TrainError, did_you_mean
+    from ...pipeline.io.console import print_error, print_json
     from ...pipeline.store import open_version
     from ..recipe import load_train_recipe
 
     opened = open_version(version)
     settings = load_train_recipe(recipe, opened.provenance["catalog"]["kind"], tuple(change or ()))
-    from ..training.distributed import first_process
-    from ..training.run import GROUPS, PRECISIONS, HowToTrain, TrainRequest  # imports torch: after the first mistakes are found
+    from ..training.distributed import is_rank_zero
+    from ..training.run import (  # imports torch: after the first mistakes are found
+        GROUPS,
+        PRECISIONS,
+        RuntimeConfig,
+        TrainRequest,
+    )
     from ..training.run import train as fit_stages
-    from .terminal import print_trained, shown_training
+    from .rendering import print_trained, training_progress_bar
 
     for given, known, option in (
         (stage, GROUPS, "--stage"),
@@ -84,14 +89,14 @@ def train(
     ):
         if given not in known:
             raise TrainError(f"No {option} {given!r}{did_you_mean(given, known)}")
-    how = HowToTrain(devices, accelerator, precision, workers, cache_tokens, checkpoint_s)
+    how = RuntimeConfig(devices, accelerator, precision, workers, cache_tokens, checkpoint_s)
     name = Path(recipe).stem
     request = TrainRequest(opened.name, out, settings, name, stage, images, weights, allow_changed_images, resume, how)
     try:
         with interruptible():
-            summary = fit_stages(request, shown_training)
+            summary = fit_stages(request, training_progress_bar)
     except KeyboardInterrupt:
-        pipeline_terminal.print_error("interrupted; the same command with --resume goes on from there")
+        print_error("interrupted; the same command with --resume goes on from there")
         raise typer.Exit(INTERRUPTED) from None
-    if first_process():
-        pipeline_terminal.print_json(summary) if json else print_trained(summary)
+    if is_rank_zero():
+        print_json(summary) if json else print_trained(summary)

@@ -13,19 +13,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...pipeline.errors import LocLocError
-from ...pipeline.geometry.resize_crop import Geometry
-from .transforms import guided_view, labelled_view, paired_view, randomness, shown
+from ...pipeline.geometry.resize_crop import ResizeCrop
 from ..models.token_selection import is_guided
 from ..recipe import ClassifierSettings, GeneratorSettings, LinearSettings
-from .splits import Masks, Pictures
+from .splits import MaskCache, VersionImages
+from .transforms import augment_image, augment_image_and_mask, augment_image_and_places, seeded_randomness, visible_area
 
-PLAIN = -1
+NO_AUGMENTATION = -1
 """The draw of an image that is not augmented."""
 
 Sample = tuple[int, int]  # row, draw
 
 
-def draw(*numbers: int) -> int:
+def derive_seed(*numbers: int) -> int:
     """32 bits that follow from some numbers, and look like chance."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0])
 
@@ -33,16 +33,16 @@ def draw(*numbers: int) -> int:
 class MaskPairs(Dataset):
     """`(rgb (S, S, 3) uint8, mask (S, S) bool, row)`. Plain: the whole square at S."""
 
-    def __init__(self, pictures: Pictures, masks: Masks, settings: GeneratorSettings, size_px: int):
-        self.pictures, self.masks, self.settings, self.size_px = pictures, masks, settings, size_px
+    def __init__(self, images: VersionImages, masks: MaskCache, settings: GeneratorSettings, size_px: int):
+        self.images, self.masks, self.settings, self.size_px = images, masks, settings, size_px
 
     def __getitem__(self, sample: Sample) -> tuple[Tensor, Tensor, int]:
         row, number = sample
-        side = self.size_px if number == PLAIN else self.settings.resize_px
-        rgb, mask = self.pictures.square(row, side), resized(self.masks.read(row), side)
-        if number != PLAIN:
-            with randomness(number):
-                rgb, mask = paired_view(rgb, mask, self.size_px, self.settings.flip)
+        side = self.size_px if number == NO_AUGMENTATION else self.settings.resize_px
+        rgb, mask = self.images.square(row, side), resized(self.masks.read(row), side)
+        if number != NO_AUGMENTATION:
+            with seeded_randomness(number):
+                rgb, mask = augment_image_and_mask(rgb, mask, self.size_px, self.settings.flip)
         return torch.from_numpy(np.ascontiguousarray(rgb)), torch.from_numpy(np.ascontiguousarray(mask)), row
 
 
@@ -56,22 +56,22 @@ class LabelledImages(Dataset):
 
     def __init__(
         self,
-        pictures: Pictures,
+        images: VersionImages,
         labels: np.ndarray,
-        masks: Masks | None,
+        masks: MaskCache | None,
         settings: ClassifierSettings | LinearSettings,
         size_px: int,
     ):
-        self.pictures, self.labels, self.masks, self.settings = pictures, labels, masks, settings
+        self.images, self.labels, self.masks, self.settings = images, labels, masks, settings
         self.size_px = size_px
 
     def __getitem__(self, sample: Sample) -> tuple[Tensor, int, int]:
         row, number = sample
-        picture, settings = self.pictures.read(row), self.settings
-        if number == PLAIN:
-            rgb = Geometry.centre_crop(picture.shape[1::-1], self.size_px, settings.resize_px).image(picture)
+        image, settings = self.images.read(row), self.settings
+        if number == NO_AUGMENTATION:
+            rgb = ResizeCrop.centre_crop(image.shape[1::-1], self.size_px, settings.resize_px).image(image)
         else:
-            rgb = self._augmented(self.pictures.square(row, settings.resize_px, picture), row, number)
+            rgb = self._augmented(self.images.square(row, settings.resize_px, image), row, number)
         return torch.from_numpy(np.ascontiguousarray(rgb)), int(self.labels[row]), row
 
     def _augmented(self, rgb: np.ndarray, row: int, number: int) -> np.ndarray:
@@ -80,14 +80,14 @@ class LabelledImages(Dataset):
         if self.masks is not None and (own := self.masks.read(row)).any():
             mask = resized(own, side)
             if settings.enhance:
-                visible = shown(mask, np.random.default_rng(number))
+                visible = visible_area(mask, np.random.default_rng(number))
                 rgb = rgb * visible[..., None]
         how = (self.size_px, getattr(settings, "randaugment", ""), settings.crop_scale, settings.flip)
-        with randomness(number):
+        with seeded_randomness(number):
             if not is_guided(getattr(settings, "keep_tokens", 1.0)):
-                return labelled_view(rgb, *how)
+                return augment_image(rgb, *how)
             places = np.stack([mask, visible, visible], axis=2).astype(np.uint8) * 255
-            rgb, places = guided_view(rgb, places, *how)
+            rgb, places = augment_image_and_places(rgb, places, *how)
             return np.concatenate([rgb, places[..., :2]], axis=2)
 
 
@@ -120,8 +120,8 @@ class Batches(Sampler):
 
     def _draw(self, row: int) -> int:
         if self.seed is None:
-            return PLAIN
-        return draw(self.seed, self.epoch, row)
+            return NO_AUGMENTATION
+        return derive_seed(self.seed, self.epoch, row)
 
 
 def load(dataset: Dataset, batches: Batches, workers: int, pin: bool = False) -> DataLoader:

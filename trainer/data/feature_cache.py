@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ...pipeline.errors import LocLocError
-from .datasets import PLAIN, Batches, MaskPairs, Sample, load, resized
-from ..training.distributed import stop_together
-from .splits import Masks
+from ..training.distributed import raise_on_all_ranks
+from .datasets import NO_AUGMENTATION, Batches, MaskPairs, Sample, load, resized
+from .splits import MaskCache
 
 
-class CachedTokens:
+class FeatureCache:
     """Features `(D, h, w) float16` by row, memory-mapped from one file."""
 
     def __init__(self, file: Path, rows: np.ndarray):
@@ -31,24 +31,24 @@ class CachedTokens:
         return self._features[np.searchsorted(self.rows, row), int(flipped)]
 
     def __reduce__(self):
-        return CachedTokens, (self.file, self.rows)
+        return FeatureCache, (self.file, self.rows)
 
 
-class CachedPairs(Dataset):
+class CachedMaskPairs(Dataset):
     """`(features (D, h, w) float16, mask (side, side) bool, row)` in place of MaskPairs: no image is read."""
 
-    def __init__(self, tokens: CachedTokens, masks: Masks, flip: bool, side_px: int):
+    def __init__(self, tokens: FeatureCache, masks: MaskCache, flip: bool, side_px: int):
         self.tokens, self.masks, self.flip, self.side_px = tokens, masks, flip, side_px
 
     def __getitem__(self, sample: Sample) -> tuple[Tensor, Tensor, int]:
         row, number = sample
-        flipped = number != PLAIN and self.flip and bool(number & 1)
+        flipped = number != NO_AUGMENTATION and self.flip and bool(number & 1)
         mask = resized(self.masks.read(row), self.side_px)
         features = torch.from_numpy(self.tokens.read(row, flipped).copy())
         return features, torch.from_numpy(np.ascontiguousarray(mask[:, ::-1] if flipped else mask)), row
 
 
-def cache_tokens(
+def cache_features(
     fabric: Fabric,
     pairs: MaskPairs,
     rows: np.ndarray,
@@ -57,7 +57,7 @@ def cache_tokens(
     folder: Path,
     workers: int,
     on_progress: Callable[[int, int], None],
-) -> CachedTokens:
+) -> FeatureCache:
     """Computes the features of some rows, each process its share, unless a file with the same `key` and rows is there.
 
     features_of  rgb `(B, S, S, 3) uint8` > `(B, D, h, w)`
@@ -73,17 +73,17 @@ def cache_tokens(
             _compute(fabric, pairs, rows, features_of, part, workers, on_progress)
         except LocLocError as error:
             trouble = error
-        stop_together(fabric, trouble)
+        raise_on_all_ranks(fabric, trouble)
         if fabric.is_global_zero:
             part.replace(file)
     fabric.barrier()
-    return CachedTokens(file, rows)
+    return FeatureCache(file, rows)
 
 
 def _compute(fabric, pairs, rows, features_of, part: Path, workers: int, on_progress) -> None:
     batches, done, out = Batches(rows, 32 * fabric.world_size, None, fabric.global_rank, fabric.world_size), 0, None
     if fabric.is_global_zero:
-        first = features_of(pairs[int(rows[0]), PLAIN][0][None])
+        first = features_of(pairs[int(rows[0]), NO_AUGMENTATION][0][None])
         part.parent.mkdir(parents=True, exist_ok=True)
         np.lib.format.open_memmap(part, "w+", np.float16, (len(rows), 2, *first.shape[1:])).flush()
     fabric.barrier()

@@ -25,14 +25,14 @@ TESTED_ON = {"ilsvrc": "val"}
 
 
 @dataclass(frozen=True)
-class Pictures:
+class VersionImages:
     """The images of a version, by row. Travels to loading processes."""
 
     root: Path | str
     ids: pa.Array
     paths: pa.Array
     digests: np.ndarray | None  # (N, 16) uint8 of the files the masks were made from; None: changed files are taken too
-    recipe: Recipe  # of the masks: how a picture is shown as a square
+    recipe: Recipe  # of the masks: how an image is shown as a square
 
     def read(self, row: int) -> np.ndarray:
         """Rgb `(H, W, 3) uint8`, upright. Raises TrainError for a file that is another one than the masks' or gone."""
@@ -59,19 +59,19 @@ class Pictures:
     def _named(self, row: int) -> tuple[str, Path | str]:
         return self.ids[row].as_py(), resolve(self.root, self.paths[row].as_py())
 
-    def square(self, row: int, side_px: int, picture: np.ndarray | None = None) -> np.ndarray:
+    def square(self, row: int, side_px: int, image: np.ndarray | None = None) -> np.ndarray:
         """Rgb `(side, side, 3) uint8`, of what the masks show too."""
-        picture = self.read(row) if picture is None else picture
-        return working_geometry(picture.shape[1::-1], self.recipe, side_px).image(picture)
+        image = self.read(row) if image is None else image
+        return working_geometry(image.shape[1::-1], self.recipe, side_px).image(image)
 
 
 @dataclass(frozen=True)
-class Masks:
+class MaskCache:
     """All masks of a version in one memory-mapped file: training reads single rows, which a store is slow at."""
 
     file: Path
 
-    def write(self, version: Version) -> "Masks":
+    def write(self, version: Version) -> "MaskCache":
         """Copies them, 8 KB each, unless the file is there."""
         if not self.file.exists():
             self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -95,14 +95,14 @@ class Masks:
         return self._mapped
 
     def __reduce__(self):
-        return Masks, (self.file,)  # the map itself is made anew in every process
+        return MaskCache, (self.file,)  # the map itself is made anew in every process
 
 
 @dataclass(frozen=True)
 class TrainingRows:
     """A version's rows as a run sees them."""
 
-    pictures: Pictures
+    images: VersionImages
     labels: np.ndarray  # (N,) int64, -1 none
     classes: int
     train: np.ndarray  # row numbers, as the next two
@@ -110,15 +110,15 @@ class TrainingRows:
     test: np.ndarray
     done: np.ndarray  # (N,) bool: has a mask, maybe an empty one
     with_mask: np.ndarray  # (N,) bool: has one that is not empty
-    sizes: np.ndarray  # (N, 2) int32, width and height of the original picture
-    boxes: dict[int, np.ndarray]  # the true boxes (n, 4) of rows that have any, in the original picture
+    sizes: np.ndarray  # (N, 2) int32, width and height of the original image
+    boxes: dict[int, np.ndarray]  # the true boxes (n, 4) of rows that have any, in the original image
     mask_boxes: np.ndarray  # (N, 4) float32, each mask's own box there
 
-    def named(self, rows: np.ndarray) -> list[str]:
-        return self.pictures.ids.take(pa.array(rows)).to_pylist()
+    def ids(self, rows: np.ndarray) -> list[str]:
+        return self.images.ids.take(pa.array(rows)).to_pylist()
 
 
-def join(
+def load_training_rows(
     version: Version, images: str | None, seed: int, val_share: float, allow_changed_images: bool = False
 ) -> TrainingRows:
     """The rows of a version and where their images are now (None: where they were). Reads no image.
@@ -138,7 +138,7 @@ def join(
     boxes, box_rows = version.given_boxes()
     ends = np.flatnonzero(np.diff(box_rows)) + 1
     rows = TrainingRows(
-        Pictures(
+        VersionImages(
             root.absolute() if isinstance(root, Path) else root,
             catalog.table["id"].combine_chunks(),
             catalog.table["path"].combine_chunks(),
@@ -169,14 +169,14 @@ def split_rows(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Row numbers of train, val and test, each ascending: of rows that are done, so that all of a share can be used."""
 
-    def named(split: str) -> np.ndarray:
+    def ids(split: str) -> np.ndarray:
         return codes == SPLIT_CODES[split]
 
     train, val, test = (
-        np.flatnonzero(named(split) & done)
-        for split in ("train" if named("train").any() else "", "val", TESTED_ON.get(kind, "test"))
+        np.flatnonzero(ids(split) & done)
+        for split in ("train" if ids("train").any() else "", "val", TESTED_ON.get(kind, "test"))
     )
-    if kind in TESTED_ON or not named("val").any():
+    if kind in TESTED_ON or not ids("val").any():
         chosen = _stratified(train, labels[train], seed, val_share)
         train, val = np.setdiff1d(train, chosen), chosen
     return train, val, test

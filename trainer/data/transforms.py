@@ -31,13 +31,13 @@ def _posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:
 
 
 @contextmanager
-def randomness(draw: int) -> Iterator[None]:
+def seeded_randomness(seed: int) -> Iterator[None]:
     """In the `with` block, torch, `random` and NumPy give what follows from `draw`; afterwards they are as before."""
     before = random.getstate(), np.random.get_state()  # noqa: NPY002, timm's RandAugment draws from it
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(draw)
-        random.seed(draw)
-        np.random.seed(draw % 2**32)  # noqa: NPY002
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
         try:
             yield
         finally:
@@ -45,7 +45,9 @@ def randomness(draw: int) -> Iterator[None]:
             np.random.set_state(before[1])  # noqa: NPY002
 
 
-def paired_view(rgb: np.ndarray, mask: np.ndarray, size_px: int, flip: bool) -> tuple[np.ndarray, np.ndarray]:
+def augment_image_and_mask(
+    rgb: np.ndarray, mask: np.ndarray, size_px: int, flip: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """A random crop, maybe flipped, of rgb `(S, S, 3) uint8` and mask `(S, S) bool`, the same of both."""
     joint = v2.Compose([v2.RandomCrop(size_px), *([v2.RandomHorizontalFlip()] if flip else [])])
     image, cut = joint(tv_tensors.Image(rgb.transpose(2, 0, 1)), tv_tensors.Mask(mask))
@@ -54,10 +56,10 @@ def paired_view(rgb: np.ndarray, mask: np.ndarray, size_px: int, flip: bool) -> 
 
 def enhanced(rgb: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """LFDM's mask-enhanced image: rgb `(S, S, 3) uint8`, black outside of mask `(S, S) bool` and of one random box."""
-    return rgb * shown(mask, rng)[..., None]
+    return rgb * visible_area(mask, rng)[..., None]
 
 
-def shown(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def visible_area(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Mask `(S, S) bool` > it and one random box, `(S, S) bool`.
 
     The box has a share 1 - lambda of the square's area, lambda ~ Beta(1, 1), a uniform centre, and is cut at the edges.
@@ -70,7 +72,7 @@ def shown(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return whole
 
 
-def labelled_view(
+def augment_image(
     rgb: np.ndarray, size_px: int, policy: str, crop_scale: tuple[float, float], flip: bool
 ) -> np.ndarray:
     """Rgb `(S, S, 3) uint8` > by timm's RandAugment `policy`, then randomly cropped and flipped, `(s, s, 3) uint8`."""
@@ -80,7 +82,7 @@ def labelled_view(
     return np.array(_crop_and_flip(size_px, crop_scale, flip)(image))
 
 
-def guided_view(
+def augment_image_and_places(
     rgb: np.ndarray, places: np.ndarray, size_px: int, policy: str, crop_scale: tuple[float, float], flip: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """`labelled_view`, and with it `places` `(S, S, 3) uint8` moved as the image is, but never recoloured.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .metrics import IOUS, LOCALISED, best_ious, mask_ious, max_box_acc, max_box_acc_v2, px_ap
+from .metrics import CORRECT_IOU, IOUS, best_ious, mask_iou_by_level, max_box_acc, max_box_acc_v2, px_ap
 from .protocols import LEVELS, TAUS, Contours, Protocol, levels_at
 
 _EDGES = np.append(TAUS, [1.0, 2.0])
@@ -25,7 +25,7 @@ class Truth:
     mask: np.ndarray | None  # (S, S) uint8: 0 background, 1 object, 255 ignored
 
 
-class Tally:
+class Accumulator:
     def __init__(self, protocol: Protocol, count: int):
         """count: N."""
         self.protocol = protocol
@@ -48,7 +48,7 @@ class Tally:
         if len(truth.boxes):
             self.known += 1
             at = levels_at(TAUS, contours.peak, protocol.frame)
-            self.hits += (best_ious(protocol.by_rule(contours.boxes), truth.boxes, protocol.plus) >= LOCALISED)[at]
+            self.hits += (best_ious(protocol.by_rule(contours.boxes), truth.boxes, protocol.plus) >= CORRECT_IOU)[at]
             if contours.best is not None:
                 self.hits_v2 += contours.best[at] >= np.array(IOUS)[:, None]
         if truth.mask is not None:
@@ -77,13 +77,13 @@ class Tally:
         """Each image's box by the protocol's rule `(N, 4) float64`, in its frame."""
         return self.protocol.by_rule(self.boxes[np.arange(self.count), self._level(tau)])
 
-    def mask_ious_at(self, tau: float) -> np.ndarray:
+    def mask_iou_at(self, tau: float) -> np.ndarray:
         """`(N,)`, NaN for images without a true mask."""
         out = np.full(self.count, np.nan)
         if self.pixels is not None:
             own = np.flatnonzero(self.with_mask)
             pixels = self.pixels[own].astype(np.int64)
-            out[own] = mask_ious(pixels[:, 0], pixels[:, 1])[np.arange(len(own)), self._level(tau)[own]]
+            out[own] = mask_iou_by_level(pixels[:, 0], pixels[:, 1])[np.arange(len(own)), self._level(tau)[own]]
         return out
 
     def over_all_thresholds(self) -> dict[str, object]:

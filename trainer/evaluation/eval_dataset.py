@@ -9,11 +9,11 @@ import numpy as np
 from ...pipeline.catalogs import Catalog, parse_location, resolve
 from ...pipeline.catalogs.catalog import SPLIT_CODES
 from ...pipeline.errors import TrainError
+from ...pipeline.inspect.ground_truth import pair_masks, read_truth
 from ...pipeline.recipe import Recipe
 from ...pipeline.status import DONE
 from ...pipeline.store import Version
-from ...pipeline.inspect.ground_truth import pair_masks, read_truth
-from ..data.splits import TESTED_ON, Pictures, split_rows
+from ..data.splits import TESTED_ON, VersionImages, split_rows
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,11 @@ class ImageSet:
     kind: str  # of catalog
     ids: list[str]
     labels: np.ndarray  # (N,) int64, -1 none
-    boxes: dict[int, np.ndarray]  # true ones (n, 4) of rows that have any, in the original picture
+    boxes: dict[int, np.ndarray]  # true ones (n, 4) of rows that have any, in the original image
     splits: dict[str, np.ndarray]  # row numbers of train, val and test
-    sizes: (
-        np.ndarray | None
-    )  # (N, 2) width and height where they are known without reading pictures, zeros: not decoded
+    sizes: np.ndarray | None  # (N, 2) width and height where they are known without reading images, zeros: not decoded
     decode: Callable[[int], np.ndarray]  # row > rgb (H, W, 3) uint8; raises ImageError
-    truth: Callable[[int], np.ndarray | None]  # row > true mask (h, w) bool of the whole picture, at any size
+    truth: Callable[[int], np.ndarray | None]  # row > true mask (h, w) bool of the whole image, at any size
 
     def rows(self, split: str) -> np.ndarray:
         """Raises TrainError for a split without images."""
@@ -80,11 +78,11 @@ def images_of_catalog(catalog: Catalog, truth: Path | None = None, seed: int = 0
     return _image_set(str(catalog.root), catalog, None, None, Recipe(), done, seed, val_share, truth, None)
 
 
-def _image_set(name, catalog: Catalog, images, digests, recipe, done, seed, val_share, truth, sizes) -> ImageSet:
+def _image_set(name, catalog: Catalog, moved_to, digests, recipe, done, seed, val_share, truth, sizes) -> ImageSet:
     table = catalog.table
-    root = parse_location(images) if images else catalog.root
+    root = parse_location(moved_to) if moved_to else catalog.root
     root = root.absolute() if isinstance(root, Path) else root
-    pictures = Pictures(root, table["id"].combine_chunks(), table["path"].combine_chunks(), digests, recipe)
+    images = VersionImages(root, table["id"].combine_chunks(), table["path"].combine_chunks(), digests, recipe)
     labels = table["label"].to_numpy().astype(np.int64)
     codes = table["split"].to_numpy()
     train, val, _ = split_rows(codes, labels, done, catalog.kind, seed, val_share)
@@ -97,6 +95,4 @@ def _image_set(name, catalog: Catalog, images, digests, recipe, done, seed, val_
         return read_truth(files[path], resolve(root, path)) if path in files else None
 
     splits = {"train": train, "val": val, "test": test}
-    return ImageSet(
-        name, catalog.kind, table["id"].to_pylist(), labels, boxes, splits, sizes, pictures.decode, true_mask
-    )
+    return ImageSet(name, catalog.kind, table["id"].to_pylist(), labels, boxes, splits, sizes, images.decode, true_mask)

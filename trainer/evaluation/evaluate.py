@@ -11,11 +11,14 @@ import cv2
 import numpy as np
 
 from ...pipeline.errors import TrainError
-from .metrics import accuracy, best_ious, calibrate, class_ranks, classified, kind_of_error, localised
-from .protocols import TAUS, Contours, Frame, Protocol, contours_of, framed, levels_of, normalised, view
-from .predictors import Batch, Loaded, Subject, batches, check_classes
-from .accumulator import FIXED, Tally, Truth
+from ...pipeline.geometry.boxes import CORRECT_IOU
+from ...pipeline.geometry.centred_box import PROPORTIONS, centred_boxes
+from ...pipeline.geometry.normalize import min_max_or_zeros
+from .accumulator import FIXED, Accumulator, Truth
 from .eval_dataset import ImageSet
+from .metrics import accuracy, best_ious, calibrate, class_ranks, classified, kind_of_error, localised
+from .predictors import Batch, EvalPredictor, Loaded, batches, check_classes
+from .protocols import TAUS, Contours, Frame, Protocol, contours_of, framed, levels_of, view
 
 OnDone = Callable[[int, int], None]  # images done, of all
 
@@ -34,7 +37,7 @@ GUESSES = 5
 class Outcome:
     """One subject under one protocol. Images are those of the evaluation, in its order."""
 
-    subject: str
+    predictor: str
     protocol: str
     tau: float | None  # None: there are no maps
     tau_from: TauFrom | None
@@ -57,14 +60,14 @@ class Evaluation:
     images: ImageSet
     split: str
     rows: np.ndarray  # (N,)
-    sizes: list[tuple[int, int] | None]  # (N,) of the pictures
-    errors: dict[int, str]  # by row: pictures that could not be read, which count as wrong
+    sizes: list[tuple[int, int] | None]  # (N,) of the images
+    errors: dict[int, str]  # by row: images that could not be read, which count as wrong
     outcomes: list[Outcome]
 
 
 def evaluate(
     images: ImageSet,
-    subjects: list[Subject],
+    predictors: list[EvalPredictor],
     protocols: list[Protocol],
     split: str = "test",
     tau: float | Literal["val", "sweep"] = "val",
@@ -77,21 +80,23 @@ def evaluate(
     Raises TrainError where a split has no images, or no validation image has a true box to choose a threshold by.
     """
     rows = images.rows(split)
-    for subject in subjects:
-        check_classes(subject, images)
+    for predictor in predictors:
+        check_classes(predictor, images)
     chosen: dict[tuple[str, str], float] = {}
     proportions: dict[str, np.ndarray] = {}
     if tau == "val" and any(protocol.tau == "chosen" for protocol in protocols):
-        chosen, proportions = _calibrated(images, subjects, protocols, split, centred, on_done)
-    seen = _run(images, rows, subjects, protocols, True, on_done)
+        chosen, proportions = _calibrated(images, predictors, protocols, split, centred, on_done)
+    seen = _run(images, rows, predictors, protocols, True, on_done)
     outcomes = []
-    for subject in subjects:
+    for predictor in predictors:
         for protocol in protocols:
             value, source = None, None
-            tally = seen.tallies.get((subject.name, protocol.name))
-            if tally is not None:
-                value, source = _tau(tally, protocol, images.kind, tau, chosen.get((subject.name, protocol.name)))
-            outcomes.append(_outcome(images, rows, seen, subject, protocol, tally, value, source))
+            accumulator = seen.accumulators.get((predictor.name, protocol.name))
+            if accumulator is not None:
+                value, source = _tau(
+                    accumulator, protocol, images.kind, tau, chosen.get((predictor.name, protocol.name))
+                )
+            outcomes.append(_outcome(images, rows, seen, predictor, protocol, accumulator, value, source))
     if centred:
         for protocol in protocols:
             outcomes.append(_centred(images, rows, seen, protocol, tau, proportions.get(protocol.name)))
@@ -102,7 +107,7 @@ def evaluate(
 class _Seen:
     """What a pass over images leaves."""
 
-    tallies: dict[tuple[str, str], Tally]
+    accumulators: dict[tuple[str, str], Accumulator]
     ranks: dict[tuple[str, str], np.ndarray]  # by subject and how it is shown to the classifier
     guesses: dict[tuple[str, str], np.ndarray]
     sizes: list[tuple[int, int] | None]
@@ -112,17 +117,17 @@ class _Seen:
 def _run(
     images: ImageSet,
     rows: np.ndarray,
-    subjects: list[Subject],
+    predictors: list[EvalPredictor],
     protocols: list[Protocol],
     classes: bool,
     on_done: OnDone,
 ) -> _Seen:
-    views = {subject.map_view(protocol.frame.shown) for subject in subjects for protocol in protocols}
+    views = {predictor.map_view(protocol.frame.shown) for predictor in predictors for protocol in protocols}
     if classes:
-        views |= {subject.class_view(protocol.classified) for subject in subjects for protocol in protocols}
+        views |= {predictor.class_view(protocol.classified) for predictor in predictors for protocol in protocols}
     views -= {None}
-    mapped = [(subject, protocol) for subject in subjects if subject.has_maps for protocol in protocols]
-    seen = _Seen({(s.name, p.name): Tally(p, len(rows)) for s, p in mapped}, {}, {}, [], {})
+    mapped = [(predictor, protocol) for predictor in predictors if predictor.has_maps for protocol in protocols]
+    seen = _Seen({(s.name, p.name): Accumulator(p, len(rows)) for s, p in mapped}, {}, {}, [], {})
     for batch in batches(images, rows, views):
         start = len(seen.sizes)
         good = [(start + n, image) for n, image in enumerate(batch) if image.size is not None]
@@ -135,49 +140,53 @@ def _run(
             )
         for number, image in enumerate(batch, start):
             if image.size is None:
-                for tally in seen.tallies.values():
-                    tally.miss(number, image.row in images.boxes)
+                for accumulator in seen.accumulators.values():
+                    accumulator.miss(number, image.row in images.boxes)
         if good:
-            _add_maps(images, good, subjects, protocols, seen)
+            _add_maps(images, good, predictors, protocols, seen)
             if classes:
-                _add_classes(images, len(rows), good, subjects, protocols, seen)
+                _add_classes(images, len(rows), good, predictors, protocols, seen)
         on_done(len(seen.sizes), len(rows))
     return seen
 
 
 def _add_maps(
-    images: ImageSet, good: list[tuple[int, Loaded]], subjects: list[Subject], protocols: list[Protocol], seen: _Seen
+    images: ImageSet,
+    good: list[tuple[int, Loaded]],
+    predictors: list[EvalPredictor],
+    protocols: list[Protocol],
+    seen: _Seen,
 ) -> None:
     batch: Batch = [image for _, image in good]
     masks = [images.truth(image.row) for image in batch]
     truths = {(n, p.name): _truth(images, image, p, masks[n]) for n, image in enumerate(batch) for p in protocols}
-    for subject in subjects:
-        if not subject.has_maps:
+    for predictor in predictors:
+        if not predictor.has_maps:
             continue
-        maps = {shown: subject.maps(batch, shown) for shown in dict.fromkeys(p.frame.shown for p in protocols)}
+        maps = {shown: predictor.maps(batch, shown) for shown in dict.fromkeys(p.frame.shown for p in protocols)}
         for n, (number, image) in enumerate(good):
             known: dict[Frame, tuple[np.ndarray, np.ndarray, Contours]] = {}  # several protocols share a frame
             for protocol in protocols:
                 frame, truth = protocol.frame, truths[n, protocol.name]
                 if frame not in known or protocol.max_box_acc:
                     one, made = maps[frame.shown][n]
-                    known[frame] = contoured(one, made, image.size, protocol, truth.boxes, subject.as_they_are)
-                seen.tallies[subject.name, protocol.name].add(number, *known[frame], truth)
+                    known[frame] = contoured(one, made, image.size, protocol, truth.boxes, predictor.as_they_are)
+                seen.accumulators[predictor.name, protocol.name].add(number, *known[frame], truth)
 
 
 def contoured(
     one: np.ndarray, made, size: tuple[int, int], protocol: Protocol, truths: np.ndarray, as_it_is: bool = False
 ) -> tuple[np.ndarray, np.ndarray, Contours]:
-    """A raw map of the window `made` of a picture > in the protocol's frame, in 0..1; its levels; their contours.
+    """A raw map of the window `made` of an image > in the protocol's frame, in 0..1; its levels; their contours.
 
-    size      width and height of the picture
+    size      width and height of the image
     as_it_is  a map that needs no resizing and lies in 0..1 is not taken between its minimum and maximum
     """
     frame = protocol.frame
     whole = framed(one, made, frame, frame.geometry(size))
     if not (as_it_is and whole is one and 0 <= one.min() <= one.max() <= 1):
         # Bicubic weights add up to one but for rounding, which min-max would blow up to a map.
-        whole = np.zeros_like(whole) if one.min() == one.max() else normalised(whole)
+        whole = np.zeros_like(whole) if one.min() == one.max() else min_max_or_zeros(whole)
     levels = levels_of(whole, frame)
     with_all = protocol.max_box_acc and len(truths) > 0
     return whole, levels, contours_of(levels, frame, protocol if with_all else None, truths)
@@ -194,17 +203,17 @@ def _truth(images: ImageSet, image: Loaded, protocol: Protocol, mask: np.ndarray
 
 
 def _add_classes(
-    images: ImageSet, count: int, good: list[tuple[int, Loaded]], subjects: list[Subject], protocols: list[Protocol],
+    images: ImageSet, count: int, good: list[tuple[int, Loaded]], predictors: list[EvalPredictor], protocols: list[Protocol],
     seen: _Seen,
 ) -> None:  # fmt: skip
     batch, numbers = [image for _, image in good], [number for number, _ in good]
     labels = images.labels[[image.row for image in batch]]
-    for subject in subjects:
+    for predictor in predictors:
         for shown in dict.fromkeys(p.classified for p in protocols):
-            if not subject.has_classes:
+            if not predictor.has_classes:
                 continue
-            logits = subject.logits(batch, shown)
-            key = subject.name, shown
+            logits = predictor.logits(batch, shown)
+            key = predictor.name, shown
             if key not in seen.ranks:
                 seen.ranks[key] = np.full(count, NEVER)
                 seen.guesses[key] = np.full((count, GUESSES), -1)
@@ -214,7 +223,12 @@ def _add_classes(
 
 
 def _calibrated(
-    images: ImageSet, subjects: list[Subject], protocols: list[Protocol], split: str, centred: bool, on_done: OnDone
+    images: ImageSet,
+    predictors: list[EvalPredictor],
+    protocols: list[Protocol],
+    split: str,
+    centred: bool,
+    on_done: OnDone,
 ) -> tuple[dict[tuple[str, str], float], dict[str, np.ndarray]]:
     """Thresholds by subject and protocol, and the centred box's proportions by protocol, of the validation images."""
     if split == "val":
@@ -228,8 +242,8 @@ def _calibrated(
     if len(val) > CALIBRATION_IMAGES:
         val = np.sort(np.random.default_rng(0).permutation(val)[:CALIBRATION_IMAGES])
     choosing = [protocol for protocol in protocols if protocol.tau == "chosen"]
-    seen = _run(images, val, subjects, choosing, False, on_done)
-    chosen = {key: calibrate(tally.curve(), TAUS) for key, tally in seen.tallies.items()}
+    seen = _run(images, val, predictors, choosing, False, on_done)
+    chosen = {key: calibrate(accumulator.curve(), TAUS) for key, accumulator in seen.accumulators.items()}
     proportions = {}
     if centred:
         proportions = {p.name: _best_proportion(images, val, seen.sizes, p) for p in protocols if p.tau != "test"}
@@ -237,7 +251,7 @@ def _calibrated(
 
 
 def _tau(
-    tally: Tally, protocol: Protocol, kind: str, asked: float | str, chosen: float | None
+    accumulator: Accumulator, protocol: Protocol, kind: str, asked: float | str, chosen: float | None
 ) -> tuple[float, TauFrom]:
     if protocol.tau == "fixed":
         return FIXED, "fixed by the protocol"
@@ -246,41 +260,43 @@ def _tau(
     if protocol.tau == "chosen" and asked != "sweep":
         return float(asked), "given"
     taus = protocol.test_taus(kind)
-    if not tally.known:
+    if not accumulator.known:
         return FIXED, "given"
-    return calibrate(tally.curve()[[int(np.abs(TAUS - tau).argmin()) for tau in taus]], taus), "test images"
+    return calibrate(accumulator.curve()[[int(np.abs(TAUS - tau).argmin()) for tau in taus]], taus), "test images"
 
 
 def _outcome(
-    images: ImageSet, rows: np.ndarray, seen: _Seen, subject: Subject, protocol: Protocol, tally: Tally | None,
+    images: ImageSet, rows: np.ndarray, seen: _Seen, predictor: EvalPredictor, protocol: Protocol, accumulator: Accumulator | None,
     tau: float | None, source: TauFrom | None,
 ) -> Outcome:  # fmt: skip
-    boxes = tally.boxes_at(tau) if tally is not None else None
-    key = subject.name, protocol.classified
+    boxes = accumulator.boxes_at(tau) if accumulator is not None else None
+    key = predictor.name, protocol.classified
     ranks, guesses = seen.ranks.get(key), seen.guesses.get(key)
     if ranks is not None:
         ranks = np.where(images.labels[rows] >= 0, ranks, -1)
     ious, any_ious, kinds = _compared(images, rows, seen.sizes, protocol, boxes, ranks)
     figures: dict[str, Any] = {}
-    if tally is not None:
+    if accumulator is not None:
         figures = {"gt_known_loc": float(accuracy(ious))}
         if ranks is not None:
             figures |= {"top1_loc": localised(ious, ranks, 1), "top5_loc": localised(ious, ranks, 5)}
     if ranks is not None:
         figures |= {"top1_cls": classified(ranks, 1), "top5_cls": classified(ranks, 5)}
-    if tally is not None:
+    if accumulator is not None:
         figures |= {"corloc": float(accuracy(any_ious)), "box_iou": _mean(ious)}
-        figures |= {"mask_iou": _mean(_missing_as_zero(tally, tau, seen.sizes))} | tally.over_all_thresholds()
+        figures |= {
+            "mask_iou": _mean(_missing_as_zero(accumulator, tau, seen.sizes))
+        } | accumulator.over_all_thresholds()
     figures = {name: value for name, value in figures.items() if value == value}
-    curve = tally.curve() if tally is not None and tally.known else None
+    curve = accumulator.curve() if accumulator is not None and accumulator.known else None
     return Outcome(
-        subject.name, protocol.name, tau, source, figures, curve, boxes, ious, ranks, guesses, kinds
+        predictor.name, protocol.name, tau, source, figures, curve, boxes, ious, ranks, guesses, kinds
     )  # fmt: skip
 
 
-def _missing_as_zero(tally: Tally, tau: float, sizes: list) -> np.ndarray:
-    ious = tally.mask_ious_at(tau)
-    if tally.pixels is not None:
+def _missing_as_zero(accumulator: Accumulator, tau: float, sizes: list) -> np.ndarray:
+    ious = accumulator.mask_iou_at(tau)
+    if accumulator.pixels is not None:
         ious[[number for number, size in enumerate(sizes) if size is None]] = 0.0
     return ious
 
@@ -314,30 +330,28 @@ def _compared(
 
 
 CENTRED = "centred box"
-_SIDES = np.round(np.arange(0.2, 1.01, 0.1), 1)
-_PROPORTIONS = np.array([(width, height) for width in _SIDES for height in _SIDES])  # (81, 2)
 _HALF_OF_THE_AREA = np.full(2, 0.7)
 
 
 def _centred_boxes(proportions: np.ndarray, protocol: Protocol) -> np.ndarray:
     """Shares of the frame's sides `(..., 2)` > boxes in its middle, whole pixels, `(..., 4)`."""
-    side = protocol.frame.size_px
-    boxes = np.round(np.concatenate([0.5 - proportions / 2, 0.5 + proportions / 2], -1) * side)
-    return protocol.by_rule(boxes)
+    return protocol.by_rule(np.round(centred_boxes(proportions, protocol.frame.size_px)))
 
 
 def _best_proportion(images: ImageSet, rows: np.ndarray, sizes: list, protocol: Protocol) -> np.ndarray:
-    candidates, hits = _centred_boxes(_PROPORTIONS, protocol), np.zeros(len(_PROPORTIONS))
+    candidates, hits = _centred_boxes(PROPORTIONS, protocol), np.zeros(len(PROPORTIONS))
     for row, size in zip(rows.tolist(), sizes, strict=True):
         if size is not None and row in images.boxes:
-            hits += best_ious(candidates, protocol.boxes_in_frame(images.truths(row), size), protocol.plus) >= 0.5
-    return _PROPORTIONS[hits.argmax()]
+            hits += (
+                best_ious(candidates, protocol.boxes_in_frame(images.truths(row), size), protocol.plus) >= CORRECT_IOU
+            )
+    return PROPORTIONS[hits.argmax()]
 
 
 def _centred(
     images: ImageSet, rows: np.ndarray, seen: _Seen, protocol: Protocol, tau: float | str, proportion: np.ndarray | None
 ) -> Outcome:
-    """The baseline that sees no picture: one box in the middle of all, its sides chosen where thresholds are."""
+    """The baseline that sees no image: one box in the middle of all, its sides chosen where thresholds are."""
     source: TauFrom = "validation images"
     if proportion is None and (tau == "sweep" or protocol.tau == "test"):
         proportion, source = _best_proportion(images, rows, seen.sizes, protocol), "test images"

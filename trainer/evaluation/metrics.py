@@ -7,8 +7,7 @@ al. 2020 (MaxBoxAcc, MaxBoxAccV2, PxAP); Deselaers et al. 2012 (CorLoc).
 
 import numpy as np
 
-LOCALISED = 0.5
-"""IoU from which on a box is right."""
+from ...pipeline.geometry.boxes import CORRECT_IOU
 
 IOUS = (0.3, 0.5, 0.7)
 """Of MaxBoxAccV2."""
@@ -29,7 +28,7 @@ def best_ious(boxes: np.ndarray, truths: np.ndarray, plus: float = 0.0) -> np.nd
     return np.divide(both, union, out=np.zeros_like(both), where=union > 0).max(-1)
 
 
-def accuracy(ious: np.ndarray, least: float = LOCALISED) -> np.ndarray:
+def accuracy(ious: np.ndarray, least: float = CORRECT_IOU) -> np.ndarray:
     """IoUs `(N, ...)` > share of images whose box has at least an IoU of `least`; NaN where no image has a true box.
 
     GT-known Loc; CorLoc where the IoUs are with any of an image's boxes.
@@ -48,7 +47,7 @@ def classified(ranks: np.ndarray, top: int) -> float:
 def localised(ious: np.ndarray, ranks: np.ndarray, top: int) -> float:
     """IoUs `(N,)` and ranks as in `classified` > Top-1 or Top-5 Loc: box and class right."""
     known = ~np.isnan(ious) & (ranks >= 0)
-    return float(((ious >= LOCALISED) & (ranks < top))[known].mean()) if known.any() else float("nan")
+    return float(((ious >= CORRECT_IOU) & (ranks < top))[known].mean()) if known.any() else float("nan")
 
 
 def class_ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -83,7 +82,7 @@ def px_ap(inside: np.ndarray, outside: np.ndarray) -> float:
     return float((precision * np.diff(tp / tp[-1], prepend=0)).sum())
 
 
-def mask_ious(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
+def mask_iou_by_level(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
     """Histograms `(..., L)` over the levels of object and background pixels > IoU `(..., L)` of object and mask.
 
     The mask of a level is what lies above it. 1 where both are empty.
@@ -114,7 +113,7 @@ def kind_of_error(box: np.ndarray, truths: np.ndarray, iou: float, rank: int | N
     """
     if np.isnan(iou):
         return "unknown"
-    if iou >= LOCALISED:
+    if iou >= CORRECT_IOU:
         return "right" if rank is None or rank == 0 else "classification"
     box, truths = np.asarray(box, np.float64), np.asarray(truths, np.float64)
     sides = np.minimum(box[2:], truths[:, 2:]) - np.maximum(box[:2], truths[:, :2]) + plus

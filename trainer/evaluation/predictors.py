@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from ...pipeline.errors import ImageError, TrainError
-from ...pipeline.geometry.resize_crop import Geometry
+from ...pipeline.geometry.resize_crop import ResizeCrop
 from ...pipeline.masks.pseudo_mask import working_geometry
 from ...pipeline.recipe import Recipe
 from ...pipeline.store import Version
-from .protocols import Shown, view
 from .eval_dataset import ImageSet
+from .protocols import Shown, view
 
 View = tuple[Shown, int]
-"""What of a picture, and at which size in pixels."""
+"""What of an image, and at which size in pixels."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,18 @@ Batch = list[Loaded]
 
 
 def batches(images: ImageSet, rows: np.ndarray, views: set[View], size: int = 32, threads: int = 4) -> Iterator[Batch]:
-    """Images in order, decoded ahead in threads. Without views no picture is read, where sizes are known without."""
+    """Images in order, decoded ahead in threads. Without views no image is read, where sizes are known without."""
 
     def load(row: int) -> Loaded:
         if not views and images.sizes is not None:
             width, height = images.sizes[row].tolist()
             return Loaded(row, (width, height)) if width else Loaded(row, None, error="not decoded")
         try:
-            picture = images.decode(row)
+            image = images.decode(row)
         except ImageError as error:
             return Loaded(row, None, error=str(error))
-        source = picture.shape[1::-1]
-        return Loaded(row, source, {wanted: view(wanted[0], source, wanted[1]).image(picture) for wanted in views})
+        source = image.shape[1::-1]
+        return Loaded(row, source, {wanted: view(wanted[0], source, wanted[1]).image(image) for wanted in views})
 
     parts = [rows[start : start + size].tolist() for start in range(0, len(rows), size)]
     with ThreadPoolExecutor(threads) as pool:
@@ -64,25 +64,25 @@ class Models:
 
     as_they_are = False
 
-    def __init__(self, name: str, localiser: Any):
-        self.name, self.localiser = name, localiser
-        self.has_maps, self.has_classes = localiser.has_maps, localiser.has_classes
+    def __init__(self, name: str, localizer: Any):
+        self.name, self.localizer = name, localizer
+        self.has_maps, self.has_classes = localizer.has_maps, localizer.has_classes
 
     def map_view(self, shown: Shown) -> View | None:
-        return (shown, self.localiser.map_px) if self.has_maps else None
+        return (shown, self.localizer.map_px) if self.has_maps else None
 
     def class_view(self, shown: Shown) -> View | None:
-        return (shown, self.localiser.class_px) if self.has_classes else None
+        return (shown, self.localizer.class_px) if self.has_classes else None
 
-    def maps(self, batch: Batch, shown: Shown) -> list[tuple[np.ndarray, Geometry]]:
+    def maps(self, batch: Batch, shown: Shown) -> list[tuple[np.ndarray, ResizeCrop]]:
         wanted = self.map_view(shown)
-        maps = _numpy(self.localiser.maps(np.stack([image.squares[wanted] for image in batch])))
+        maps = _numpy(self.localizer.maps(np.stack([image.squares[wanted] for image in batch])))
         return [(one, view(shown, image.size, wanted[1])) for one, image in zip(maps, batch, strict=True)]
 
     def logits(self, batch: Batch, shown: Shown) -> np.ndarray:
         """`(B, K) float32`."""
         wanted = self.class_view(shown)
-        return _numpy(self.localiser.logits(np.stack([image.squares[wanted] for image in batch])))
+        return _numpy(self.localizer.logits(np.stack([image.squares[wanted] for image in batch])))
 
 
 class StoredMasks:
@@ -100,7 +100,7 @@ class StoredMasks:
 
     class_view = map_view
 
-    def maps(self, batch: Batch, shown: Shown) -> list[tuple[np.ndarray, Geometry]]:
+    def maps(self, batch: Batch, shown: Shown) -> list[tuple[np.ndarray, ResizeCrop]]:
         masks = self.version.read_masks([self.row_of(image.row) for image in batch]).astype(np.float32)
         return [
             (mask, working_geometry(np.array(image.size), self.recipe, len(mask)))
@@ -109,7 +109,7 @@ class StoredMasks:
 
 
 class ScoreMaps:
-    """Files of wsolevaluation's layout: maps of whole pictures, which its own protocol takes as they are."""
+    """Files of wsolevaluation's layout: maps of whole images, which its own protocol takes as they are."""
 
     has_maps, has_classes, as_they_are = True, False, True
 
@@ -121,22 +121,22 @@ class ScoreMaps:
 
     class_view = map_view
 
-    def maps(self, batch: Batch, shown: Shown) -> list[tuple[np.ndarray, Geometry]]:
+    def maps(self, batch: Batch, shown: Shown) -> list[tuple[np.ndarray, ResizeCrop]]:
         maps = [self.read(self.folder, self.ids[image.row]) for image in batch]
-        return [(one, Geometry.stretch(image.size, len(one))) for one, image in zip(maps, batch, strict=True)]
+        return [(one, ResizeCrop.stretch(image.size, len(one))) for one, image in zip(maps, batch, strict=True)]
 
 
-Subject = Models | StoredMasks | ScoreMaps
+EvalPredictor = Models | StoredMasks | ScoreMaps
 
 
-def check_classes(subject: Subject, images: ImageSet) -> None:
+def check_classes(predictor: EvalPredictor, images: ImageSet) -> None:
     """Raises TrainError where a classifier knows fewer classes than the images have."""
-    if not subject.has_classes:
+    if not predictor.has_classes:
         return
     highest = int(images.labels.max(initial=-1))
-    if highest >= subject.localiser.count:
+    if highest >= predictor.localizer.count:
         raise TrainError(
-            f"{subject.name} knows {subject.localiser.count} classes, but {images.name} has a class number {highest}; "
+            f"{predictor.name} knows {predictor.localizer.count} classes, but {images.name} has a class number {highest}; "
             "evaluate it on images of the classes that it was trained on"
         )
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from ...pipeline.errors import TrainError, did_you_mean
-from ...pipeline.geometry.resize_crop import Geometry
+from ...pipeline.geometry.resize_crop import ResizeCrop
 from .contours import contour_ious, largest_boxes
 from .metrics import best_ious
 
@@ -25,14 +25,14 @@ LEVELS = 256
 
 @dataclass(frozen=True)
 class Frame:
-    """How a map is made comparable with true boxes: what of the picture it shows, at which size and in which steps."""
+    """How a map is made comparable with true boxes: what of the image it shows, at which size and in which steps."""
 
     shown: Shown  # stretch: all of it; centre_crop: short side to 256, then the central square of 224
     size_px: int
     resample: Literal["bilinear", "bicubic"]
     eight_bit: bool  # x 255 to uint8, thresholds int(tau * max); else compared as it is
 
-    def geometry(self, source_px: tuple[int, int]) -> Geometry:
+    def geometry(self, source_px: tuple[int, int]) -> ResizeCrop:
         return view(self.shown, source_px, self.size_px)
 
 
@@ -43,12 +43,12 @@ class Protocol:
     name: str
     rules: str
     frame: Frame
-    classified: Shown  # how the classifier is shown the picture
+    classified: Shown  # how the classifier is shown the image
     empty: tuple[int, int, int, int]  # the box of an empty mask
     clipped: bool  # boxes end at size - 1
     plus: float  # IoU with widths of x1 - x0 + plus
     truths: Literal["any", "first"] = "any"
-    whole_pixels: bool = False  # true boxes of stretched pictures are cut to whole pixels of the frame
+    whole_pixels: bool = False  # true boxes of stretched images are cut to whole pixels of the frame
     tau: Literal["chosen", "fixed", "test"] = (
         "chosen"  # chosen: by --tau; fixed: 0.5; test: on the images it is tested on
     )
@@ -56,7 +56,7 @@ class Protocol:
     max_box_acc: bool = False  # MaxBoxAcc, MaxBoxAccV2 and PxAP too
 
     def boxes_in_frame(self, truths: np.ndarray, source_px: tuple[int, int], any_box: bool = False) -> np.ndarray:
-        """True boxes `(n, 4)` of a picture > in the frame: those that count, or all."""
+        """True boxes `(n, 4)` of an image > in the frame: those that count, or all."""
         truths = np.asarray(truths, np.float64).reshape(-1, 4)
         truths = truths[:1] if self.truths == "first" and not any_box else truths
         if self.whole_pixels:  # multiplied first: another order of rounding would cut 49 to 48
@@ -80,17 +80,17 @@ class Protocol:
         return np.round(np.arange(low, high + 0.005, 0.01), 2)
 
 
-def view(shown: Shown, source_px: tuple[int, int], size_px: int) -> Geometry:
-    """What a protocol shows of a picture, at any size: models have their own."""
+def view(shown: Shown, source_px: tuple[int, int], size_px: int) -> ResizeCrop:
+    """What a protocol shows of an image, at any size: models have their own."""
     if shown == "stretch":
-        return Geometry.stretch(source_px, size_px)
-    return replace(Geometry.centre_crop(source_px, 224, 256), target_px=size_px)
+        return ResizeCrop.stretch(source_px, size_px)
+    return replace(ResizeCrop.centre_crop(source_px, 224, 256), target_px=size_px)
 
 
-def framed(one: np.ndarray, made: Geometry, frame: Frame, wanted: Geometry) -> np.ndarray:
+def framed(one: np.ndarray, made: ResizeCrop, frame: Frame, wanted: ResizeCrop) -> np.ndarray:
     """A map `(h, w) float` of `made`'s window > of `wanted`'s, `(size_px, size_px) float32`.
 
-    Where it shows nothing of the picture it is taken at its minimum.
+    Where it shows nothing of the image it is taken at its minimum.
     """
     method = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}[frame.resample]
     one = one if one.dtype == np.float64 else np.asarray(one, np.float32)
@@ -100,7 +100,7 @@ def framed(one: np.ndarray, made: Geometry, frame: Frame, wanted: Geometry) -> n
         return cv2.resize(one, (frame.size_px, frame.size_px), interpolation=method)
     height, width = one.shape
     left, top, right, bottom = made.window
-    x_scale, y_scale = width / (right - left), height / (bottom - top)  # map pixels a picture pixel
+    x_scale, y_scale = width / (right - left), height / (bottom - top)  # map pixels an image pixel
     to_x, to_y = x_scale / wanted.scale[0], y_scale / wanted.scale[1]
     x_shift, y_shift = (wanted.window[0] - left) * x_scale, (wanted.window[1] - top) * y_scale
     # cv2 measures from pixel centres, geometry.py from edges.
@@ -112,14 +112,6 @@ def framed(one: np.ndarray, made: Geometry, frame: Frame, wanted: Geometry) -> n
     y = wanted.window[1] + centres / wanted.scale[1]
     seen = ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))
     return np.where(seen, out, one.min())
-
-
-def normalised(one: np.ndarray) -> np.ndarray:
-    """A map between its minimum, 0, and its maximum, 1; zeros where it is flat or holds what is no number."""
-    low, high = one.min(), one.max()
-    if not (np.isfinite(low) and np.isfinite(high)) or high <= low:
-        return np.zeros_like(one)
-    return (one - low) / (high - low)
 
 
 @dataclass(frozen=True)
@@ -193,7 +185,7 @@ _ALL = (
     ),
     Protocol(
         "wsol",
-        "picture and boxes stretched to 224, these cut to whole pixels; map bicubic to 224, min-max, 8 bit, > "
+        "image and boxes stretched to 224, these cut to whole pixels; map bicubic to 224, min-max, 8 bit, > "
         "int(tau max); boxes end at pixel 223, [0, 0, 0, 0] for none; any true box; IoU with +1. MaxBoxAcc: the "
         "largest contour, best tau on the test images; V2: all contours, mean over IoU 0.3, 0.5, 0.7, each with "
         "its best tau; PxAP over all pixels",

@@ -4,7 +4,7 @@ DIR/index.html                  all of it on one page
 DIR/evaluation.json             all figures
 DIR/images.parquet              a row an image, subject and protocol: box, IoU, guesses, kind of error
 DIR/curves.png                  GT-known Loc at each threshold
-DIR/SUBJECT-{best,worst,random}.png   pictures under the first protocol: true boxes green, the subject's orange
+DIR/SUBJECT-{best,worst,random}.png   images under the first protocol: true boxes green, the subject's orange
 """
 
 import html
@@ -19,14 +19,15 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from ...pipeline.errors import ImageError, TrainError
+from ...pipeline.geometry.normalize import min_max_or_zeros
 from .evaluate import CENTRED, Evaluation, Outcome
 from .metrics import KINDS
-from .protocols import TAUS, Protocol, framed, normalised, view
+from .predictors import EvalPredictor, Loaded
+from .protocols import TAUS, Protocol, framed, view
 from .table import LABELS, as_json, shown_figure
-from .predictors import Loaded, Subject
 
 SHOWN = 8
-"""Pictures a row of the gallery."""
+"""Images a row of the gallery."""
 
 _TRUE, _FOUND = (40, 220, 90), (255, 140, 20)
 
@@ -34,7 +35,7 @@ _TRUE, _FOUND = (40, 220, 90), (255, 140, 20)
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
-def write_report(done: Evaluation, subjects: list[Subject], protocols: list[Protocol], out: Path) -> str:
+def write_report(done: Evaluation, predictors: list[EvalPredictor], protocols: list[Protocol], out: Path) -> str:
     """Writes DIR anew. Returns what to look at, in words."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -42,22 +43,22 @@ def write_report(done: Evaluation, subjects: list[Subject], protocols: list[Prot
         raise TrainError(f"{out} cannot be made a folder: {error.strerror}; name another --report") from None
     (out / "evaluation.json").write_text(json.dumps(as_json(done), indent=2) + "\n")
     pq.write_table(per_image(done, protocols), out / "images.parquet")
-    pictures = ["curves.png"] if _draw_curves(done, out / "curves.png") else []
-    for subject in subjects:
-        outcome = next(one for one in done.outcomes if one.subject == subject.name)
+    image_files = ["curves.png"] if _draw_curves(done, out / "curves.png") else []
+    for predictor in predictors:
+        outcome = next(one for one in done.outcomes if one.predictor == predictor.name)
         if outcome.boxes is None:
             continue
         for name, numbers in _chosen(outcome).items():
-            if picture := _gallery(done, subject, outcome, protocols[0], numbers):
-                file = f"{_file_name(subject.name)}-{name}.png"
-                Image.fromarray(np.concatenate(picture, 1)).save(out / file)
-                pictures.append(file)
-    (out / "index.html").write_text(_page(done, protocols, pictures))
-    return f"{out / 'index.html'}: table, curves and pictures; {out / 'images.parquet'}: every image"
+            if image := _gallery(done, predictor, outcome, protocols[0], numbers):
+                file = f"{_file_name(predictor.name)}-{name}.png"
+                Image.fromarray(np.concatenate(image, 1)).save(out / file)
+                image_files.append(file)
+    (out / "index.html").write_text(_page(done, protocols, image_files))
+    return f"{out / 'index.html'}: table, curves and images; {out / 'images.parquet'}: every image"
 
 
 def per_image(done: Evaluation, protocols: list[Protocol]) -> pa.Table:
-    """Boxes in the picture's own pixels; null where there is none, or the picture could not be read."""
+    """Boxes in the image's own pixels; null where there is none, or the image could not be read."""
     parts, ids = [], [done.images.ids[row] for row in done.rows.tolist()]
     by_name = {protocol.name: protocol for protocol in protocols}
     labels = done.images.labels[done.rows]
@@ -70,7 +71,7 @@ def per_image(done: Evaluation, protocols: list[Protocol]) -> pa.Table:
             pa.table(
                 {
                     "id": pa.array(ids, pa.string()),
-                    "subject": pa.array([outcome.subject] * len(ids), pa.string()),
+                    "subject": pa.array([outcome.predictor] * len(ids), pa.string()),
                     "protocol": pa.array([outcome.protocol] * len(ids), pa.string()),
                     "label": pa.array(labels, pa.int64()),
                     "guesses": pa.array(guesses, pa.list_(pa.int64())),
@@ -106,7 +107,7 @@ def _draw_curves(done: Evaluation, file: Path) -> bool:
     FigureCanvasAgg(figure)
     for number, (name, axes) in enumerate(zip(names, figure.subplots(1, len(names), squeeze=False)[0], strict=True)):
         for outcome, colour in zip([one for one in curves if one.protocol == name], _COLOURS * 9, strict=False):
-            axes.plot(TAUS, outcome.curve, color=colour, label=outcome.subject, linewidth=1.4)
+            axes.plot(TAUS, outcome.curve, color=colour, label=outcome.predictor, linewidth=1.4)
             axes.axvline(outcome.tau, color=colour, linewidth=0.8, linestyle=":" if outcome.swept else "--")
         axes.set(title=name, xlim=(0, 1), ylim=(0, 1), xlabel="threshold", ylabel="" if number else "GT-known Loc")
         axes.grid(alpha=0.25)
@@ -124,24 +125,25 @@ def _chosen(outcome: Outcome) -> dict[str, list[int]]:
 
 
 def _gallery(
-    done: Evaluation, subject: Subject, outcome: Outcome, protocol: Protocol, numbers: list[int]
+    done: Evaluation, predictor: EvalPredictor, outcome: Outcome, protocol: Protocol, numbers: list[int]
 ) -> list[np.ndarray]:
-    """Panels `(2 S, S, 3) uint8`: the picture with boxes, and the map laid over it. Score maps have no picture."""
+    """Panels `(2 S, S, 3) uint8`: the image with boxes, and the map laid over it. Score maps have no image."""
     panels, frame = [], protocol.frame
     for number in numbers:
         row, size = int(done.rows[number]), done.sizes[number]
         if size is None:
             continue
-        wanted = subject.map_view(frame.shown)
+        wanted = predictor.map_view(frame.shown)
         try:
-            picture = done.images.decode(row)
-            square = frame.geometry(size).image(picture)
-            squares = {wanted: view(frame.shown, size, wanted[1]).image(picture)} if wanted else {}
-        except (ImageError, TrainError):  # score maps come without pictures
+            image = done.images.decode(row)
+            square = frame.geometry(size).image(image)
+            squares = {wanted: view(frame.shown, size, wanted[1]).image(image)} if wanted else {}
+        except (ImageError, TrainError):  # score maps come without images
             square, squares = np.full((frame.size_px, frame.size_px, 3), 40, np.uint8), {}
-        one, made = subject.maps([Loaded(row, size, squares)], frame.shown)[0]
+        one, made = predictor.maps([Loaded(row, size, squares)], frame.shown)[0]
         heat = cv2.applyColorMap(
-            (normalised(framed(one, made, frame, frame.geometry(size))) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO
+            (min_max_or_zeros(framed(one, made, frame, frame.geometry(size))) * 255).astype(np.uint8),
+            cv2.COLORMAP_INFERNO,
         )[..., ::-1]
         boxed = square.copy()
         truths = protocol.boxes_in_frame(done.images.truths(row), size)
@@ -155,22 +157,22 @@ def _gallery(
     return panels
 
 
-def _file_name(subject: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", subject).strip("-.") or "subject"
+def _file_name(predictor: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", predictor).strip("-.") or "subject"
 
 
-def _page(done: Evaluation, protocols: list[Protocol], pictures: list[str]) -> str:
+def _page(done: Evaluation, protocols: list[Protocol], image_files: list[str]) -> str:
     """Plain HTML, without scripts and without anything from elsewhere."""
     rows = []
-    for subject in dict.fromkeys(outcome.subject for outcome in done.outcomes):
-        own = {outcome.protocol: outcome for outcome in done.outcomes if outcome.subject == subject}
-        rows.append(f"<tr><th colspan={len(protocols) + 1}>{html.escape(subject)}</th></tr>")
+    for predictor in dict.fromkeys(outcome.predictor for outcome in done.outcomes):
+        own = {outcome.protocol: outcome for outcome in done.outcomes if outcome.predictor == predictor}
+        rows.append(f"<tr><th colspan={len(protocols) + 1}>{html.escape(predictor)}</th></tr>")
         for name, label in LABELS.items():
             if any(name in outcome.figures for outcome in own.values()):
                 cells = "".join(f"<td>{shown_figure(own[protocol.name], name)}</td>" for protocol in protocols)
                 rows.append(f"<tr><td>{label}</td>{cells}</tr>")
         cells = "".join(f"<td>{_source(own[protocol.name])}</td>" for protocol in protocols)
-        rows.append(f"<tr><td>{'box' if subject == CENTRED else 'tau'}</td>{cells}</tr>")
+        rows.append(f"<tr><td>{'box' if predictor == CENTRED else 'tau'}</td>{cells}</tr>")
         for kind in KINDS:
             if any(kind in outcome.kinds for outcome in own.values()):
                 cells = "".join(f"<td>{own[protocol.name].kinds.count(kind)}</td>" for protocol in protocols)
@@ -178,7 +180,7 @@ def _page(done: Evaluation, protocols: list[Protocol], pictures: list[str]) -> s
     heads = "".join(f'<th title="{html.escape(protocol.rules)}">{protocol.name}</th>' for protocol in protocols)
     images = "".join(
         f'<h2>{html.escape(Path(name).stem)}</h2><img src="{html.escape(name)}" style="max-width:100%">'
-        for name in pictures
+        for name in image_files
     )
     rules = "".join(f"<dt>{protocol.name}</dt><dd>{html.escape(protocol.rules)}</dd>" for protocol in protocols)
     return (

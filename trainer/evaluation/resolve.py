@@ -8,12 +8,13 @@ import numpy as np
 
 from ...pipeline.catalogs import CATALOGS, read_catalog
 from ...pipeline.errors import TrainError, did_you_mean
-from ...pipeline.geometry.resize_crop import Geometry
+from ...pipeline.geometry.normalize import min_max_or_zeros
+from ...pipeline.geometry.resize_crop import ResizeCrop
 from ...pipeline.store import Version, open_version
-from ..models.localizer import load_localiser
-from .protocols import PROTOCOLS, Protocol, framed, normalised
-from .predictors import Models, ScoreMaps, StoredMasks, Subject, batches
+from ..models.localizer import load_localizer
 from .eval_dataset import ImageSet, images_of_catalog, images_of_version
+from .predictors import EvalPredictor, Models, ScoreMaps, StoredMasks, batches
+from .protocols import PROTOCOLS, Protocol, framed
 from .wsol_files import read_metadata, read_score_map, read_true_mask, write_metadata, write_score_map
 
 
@@ -24,7 +25,7 @@ def sources(
     truth: Path | None,
     allow_changed_images: bool,
     options: dict[str, Any],
-) -> tuple[ImageSet, list[Subject]]:
+) -> tuple[ImageSet, list[EvalPredictor]]:
     """Runs and STORE@VERSIONs. Images are those of the first version that is named, or that a run was trained on;
     of `catalog` where that is given. A run's own masks are a subject too, where their store is there.
     """
@@ -38,8 +39,8 @@ def sources(
         )
     runs = [target for target in targets if "@" not in Path(target).name]
     named = [target for target in targets if target not in runs]
-    models = [Models(run, load_localiser(run, **options)) for run in dict.fromkeys(runs)]
-    headers = [next(iter(model.localiser.headers.values())) for model in models]
+    models = [Models(run, load_localizer(run, **options)) for run in dict.fromkeys(runs)]
+    headers = [next(iter(model.localizer.headers.values())) for model in models]
     known = next((header for header in headers if "version" in header), None)
     name = named[0] if named else known["version"] if known else None
     if catalog is not None:
@@ -75,7 +76,7 @@ def _row_of(version: Version, images: ImageSet) -> Callable[[int], int]:
 
 def score_map_sources(
     folder: Path, metadata: Path, split: str, root: Path | None, tau: float | str, protocols: list[Protocol]
-) -> tuple[ImageSet, list[Subject], float | str]:
+) -> tuple[ImageSet, list[EvalPredictor], float | str]:
     """Of wsolevaluation's files.
 
     That layout has score maps of one split: thresholds that validation images would decide are swept, and marked.
@@ -88,7 +89,7 @@ def score_map_sources(
             read_score_map(folder, image_id)
 
     def unread(row: int) -> np.ndarray:
-        raise TrainError(f"{known.ids[row]}: score maps are evaluated without their pictures")
+        raise TrainError(f"{known.ids[row]}: score maps are evaluated without their images")
 
     images = ImageSet(
         str(known.folder), "wsol", known.ids, known.labels, known.boxes, {split: np.arange(len(known.ids))},
@@ -97,23 +98,25 @@ def score_map_sources(
     return images, [ScoreMaps(str(folder), folder, known.ids, read_score_map)], "sweep" if tau == "val" else tau
 
 
-def write_wsol(images: ImageSet, subject: Subject, split: str, out: Path, on_done: Callable[[int, int], None]) -> str:
+def write_wsol(
+    images: ImageSet, predictor: EvalPredictor, split: str, out: Path, on_done: Callable[[int, int], None]
+) -> str:
     """OUT/ID.npy and OUT/metadata/SPLIT: what `wsol` sees of a subject. Returns what was done, in words."""
-    if not subject.has_maps:
-        raise TrainError(f"{subject.name} draws no maps: it has a classifier alone")
+    if not predictor.has_maps:
+        raise TrainError(f"{predictor.name} draws no maps: it has a classifier alone")
     rows, frame = images.rows(split), PROTOCOLS["wsol"].frame
-    view, written, done = subject.map_view(frame.shown), [], 0
+    view, written, done = predictor.map_view(frame.shown), [], 0
     rows = np.array([row for row in rows.tolist() if row in images.boxes], np.int64)
     for batch in batches(images, rows, {view} - {None}):
         good = [image for image in batch if image.size is not None]
-        for image, (one, made) in zip(good, subject.maps(good, frame.shown) if good else [], strict=True):
-            whole = framed(one, made, frame, Geometry.stretch(image.size, frame.size_px))
-            write_score_map(out, images.ids[image.row], normalised(whole))
+        for image, (one, made) in zip(good, predictor.maps(good, frame.shown) if good else [], strict=True):
+            whole = framed(one, made, frame, ResizeCrop.stretch(image.size, frame.size_px))
+            write_score_map(out, images.ids[image.row], min_max_or_zeros(whole))
             written.append((images.ids[image.row], image.size, int(images.labels[image.row]), images.truths(image.row)))
         done += len(batch)
         on_done(done, len(rows))
     count = write_metadata(out / "metadata" / split, written)
     left = len(images.rows(split)) - count
-    return f"{out}: {count} score maps of {subject.name}" + (
+    return f"{out}: {count} score maps of {predictor.name}" + (
         f"; {left} images have no box or cannot be read" if left else ""
     )

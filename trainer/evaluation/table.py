@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ...pipeline.errors import TrainError
-from ...pipeline.commands.terminal import out
+from ...pipeline.io.console import out
 from .evaluate import CENTRED, Evaluation, Outcome
 
 LABELS = {
@@ -32,15 +32,15 @@ def print_evaluation(done: Evaluation) -> None:
     errors = f", {len(done.errors)} of them could not be read and count as wrong" if done.errors else ""
     out.print(f"{escape(done.images.name)}, {done.split}: {len(done.rows)} images{errors}")
     protocols = list(dict.fromkeys(outcome.protocol for outcome in done.outcomes))
-    by_key = {(outcome.subject, outcome.protocol): outcome for outcome in done.outcomes}
+    by_key = {(outcome.predictor, outcome.protocol): outcome for outcome in done.outcomes}
     table = Table("", *protocols, box=None)
-    for subject in dict.fromkeys(outcome.subject for outcome in done.outcomes):
-        own = [by_key[subject, protocol] for protocol in protocols]
-        table.add_row(f"[bold]{escape(subject)}[/]")
+    for predictor in dict.fromkeys(outcome.predictor for outcome in done.outcomes):
+        own = [by_key[predictor, protocol] for protocol in protocols]
+        table.add_row(f"[bold]{escape(predictor)}[/]")
         for name, label in LABELS.items():
             if any(name in outcome.figures for outcome in own):
                 table.add_row(f"  {label}", *(shown_figure(outcome, name) for outcome in own))
-        table.add_row("[dim]  width x height[/]" if subject == CENTRED else "[dim]  tau[/]", *(map(_threshold, own)))
+        table.add_row("[dim]  width x height[/]" if predictor == CENTRED else "[dim]  tau[/]", *(map(_threshold, own)))
     out.print(table)
     out.print(
         "[dim]* the best threshold, or box, on the very images that are tested: higher than can be had without them[/]"
@@ -56,7 +56,7 @@ def shown_figure(outcome: Outcome, name: str) -> str:
 
 
 def _threshold(outcome: Outcome) -> str:
-    if outcome.subject == CENTRED:
+    if outcome.predictor == CENTRED:
         text = f"{outcome.figures['width']:g} x {outcome.figures['height']:g}"
     elif outcome.tau is None:
         return ""
@@ -79,7 +79,7 @@ def as_json(done: Evaluation, flat: bool = False) -> dict[str, Any]:
         figures = {name: value for name, value in outcome.figures.items() if not _nan(value)}
         about = {"tau": outcome.tau, "tau_from": outcome.tau_from, "swept_on_test": outcome.swept}
         kinds = {kind: outcome.kinds.count(kind) for kind in dict.fromkeys(outcome.kinds)}
-        found["results"].setdefault(outcome.subject, {})[outcome.protocol] = about | figures | {"kinds": kinds}
+        found["results"].setdefault(outcome.predictor, {})[outcome.protocol] = about | figures | {"kinds": kinds}
     if flat:
         own = next((outcome for outcome in done.outcomes if outcome.protocol == "wsol"), None)
         names = ("max_box_acc", "max_box_acc_v2", "max_box_acc_v2_by_iou", "px_ap")

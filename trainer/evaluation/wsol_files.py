@@ -4,8 +4,8 @@ METADATA[/SPLIT]/
   image_ids.txt      a line an image: its path, which is its id
   image_sizes.txt    id,width,height
   class_labels.txt   id,label
-  localization.txt   id,x0,y0,x1,y1 in whole pixels, a line a box; or id,mask,ignore: paths of pictures, a line a mask
-MAPS/ID.npy          (224, 224) float64 in 0..1 of the whole picture; ID with or without the picture's own suffix
+  localization.txt   id,x0,y0,x1,y1 in whole pixels, a line a box; or id,mask,ignore: paths of images, a line a mask
+MAPS/ID.npy          (224, 224) float64 in 0..1 of the whole image; ID with or without the image's own suffix
 
 In masks every pixel that is not black counts, as in that project.
 """
@@ -52,7 +52,7 @@ def read_metadata(folder: Path, split: str) -> Metadata:
     for row, where, (width, height) in _rows(at / FILES[1], row_of, 2):
         sizes[row] = _numbers(where, (width, height))
         if (sizes[row] < 1).any():
-            raise TrainError(f"{where}: {width} x {height} is no size of a picture")
+            raise TrainError(f"{where}: {width} x {height} is no size of an image")
     if not sizes.all():
         raise TrainError(f"{at / FILES[1]} lacks {ids[int(np.argmin(sizes.all(1)))]}")
     if (at / FILES[2]).is_file():
@@ -82,10 +82,10 @@ def read_true_mask(metadata: Metadata, row: int, root: Path | None) -> np.ndarra
     if row not in metadata.masks:
         return None
     paths, ignored = metadata.masks[row]
-    objects = np.any([_picture(metadata, path, root) for path in paths], 0)
+    objects = np.any([_image(metadata, path, root) for path in paths], 0)
     out = objects.astype(np.uint8)
     if ignored:
-        out[_picture(metadata, ignored, root) & ~objects] = 255
+        out[_image(metadata, ignored, root) & ~objects] = 255
     return out
 
 
@@ -172,8 +172,8 @@ def _numbers(where: str, parts: Iterable[str]) -> list[int]:
         raise TrainError(f"{where}: {','.join(parts)!r} are not whole numbers") from None
 
 
-def _picture(metadata: Metadata, path: str, root: Path | None) -> np.ndarray:
-    """A mask's picture at 224 x 224, by the nearest pixel, `bool`."""
+def _image(metadata: Metadata, path: str, root: Path | None) -> np.ndarray:
+    """A mask's image at 224 x 224, by the nearest pixel, `bool`."""
     roots = [root] if root is not None else [metadata.folder, metadata.folder.parent]
     for folder in roots:
         grey = cv2.imread(str(folder / path), cv2.IMREAD_GRAYSCALE) if (folder / path).is_file() else None

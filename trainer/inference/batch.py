@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ...pipeline.errors import ImageError, PredictError, did_you_mean
-from .formats import FORMATS, About
-from .formats.metadata import cannot_write, write_whole
+from .formats import FORMATS, RunMetadata
 from .formats.json import as_json
+from .formats.metadata import cannot_write, write_whole
 from .formats.overlay import canvas_of
+from .inputs import find_inputs
 from .predict import Prediction, Predictor
-from .inputs import find_sources
 
 DEFAULT_FORMATS = ("coco", "overlay")
 SUMMARY = "summary.json"
@@ -27,7 +27,7 @@ class PredictSummary:
 
     out: str | None
     formats: tuple[str, ...]
-    pictures: int
+    total: int
     done: int
     failed: list[dict[str, str]]  # {"file", "reason"}
     images_per_s: float
@@ -44,25 +44,25 @@ def predict_files(
     tau: float | None,
     on_progress: Callable[[int, int], None],
 ) -> PredictSummary:
-    """Predicts every picture of `given` and writes it below `out`, a new or empty folder.
+    """Predicts every image of `given` and writes it below `out`, a new or empty folder.
 
-    Pictures that cannot be read are reported, and the rest is done. Raises PredictError before anything is written for
-    formats, folders and pictures that will not do; UnreachableError where a disk or network failed.
+    Images that cannot be read are reported, and the rest is done. Raises PredictError before anything is written for
+    formats, folders and images that will not do; UnreachableError where a disk or network failed.
     """
     formats, tau = _checked(formats, out, predictor), predictor.threshold(tau)
-    sources = find_sources(given)
+    sources = find_inputs(given)
     names = [source.name for source in sources]
-    about = About(out or Path(), run, predictor.localiser, tau, names)
+    metadata = RunMetadata(out or Path(), run, predictor.localizer, tau, names)
     if out is not None:
         _begin(out)
-    writers = [FORMATS[name](about) for name in formats]
+    writers = [FORMATS[name](metadata) for name in formats]
     images: dict[int, dict[str, Any]] = {}
     lock = threading.Lock()
 
     def then(number: int, one: Prediction | ImageError, canvas: np.ndarray | None) -> bool:
         if isinstance(one, ImageError):
             with lock:
-                about.failed.append({"file": names[number], "reason": str(one)})
+                metadata.failed.append({"file": names[number], "reason": str(one)})
             return False
         for writer in writers:
             writer.one(number, one, canvas)
@@ -78,16 +78,16 @@ def predict_files(
         on_progress(count, len(where))
     seconds = time.perf_counter() - began
     position = {name: number for number, name in enumerate(names)}
-    about.failed.sort(key=lambda one: position[one["file"]])
+    metadata.failed.sort(key=lambda one: position[one["file"]])
     for writer in writers:
         writer.close()
     summary = PredictSummary(
-        None if out is None else str(out), formats, len(where), done, about.failed, len(where) / seconds,
+        None if out is None else str(out), formats, len(where), done, metadata.failed, len(where) / seconds,
         [images[number] for number in sorted(images)],
     )  # fmt: skip
     if out is not None:
         told = {key: value for key, value in vars(summary).items() if key != "images"}
-        write_whole(out / SUMMARY, about.facts() | told)
+        write_whole(out / SUMMARY, metadata.facts() | told)
     return summary
 
 
@@ -100,7 +100,7 @@ def _checked(formats: tuple[str, ...], out: Path | None, predictor: Predictor) -
             raise PredictError(f"--format {formats[0]} needs a folder to write to: name a new one with --out")
         return ()
     formats = tuple(dict.fromkeys(formats)) or DEFAULT_FORMATS
-    if not predictor.localiser.has_maps and (drawn := [name for name in formats if name in ("coco", "mask")]):
+    if not predictor.localizer.has_maps and (drawn := [name for name in formats if name in ("coco", "mask")]):
         raise PredictError(
             f"This run has a classifier alone, and no masks for --format {drawn[0]}; json and overlay will do"
         )

@@ -1,6 +1,6 @@
-"""What `locloc predict` is asked for, files, folders, globs and URLs, as a list of pictures with names.
+"""What `locloc predict` is asked for, files, folders, globs and URLs, as a list of images with names.
 
-Names are the pictures' paths below the deepest folder that holds all that was given, so that no two are the same.
+Names are the images' paths below the deepest folder that holds all that was given, so that no two are the same.
 """
 
 import glob
@@ -14,13 +14,13 @@ from ...pipeline.errors import PredictError
 
 
 @dataclass(frozen=True)
-class Source:
+class InputImage:
     name: str  # with slashes, as text
     where: Path | str  # a path or a URL
 
 
-def find_sources(given: list[str]) -> list[Source]:
-    """Every picture once, in the order given; of a folder or glob by name.
+def find_inputs(given: list[str]) -> list[InputImage]:
+    """Every image once, in the order given; of a folder or glob by name.
 
     A file is taken whatever its name is, there or not: decoding says what is wrong with it. Of a folder, at any depth,
     or a glob those that have the name of an image. Raises PredictError for a folder or glob without any, CatalogError
@@ -32,13 +32,13 @@ def find_sources(given: list[str]) -> list[Source]:
         location = parse_location(one)
         root, files = _of_url(location) if isinstance(location, str) else _of_path(Path(os.path.abspath(location)))
         if not files:
-            raise PredictError(f"{to_text(one)}: no picture there; names of pictures end in .jpg, .png and the like")
+            raise PredictError(f"{to_text(one)}: no image there; names of images end in .jpg, .png and the like")
         roots.append(_parts(root))
         found |= {file: _parts(file) for file in files}
     shared = 0
     while len({root[: shared + 1] for root in roots}) == 1 and shared < min(map(len, roots)):
         shared += 1
-    return [Source(_name(parts[shared:]), where) for where, parts in found.items()]
+    return [InputImage(_name(parts[shared:]), where) for where, parts in found.items()]
 
 
 def _of_url(url: str) -> tuple[str, list[str]]:

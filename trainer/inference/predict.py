@@ -1,4 +1,4 @@
-"""Boxes, masks and classes for one's own pictures.
+"""Boxes, masks and classes for one's own images.
 
     from locloc.trainer.predict import load
 
@@ -6,9 +6,9 @@
     for prediction in model(["a.jpg", array, image]):
         prediction.box, prediction.mask, prediction.classes, prediction.scores
 
-Threads read pictures ahead of the model and finish behind it, so that it need not wait for them. The map is treated as
+Threads read images ahead of the model and finish behind it, so that it need not wait for them. The map is treated as
 evaluation treats it: bilinear to the side of the model's square, between its minimum and maximum. It is then carried to
-the original picture, where the largest contour over the threshold is the object: its mask, and the box of that mask.
+the original image, where the largest contour over the threshold is the object: its mask, and the box of that mask.
 """
 
 import os
@@ -25,23 +25,23 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from ...pipeline.geometry.boxes import largest_object
 from ...pipeline.catalogs.paths import parse_location
 from ...pipeline.errors import ImageError, PredictError
-from ...pipeline.geometry.resize_crop import Geometry
+from ...pipeline.geometry.boxes import largest_object
+from ...pipeline.geometry.resize_crop import ResizeCrop
 from ...pipeline.io.images import decode_image, read_image_bytes, rgb_of
-from ..models.localizer import Localiser, load_localiser
+from ..models.localizer import Localizer, load_localizer
 
 TOP = 5
 BATCH = {"cuda": 64, "cpu": 8}
 
-Picture = str | Path | np.ndarray | Image.Image
+ImageInput = str | Path | np.ndarray | Image.Image
 Then = Callable[[int, "Prediction | ImageError", Any], Any]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a run finds in one picture, in the pixels of the original, upright."""
+    """What a run finds in one image, in the pixels of the original, upright."""
 
     size_px: tuple[int, int]  # width, height
     box: np.ndarray | None  # (4,) float32 xyxy, zeros where nothing was found; None where the run draws no maps
@@ -54,11 +54,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class _Shot:
-    """A picture that has been read, as the model wants it."""
+    """An image that has been read, as the model wants it."""
 
     number: int
     size_px: tuple[int, int]
-    geometry: Geometry
+    geometry: ResizeCrop
     map_square: np.ndarray | None
     class_square: np.ndarray | None
     kept: Any
@@ -72,44 +72,48 @@ def load(
     backbone: str | None = None,
     weights: str | None = None,
 ) -> "Predictor":
-    """The models of a RUN, ready for pictures; arguments as of `load_localiser`."""
-    return Predictor(load_localiser(run, device, precision, models, backbone, weights))
+    """The models of a RUN, ready for images; arguments as of `load_localiser`."""
+    return Predictor(load_localizer(run, device, precision, models, backbone, weights))
 
 
 class Predictor:
-    """Pictures > predictions, in their order. `batch`, `threads`: None for what suits the device and the machine."""
+    """Images > predictions, in their order. `batch`, `threads`: None for what suits the device and the machine."""
 
-    def __init__(self, localiser: Localiser, batch: int | None = None, threads: int | None = None):
-        self.localiser = localiser
-        self.batch = batch or BATCH.get(localiser.device.type, 8)
+    def __init__(self, localizer: Localizer, batch: int | None = None, threads: int | None = None):
+        self.localizer = localizer
+        self.batch = batch or BATCH.get(localizer.device.type, 8)
         self.threads = threads or min(8, len(os.sched_getaffinity(0)))
 
     def __call__(
-        self, images: Picture | Iterable[Picture], top: int = TOP, tau: float | None = None, batch: int | None = None
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        top: int = TOP,
+        tau: float | None = None,
+        batch: int | None = None,
     ) -> list[Prediction]:
-        """All predictions at once. Raises ImageError for a picture that cannot be read, with its number and reason."""
+        """All predictions at once. Raises ImageError for an image that cannot be read, with its number and reason."""
         found = list(self.each(images, top, tau, batch))
         for number, one in enumerate(found):
             if isinstance(one, ImageError):
-                raise ImageError(f"picture {number}: {one}; `each` goes on without it")
+                raise ImageError(f"image {number}: {one}; `each` goes on without it")
         return found
 
     def each(
         self,
-        images: Picture | Iterable[Picture],
+        images: ImageInput | Iterable[ImageInput],
         top: int = TOP,
         tau: float | None = None,
         batch: int | None = None,
         keep: Callable[[np.ndarray], Any] | None = None,
         then: Then | None = None,
     ) -> Iterator[Any]:
-        """One prediction after the other, or the ImageError of a picture; only a few batches are held in memory.
+        """One prediction after the other, or the ImageError of an image; only a few batches are held in memory.
 
         images  paths or URLs, rgb arrays `(H, W, 3) uint8` (grey and RGBA too), Pillow images; or one of these
         top     so many classes
         tau     threshold of the map between its minimum and maximum, None: the run's
         keep    what `then` is to be given of the rgb pixels
-        then    called in a thread with a picture's number, prediction or error, and what was kept; its result is
+        then    called in a thread with an image's number, prediction or error, and what was kept; its result is
                 yielded in place of the prediction
 
         Raises PredictError for a `tau` outside 0 to 1, UnreachableError where a disk or network failed.
@@ -129,7 +133,7 @@ class Predictor:
 
     def threshold(self, tau: float | None) -> float:
         """`tau`, or the run's for None. Raises PredictError for one outside 0 to 1."""
-        tau = self.localiser.tau if tau is None else tau
+        tau = self.localizer.tau if tau is None else tau
         if not 0 <= tau < 1:
             raise PredictError(f"tau is a share of a map's range, from 0 to below 1, not {tau:g}")
         return tau
@@ -156,21 +160,21 @@ class Predictor:
         while finishing:
             yield finishing.popleft().result()
 
-    def _read(self, number: int, picture: Picture, keep: Callable[[np.ndarray], Any] | None) -> Any:
-        """A shot, or the picture's number and what is wrong with it."""
-        localiser = self.localiser
+    def _read(self, number: int, image: ImageInput, keep: Callable[[np.ndarray], Any] | None) -> Any:
+        """A shot, or the image's number and what is wrong with it."""
+        localizer = self.localizer
         try:
-            rgb = _pixels(picture, localiser.images.max_pixels)
+            rgb = _pixels(image, localizer.images.max_pixels)
         except ImageError as error:
             return number, error
         size_px = (rgb.shape[1], rgb.shape[0])
-        geometry = localiser.map_geometry(size_px)
+        geometry = localizer.map_geometry(size_px)
         return _Shot(
             number,
             size_px,
             geometry,
-            geometry.image(rgb) if localiser.has_maps else None,
-            localiser.class_geometry(size_px).image(rgb) if localiser.has_classes else None,
+            geometry.image(rgb) if localizer.has_maps else None,
+            localizer.class_geometry(size_px).image(rgb) if localizer.has_classes else None,
             keep(rgb) if keep else None,
         )
 
@@ -179,13 +183,13 @@ class Predictor:
         if not shots:
             return [], None
         maps = logits = None
-        localiser = self.localiser
-        if localiser.has_maps:
-            raw = localiser.maps(np.stack([shot.map_square for shot in shots]))
-            raw = F.interpolate(raw[:, None], size=localiser.map_px, mode="bilinear")[:, 0].cpu().numpy()
+        localizer = self.localizer
+        if localizer.has_maps:
+            raw = localizer.maps(np.stack([shot.map_square for shot in shots]))
+            raw = F.interpolate(raw[:, None], size=localizer.map_px, mode="bilinear")[:, 0].cpu().numpy()
             maps = [_ranged(one) for one in raw]
-        if localiser.has_classes:
-            logits = localiser.logits(np.stack([shot.class_square for shot in shots])).cpu().numpy()
+        if localizer.has_classes:
+            logits = localizer.logits(np.stack([shot.class_square for shot in shots])).cpu().numpy()
         return maps, logits
 
     def _finished(self, shot: Any, found, logits: np.ndarray | None, top: int, tau: float, then: Then | None) -> Any:
@@ -209,7 +213,7 @@ class Predictor:
             inside = float(whole[mask].mean()) if box.any() else 0.0
             score = float(np.clip(low + (high - low) * inside, 0, 1)) if box.any() else 0.0
         labels, scores = _best(logits, top) if logits is not None else ((), ())
-        names = self.localiser.classes
+        names = self.localizer.classes
         classes = tuple(names[label] if names else str(label) for label in labels)
         return Prediction(shot.size_px, box, mask, score, labels, classes, scores)
 
@@ -235,16 +239,16 @@ def _best(logits: np.ndarray, top: int) -> tuple[tuple[int, ...], tuple[float, .
     return tuple(order.tolist()), tuple(shares[order].tolist())
 
 
-def _pixels(picture: Picture, max_pixels: int) -> np.ndarray:
+def _pixels(image: ImageInput, max_pixels: int) -> np.ndarray:
     """Rgb `(H, W, 3) uint8`, upright. Raises ImageError, UnreachableError."""
-    if isinstance(picture, Image.Image):
-        return rgb_of(picture)
-    if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or not picture.size:
-            raise ImageError(f"an array {picture.shape} {picture.dtype} is no picture; (H, W, 3) uint8 is")
-        if picture.ndim == 3 and picture.shape[2] not in (3, 4):
-            raise ImageError(f"an array {picture.shape} has no three channels on its last axis")
-        return rgb_of(Image.fromarray(picture))
-    if isinstance(picture, (str, Path)):
-        return decode_image(read_image_bytes(parse_location(picture)), max_pixels)
-    raise ImageError(f"a {type(picture).__name__} is no picture; a path, an array (H, W, 3) uint8 or a Pillow image is")
+    if isinstance(image, Image.Image):
+        return rgb_of(image)
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
+            raise ImageError(f"an array {image.shape} {image.dtype} is no image; (H, W, 3) uint8 is")
+        if image.ndim == 3 and image.shape[2] not in (3, 4):
+            raise ImageError(f"an array {image.shape} has no three channels on its last axis")
+        return rgb_of(Image.fromarray(image))
+    if isinstance(image, (str, Path)):
+        return decode_image(read_image_bytes(parse_location(image)), max_pixels)
+    raise ImageError(f"a {type(image).__name__} is no image; a path, an array (H, W, 3) uint8 or a Pillow image is")

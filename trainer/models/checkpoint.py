@@ -15,8 +15,8 @@ import safetensors.torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ...pipeline.errors import TrainError
 from ...pipeline.backbones.state_dict import read_state_dict
+from ...pipeline.errors import TrainError
 from .classifier import Classifier
 from .generator import Generator
 from .ppd import Decoder, LinearClassifier

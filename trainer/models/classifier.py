@@ -6,7 +6,7 @@
      Conv3x3, ReLU, Conv3x3, BN, ReLU, mean of 3x3      (B, K, h, w)
      global mean                                         (B, K) logits
 
-B pictures, D width of the ViT, P prefix tokens (CLS and registers), K classes.
+B images, D width of the ViT, P prefix tokens (CLS and registers), K classes.
 """
 
 import copy

@@ -5,7 +5,7 @@
      3 x ConvTranspose 4x4, stride 2, BN, ReLU          (B, tail[-1], 8h, 8w)
      Sigmoid(BN(Conv3x3))                               (B, 1, 8h, 8w), in (0, 1)
 
-B pictures, D width of the ViT, h x w token grid, of any size from 1 x 1 on.
+B images, D width of the ViT, h x w token grid, of any size from 1 x 1 on.
 """
 
 from typing import Literal

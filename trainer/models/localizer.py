@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...pipeline.backbones.vit import Backbone
 from ...pipeline.backbones.spec import BackboneSpec
+from ...pipeline.backbones.vit import Backbone
 from ...pipeline.errors import TrainError, did_you_mean
-from ...pipeline.geometry.resize_crop import Geometry
+from ...pipeline.geometry.resize_crop import ResizeCrop
 from ...pipeline.masks.pseudo_mask import working_geometry
 from ...pipeline.recipe import ImageSettings, Recipe
 from .checkpoint import load_checkpoint
-from .token_selection import is_guided, kept_tokens
 from .ppd import LAST_CLS
+from .token_selection import is_guided, kept_tokens
 
 STAGES = {"locloc": ("generator", "classifier"), "ppd": ("decoder", "linear")}
 """Kinds of run: the folder of what draws maps, and of what names classes."""
@@ -40,7 +40,7 @@ WEIGHTS = "best.safetensors"
 Rgb = np.ndarray | Tensor
 
 
-class Localiser:
+class Localizer:
     """The models of one run in eval mode. `load_localiser` makes it.
 
     kind             "locloc" or "ppd"
@@ -49,7 +49,7 @@ class Localiser:
     tau              threshold of a map between its minimum and maximum: the best on the validation images, else 0.5
     map_px           side of the whole square that `maps` takes
     class_px         side of the central square that `logits` takes, cut when the short side is `class_resize_px`
-    images           how a picture becomes a square, and how many pixels it may have
+    images           how an image becomes a square, and how many pixels it may have
     backbone         the frozen ViT at `map_px`; `class_backbone` at `class_px`, the same object where the sizes agree
     """
 
@@ -78,13 +78,13 @@ class Localiser:
         self.backbone, self.class_backbone = backbones[self.map_px], backbones[self.class_px]
         self._recipe = Recipe(images=self.images)
 
-    def map_geometry(self, source_px: tuple[int, int]) -> Geometry:
-        """A picture of `source_px` (width, height) as the square that `maps` takes: as the run's masks were made."""
+    def map_geometry(self, source_px: tuple[int, int]) -> ResizeCrop:
+        """An image of `source_px` (width, height) as the square that `maps` takes: as the run's masks were made."""
         return working_geometry(np.array(source_px), self._recipe, self.map_px)
 
-    def class_geometry(self, source_px: tuple[int, int]) -> Geometry:
+    def class_geometry(self, source_px: tuple[int, int]) -> ResizeCrop:
         """The same for `logits`: short side to `class_resize_px`, the central square of `class_px`."""
-        return Geometry.centre_crop(source_px, self.class_px, self.class_resize_px)
+        return ResizeCrop.centre_crop(source_px, self.class_px, self.class_resize_px)
 
     @property
     def one_square(self) -> bool:
@@ -137,14 +137,14 @@ class Localiser:
         return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
 
 
-def load_localiser(
+def load_localizer(
     run: Path | str,
     device: str = "auto",
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     models: Literal["auto", "locloc", "ppd"] = "auto",
     backbone: str | None = None,
     weights: str | None = None,
-) -> Localiser:
+) -> Localizer:
     """The best weights of a RUN of `locloc train` or `locloc weights import`.
 
     device    "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1"
@@ -167,7 +167,7 @@ def load_localiser(
         )
     for stage, (_, header) in loaded.items():
         _check_fits(run / stage, header["shape"], backbones[int(header["backbone_size_px"])])
-    return Localiser(kind, loaded, backbones, where, precision)
+    return Localizer(kind, loaded, backbones, where, precision)
 
 
 def _device(name: str, precision: str) -> torch.device:

@@ -4,7 +4,7 @@ LFDM is a second ViT, and most of what LocLoc costs at inference. Mask-enhanced 
 blackening the rest; here the rest is left out, in training and at inference. Positions are in the embedded tokens
 already, so leaving some out is sound.
 
-B pictures, h x w token grid, T = h * w, k tokens kept.
+B images, h x w token grid, T = h * w, k tokens kept.
 """
 
 import torch

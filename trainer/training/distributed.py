@@ -18,7 +18,7 @@ def create_fabric(accelerator: str, devices: int, precision: str, unused: bool =
 
     unused  some parameters of a model never get a gradient
     """
-    outside = launched_from_outside()
+    outside = launched_externally()
     if devices == 1 and not outside:
         return Fabric(accelerator=accelerator, devices=1, precision=precision, plugins=[LightningEnvironment()])
     nodes = 1
@@ -40,18 +40,18 @@ def create_fabric(accelerator: str, devices: int, precision: str, unused: bool =
     )
 
 
-def launched_from_outside() -> bool:
+def launched_externally() -> bool:
     """torchrun, or srun with several tasks, has started this process and others like it."""
     tasks = int(os.environ.get("SLURM_NTASKS", 1))
     return "LOCAL_WORLD_SIZE" in os.environ or (tasks > 1 and "SLURM_PROCID" in os.environ)
 
 
-def first_process() -> bool:
+def is_rank_zero() -> bool:
     """The one of those that writes and prints."""
-    return not launched_from_outside() or int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
+    return not launched_externally() or int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
 
 
-def stop_together(fabric: Fabric, error: LocLocError | None) -> None:
+def raise_on_all_ranks(fabric: Fabric, error: LocLocError | None) -> None:
     """Raises `error`, or that of another process: one that stopped alone would leave the others waiting for ever."""
     if fabric.world_size > 1:
         flag = torch.tensor(float(error is not None), device=fabric.device)
@@ -64,7 +64,7 @@ def stop_together(fabric: Fabric, error: LocLocError | None) -> None:
         raise error
 
 
-def share_batch_norms(model: nn.Module, fabric: Fabric) -> nn.Module:
+def sync_batch_norms(model: nn.Module, fabric: Fabric) -> nn.Module:
     """Makes the batch norms of a model use the mean and variance of all processes' images together."""
     if fabric.world_size == 1:
         return model
@@ -73,15 +73,15 @@ def share_batch_norms(model: nn.Module, fabric: Fabric) -> nn.Module:
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.BatchNorm2d:
-                setattr(parent, name, SharedBatchNorm2d.of(child))
+                setattr(parent, name, SyncBatchNorm2dCpu.of(child))
     return model
 
 
-class SharedBatchNorm2d(nn.BatchNorm2d):
+class SyncBatchNorm2dCpu(nn.BatchNorm2d):
     """`(B, C, h, w)`: torch.nn.SyncBatchNorm for CPUs, which that does not know. Shares may differ in size."""
 
     @classmethod
-    def of(cls, norm: nn.BatchNorm2d) -> "SharedBatchNorm2d":
+    def of(cls, norm: nn.BatchNorm2d) -> "SyncBatchNorm2dCpu":
         shared = cls(norm.num_features, norm.eps, norm.momentum)
         shared.load_state_dict(norm.state_dict())
         return shared.train(norm.training)

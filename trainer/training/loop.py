@@ -21,16 +21,16 @@ from torch.utils.data import DataLoader
 
 from ...pipeline.errors import LocLocError, TrainError
 from ...pipeline.io.interrupts import raise_if_interrupted, signals_held_back
-from ..data.datasets import draw
-from .validation_metrics import ClassFigures, MaskFigures, summed
-from .run_dir import SCHEMA, StageFolder
-from .distributed import share_batch_norms, stop_together
+from ..data.datasets import derive_seed
 from ..recipe import FitSettings
-from .training_tasks import Stage
+from .distributed import raise_on_all_ranks, sync_batch_norms
+from .run_dir import SCHEMA, TaskDir
+from .training_tasks import TrainingTask
+from .validation_metrics import ClassMetrics, MaskMetrics, summed
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """For who shows it."""
 
     stage: str
@@ -59,20 +59,20 @@ class State:
 
 def fit(
     fabric: Fabric,
-    stage: Stage,
+    stage: TrainingTask,
     seed: int,
     train: DataLoader,
     val: DataLoader,
-    folder: StageFolder,
+    folder: TaskDir,
     checkpoint_s: float,
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[TrainingProgress], None],
 ) -> dict[str, Any]:
     """Trains until the recipe's last epoch; returns the figures of the best weights on the validation images.
 
     `folder` may hold the state of a run that was interrupted. Raises TrainError for a loss that is not finite.
     """
     settings, batches = stage.fit, train.batch_sampler.batches
-    model = share_batch_norms(stage.model, fabric)
+    model = sync_batch_norms(stage.model, fabric)
     optimizer = create_optimizer_v2(model, settings.optimizer, lr=settings.lr, weight_decay=settings.weight_decay)
     schedule = _schedule(optimizer, settings, len(batches))
     net, optimizer = fabric.setup(torch.compile(model) if settings.compile else model, optimizer)
@@ -84,17 +84,17 @@ def fit(
     def save() -> None:
         folder.save_state(_content(fabric, state, model, ema, optimizer))
 
-    last = Progress(stage.name, state.epoch, settings.epochs, 0, len(batches), math.nan, settings.lr, 0.0, 0.0)
+    last = TrainingProgress(stage.name, state.epoch, settings.epochs, 0, len(batches), math.nan, settings.lr, 0.0, 0.0)
     try:
         while state.epoch < settings.epochs:
             batches.epoch, batches.skip = state.epoch, state.in_epoch
             net.train()
             for batch in clock.waiting(train):
                 raise_if_interrupted()
-                stop_together(fabric, batch if isinstance(batch, LocLocError) else None)
+                raise_on_all_ranks(fabric, batch if isinstance(batch, LocLocError) else None)
                 with signals_held_back():
                     schedule.step_update(state.step)
-                    torch.manual_seed(draw(seed, state.step, fabric.global_rank))  # for dropout and its like
+                    torch.manual_seed(derive_seed(seed, state.step, fabric.global_rank))  # for dropout and its like
                     images, loss = _step(fabric, stage, net, optimizer, batch)
                     if ema is not None:
                         ema.update(model, step=state.step)
@@ -106,7 +106,7 @@ def fit(
                     if time.monotonic() >= saved_at + checkpoint_s:
                         save()
                         saved_at = time.monotonic()
-                last = Progress(
+                last = TrainingProgress(
                     stage.name, state.epoch + 1, settings.epochs, state.in_epoch, len(batches), loss, lr,
                     clock.images_per_s, clock.eta_s,
                 )  # fmt: skip
@@ -136,13 +136,13 @@ def fit(
     return state.best
 
 
-def _rank(stage: Stage, figures: dict[str, float]) -> tuple[float, float]:
+def _rank(stage: TrainingTask, figures: dict[str, float]) -> tuple[float, float]:
     """Of equal figures, as few validation images often give, the lower loss decides."""
     return figures[stage.best], -figures["loss"]
 
 
 def _step(
-    fabric: Fabric, stage: Stage, net: nn.Module, optimizer: torch.optim.Optimizer, batch: list[Tensor]
+    fabric: Fabric, stage: TrainingTask, net: nn.Module, optimizer: torch.optim.Optimizer, batch: list[Tensor]
 ) -> tuple[int, float]:
     """One update of the weights from a rank's share of a batch. Returns the images of all ranks and their mean loss."""
     settings, own = stage.fit, len(batch[0])
@@ -156,7 +156,7 @@ def _step(
                 features = stage.features(seen)
             losses = stage.losses(net(*features), target)  # (b,)
             finite = losses.isfinite()
-            stop_together(fabric, None if finite.all() else _not_finite(stage, rows[~finite], len(rows)))
+            raise_on_all_ranks(fabric, None if finite.all() else _not_finite(stage, rows[~finite], len(rows)))
             # Gradients are averaged over ranks: so weighted, that is the mean over images, however they are shared out.
             fabric.backward(losses.sum() * (fabric.world_size / images))
         total += losses.detach().sum()
@@ -168,7 +168,7 @@ def _step(
 
 
 @torch.no_grad()
-def evaluate(fabric: Fabric, stage: Stage, model: nn.Module, images: DataLoader) -> MaskFigures | ClassFigures:
+def evaluate(fabric: Fabric, stage: TrainingTask, model: nn.Module, images: DataLoader) -> MaskMetrics | ClassMetrics:
     """The stage's figures over all images of a loader of plain ones."""
     figures, trouble = stage.figures(images.batch_sampler.batches.rows), None
     training = model.training
@@ -182,7 +182,7 @@ def evaluate(fabric: Fabric, stage: Stage, model: nn.Module, images: DataLoader)
             output = model(*stage.features(seen))
         figures.add(stage.losses(output, target), output, target, rows)
     model.train(training)
-    stop_together(fabric, trouble)
+    raise_on_all_ranks(fabric, trouble)
     summed(figures, fabric)
     return figures
 
@@ -207,8 +207,8 @@ def _schedule(optimizer: torch.optim.Optimizer, settings: FitSettings, steps: in
     return schedule
 
 
-def _not_finite(stage: Stage, rows: Tensor, of: int) -> TrainError:
-    some = ", ".join(stage.named(rows[:8].cpu().numpy()))
+def _not_finite(stage: TrainingTask, rows: Tensor, of: int) -> TrainError:
+    some = ", ".join(stage.ids(rows[:8].cpu().numpy()))
     return TrainError(
         f"{stage.name}: the loss of {len(rows)} of {of} images is not finite "
         f"({some}{', ...' if len(rows) > 8 else ''}); look at these, or train anew with a lower "
@@ -230,7 +230,7 @@ def _content(
 
 
 def _resumed(
-    fabric: Fabric, folder: StageFolder, model: nn.Module, ema: ModelEmaV3 | None, optimizer: torch.optim.Optimizer
+    fabric: Fabric, folder: TaskDir, model: nn.Module, ema: ModelEmaV3 | None, optimizer: torch.optim.Optimizer
 ) -> State:
     content = folder.load_state(fabric.device)
     if content is None:

@@ -18,31 +18,31 @@ import torch
 from lightning_fabric import Fabric
 
 from ... import __version__
-from ...pipeline.backbones.vit import Backbone
 from ...pipeline.backbones.spec import BackboneSpec
-from ...pipeline.errors import LocLocError, TrainError
+from ...pipeline.backbones.vit import Backbone
 from ...pipeline.config import settings_toml
+from ...pipeline.errors import LocLocError, TrainError
 from ...pipeline.store import Version, open_version
 from ..data.datasets import Batches, LabelledImages, MaskPairs, load
-from ..data.feature_cache import CachedPairs, cache_tokens
-from .validation_metrics import TAUS
-from .loop import Progress, fit
-from .run_dir import StageFolder, write_json
+from ..data.feature_cache import CachedMaskPairs, cache_features
+from ..data.splits import MaskCache, TrainingRows, load_training_rows
 from ..models.token_selection import is_guided
-from .distributed import create_fabric, first_process, launched_from_outside, stop_together
 from ..recipe import TrainRecipe
-from ..data.splits import Masks, TrainingRows, join
-from .training_tasks import GROUPS, Stage, create_stage, load_guide, needs_guide
+from .distributed import create_fabric, is_rank_zero, launched_externally, raise_on_all_ranks
+from .loop import TrainingProgress, fit
+from .run_dir import TaskDir, write_json
+from .training_tasks import TASK_GROUPS, TrainingTask, create_task, load_guide, needs_guide
+from .validation_metrics import TAUS
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 _PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[TrainingProgress], None]
 
 
 @dataclass(frozen=True)
-class HowToTrain:
+class RuntimeConfig:
     """How a run is made; but for precision it moves results by rounding alone."""
 
     devices: int | None = None  # None: every GPU, or one CPU process
@@ -64,7 +64,7 @@ class TrainRequest:
     weights: str | None = None  # of the backbone, where they are now; None: where they were
     allow_changed_images: bool = False
     resume: bool = False
-    how: HowToTrain = HowToTrain()
+    how: RuntimeConfig = RuntimeConfig()
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class _Job:
     request: TrainRequest
     version: str
     rows: TrainingRows
-    masks: Masks
+    masks: MaskCache
     backbone: BackboneSpec
     about: dict[str, Any]
     workers: int
@@ -97,32 +97,32 @@ def train(request: TrainRequest, shown: Callable[[], AbstractContextManager[OnPr
     """
     version = open_version(request.version)
     how, recipe = _checked(request.how), request.recipe
-    rows = join(version, request.images, recipe.seed, recipe.val_share, request.allow_changed_images)
+    rows = load_training_rows(version, request.images, recipe.seed, recipe.val_share, request.allow_changed_images)
     about = _about(request, version)
-    masks = Masks(request.out / "cache" / f"masks-{about['fingerprint'][:16]}.npy")
+    masks = MaskCache(request.out / "cache" / f"masks-{about['fingerprint'][:16]}.npy")
     fabric = create_fabric(
         how.accelerator,
         how.devices or (torch.cuda.device_count() if how.accelerator == "cuda" else 1),
         PRECISIONS[how.precision],
         unused=recipe.generator.wiring == "published",
     )
-    if launched_from_outside():
+    if launched_externally():
         fabric.launch()
     trouble = None
-    if first_process():
+    if is_rank_zero():
         try:
             _begin(request, about)
             masks.write(version)
         except LocLocError as error:
             trouble = error
-    if launched_from_outside():
-        stop_together(fabric, trouble)
+    if launched_externally():
+        raise_on_all_ranks(fabric, trouble)
     elif trouble is not None:
         raise trouble
     workers = _workers(how, fabric.world_size)
     job = _Job(replace(request, how=how), version.name, rows, masks, _backbone(version, request), about, workers)
     one_process = partial(_train, job=job, shown=shown or _unseen)
-    spawned = fabric.world_size > 1 and not launched_from_outside()
+    spawned = fabric.world_size > 1 and not launched_externally()
     found = fabric.launch(one_process) if spawned else one_process(fabric)
     if isinstance(found, LocLocError):
         raise found
@@ -138,7 +138,7 @@ def _train(
     found = {}
     try:
         with shown() if fabric.is_global_zero else nullcontext(lambda _: None) as on_progress:
-            for name in GROUPS[job.request.stage]:
+            for name in TASK_GROUPS[job.request.stage]:
                 found[name] = _train_stage(fabric, job, name, on_progress)
     except LocLocError as error:
         return error
@@ -150,7 +150,7 @@ def _train_stage(fabric: Fabric, job: _Job, name: str, on_progress: OnProgress) 
     spec = replace(job.backbone, size_px=getattr(getattr(recipe, name), "size_px", job.backbone.size_px))
     backbone = Backbone(spec, str(fabric.device))
     guide = load_guide(job.request.out, recipe).to(fabric.device) if needs_guide(name, recipe) else None
-    stage = create_stage(name, recipe, backbone, rows, guide)
+    stage = create_task(name, recipe, backbone, rows, guide)
     train_rows, val_rows = (
         split[rows.with_mask[split]] if stage.learns_masks else split for split in (rows.train, rows.val)
     )
@@ -169,19 +169,19 @@ def _train_stage(fabric: Fabric, job: _Job, name: str, on_progress: OnProgress) 
         load(dataset, Batches(val_rows, stage.fit.batch_size, None, *ranks), job.workers, pin),
     )
     about = job.about | {"shape": stage.shape, "stage": name, "backbone_size_px": spec.size_px}
-    with StageFolder(job.request.out / name, name, about, fabric.is_global_zero) as folder:
+    with TaskDir(job.request.out / name, name, about, fabric.is_global_zero) as folder:
         return fit(fabric, stage, recipe.seed, *loaders, folder, how.checkpoint_s, on_progress)
 
 
 def _dataset(
-    fabric: Fabric, job: _Job, stage: Stage, backbone: Backbone, on_progress: OnProgress
-) -> MaskPairs | CachedPairs | LabelledImages:
+    fabric: Fabric, job: _Job, stage: TrainingTask, backbone: Backbone, on_progress: OnProgress
+) -> MaskPairs | CachedMaskPairs | LabelledImages:
     rows, settings, size_px = job.rows, stage.settings, backbone.size_px
     if not stage.learns_masks:
         wanted = getattr(settings, "enhance", False) or is_guided(getattr(settings, "keep_tokens", 1.0))
         masks = job.masks if wanted else None
-        return LabelledImages(rows.pictures, rows.labels, masks, settings, size_px)
-    pairs = MaskPairs(rows.pictures, job.masks, settings, size_px)
+        return LabelledImages(rows.images, rows.labels, masks, settings, size_px)
+    pairs = MaskPairs(rows.images, job.masks, settings, size_px)
     # PPD's decoder sees cached tokens of whole images and nothing else: that is how it was trained.
     if not job.request.how.cache_tokens and stage.name != "decoder":
         return pairs
@@ -189,15 +189,15 @@ def _dataset(
     used = used[rows.with_mask[used]]
 
     def counted(done: int, total: int) -> None:
-        on_progress(Progress(f"{stage.name}: tokens", 1, 1, done, total, float("nan"), 0.0, 0.0, float("nan")))
+        on_progress(TrainingProgress(f"{stage.name}: tokens", 1, 1, done, total, float("nan"), 0.0, 0.0, float("nan")))
 
     key = json.dumps([job.about["fingerprint"], backbone.sha256, size_px, job.request.how.precision])
     folder = job.request.out / "cache"
-    tokens = cache_tokens(fabric, pairs, used, stage.tokens, key, folder, job.workers, counted)
-    return CachedPairs(tokens, job.masks, getattr(settings, "flip", False), size_px)
+    tokens = cache_features(fabric, pairs, used, stage.tokens, key, folder, job.workers, counted)
+    return CachedMaskPairs(tokens, job.masks, getattr(settings, "flip", False), size_px)
 
 
-def _checked(how: HowToTrain) -> HowToTrain:
+def _checked(how: RuntimeConfig) -> RuntimeConfig:
     """With `auto` decided. Raises TrainError for what this machine cannot do."""
     gpus = torch.cuda.device_count()
     accelerator = how.accelerator if how.accelerator != "auto" else ("cuda" if gpus else "cpu")
@@ -208,7 +208,7 @@ def _checked(how: HowToTrain) -> HowToTrain:
     return replace(how, accelerator=accelerator)
 
 
-def _workers(how: HowToTrain, devices: int) -> int:
+def _workers(how: RuntimeConfig, devices: int) -> int:
     if how.workers is not None:
         return how.workers
     return min(8, max(1, len(os.sched_getaffinity(0)) // devices - 1))

@@ -28,7 +28,7 @@ SCHEMA = 1
 """Of state.pt."""
 
 
-class StageFolder:
+class TaskDir:
     """RUN/STAGE. Only a writer (the first of several processes) changes anything."""
 
     def __init__(self, folder: Path, kind: str, about: dict[str, Any], writes: bool = True):
@@ -36,7 +36,7 @@ class StageFolder:
         self.folder, self.kind, self.about, self.writes = folder, kind, about, writes
         self._lines = self._events = None
 
-    def __enter__(self) -> "StageFolder":
+    def __enter__(self) -> "TaskDir":
         if self.writes:
             self.folder.mkdir(parents=True, exist_ok=True)
         return self

@@ -15,18 +15,18 @@ from torch.nn import functional as F
 
 from ...pipeline.backbones.vit import Backbone
 from ...pipeline.errors import BackboneError, TrainError
+from ..data.splits import TrainingRows
 from ..models.checkpoint import create_model, load_checkpoint, vit_shape
 from ..models.classifier import Classifier
-from .validation_metrics import ClassFigures, MaskFigures
 from ..models.generator import GENERATORS, Generator
-from ..models.token_selection import is_guided, kept_in_training, kept_tokens, shared_count
 from ..models.ppd import LAST_CLS, Decoder, LinearClassifier
+from ..models.token_selection import is_guided, kept_in_training, kept_tokens, shared_count
 from ..recipe import FitSettings, Settings, TrainRecipe
-from ..data.splits import TrainingRows
+from .validation_metrics import ClassMetrics, MaskMetrics
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrainingTask:
     """One model in training."""
 
     name: str
@@ -36,9 +36,9 @@ class Stage:
     features: Callable[[Tensor], tuple[Tensor, ...]]  # rgb (B, S, S, 3) uint8, or cached tokens > the model's arguments
     tokens: Callable[[Tensor], Tensor] | None  # rgb > what a cache keeps, None where views are never the same twice
     losses: Callable[[Tensor, Tensor], Tensor]  # output and target > (B,)
-    figures: Callable[[np.ndarray], MaskFigures | ClassFigures]  # empty ones, for the images of these row numbers
+    figures: Callable[[np.ndarray], MaskMetrics | ClassMetrics]  # empty ones, for the images of these row numbers
     best: str  # the figure that a model is chosen by; more is better
-    named: Callable[[Any], list[str]]  # row numbers > ids
+    ids: Callable[[Any], list[str]]  # row numbers > ids
 
     @property
     def fit(self) -> FitSettings:
@@ -49,9 +49,9 @@ class Stage:
         return self.best != "top1"
 
 
-def create_stage(
+def create_task(
     name: str, recipe: TrainRecipe, backbone: Backbone, rows: TrainingRows, guide: nn.Module | None = None
-) -> Stage:
+) -> TrainingTask:
     """One of STAGES with first weights that follow from the recipe's seed.
 
     guide  the trained generator that chooses tokens of plain images, where `needs_guide`
@@ -61,7 +61,7 @@ def create_stage(
         torch.manual_seed(recipe.seed)
         if needs_guide(name, recipe):
             return _guided_classifier(name, settings, backbone, rows, guide)
-        return STAGES[name](name, settings, backbone, rows)
+        return TASKS[name](name, settings, backbone, rows)
 
 
 def needs_guide(name: str, recipe: TrainRecipe) -> bool:
@@ -80,7 +80,7 @@ def load_guide(run: Path, recipe: TrainRecipe) -> nn.Module:
     return load_checkpoint(file)[0].requires_grad_(False)
 
 
-def _generator(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:
+def _generator(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> TrainingTask:
     shape = {
         "channels": backbone.width,
         **GENERATORS[settings.kind],
@@ -93,7 +93,7 @@ def _generator(name: str, settings: Any, backbone: Backbone, rows: TrainingRows)
     )
 
 
-def _decoder(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:
+def _decoder(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> TrainingTask:
     shape = {"channels": backbone.width}
 
     def features(batch: Tensor) -> tuple[Tensor]:
@@ -103,7 +103,7 @@ def _decoder(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -
     return _mask_stage(name, settings, model, shape, features, backbone.patch_features, rows)
 
 
-def _classifier(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:
+def _classifier(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> TrainingTask:
     _check_labels(rows)
     shared = shared_count(len(backbone.model.blocks), settings.shared_blocks)
     guided = {"keep_tokens": settings.keep_tokens, "shared_blocks": shared}
@@ -113,7 +113,7 @@ def _classifier(name: str, settings: Any, backbone: Backbone, rows: TrainingRows
     return _class_stage(name, settings, model, shape, lambda rgb: (backbone.embed(rgb, shared),), rows)
 
 
-def _guided_classifier(name, settings, backbone: Backbone, rows: TrainingRows, guide: nn.Module | None) -> Stage:
+def _guided_classifier(name, settings, backbone: Backbone, rows: TrainingRows, guide: nn.Module | None) -> TrainingTask:
     """Images in training tell where their object is; of plain ones the guide says it, as at inference."""
     plain, share = _classifier(name, settings, backbone, rows), settings.keep_tokens
     shared = plain.shape["shared_blocks"]
@@ -129,7 +129,7 @@ def _guided_classifier(name, settings, backbone: Backbone, rows: TrainingRows, g
     return replace(plain, features=features)
 
 
-def _linear(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> Stage:
+def _linear(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> TrainingTask:
     _check_labels(rows)
     shape = {"channels": backbone.width, "classes": rows.classes}
 
@@ -139,10 +139,10 @@ def _linear(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) ->
     return _class_stage(name, settings, LinearClassifier(**shape), shape, features, rows)
 
 
-STAGES = {"generator": _generator, "classifier": _classifier, "decoder": _decoder, "linear": _linear}
+TASKS = {"generator": _generator, "classifier": _classifier, "decoder": _decoder, "linear": _linear}
 """By their sections in a recipe: GEG and LFDM of the paper, decoder and linear classifier of PPD."""
 
-GROUPS = {
+TASK_GROUPS = {
     "all": ("generator", "classifier"),
     "generator": ("generator",),
     "classifier": ("classifier",),
@@ -168,17 +168,17 @@ def class_losses(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), labels, reduction="none")
 
 
-def _mask_stage(name, settings, model, shape, features, tokens, rows: TrainingRows) -> Stage:
-    def figures(images: np.ndarray) -> MaskFigures:
-        return MaskFigures(rows, known=any(row in rows.boxes for row in images.tolist()))
+def _mask_stage(name, settings, model, shape, features, tokens, rows: TrainingRows) -> TrainingTask:
+    def figures(images: np.ndarray) -> MaskMetrics:
+        return MaskMetrics(rows, known=any(row in rows.boxes for row in images.tolist()))
 
     best = figures(rows.val).name
-    return Stage(name, settings, model, shape, features, tokens, mask_losses, figures, best, rows.named)
+    return TrainingTask(name, settings, model, shape, features, tokens, mask_losses, figures, best, rows.ids)
 
 
-def _class_stage(name, settings, model, shape, features, rows: TrainingRows) -> Stage:
-    return Stage(
-        name, settings, model, shape, features, None, class_losses, lambda _: ClassFigures(), "top1", rows.named
+def _class_stage(name, settings, model, shape, features, rows: TrainingRows) -> TrainingTask:
+    return TrainingTask(
+        name, settings, model, shape, features, None, class_losses, lambda _: ClassMetrics(), "top1", rows.ids
     )
 
 
@@ -193,6 +193,6 @@ def _check_labels(rows: TrainingRows) -> None:
         nameless = split[rows.labels[split] < 0]
         if len(nameless):
             raise TrainError(
-                f"{len(nameless)} images have no class, {rows.named(nameless[:1])[0]} among them, which a classifier "
+                f"{len(nameless)} images have no class, {rows.ids(nameless[:1])[0]} among them, which a classifier "
                 "cannot learn from; train the generator alone with --stage generator"
             )

@@ -7,19 +7,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...pipeline.geometry.boxes import box_iou, largest_box
-from ...pipeline.geometry.resize_crop import Geometry
+from ...pipeline.geometry.boxes import CORRECT_IOU, box_iou, largest_box
+from ...pipeline.geometry.normalize import min_max_or_zeros
+from ...pipeline.geometry.resize_crop import ResizeCrop
 from ...pipeline.masks.pseudo_mask import working_geometry
 from ..data.splits import TrainingRows
 
 TAUS = np.round(np.arange(0.05, 1.0, 0.05), 2)
 """Thresholds tried on a map between its minimum and maximum."""
 
-CORLOC_IOU = 0.5
-
 
 @dataclass
-class MaskFigures:
+class MaskMetrics:
     """Of maps: mean loss, IoU with the store's masks at half the map's range, and CorLoc at each of TAUS.
 
     CorLoc is the share of images with a true box whose largest contour's box has an IoU of at least 0.5 with one. Where
@@ -34,7 +33,7 @@ class MaskFigures:
     def add(self, losses: Tensor, maps: Tensor, masks: Tensor, rows: Tensor) -> None:
         """losses `(B,)`, maps `(B, 1, h, w)` of whole squares, masks `(B, S, S) bool`, rows `(B,)`."""
         maps = F.interpolate(maps.float(), size=masks.shape[1:], mode="bilinear")[:, 0].cpu().numpy()
-        ranges = np.array([normalised(one) for one in maps])
+        ranges = np.array([min_max_or_zeros(one) for one in maps])
         masks = masks.cpu().numpy()
         both, either = ((ranges > 0.5) & masks).sum((1, 2)), ((ranges > 0.5) | masks).sum((1, 2))
         hits = np.array([self._hits(one, row) for one, row in zip(ranges, rows.tolist(), strict=True)])
@@ -46,9 +45,9 @@ class MaskFigures:
         if self.known and row not in self.rows.boxes:
             return np.zeros(1 + len(TAUS))
         truth = self.rows.boxes[row] if self.known else self.rows.mask_boxes[row][None]
-        geometry = working_geometry(self.rows.sizes[row], self.rows.pictures.recipe, len(one))
+        geometry = working_geometry(self.rows.sizes[row], self.rows.images.recipe, len(one))
         boxes = np.array([map_box(one, tau, geometry) for tau in TAUS])
-        return np.concatenate([[1], box_iou(boxes, truth).max(1) >= CORLOC_IOU])
+        return np.concatenate([[1], box_iou(boxes, truth).max(1) >= CORRECT_IOU])
 
     @property
     def name(self) -> str:
@@ -68,7 +67,7 @@ class MaskFigures:
 
 
 @dataclass
-class ClassFigures:
+class ClassMetrics:
     """Of logits: mean loss, and how often the class is the first guess or among the first five."""
 
     sums: np.ndarray = field(default_factory=lambda: np.zeros(4))  # images, loss, top 1, top 5
@@ -84,18 +83,12 @@ class ClassFigures:
         return {"top1": top1 / count, "top5": top5 / count, "loss": loss / count, "images": int(images)}
 
 
-def normalised(one: np.ndarray) -> np.ndarray:
-    """A map between its minimum, 0, and its maximum, 1; zeros where it is flat."""
-    low, high = one.min(), one.max()
-    return (one - low) / (high - low) if high > low else np.zeros_like(one)
-
-
-def map_box(one: np.ndarray, tau: float, geometry: Geometry) -> np.ndarray:
-    """A normalised map `(S, S)` > the box of its largest contour over `tau`, `(4,)` in the original picture."""
+def map_box(one: np.ndarray, tau: float, geometry: ResizeCrop) -> np.ndarray:
+    """A normalised map `(S, S)` > the box of its largest contour over `tau`, `(4,)` in the original image."""
     return geometry.boxes_back(largest_box(one > tau))
 
 
-def summed(figures: MaskFigures | ClassFigures, fabric) -> None:
+def summed(figures: MaskMetrics | ClassMetrics, fabric) -> None:
     """Adds up what all processes have seen."""
     if fabric.world_size > 1:
         figures.sums = fabric.all_reduce(torch.tensor(figures.sums, dtype=torch.float32), reduce_op="sum").cpu().numpy()

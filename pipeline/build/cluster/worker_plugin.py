@@ -68,7 +68,7 @@ class PrepareWorker(WorkerPlugin):
         self.device, self.name = device, name
         self.versions = versions or installed_versions()
         self.on_our_terminal = on_our_terminal
-        self.kernels = kernels  # modules to import before the first picture is on the clock
+        self.kernels = kernels  # modules to import before the first image is on the clock
 
     async def setup(self, worker) -> None:
         try:
@@ -95,7 +95,7 @@ class PrepareWorker(WorkerPlugin):
         from ..worker_init import prepare_process
 
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the time limit of a picture ends a hang in C code too
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the time limit of an image ends a hang in C code too
             if self.on_our_terminal:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of it: the coordinator decides
         prepare_process()

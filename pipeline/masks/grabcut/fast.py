@@ -79,7 +79,7 @@ class FastGrabCut(Settings):
         return mask, mixtures
 
     def linked(self, rgb: np.ndarray, codes: np.ndarray, gamma: float) -> tuple[np.ndarray, ...]:
-        """Picture `(H, W, 3) uint8` and trimap codes `(H, W) uint8` > colours and graph, before any terminal.
+        """Image `(H, W, 3) uint8` and trimap codes `(H, W) uint8` > colours and graph, before any terminal.
 
         index `(H * W,)` and colours `(n, 3)` of fast_colours, record, nodes and pixels of fast_links.
         """

@@ -5,7 +5,7 @@ import numpy as np
 
 
 def halve(rgb: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Picture `(H, W, 3) uint8` and trimap `(H, W) uint8` > both at `(ceil(H / 2), ceil(W / 2))`.
+    """Image `(H, W, 3) uint8` and trimap `(H, W) uint8` > both at `(ceil(H / 2), ceil(W / 2))`.
 
     Four pixels' mean, and their code where they agree; where they do not, probable foreground if two or more are
     foreground, sure or probable. The last row and column of an odd size count twice.

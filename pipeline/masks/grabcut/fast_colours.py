@@ -1,6 +1,6 @@
 """Two mixtures of Gaussians in RGB, from colours in bins of 5 bits a channel instead of from pixels.
 
-A picture of 65,536 pixels has some 1,800 such bins: mixtures are fitted to their mean colours, weighted by how many
+An image of 65,536 pixels has some 1,800 such bins: mixtures are fitted to their mean colours, weighted by how many
 pixels each has on a side, and likelihoods are a table by bin. The first components come from splitting the widest
 cluster at its mean, across its principal axis (Orchard and Bouman 1991), and a few Lloyd steps: no random numbers.
 
@@ -22,7 +22,7 @@ LOG, MEAN, INVERSE, USED, COLUMNS = 0, 1, 4, 10, 11
 
 @kernel("Tuple((uint16[:, ::1], float64[:, ::1]))(uint8[:, :, ::1])")
 def index_colours(rgb):
-    """Picture `(H, W, 3)` > colour number of each pixel `(H, W) uint16`, mean colour of each number `(n, 3)`."""
+    """Image `(H, W, 3)` > colour number of each pixel `(H, W) uint16`, mean colour of each number `(n, 3)`."""
     height, width = rgb.shape[:2]
     index = np.empty((height, width), np.uint16)
     number = np.zeros(1 << 15, np.int32)

@@ -16,7 +16,7 @@ DOWN, RIGHT = (0, 0, 1, -1, 1, -1, 1, -1), (1, -1, 0, 0, 1, -1, -1, 1)  # of its
 
 @kernel("float64(uint8[:, :, ::1])")
 def contrast(rgb):
-    """beta: 1 / (2 * mean squared colour difference of 8 neighbours), 0 for a picture of one colour."""
+    """beta: 1 / (2 * mean squared colour difference of 8 neighbours), 0 for an image of one colour."""
     height, width = rgb.shape[:2]
     numbers = rgb.reshape(height, width * 3)
     total = 0
@@ -49,11 +49,11 @@ def _prices(gamma, beta):
 
 @kernel("Tuple((int32[::1], int32[::1], int32[::1]))(uint8[:, :, ::1], uint8[:, ::1], float64, float64, int64)")
 def link(rgb, codes, gamma, beta, directions):
-    """Picture `(H, W, 3)` and trimap codes `(H, W)`, of which 2 and 3 are free > records, nodes, pixels.
+    """Image `(H, W, 3)` and trimap codes `(H, W)`, of which 2 and 3 are free > records, nodes, pixels.
 
     record  `((H + 2) * (W + 2) * 16,) int32` with capacities, and excess from sure neighbours
     nodes   `(m,) int32`, index of each free pixel's record
-    pixels  `(m,) int32`, number of each free pixel in the picture
+    pixels  `(m,) int32`, number of each free pixel in the image
     """
     height, width = codes.shape
     stride = width + 2

@@ -1,8 +1,8 @@
-"""GrabCut (Rother, Kolmogorov, Blake 2004) in plain torch operations, for many pictures at once on a GPU.
+"""GrabCut (Rother, Kolmogorov, Blake 2004) in plain torch operations, for many images at once on a GPU.
 
 The energy is OpenCV's: two mixtures of 5 Gaussians, gamma, 8 neighbours. The cut is found by a primal-dual method
 (torch_primal_dual.py), which says how far each may be from the best; those that are too far are done by an exact engine
-on the CPU. On a CPU pictures go one at a time, so that a mask depends on nothing else, and this is the slowest engine.
+on the CPU. On a CPU images go one at a time, so that a mask depends on nothing else, and this is the slowest engine.
 """
 
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from ..saliency import SURE_BACKGROUND, SURE_FOREGROUND
 from ...config import Settings
+from ..saliency import SURE_BACKGROUND, SURE_FOREGROUND
 from .fast import COMPONENTS, FastGrabCut
 from .trimap import too_few_pixels, trimap_foreground
 
@@ -39,7 +39,7 @@ class TorchGrabCut(Settings):
         0.0005, ge=0, description="A cut that is surely no further than this share above the least cost is done."
     )
     max_gap: float = Field(
-        0.01, ge=0, description="Pictures whose cut may be further than this share from the best are done by fast."
+        0.01, ge=0, description="Images whose cut may be further than this share from the best are done by fast."
     )
     dtype: Literal["float32", "float16"] = Field(
         "float32", description="In which the cut is iterated; half precision halves a GPU's memory traffic."
@@ -81,9 +81,9 @@ class TorchGrabCut(Settings):
         from .torch_primal_dual import min_cut
 
         with torch.inference_mode():
-            picture = torch.from_numpy(np.ascontiguousarray(rgb)).to(device)
+            image = torch.from_numpy(np.ascontiguousarray(rgb)).to(device)
             codes = torch.from_numpy(np.ascontiguousarray(trimaps)).to(device)
-            features, weights = products(picture.flatten(1, 2)), edge_weights(picture, self.gamma)
+            features, weights = products(image.flatten(1, 2)), edge_weights(image, self.gamma)
             mask = torch.from_numpy(trimap_foreground(trimaps)).to(device)
             fitted = fit(features, first_components(features, mask.flatten(1)))
             for _ in range(self.iterations):

@@ -1,7 +1,7 @@
-"""Two colour mixtures a picture, of full-covariance Gaussians, for many pictures at once; no random numbers.
+"""Two colour mixtures an image, of full-covariance Gaussians, for many images at once; no random numbers.
 
 All that a mixture needs of its pixels are sums of products of their colours, and a Gaussian's log density is linear in
-the same products: both are batched matrix products. Shapes: B pictures, N pixels; K = 2 sides x COMPONENTS Gaussians,
+the same products: both are batched matrix products. Shapes: B images, N pixels; K = 2 sides x COMPONENTS Gaussians,
 the background's first; 10 products 1, r, g, b, rr, rg, rb, gg, gb, bb of colours less 128, in float64, since
 covariances are small differences of large sums.
 """

@@ -1,11 +1,11 @@
-"""Minimum cuts of many pictures at once, in plain torch operations: total variation on a graph by a primal-dual method.
+"""Minimum cuts of many images at once, in plain torch operations: total variation on a graph by a primal-dual method.
 
 A cut x in {0, 1} of least energy `sum_i c_i x_i + sum_e w_e |x_e' - x_e|` is any threshold of a minimiser u in [0, 1]
 of the same expression, which is convex: the saddle point of `<c, u> + <D u, w q>` with q in [-1, 1] on every edge (D:
 the differences along edges). Chambolle and Pock's iteration with steps by a pixel's degree (2011), over-relaxed (Condat
 2013), from coarse to fine. Every q bounds the energy from below, so each answer comes with a certificate: its *gap*.
 
-Shapes: B pictures, H x W pixels, 4 edges a pixel: right, down, down right, down left; one that leaves the picture has
+Shapes: B images, H x W pixels, 4 edges a pixel: right, down, down right, down left; one that leaves the image has
 weight 0.
 """
 
@@ -26,7 +26,7 @@ LEVELS = 4
 
 @dataclass(frozen=True)
 class Cuts:
-    """Of B pictures. `gap` is how far above the least cut each may be at most, as a share of its own cost.
+    """Of B images. `gap` is how far above the least cut each may be at most, as a share of its own cost.
 
     A cut's cost is what it pays: its edges, and where it goes against a pixel's own preference. (Energies also have a
     constant, which would make any gap look small.)
@@ -57,7 +57,7 @@ def differences(values: torch.Tensor) -> torch.Tensor:
 
 
 def pull(flow: torch.Tensor) -> torch.Tensor:
-    """The transpose of `differences`: `(B, 4, H, W)` > `(B, H, W)`. Flow off the picture must be 0."""
+    """The transpose of `differences`: `(B, 4, H, W)` > `(B, H, W)`. Flow off the image must be 0."""
     total = -flow.sum(1)
     for kind, (begin, end) in enumerate(_ends(*flow.shape[2:])):
         total[end] += flow[:, kind][begin]
@@ -102,9 +102,9 @@ def min_cut(
     stop_gap: float = 5e-4,
     dtype: torch.dtype = torch.float32,
 ) -> Cuts:
-    """Unary `(B, H, W) float`, weights `(B, 4, H, W) float` of 0 or more > a cut of each picture, with its certificate.
+    """Unary `(B, H, W) float`, weights `(B, 4, H, W) float` of 0 or more > a cut of each image, with its certificate.
 
-    `unary` is what a pixel costs as foreground less what it costs as background. A picture leaves the work as soon as
+    `unary` is what a pixel costs as foreground less what it costs as background. An image leaves the work as soon as
     its gap is at most `stop_gap`, so what becomes of it does not depend on the others.
     """
     pyramid = [(unary, weights)]
@@ -122,9 +122,9 @@ def min_cut(
 
 
 def _iterate(u, q, unary, weights, steps, stop_gap):
-    """At most `steps` steps of each picture: `u`, `q` and how many each took."""
+    """At most `steps` steps of each image: `u`, `q` and how many each took."""
     taken = torch.zeros(len(u), dtype=torch.int64, device=u.device)
-    there = torch.arange(len(u), device=u.device)  # pictures that go on
+    there = torch.arange(len(u), device=u.device)  # images that go on
     final_u, final_q = u.clone(), q.clone()
     degree = weights.sum(1)
     for kind, (begin, end) in enumerate(_ends(*unary.shape[1:])):
@@ -156,7 +156,7 @@ def _halved(unary: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, t
 
 
 def inside(height: int, width: int, like: torch.Tensor) -> torch.Tensor:
-    """`(4, H, W)`: 1 for edges that end inside the picture, else 0."""
+    """`(4, H, W)`: 1 for edges that end inside the image, else 0."""
     found = like.new_zeros((4, height, width))
     for kind, (begin, _) in enumerate(_ends(height, width)):
         found[kind][begin] = 1

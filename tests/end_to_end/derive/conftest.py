@@ -11,15 +11,16 @@ import pytest
 from distributed import Client
 from zarr.core.sync import sync
 
-from locloc.pipeline.build.build import BuildRequest, build_masks
-from locloc.pipeline.catalogs import read_catalog
-from locloc.pipeline.build.cluster import ClusterSpec, local, cluster as running
+from locloc.pipeline.build.build import BuildRequest, build_version
+from locloc.pipeline.build.cluster import ClusterSpec, local
+from locloc.pipeline.build.cluster import cluster as running
 from locloc.pipeline.build.cluster.local import local_cluster
+from locloc.pipeline.build.spec import RunSettings
+from locloc.pipeline.catalogs import read_catalog
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.store import Version, open_version
 from locloc.pipeline.store.schema import COLUMNS
 from locloc.pipeline.store.writer import StoreWriter
-from locloc.pipeline.build.spec import RunSettings
 
 SABOTAGE = Path(__file__).parents[2] / "sabotage"
 INLINE = 512  # bytes: smaller chunks lie in the manifest
@@ -80,7 +81,7 @@ def fresh(cluster: Client) -> Callable[..., Version]:
         request = BuildRequest(
             read_catalog(images, root=root), store, load_recipe(str(recipe)), recipe.stem, weights, run=run
         )
-        summary = build_masks(request)
+        summary = build_version(request)
         assert not summary.already_there
         return open_version(f"{store}@{summary.version}")
 
@@ -105,7 +106,7 @@ FAILED = {"even/0004.jpg": "missing", "even/0150.jpg": "undecodable", "odd/0195.
 
 @pytest.fixture(scope="package")
 def good(tmp_path_factory: pytest.TempPathFactory, make_folder: Callable) -> Path:
-    """200 pictures: four blocks, the last one short."""
+    """200 images: four blocks, the last one short."""
     return make_folder(tmp_path_factory.mktemp("good") / "photos", 200)
 
 
@@ -117,11 +118,11 @@ def whole(good: Path, fresh: Callable, small: Path) -> Version:
 
 @pytest.fixture(scope="package")
 def broken(good: Path, tmp_path_factory: pytest.TempPathFactory, fresh: Callable, small: Path) -> SimpleNamespace:
-    """`good` with a broken link, a file that is no picture, and a folder named like one; `.folder` and `.version`."""
+    """`good` with a broken link, a file that is no image, and a folder named like one; `.folder` and `.version`."""
     folder = shutil.copytree(good, tmp_path_factory.mktemp("broken") / "photos")
     (folder / "even/0004.jpg").unlink()
     (folder / "even/0004.jpg").symlink_to("nowhere.jpg")
-    (folder / "even/0150.jpg").write_bytes(b"no picture")
+    (folder / "even/0150.jpg").write_bytes(b"no image")
     (folder / "odd/0195.jpg").unlink()
     (folder / "odd/0195.jpg").mkdir()
     return SimpleNamespace(folder=folder, version=fresh(folder, small, folder.parent / "masks.store"))

@@ -1,11 +1,11 @@
-"""`masks extend`: a version of old and new pictures, for which only the new ones are made."""
+"""`masks extend`: a version of old and new images, for which only the new ones are made."""
 
 import shutil
 
 import pytest
 
-from locloc.pipeline.store import list_versions, open_version
 from locloc.pipeline.inspect.verify import verify_version
+from locloc.pipeline.store import list_versions, open_version
 
 from ..conftest import assert_same
 from .conftest import FAILED, copy_of
@@ -26,15 +26,15 @@ backbone.Backbone.cls_attention = block.allowed
 
 
 @pytest.fixture
-def pictures_seen(cluster):
-    """How many pictures went through the ViT since the test began."""
+def images_seen(cluster):
+    """How many images went through the ViT since the test began."""
     cluster.run(exec, COUNT, {})
     yield lambda: next(iter(cluster.run(eval, SEEN, {}).values()))
     cluster.run(exec, UNCOUNT, {})
 
 
 def test_a_folder_that_has_grown_is_a_fresh_build_of_it(
-    good, whole, tmp_path, make_folder, fresh, small, on, pictures_seen
+    good, whole, tmp_path, make_folder, fresh, small, on, images_seen
 ):
     """New files come between old ones in each class, and in a new class of its own, so that labels move too."""
     photos, store = shutil.copytree(good, tmp_path / "photos"), tmp_path / "masks.store"
@@ -42,12 +42,12 @@ def test_a_folder_that_has_grown_is_a_fresh_build_of_it(
         (photos / f"even/{number:04}.jpg").unlink()
     shutil.rmtree(photos / "odd")
     fresh(photos, small, store)
-    assert pictures_seen() == 97
+    assert images_seen() == 97
     shutil.rmtree(photos)
     shutil.copytree(good, photos)
     before = {info.tag: info.about for info in list_versions(store)}
     on("extend", f"{store}@v1", photos)
-    assert pictures_seen() == 200, "97 at first, and the 103 new ones"
+    assert images_seen() == 200, "97 at first, and the 103 new ones"
     grown = open_version(f"{store}@v2")
     assert_same(whole, grown)
     assert grown.provenance["fingerprint"] == whole.provenance["fingerprint"]
@@ -59,7 +59,7 @@ def test_a_folder_that_has_grown_is_a_fresh_build_of_it(
     assert "nothing to do" in said.stdout
     said = on("build", photos, "--store", store, "--recipe", small, "--weights", "random")
     assert f"{store}@v2 already has fingerprint" in said.stdout
-    assert pictures_seen() == 200
+    assert images_seen() == 200
 
 
 def test_rows_that_had_failed_stay_so_with_their_reasons(broken, store, on):
@@ -102,7 +102,7 @@ def test_lists_are_joined_by_their_root(good, tmp_path, fresh, small, on):
     assert [info.tag for info in list_versions(tmp_path / "masks.store")] == ["v1", "v2"]
 
 
-def test_pictures_that_were_replaced_are_not_mixed_with_their_old_masks(good, whole, tmp_path, on):
+def test_images_that_were_replaced_are_not_mixed_with_their_old_masks(good, whole, tmp_path, on):
     store = copy_of(whole, tmp_path / "masks.store")
     names = sorted(good.rglob("*.jpg"))
     kept = {file: file.read_bytes() for file in names}

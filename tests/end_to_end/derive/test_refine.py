@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from locloc.pipeline.build import build, incremental as derive
+from locloc.pipeline.build import build
+from locloc.pipeline.build import incremental as derive
+from locloc.pipeline.inspect.verify import verify_version
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import list_versions, open_version
-from locloc.pipeline.inspect.verify import verify_version
 
-from ..conftest import assert_same, everything, picture
+from ..conftest import assert_same, everything, image
 from .conftest import chunk_bytes, chunk_files, column_keys, copy_of, write_recipe
 
 FORBID = """
@@ -97,7 +98,7 @@ def test_masks_of_another_size(mask_px, broken, store, tmp_path, fresh, on):
         assert_same(fresh(broken.folder, recipe, tmp_path / "fresh.store"), refined)
 
 
-def test_thresholds_alone_need_no_pictures(good, tmp_path, fresh, small, on):
+def test_thresholds_alone_need_no_images(good, tmp_path, fresh, small, on):
     photos = shutil.copytree(good, tmp_path / "photos")
     parent = fresh(photos, small, tmp_path / "masks.store")
     recipe = write_recipe(tmp_path / "plain.toml", engine="threshold")
@@ -107,11 +108,11 @@ def test_thresholds_alone_need_no_pictures(good, tmp_path, fresh, small, on):
     assert_same(wanted, open_version(f"{tmp_path}/masks.store@v2"))
 
 
-def test_pictures_that_were_changed_since_are_rows_with_a_reason(good, whole, tmp_path, fresh, on):
+def test_images_that_were_changed_since_are_rows_with_a_reason(good, whole, tmp_path, fresh, on):
     photos, store = shutil.copytree(good, tmp_path / "photos"), copy_of(whole, tmp_path / "masks.store")
-    Image.fromarray(picture(999)).save(photos / "even/0010.jpg")
+    Image.fromarray(image(999)).save(photos / "even/0010.jpg")
     (photos / "odd/0011.jpg").unlink()
-    (photos / "odd/0013.jpg").write_bytes(b"no picture")
+    (photos / "odd/0013.jpg").write_bytes(b"no image")
     recipe = write_recipe(tmp_path / "tight.toml", threshold=0.35)
     on("refine", f"{store}@v1", "--recipe", recipe, "--root", photos)
     refined = open_version(f"{store}@v2")

@@ -10,10 +10,10 @@ import torch
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
+from locloc.pipeline.inspect.verify import verify_version
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.status import DONE, Status
 from locloc.pipeline.store import list_versions, open_version
-from locloc.pipeline.inspect.verify import verify_version
 
 from ..conftest import assert_same, everything
 from .conftest import FAILED, INLINE, chunk_bytes, chunk_files, column_keys
@@ -120,7 +120,7 @@ def test_weights_that_were_moved(good, tmp_path, fresh, small, on):
     folder = tmp_path / "photos"
     folder.mkdir()
     shutil.copy(good / "even/0000.jpg", folder / "a.jpg")
-    (folder / "b.jpg").write_bytes(b"no picture")
+    (folder / "b.jpg").write_bytes(b"no image")
     model = timm.create_model(load_recipe(str(small)).backbone.name, num_classes=0)
     torch.save(model.state_dict(), tmp_path / "old.pth")
     fresh(folder, small, tmp_path / "s", str(tmp_path / "old.pth"))
@@ -150,9 +150,7 @@ def test_the_name_of_a_deleted_version_is_never_used_again(store, good, on, locl
     assert open_version(f"{store}@latest").tag == "best"
 
 
-def test_a_picture_that_kills_its_process_costs_itself_alone_until_it_is_mended(
-    tmp_path, make_folder, fresh, small, on
-):
+def test_a_image_that_kills_its_process_costs_itself_alone_until_it_is_mended(tmp_path, make_folder, fresh, small, on):
     photos, store = make_folder(tmp_path / "photos", 70), tmp_path / "masks.store"
     wanted = fresh(photos, small, tmp_path / "fresh.store")
     good = (photos / "odd/0003.jpg").read_bytes()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from locloc.trainer.data.datasets import PLAIN, LabelledImages, MaskPairs
 from locloc.trainer.recipe import load_train_recipe
-from locloc.trainer.training.run import HowToTrain, TrainRequest, train
+from locloc.trainer.training.run import RuntimeConfig, TrainRequest, train
 
 CHANGES = (
     "generator.fit.epochs=2",
@@ -37,7 +37,7 @@ def main() -> None:
     for kind in (MaskPairs, LabelledImages):
         noted(kind, seen / os.environ.get("RANK", "0"))
     recipe = load_train_recipe("locloc", "synthetic", CHANGES)
-    train(TrainRequest(version, out, recipe, "locloc", how=HowToTrain(accelerator="cpu", workers=0)))
+    train(TrainRequest(version, out, recipe, "locloc", how=RuntimeConfig(accelerator="cpu", workers=0)))
 
 
 if __name__ == "__main__":

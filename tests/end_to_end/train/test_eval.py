@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 
 from locloc.cli import app
-from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.backbones.spec import BackboneSpec
+from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.geometry.boxes import box_iou
 from locloc.pipeline.store import open_version
-from locloc.trainer.models.checkpoint import create_model, save_checkpoint, vit_shape
-from locloc.trainer.evaluation.protocols import PROTOCOLS
-from locloc.trainer.evaluation.predictors import batches
 from locloc.trainer.evaluation.eval_dataset import images_of_version
+from locloc.trainer.evaluation.predictors import batches
+from locloc.trainer.evaluation.protocols import PROTOCOLS
+from locloc.trainer.models.checkpoint import create_model, save_checkpoint, vit_shape
 
 
 def make_run(run: Path, *stages: str, **about: Any) -> Path:
@@ -69,28 +69,28 @@ def test_a_table_of_runs_masks_and_the_centred_box_under_every_protocol(whole, r
     first, _, *others = found["results"]
     assert first == str(run) and others == [masks, "centred box"]
     assert (found["images"], found["split"], found["unread"]) == (8, "test", {})
-    for subject, results in found["results"].items():
+    for predictor, results in found["results"].items():
         assert list(results) == list(PROTOCOLS)
         for name, figures in results.items():
             assert all(0 <= figures[key] <= 1 for key in ("gt_known_loc", "corloc", "box_iou"))
             assert sum(figures["kinds"].values()) == 8
             swept = name == "locloc-official"
-            assert figures["swept_on_test"] == swept, (subject, name)
-            if subject not in (masks, "centred box"):
+            assert figures["swept_on_test"] == swept, (predictor, name)
+            if predictor not in (masks, "centred box"):
                 assert figures["top1_loc"] <= min(figures["top1_cls"], figures["gt_known_loc"])
                 assert figures["top1_cls"] <= figures["top5_cls"] == 1  # of four classes
-            if subject != "centred box":
+            if predictor != "centred box":
                 assert 0 <= figures["mask_iou"] <= 1
                 assert figures["tau_from"] == {"ppd": "fixed by the protocol", "locloc-official": "test images"}.get(
                     name, "validation images"
                 )
-        if subject != "centred box":
+        if predictor != "centred box":
             assert results["wsol"]["max_box_acc"] >= results["wsol"]["gt_known_loc"]
             assert 0 < results["wsol"]["px_ap"] <= 1
     assert found["results"][masks]["locloc"]["mask_iou"] > 0.5  # of real masks, where the runs have learnt nothing
 
 
-def test_the_report_has_every_image_curves_and_pictures(whole, run, version):
+def test_the_report_has_every_image_curves_and_images(whole, run, version):
     found, out = whole
     table = pq.read_table(out / "images.parquet")
     assert len(table) == 8 * 4 * 4 and set(table["kind"].to_pylist()) <= {
@@ -98,7 +98,7 @@ def test_the_report_has_every_image_curves_and_pictures(whole, run, version):
     }  # fmt: skip
     rows = [row for row in table.to_pylist() if row["subject"].startswith("masks") and row["protocol"] == "ppd"]
     opened = open_version(version)
-    for row in rows:  # the box in the picture is the mask's own, within a pixel of 256
+    for row in rows:  # the box in the image is the mask's own, within a pixel of 256
         wanted = opened.read_column("box", [opened.row(row["id"])])[0]
         assert [row[name] for name in ("x0", "y0", "x1", "y1")] == pytest.approx(wanted.tolist(), abs=2)
     ious = [row["iou"] for row in rows]
@@ -128,7 +128,7 @@ def test_each_image_is_decoded_once_for_all_views(version):
     assert all(set(image.squares) == views for image in loaded) and set(counts.values()) == {1}
 
 
-def test_masks_alone_need_no_pictures(version, scenes, tmp_path):
+def test_masks_alone_need_no_images(version, scenes, tmp_path):
     nowhere = tmp_path / "nowhere"
     found = evaluated(tmp_path, version, "--images", nowhere, "--protocol", "locloc,wsol")
     own = found["results"][f"masks of {Path(version).name}"]
@@ -175,7 +175,7 @@ def test_imported_weights_are_evaluated_on_a_catalog_without_masks(scenes, run, 
     assert found["results"][str(own)] == other["results"][str(run)]
 
 
-def test_pictures_that_cannot_be_read_count_as_wrong(run, scenes, version, tmp_path):
+def test_images_that_cannot_be_read_count_as_wrong(run, scenes, version, tmp_path):
     moved = tmp_path / "scenes"
     shutil.copytree(scenes, moved)
     images = images_of_version(open_version(version), str(moved))

@@ -9,8 +9,8 @@ from PIL import Image
 
 from locloc.pipeline.errors import TrainError
 from locloc.trainer.models.checkpoint import load_checkpoint
+from locloc.trainer.models.localizer import load_localizer
 from locloc.trainer.models.token_selection import kept_tokens
-from locloc.trainer.models.localizer import load_localiser
 
 from .conftest import SMALL, in_process, lines, losses
 
@@ -35,14 +35,14 @@ def test_a_guided_run_learns_and_says_so(run):
 
 def test_it_was_judged_as_it_is_used(run, scenes):
     """Validation's loss is that of the localiser, which chooses tokens by the run's own maps."""
-    localiser = load_localiser(run, "cpu")
+    localizer = load_localizer(run, "cpu")
     listed = [line.split(",") for line in (scenes / "list.csv").read_text().splitlines()[1:]]
     val = [(row[0], int(row[2])) for row in listed if row[3] == "val"]
     seen = []
     for path, _ in val:
         rgb = np.array(Image.open(scenes / path).convert("RGB"))
-        seen.append(localiser.class_geometry(rgb.shape[1::-1]).image(rgb))
-    maps, logits = localiser.both(np.stack(seen))
+        seen.append(localizer.class_geometry(rgb.shape[1::-1]).image(rgb))
+    maps, logits = localizer.both(np.stack(seen))
     loss = torch.nn.functional.cross_entropy(logits, torch.tensor([label for _, label in val]))
     header = load_checkpoint(run / "classifier" / "best.safetensors")[1]
     assert abs(float(loss) - header["figures"]["loss"]) < 1e-3

@@ -15,18 +15,18 @@ import torch
 from lightning_fabric import Fabric
 from pycocotools.coco import COCO
 
-from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.backbones.spec import BackboneSpec
+from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.geometry.boxes import box_iou
 from locloc.pipeline.store import open_version
-from locloc.trainer.models.checkpoint import load_checkpoint
 from locloc.trainer.data.datasets import Batches, LabelledImages, MaskPairs, load
-from locloc.trainer.training.loop import evaluate
-from locloc.trainer.models.generator import Generator
+from locloc.trainer.data.splits import Masks, join
 from locloc.trainer.inference.predict import Prediction
 from locloc.trainer.inference.predict import load as load_predictor
+from locloc.trainer.models.checkpoint import load_checkpoint
+from locloc.trainer.models.generator import Generator
 from locloc.trainer.recipe import TrainRecipe
-from locloc.trainer.data.splits import Masks, join
+from locloc.trainer.training.loop import evaluate
 from locloc.trainer.training.training_tasks import create_stage
 
 from ..conftest import command
@@ -91,9 +91,9 @@ def figures_again(run: Path, name: str, model: torch.nn.Module, header: dict) ->
     stage = create_stage(name, recipe, backbone, rows)
     if stage.learns_masks:
         masks = Masks(run / "cache" / "again.npy").write(opened)
-        dataset = MaskPairs(rows.pictures, masks, stage.settings, backbone.size_px)
+        dataset = MaskPairs(rows.images, masks, stage.settings, backbone.size_px)
     else:
-        dataset = LabelledImages(rows.pictures, rows.labels, None, stage.settings, backbone.size_px)
+        dataset = LabelledImages(rows.images, rows.labels, None, stage.settings, backbone.size_px)
     fabric = Fabric(accelerator="cpu", devices=1)
     return evaluate(fabric, stage, model, load(dataset, Batches(rows.val, 8, None), 0)).values()
 
@@ -125,8 +125,8 @@ def test_cached_tokens_learn_too_and_read_no_image(version, tmp_path):
     assert (kept.shape, kept.dtype) == ((32, 2, 192, 14, 14), np.float16)
     opened = open_version(version)
     rows = np.flatnonzero([split != "test" for split in opened.table["split"].to_pylist()])
-    picture = TrainRecipe and _square(opened, int(rows[5]))
-    features = Backbone(BackboneSpec("pocket")).patch_features(np.stack([picture, picture[:, ::-1]])).numpy()
+    image = TrainRecipe and _square(opened, int(rows[5]))
+    features = Backbone(BackboneSpec("pocket")).patch_features(np.stack([image, image[:, ::-1]])).numpy()
     assert np.abs(kept[5] - features).max() < 2e-2 * np.abs(features).max()
 
 
@@ -163,7 +163,7 @@ def test_predictions_are_as_good_as_the_run_says(run, version):
 
 def test_a_folder_is_predicted_in_one_command(run, scenes, tmp_path):
     said = in_process("predict", run, scenes / "images", "--out", tmp_path / "found", "--device", "cpu")
-    assert (said["pictures"], said["done"], said["failed"], said["formats"]) == (40, 40, [], ["coco", "overlay"])
+    assert (said["images"], said["done"], said["failed"], said["formats"]) == (40, 40, [], ["coco", "overlay"])
     with redirect_stdout(io.StringIO()):
         coco = COCO(tmp_path / "found" / "coco.json")
     assert len(coco.imgs) == 40 and len(coco.anns) <= 40 and len(coco.cats) == 4
@@ -173,7 +173,7 @@ def test_a_folder_is_predicted_in_one_command(run, scenes, tmp_path):
 def _square(opened, row: int) -> np.ndarray:
     from locloc.trainer.data.splits import join
 
-    return join(opened, None, 0, 0.1).pictures.square(row, 224)
+    return join(opened, None, 0, 0.1).images.square(row, 224)
 
 
 @pytest.mark.parametrize(

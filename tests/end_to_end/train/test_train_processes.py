@@ -9,7 +9,7 @@ import pytest
 
 from locloc.pipeline.store import open_version
 from locloc.trainer.recipe import load_train_recipe
-from locloc.trainer.training.run import HowToTrain, TrainRequest, train
+from locloc.trainer.training.run import RuntimeConfig, TrainRequest, train
 
 from ..conftest import run as run_command
 from .conftest import lines, losses
@@ -20,7 +20,7 @@ from .rank import CHANGES
 def alone(version: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("alone") / "run"
     recipe = load_train_recipe("locloc", "synthetic", CHANGES)
-    train(TrainRequest(version, out, recipe, "locloc", how=HowToTrain(accelerator="cpu", workers=0)))
+    train(TrainRequest(version, out, recipe, "locloc", how=RuntimeConfig(accelerator="cpu", workers=0)))
     return out
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import safetensors
 
+from locloc.pipeline.backbones.state_dict import weights_sha256
 from locloc.pipeline.backbones.vit import BackboneSpec, load_backbone
 from locloc.pipeline.geometry.boxes import box_iou, largest_box, mask_iou
 from locloc.pipeline.masks.pseudo_mask import make_mask, working_geometry
 from locloc.pipeline.recipe import default_recipe, load_recipe
 from locloc.pipeline.synthetic import Scene, make_scene
-from locloc.pipeline.backbones.state_dict import weights_sha256
 
 RECIPE = load_recipe("pocket")
 SEED, CLASSES = 3, 20  # of the test scenes in docs/pocket.md; training used seed 1000

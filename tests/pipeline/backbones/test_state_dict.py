@@ -8,9 +8,9 @@ import safetensors.torch
 import timm
 import torch
 
+from locloc.pipeline.backbones.state_dict import weights_sha256
 from locloc.pipeline.backbones.vit import Backbone, BackboneSpec
 from locloc.pipeline.errors import BackboneError
-from locloc.pipeline.backbones.state_dict import weights_sha256
 
 NAME = "vit_small_patch16_224.dino"
 

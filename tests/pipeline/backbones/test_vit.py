@@ -31,7 +31,7 @@ def perturbed(name: str, size_px: int, sharpness: float = 6.0) -> Backbone:
     return backbone
 
 
-def pictures(size_px: int) -> np.ndarray:
+def images(size_px: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (2, size_px, size_px, 3), dtype=np.uint8)
 
 
@@ -66,7 +66,7 @@ def plain_dino(backbone: Backbone, rgb: np.ndarray) -> tuple[list[torch.Tensor],
 
 @pytest.mark.parametrize("size_px", [224, 320])
 def test_a_plain_vit_agrees_with_full_softmax_attention_by_hand(size_px):
-    backbone, rgb = perturbed(PLAIN, size_px), pictures(size_px)
+    backbone, rgb = perturbed(PLAIN, size_px), images(size_px)
     side = size_px // 16
     after, attention = plain_dino(backbone, rgb)
 
@@ -89,20 +89,20 @@ def test_a_plain_vit_agrees_with_full_softmax_attention_by_hand(size_px):
 )
 def test_the_cls_row_is_what_the_whole_model_computes(name, size_px):
     """For the other families: q and k are taken where timm's own, unfused forward pass multiplies them."""
-    backbone, rgb = perturbed(name, size_px), pictures(size_px)
+    backbone, rgb = perturbed(name, size_px), images(size_px)
     last = backbone.model.blocks[-1].attn
     last.fused_attn = False
-    seen = []
-    last.attn_drop.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    recorded = []
+    last.attn_drop.register_forward_hook(lambda module, inputs, output: recorded.append(output))
     with torch.inference_mode():
         backbone.model.forward_features(backbone.normalise(rgb))
-    wanted = seen[0][:, :, 0, backbone.prefix :].reshape(2, backbone.heads, *backbone.grid)
+    wanted = recorded[0][:, :, 0, backbone.prefix :].reshape(2, backbone.heads, *backbone.grid)
     assert backbone.prefix == (1 if name.startswith("eva02") else 5)
     assert (backbone.cls_attention(rgb) - wanted).abs().max() < 1e-5
 
 
 def test_patch_features_are_the_last_block_before_the_norm():
-    backbone, rgb = perturbed(DINOV3, 224), pictures(224)
+    backbone, rgb = perturbed(DINOV3, 224), images(224)
     with torch.inference_mode():
         normed = backbone.model.forward_features(backbone.normalise(rgb))[:, backbone.prefix :]
         ours = backbone.model.norm(backbone.patch_features(rgb).flatten(2).transpose(1, 2))
@@ -111,13 +111,13 @@ def test_patch_features_are_the_last_block_before_the_norm():
 
 @pytest.mark.parametrize("name", [DINOV2, DINOV3])
 def test_a_vit_is_left_and_gone_on_with_after_any_block(name):
-    backbone, rgb = perturbed(name, 224), pictures(224)
-    seen = []
+    backbone, rgb = perturbed(name, 224), images(224)
+    recorded = []
     for block in backbone.model.blocks:
-        block.register_forward_hook(lambda module, inputs, output: seen.append(output))
+        block.register_forward_hook(lambda module, inputs, output: recorded.append(output))
     with torch.inference_mode():
         backbone.model.forward_features(backbone.normalise(rgb))
-    wanted, features = list(seen), backbone.patch_features(rgb)
+    wanted, features = list(recorded), backbone.patch_features(rgb)
     for blocks in (1, 5, 12):
         tokens, last = backbone.embed_and_patch_features(rgb, blocks)
         assert (tokens - wanted[blocks - 1]).abs().max() < 1e-4 * wanted[blocks - 1].abs().max()
@@ -146,7 +146,7 @@ def test_positions_are_interpolated_as_dino_does():
     assert (found[0, 1 + row * 20 + column] - wanted).abs().max() < 1e-4
 
 
-def test_one_picture_at_a_time_gives_the_same_bits_whatever_came_before():
+def test_one_image_at_a_time_gives_the_same_bits_whatever_came_before():
     backbone = perturbed("vit_tiny_patch16_224", 224)
     rgb = np.random.default_rng(1).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
     forwards = [backbone.cls_attention(rgb[n : n + 1]) for n in range(4)]
@@ -166,7 +166,7 @@ def test_random_weights_are_the_same_every_time_whatever_the_global_seed():
 def test_no_gradients_and_half_precision_is_a_setting():
     backbone = Backbone(BackboneSpec("vit_tiny_patch16_224", precision="bf16", weights="random"))
     full = Backbone(BackboneSpec("vit_tiny_patch16_224", weights="random"))
-    rgb = pictures(224)
+    rgb = images(224)
     low, high = backbone.cls_attention(rgb), full.cls_attention(rgb)
     assert not low.requires_grad and low.dtype == torch.float32
     assert not torch.equal(low, high)

@@ -1,4 +1,4 @@
-"""Engines in turn: ratios by a known clock, costs of graphs by hand, pictures and their masks, a node's speed."""
+"""Engines in turn: ratios by a known clock, costs of graphs by hand, images and their masks, a node's speed."""
 
 import itertools
 
@@ -11,8 +11,8 @@ from torch import get_num_threads, set_num_threads
 from locloc.pipeline.bench import EngineReport, EngineRow, Problem, bench_engines
 from locloc.pipeline.bench.energy import CERTIFIED, EXACT, Graph, first_graph, score_energies
 from locloc.pipeline.bench.engines import ENGINES, OTHER_SEED, again, one_thread, spread_over, turned
+from locloc.pipeline.bench.images import _image, load_images, make_images
 from locloc.pipeline.bench.masks import IMAGENET, AskedMasks, bench_masks, node_rate, project_node
-from locloc.pipeline.bench.images import _picture, load_pictures, make_pictures
 from locloc.pipeline.bench.problems import SIMULATIONS, simulated_problems
 from locloc.pipeline.errors import BenchError, TruthError
 from locloc.pipeline.masks.grabcut import FastGrabCut, OpenCVGrabCut, TorchGrabCut
@@ -104,7 +104,7 @@ def test_the_second_reference_has_another_seed():
 
 def test_opencv_again_is_another_mask_somewhere():
     """Or its row would say nothing of what can be asked for."""
-    problems, _ = simulated_problems(make_pictures(4, 64).found, "B")
+    problems, _ = simulated_problems(make_images(4, 64).found, "B")
     report = bench_engines(problems, {"a": FakeEngine(1, 1)}, {})
     assert 0 < report.row(again("opencv, 1 round")).iou_to_reference < 1
     assert report.row(again("opencv, 1 round")).times_reference > 0
@@ -238,22 +238,22 @@ def test_energy_rows():
     assert rows.shared_mean == pytest.approx(np.mean(gaps)) and rows.shared_max == max(gaps) and rows.problems == 3
 
 
-# --- pictures --------------------------------------------------------------------------------------------------------
+# --- images --------------------------------------------------------------------------------------------------------
 
 
 def save(file, shape=(20, 30), white=None):
-    """A black picture `shape` with a white window."""
+    """A black image `shape` with a white window."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    picture = np.zeros(shape, np.uint8)
+    image = np.zeros(shape, np.uint8)
     if white is not None:
-        picture[white] = 255
-    Image.fromarray(picture).save(file)
+        image[white] = 255
+    Image.fromarray(image).save(file)
 
 
 LEFT = np.s_[:, :15]
 
 
-def test_masks_of_the_pictures_names(tmp_path):
+def test_masks_of_the_images_names(tmp_path):
     images, truth = tmp_path / "images", tmp_path / "masks"
     for name in ("a.jpg", "b/c.jpg", "b/d.e.png", "f.jpg", "g/x.png", "h/x.png"):
         save(images / name)
@@ -261,7 +261,7 @@ def test_masks_of_the_pictures_names(tmp_path):
     save(truth / "c.bmp", white=LEFT)  # of the same name, elsewhere
     save(truth / "b/d.e.jpg", white=np.s_[:10])
     save(truth / "x.png", white=LEFT)  # of which one?
-    loaded = load_pictures(images, truth, 0, 16)
+    loaded = load_images(images, truth, 0, 16)
     assert [one.name for one in loaded.found] == ["a.jpg", "b/c.jpg", "b/d.e.png"] and not loaded.skipped
     left = np.arange(16) + np.zeros((16, 1), int) < 8
     for one, wanted in zip(loaded.found, (left, left, left.T), strict=True):
@@ -272,8 +272,8 @@ def test_masks_of_the_pictures_names(tmp_path):
 def test_a_part_is_spread_over_the_folder(tmp_path):
     for number in range(10):
         save(tmp_path / f"{number}.png")
-    assert [one.name for one in load_pictures(tmp_path, None, 3, 16).found] == ["0.png", "3.png", "6.png"]
-    loaded = load_pictures(tmp_path, None, 0, 16).found
+    assert [one.name for one in load_images(tmp_path, None, 3, 16).found] == ["0.png", "3.png", "6.png"]
+    loaded = load_images(tmp_path, None, 0, 16).found
     assert len(loaded) == 10 and all(one.truth is None for one in loaded)
 
 
@@ -288,28 +288,28 @@ def test_what_cannot_be_measured_on_is_skipped_with_its_reason(tmp_path):
     save(truth / "d.png", (30, 20), np.s_[:, :10])
     (truth / "e.png").write_bytes(b"nothing")
     save(truth / "f.png", white=LEFT)
-    loaded = load_pictures(images, truth, 0, 16)
+    loaded = load_images(images, truth, 0, 16)
     assert [one.name for one in loaded.found] == ["f.png"]
     assert loaded.skipped == [
         "a.png: not an image of a known format",
         "b.png: its mask has no background (brighter than half is object)",
         f"c.png: True mask {truth}/c.png is empty: its brightest value is 0, and object is what is over 127",
-        "d.png: its mask is 20 x 30, the picture 30 x 20",
+        "d.png: its mask is 20 x 30, the image 30 x 20",
         f"e.png: True mask {truth}/e.png: not an image of a known format",
     ]
     (truth / "f.png").unlink()
-    with pytest.raises(BenchError, match=r"^None of 5 pictures of --images .* can be measured on; a.png: not an image"):
-        load_pictures(images, truth, 0, 16)
+    with pytest.raises(BenchError, match=r"^None of 5 images of --images .* can be measured on; a.png: not an image"):
+        load_images(images, truth, 0, 16)
 
 
-def test_the_first_picture_that_can_be_measured_on_warms_up(tmp_path, monkeypatch):
+def test_the_first_image_that_can_be_measured_on_warms_up(tmp_path, monkeypatch):
     made = []
-    where = "locloc.pipeline.bench.images._picture"
-    monkeypatch.setattr(where, lambda name, *given: made.append(name) or _picture(name, *given))
+    where = "locloc.pipeline.bench.images._image"
+    monkeypatch.setattr(where, lambda name, *given: made.append(name) or _image(name, *given))
     for name in "abc":
         save(tmp_path / f"{name}.png")
     (tmp_path / "a.png").write_bytes(b"nothing")
-    assert [one.name for one in load_pictures(tmp_path, None, 0, 16).found] == ["b.png", "c.png"]
+    assert [one.name for one in load_images(tmp_path, None, 0, 16).found] == ["b.png", "c.png"]
     assert made == ["a.png", "b.png", "b.png", "c.png"]
 
 
@@ -318,19 +318,19 @@ def test_folders_that_do_not_fit(tmp_path):
     save(images / "a.png")
     truth.mkdir()
     with pytest.raises(BenchError, match=r"^--images .*none is no folder$"):
-        load_pictures(none, truth, 0, 16)
-    with pytest.raises(BenchError, match=r"^--images .*masks holds no picture$"):
-        load_pictures(truth, truth, 0, 16)
+        load_images(none, truth, 0, 16)
+    with pytest.raises(BenchError, match=r"^--images .*masks holds no image$"):
+        load_images(truth, truth, 0, 16)
     with pytest.raises(TruthError, match=r"^--truth .*none is no folder of masks$"):
-        load_pictures(images, none, 0, 16)
+        load_images(images, none, 0, 16)
     save(truth / "b.png")
-    with pytest.raises(TruthError, match=r"^--truth .*masks has no mask of any of 1 pictures"):
-        load_pictures(images, truth, 0, 16)
+    with pytest.raises(TruthError, match=r"^--truth .*masks has no mask of any of 1 images"):
+        load_images(images, truth, 0, 16)
 
 
 def test_made_scenes_are_the_same_each_time():
-    one, two = make_pictures(2, 32).found, make_pictures(3, 32).found
-    assert [picture.name for picture in one] == ["scene 0", "scene 1"]
+    one, two = make_images(2, 32).found, make_images(3, 32).found
+    assert [image.name for image in one] == ["scene 0", "scene 1"]
     for a, b in zip(one, two, strict=False):
         np.testing.assert_array_equal(a.rgb, b.rgb)
         np.testing.assert_array_equal(a.truth, b.truth)
@@ -340,20 +340,20 @@ def test_made_scenes_are_the_same_each_time():
 
 @pytest.mark.parametrize("simulation", SIMULATIONS)
 def test_simulated_problems(simulation):
-    pictures = make_pictures(2, 32).found
-    problems, trimap_s = simulated_problems(pictures, simulation)
-    again, _ = simulated_problems(pictures, simulation)
+    images = make_images(2, 32).found
+    problems, trimap_s = simulated_problems(images, simulation)
+    again, _ = simulated_problems(images, simulation)
     assert trimap_s >= 0 and [one.seed for one in problems] == [0, 1]
-    for one, other, picture in zip(problems, again, pictures, strict=True):
+    for one, other, image in zip(problems, again, images, strict=True):
         np.testing.assert_array_equal(one.trimap, other.trimap)
-        assert one.rgb is picture.rgb and set(np.unique(one.trimap)) <= {0, 1, 2, 3}
+        assert one.rgb is image.rgb and set(np.unique(one.trimap)) <= {0, 1, 2, 3}
 
 
 # --- a node ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("picture_ms", "vit", "cores", "rate", "limit"),
+    ("image_ms", "vit", "cores", "rate", "limit"),
     [
         (10, 3600, 16, 1600, "cores"),
         (4, 3600, 16, 3600, "GPU"),
@@ -362,8 +362,8 @@ def test_simulated_problems(simulation):
         (10, 3600, 1, 100, "cores"),
     ],
 )
-def test_a_nodes_rate(picture_ms, vit, cores, rate, limit):
-    assert node_rate(picture_ms, vit, cores) == (rate, limit)
+def test_a_nodes_rate(image_ms, vit, cores, rate, limit):
+    assert node_rate(image_ms, vit, cores) == (rate, limit)
 
 
 def test_a_node_by_hand():
@@ -378,7 +378,7 @@ def test_a_node_by_hand():
     assert (b.engine, b.images_per_s, b.limit) == ("b", 3600, "GPU") and b.imagenet_min == IMAGENET / 3600 / 60
 
 
-def test_flat_pictures_leave_nothing_to_measure(tmp_path):
+def test_flat_images_leave_nothing_to_measure(tmp_path):
     """Masks of one pixel: no trimap has enough pixels of the object."""
     for index in range(2):
         save(tmp_path / "images" / f"{index}.png", (64, 64))

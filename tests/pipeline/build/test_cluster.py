@@ -77,7 +77,7 @@ def test_a_cluster_on_this_machine_has_no_more_workers_than_blocks(monkeypatch):
         os.kill(place["pid"], signal.SIGKILL)  # its nanny starts another, which must be let in again
         again = cluster.client.submit(whereabouts, resources=cluster.refine_on, pure=False).result(timeout=120)
         assert again["pid"] != place["pid"]
-        assert len(place["compiled"]) == 3 and again["compiled"] == place["compiled"], "before the first picture"
+        assert len(place["compiled"]) == 3 and again["compiled"] == place["compiled"], "before the first image"
         cluster.check()
         monkeypatch.setattr(running, "NO_WORKERS_S", 0.2)
         monkeypatch.setattr(running, "_can_run", lambda worker, needs: False)

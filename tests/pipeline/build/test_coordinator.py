@@ -18,20 +18,20 @@ from distributed.scheduler import NoValidWorkerError
 from icechunk import IcechunkError
 
 from locloc.pipeline.build import coordinator as run_module
-from locloc.pipeline.build.tasks import Block, BlockResult, Job
-from locloc.pipeline.catalogs import Rows, build_catalog
+from locloc.pipeline.build.tasks import Block, BlockResult, TaskContext
+from locloc.pipeline.catalogs import CatalogRows, build_catalog
 from locloc.pipeline.build.cluster import ClusterSpec
 from locloc.pipeline.errors import BuildError, StoreError, UnreachableError
 from locloc.pipeline.recipe import Recipe
 from locloc.pipeline.masks.grabcut import REFINERS, kernels_of
-from locloc.pipeline.build.coordinator import Blocks, make_version, one_reason
+from locloc.pipeline.build.coordinator import BlockLoop, make_version, one_reason
 from locloc.pipeline.io.interrupts import interruptible
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import list_versions, open_version
 from locloc.pipeline.store.schema import COLUMNS, content_crc, write_block
-from locloc.pipeline.store.location import Place
+from locloc.pipeline.store.location import StoreLocation
 from locloc.pipeline.store.writer import StoreWriter
-from locloc.pipeline.build.spec import RunSettings, Work
+from locloc.pipeline.build.spec import RunSettings, BuildSpec
 
 ROWS, MASK_PX, BLOCKS = 200, 16, 4
 DEATH = KilledWorker("attend-x", SimpleNamespace(address="tcp://10.0.0.7:1234"), 1)
@@ -71,12 +71,12 @@ class Client:
         if self.trouble.get(block.index):
             future.set_exception(self.trouble[block.index].pop(0))
             return future
-        future.set_result(answer(block, arguments[1], arguments[2], crashed=name.endswith("carefully")))
+        future.set_result(answer(block, arguments[1], arguments[2], crashed="isolated" in name))
         return future
 
 
-def answer(block: Block, job: Job, fork, crashed: bool) -> tuple:
-    """What a worker gives back; a careful one gives up the block's first picture."""
+def answer(block: Block, job: TaskContext, fork, crashed: bool) -> tuple:
+    """What a worker gives back; an isolated one gives up the block's first image."""
     rng = np.random.default_rng(block.index)
     masks = rng.integers(0, 256, (len(block), MASK_PX, MASK_PX // 8), dtype=np.uint8)
     attention = rng.random((len(block), 2, 3, 3)).astype(np.float16)
@@ -117,18 +117,18 @@ class Cluster:
 
 
 @pytest.fixture
-def work(tmp_path) -> Work:
-    rows = Rows()
+def work(tmp_path) -> BuildSpec:
+    rows = CatalogRows()
     for number in range(ROWS):
         rows.add(f"{number:04}.jpg", f"{number:04}.jpg")
     catalog = build_catalog("test", tmp_path, rows, [], where=lambda row, column: "", looked_for="")
-    about = {
+    metadata = {
         "build_id": "ab" * 32, "fingerprint": "cd" * 32, "operation": {"kind": "build"}, "parent": None,
         "recipe_name": "test", "code_version": "0", "packages": {}, "host": "here", "created_at": "",
         "backbone": {"name": "none", "weights": "none"},
     }  # fmt: skip
-    recipe = Recipe(mask_px=MASK_PX)
-    return Work(Place.of(tmp_path / "masks.store"), catalog, recipe, about, 2, (3, 3), backbone=object())
+    context = TaskContext(catalog.root, Recipe(mask_px=MASK_PX), object())
+    return BuildSpec(StoreLocation.of(tmp_path / "masks.store"), catalog, context, metadata, (2, 3, 3))
 
 
 @pytest.fixture
@@ -182,7 +182,8 @@ def test_without_trouble_each_block_is_sent_once_in_a_small_window(make, work):
 def test_refine_goes_to_a_gpu_for_engines_that_want_one(make, work, engine, attends):
     recipe = Recipe.model_validate({"mask_px": MASK_PX, "refine": {"engine": engine}})
     gpu, cpu = {"GPU": 1, "run-1": 1}, {"CPU": 1, "run-1": 1}
-    work = replace(work, recipe=recipe, backbone=work.backbone if attends else None)
+    context = replace(work.context, recipe=recipe, backbone=work.context.backbone if attends else None)
+    work = replace(work, context=context)
     make(on={"attend_on": gpu, "refine_on": cpu}, work=work)
     refine_on = gpu if engine == "torch" else cpu
     attend_on = gpu if attends else refine_on
@@ -211,7 +212,7 @@ def test_a_block_that_fails_three_times_ends_the_build_and_what_is_finished_is_k
     with pytest.raises(BuildError, match=r"Block 2 \(0128.jpg to 0191.jpg\) failed 3 times \(the server does not ans"):
         make({2: [error] * 3}, checkpoint_s=1000)
     (unfinished,) = list_versions(work.store)
-    done = unfinished.about["counts"]["blocks_done"]
+    done = unfinished.metadata["counts"]["blocks_done"]
     assert done == 3, "all the others, in flight then or not"
     assert events(make, "end")[0]["error"].startswith("BuildError: Block 2")
     summary = make()
@@ -220,37 +221,37 @@ def test_a_block_that_fails_three_times_ends_the_build_and_what_is_finished_is_k
     assert [block for _, block, _ in make.cluster.client.sent] == [2]
 
 
-def test_a_block_that_kills_its_worker_is_done_picture_by_picture(make, work):
+def test_a_block_that_kills_its_worker_is_done_image_by_image(make, work):
     make({1: [DEATH]})
     check_whole(work, crashed=(64,))
     assert [task for task, block, _ in make.cluster.client.sent if block == 1] == [
-        "refine_and_write", "refine_and_write_carefully",
+        "refine_and_write", "refine_isolated_and_write",
     ]  # fmt: skip
     (fault,) = events(make, "fault")
     assert fault["why"] == "killed its worker tcp://10.0.0.7:1234"
-    assert [block["block"] for block in events(make, "block") if block["carefully"]] == [1]
-    assert any("now one picture at a time" in progress.message for progress in make.said)
+    assert [block["block"] for block in events(make, "block") if block["isolated"]] == [1]
+    assert any("now one image at a time" in progress.message for progress in make.said)
 
 
-def test_a_careful_block_may_fail_in_passing_and_stays_careful(make, work):
+def test_an_isolated_block_may_fail_in_passing_and_stays_isolated(make, work):
     make({1: [DEATH, UnreachableError("gone"), DEATH]})
     check_whole(work, crashed=(64,))
     tasks = [task for task, block, _ in make.cluster.client.sent if block == 1]
-    assert tasks == ["refine_and_write"] + ["refine_and_write_carefully"] * 3
+    assert tasks == ["refine_and_write"] + ["refine_isolated_and_write"] * 3
 
 
 def test_workers_that_die_all_the_time_end_the_build(make, work):
     with pytest.raises(BuildError, match=r"Block 1 \(0064.jpg to 0127.jpg\) was on workers that died again and again"):
         make({1: [DEATH] * 4})
     (unfinished,) = list_versions(work.store)
-    assert unfinished.about["counts"]["blocks_done"] >= 1
+    assert unfinished.metadata["counts"]["blocks_done"] >= 1
 
 
 def test_a_bug_is_no_fault_and_shows_itself_with_what_is_finished_kept(make, work):
     with pytest.raises(ZeroDivisionError):
         make({3: [ZeroDivisionError()]}, checkpoint_s=1000)
     (unfinished,) = list_versions(work.store)
-    assert unfinished.about["counts"]["blocks_done"] == 3
+    assert unfinished.metadata["counts"]["blocks_done"] == 3
 
 
 def test_an_interruption_that_python_dropped_ends_the_build_and_what_is_finished_is_kept(make, work, monkeypatch):
@@ -260,7 +261,7 @@ def test_an_interruption_that_python_dropped_ends_the_build_and_what_is_finished
         def __del__(self):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    printed, went_on, take_one = [], [], Blocks._take_one
+    printed, went_on, take_one = [], [], BlockLoop._take_one
 
     def take_one_and_be_interrupted(blocks):
         taken = take_one(blocks)
@@ -269,12 +270,12 @@ def test_an_interruption_that_python_dropped_ends_the_build_and_what_is_finished
         return taken
 
     monkeypatch.setattr(sys, "unraisablehook", lambda event: printed.append(event.exc_type))
-    monkeypatch.setattr(Blocks, "_take_one", take_one_and_be_interrupted)
+    monkeypatch.setattr(BlockLoop, "_take_one", take_one_and_be_interrupted)
     with pytest.raises(KeyboardInterrupt), interruptible():
         make(checkpoint_s=1000)
     assert (went_on, printed) == (["dropped"], [])
     (unfinished,) = list_versions(work.store)
-    assert unfinished.about["counts"]["blocks_done"] == 1
+    assert unfinished.metadata["counts"]["blocks_done"] == 1
 
 
 def test_a_scheduler_that_is_lost_ends_the_build(make, work):
@@ -302,7 +303,7 @@ def test_the_log_tells_of_every_block(make, work):
     (begin,) = events(make, "begin")
     assert (begin["rows"], begin["blocks"], begin["blocks_to_do"], begin["parent"]) == (ROWS, BLOCKS, BLOCKS, None)
     (ready,) = events(make, "ready")
-    assert (ready["device"], ready["kernels"]) == (make.cluster.device, list(kernels_of(work.recipe.refine)))
+    assert (ready["device"], ready["kernels"]) == (make.cluster.device, list(kernels_of(work.context.recipe.refine)))
     assert begin["time"] <= ready["time"]
     blocks = events(make, "block")
     assert sorted(block["block"] for block in blocks) == [0, 1, 2, 3]

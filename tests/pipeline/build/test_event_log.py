@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from locloc.pipeline.build.event_log import RunLog, default_log
-from locloc.pipeline.store.location import Place
+from locloc.pipeline.build.event_log import EventLog, default_event_log
+from locloc.pipeline.store.location import StoreLocation
 
 
 def lines(file: Path) -> list[dict]:
@@ -16,7 +16,7 @@ def lines(file: Path) -> list[dict]:
 
 def test_every_event_is_a_line_of_json(tmp_path):
     file = tmp_path / "a" / "b" / "run.jsonl"
-    with RunLog(file) as log:
+    with EventLog(file) as log:
         assert log.trouble is None
         log.write("begin", store="größe\n日本", blocks=3)
         log.write("block", seconds={"vit": 0.5}, status={"ok": 64})
@@ -28,14 +28,14 @@ def test_every_event_is_a_line_of_json(tmp_path):
 
 def test_a_second_run_is_appended(tmp_path):
     for _ in range(2):
-        with RunLog(tmp_path / "run.jsonl") as log:
+        with EventLog(tmp_path / "run.jsonl") as log:
             log.write("begin")
     assert [line["event"] for line in lines(tmp_path / "run.jsonl")] == ["begin", "begin"]
 
 
 @pytest.mark.parametrize("error", [ValueError("two\nlines"), KeyboardInterrupt()])
 def test_what_ended_it_is_the_last_line(tmp_path, error):
-    with pytest.raises(type(error)), RunLog(tmp_path / "run.jsonl"):
+    with pytest.raises(type(error)), EventLog(tmp_path / "run.jsonl"):
         raise error
     (last,) = lines(tmp_path / "run.jsonl")
     assert (last["event"], last["error"]) == ("end", f"{type(error).__name__}: {error}")
@@ -45,7 +45,7 @@ def test_what_ended_it_is_the_last_line(tmp_path, error):
 def test_a_place_that_cannot_be_written_is_said_and_nothing_more(tmp_path, name):
     (tmp_path / "file").write_text("precious")
     file = tmp_path / name
-    with RunLog(file) as log:
+    with EventLog(file) as log:
         log.write("begin")
         assert log.file is None
         assert log.trouble.startswith(f"note: no log, since {file} cannot be written: ")
@@ -54,7 +54,7 @@ def test_a_place_that_cannot_be_written_is_said_and_nothing_more(tmp_path, name)
 
 def test_a_full_disk_ends_the_log_alone():
     """/dev/full takes what is written and fails at the flush, as a full disk does."""
-    with RunLog(Path("/dev/full")) as log:
+    with EventLog(Path("/dev/full")) as log:
         assert log.trouble is None
         log.write("begin")
         log.write("block")
@@ -62,11 +62,11 @@ def test_a_full_disk_ends_the_log_alone():
 
 def test_the_default_is_in_a_local_store_and_in_the_users_state_for_a_remote_one(tmp_path, monkeypatch):
     name = r"\d{8}-\d{6}-abcdef01-\d+\.jsonl"
-    local = default_log(Place.of(tmp_path / "masks.store"), "abcdef0123456789")
+    local = default_event_log(StoreLocation.of(tmp_path / "masks.store"), "abcdef0123456789")
     assert local.parent == tmp_path / "masks.store" / "logs" and re.fullmatch(name, local.name)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    remote = default_log(Place.of("s3://bucket/masks"), "abcdef0123456789")
+    remote = default_event_log(StoreLocation.of("s3://bucket/masks"), "abcdef0123456789")
     assert remote.parent == tmp_path / "state" / "locloc" / "logs" and re.fullmatch(name, remote.name)
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_log(Place.of("s3://bucket/masks"), "ab").parent == tmp_path / ".local" / "state" / "locloc" / "logs"
+    assert default_event_log(StoreLocation.of("s3://bucket/masks"), "ab").parent == tmp_path / ".local" / "state" / "locloc" / "logs"

@@ -1,4 +1,4 @@
-"""A block picture by picture in processes of its own, whose decoder tests/sabotage makes crash, hang or print."""
+"""A block image by image in processes of its own, whose decoder tests/sabotage makes crash, hang or print."""
 
 import signal
 import subprocess
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from locloc.pipeline.build import isolation as careful
+from locloc.pipeline.build import isolation as isolated
 from locloc.pipeline.backbones.vit import BackboneSpec
-from locloc.pipeline.build.tasks import Block, Job, attend, refine
-from locloc.pipeline.build.isolation import make_carefully
+from locloc.pipeline.build.tasks import Block, TaskContext, attend, refine
+from locloc.pipeline.build.isolation import make_isolated
 from locloc.pipeline.errors import BuildError, UnreachableError
 from locloc.pipeline.recipe import Recipe
 from locloc.pipeline.status import Status
@@ -37,7 +37,7 @@ def sabotage(monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Good ones: 0, 2, 3 (which prints), 5. Bad ones: 1 crashes, 4 hangs, 6 is no picture, 7 is not there."""
+    """Good ones: 0, 2, 3 (which prints), 5. Bad ones: 1 crashes, 4 hangs, 6 is no image, 7 is not there."""
     for number in (0, 2, 3, 5):
         rng = np.random.default_rng(number)
         small = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
@@ -46,7 +46,7 @@ def folder(tmp_path) -> Path:
         file.write(b"PRINT")
     (tmp_path / "1.jpg").write_bytes(b"CRASH")
     (tmp_path / "4.jpg").write_bytes(b"HANG")
-    (tmp_path / "6.jpg").write_bytes(b"no picture")
+    (tmp_path / "6.jpg").write_bytes(b"no image")
     return tmp_path
 
 
@@ -60,10 +60,10 @@ def children() -> set[int]:
 
 def test_only_the_poison_fails_and_its_neighbours_are_as_the_quick_way_makes_them(folder):
     before = children()
-    job = Job(folder, RECIPE, SPEC, image_limit_s=3.0)
+    job = TaskContext(folder, RECIPE, SPEC, image_limit_s=3.0)
     start = time.monotonic()
-    packed, attention, result = make_carefully(block(0, 1, 2, 3, 4, 5, 6, 7), job)
-    print(f"8 pictures, 2 of them poison: {time.monotonic() - start:.1f} s")
+    packed, attention, result = make_isolated(block(0, 1, 2, 3, 4, 5, 6, 7), job)
+    print(f"8 images, 2 of them poison: {time.monotonic() - start:.1f} s")
     status = result.columns["status"].tolist()
     crashed, hung = 1, 4
     assert status[crashed] == status[hung] == Status.CRASHED
@@ -88,17 +88,17 @@ def test_only_the_poison_fails_and_its_neighbours_are_as_the_quick_way_makes_the
 
 
 def test_a_block_of_poison_alone_is_a_block_all_the_same(folder):
-    packed, attention, result = make_carefully(block(1), Job(folder, RECIPE, SPEC))
+    packed, attention, result = make_isolated(block(1), TaskContext(folder, RECIPE, SPEC))
     assert (packed.shape, attention.shape) == ((1, 64, 8), (1, 3, 4, 4))
     assert result.columns["status"].tolist() == [Status.CRASHED]
     assert np.array_equal(result.columns["content_crc"], content_crc(packed, attention))
 
 
-def test_what_is_no_pictures_fault_is_raised_as_it_is(folder):
+def test_what_is_no_images_fault_is_raised_as_it_is(folder):
     before = children()
     (folder / "8.jpg").write_bytes(b"UNREACHABLE")
     with pytest.raises(UnreachableError, match="the server does not answer"):
-        make_carefully(block(0, 8, 2), Job(folder, RECIPE, SPEC))
+        make_isolated(block(0, 8, 2), TaskContext(folder, RECIPE, SPEC))
     assert children() == before
 
 
@@ -108,7 +108,7 @@ def test_a_child_that_cannot_start_is_said(folder, monkeypatch, tmp_path_factory
     (broken / "sitecustomize.py").write_text("import os; os._exit(7)")
     monkeypatch.setenv("PYTHONPATH", str(broken))
     with pytest.raises(BuildError, match="has ended: its process ended with 7"):
-        make_carefully(Block(0, 0, ["0"], paths), Job(folder, RECIPE, SPEC))
+        make_isolated(Block(0, 0, ["0"], paths), TaskContext(folder, RECIPE, SPEC))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_child_that_cannot_start_is_said(folder, monkeypatch, tmp_path_factory
     ],
 )
 def test_how_a_child_ended_is_a_reason(code, text):
-    assert careful._end(code, 0.5) == text
+    assert isolated._end(code, 0.5) == text
 
 
 def test_a_child_does_not_outlive_its_worker(folder):
@@ -130,12 +130,12 @@ def test_a_child_does_not_outlive_its_worker(folder):
     code = (
         "import pathlib, sys\n"
         "from locloc.pipeline.backbones.vit import BackboneSpec\n"
-        "from locloc.pipeline.build.tasks import Block, Job\n"
-        "from locloc.pipeline.build.isolation import make_carefully\n"
+        "from locloc.pipeline.build.tasks import Block, TaskContext\n"
+        "from locloc.pipeline.build.isolation import make_isolated\n"
         "from locloc.pipeline.recipe import Recipe\n"
         "recipe = Recipe.model_validate_json(sys.argv[2])\n"
         "spec = BackboneSpec('vit_tiny_patch16_224', 64, weights='random')\n"
-        "make_carefully(Block(0, 0, ['4'], ['4.jpg']), Job(pathlib.Path(sys.argv[1]), recipe, spec))\n"
+        "make_isolated(Block(0, 0, ['4'], ['4.jpg']), TaskContext(pathlib.Path(sys.argv[1]), recipe, spec))\n"
     )
     arguments = [sys.executable, "-c", code, str(folder), RECIPE.model_dump_json()]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as worker:

@@ -1,17 +1,21 @@
 """What a version says of itself, and when files are no longer those that it was made from."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from locloc.pipeline.backbones.vit import BackboneSpec
-from locloc.pipeline.catalogs import Rows, build_catalog
+from locloc.pipeline.catalogs import CatalogRows, build_catalog
 from locloc.pipeline.errors import BackboneError, RecipeError, StoreError
 from locloc.pipeline.recipe import REVISIONS, Recipe
 from locloc.pipeline.status import Status
 from locloc.pipeline.store.schema import input_digest
-from locloc.pipeline.build.spec import check_heads, check_same_files, fingerprint, provenance, resolve_backbone
+from locloc.pipeline.build.tasks import TaskContext
+from locloc.pipeline.store.location import StoreLocation
+from locloc.pipeline.store.schema import block_count
+from locloc.pipeline.build.spec import BuildSpec, check_heads, check_same_files, fingerprint, provenance, resolve_backbone
 
 RECIPE = Recipe.model_validate({"mask_px": 64, "backbone": {"name": "vit_tiny_patch16_224", "size_px": 64}})
 BACKBONE = {"sha256": "ab" * 32, "mean": [0.5] * 3, "std": [0.5] * 3, "name": "x", "weights": "random"}
@@ -28,7 +32,7 @@ class Parent:
 
 
 def catalog(folder: Path, names: list[str]):
-    rows = Rows()
+    rows = CatalogRows()
     for name in names:
         rows.add(name, name)
     return build_catalog("test", folder, rows, [], where=lambda row, column: "", looked_for="")
@@ -40,12 +44,12 @@ def some(tmp_path):
 
 
 def test_a_fresh_build_is_named_by_what_decides_its_masks(some):
-    about = provenance(some, RECIPE, "small", BACKBONE, BUILD)
-    assert about["build_id"] == about["fingerprint"] == fingerprint(RECIPE, some.sha256, BACKBONE)
-    assert about["parent"] is None
-    assert about["revisions"] == REVISIONS | {"refine.fast": RECIPE.refine.revision}
-    assert about["catalog"]["sha256"] == some.sha256
-    assert Recipe.model_validate(about["recipe"]) == RECIPE
+    metadata = provenance(some, RECIPE, "small", BACKBONE, BUILD)
+    assert metadata["build_id"] == metadata["fingerprint"] == fingerprint(RECIPE, some.sha256, BACKBONE)
+    assert metadata["parent"] is None
+    assert metadata["revisions"] == REVISIONS | {"refine.fast": RECIPE.refine.revision}
+    assert metadata["catalog"]["sha256"] == some.sha256
+    assert Recipe.model_validate(metadata["recipe"]) == RECIPE
 
 
 def test_a_fingerprint_is_of_recipe_catalog_weights_and_code(some, tmp_path, monkeypatch):
@@ -69,9 +73,9 @@ def test_a_derived_build_is_named_by_its_operation_and_its_parent_too(some):
             ({"kind": "refine"}, Parent()), (retry, Parent("later")),
         )
     ]  # fmt: skip
-    assert len({about["build_id"] for about in made}) == len(made)
-    assert len({about["fingerprint"] for about in made}) == 1
-    assert all(about["parent"] == "v1" and about["build_id"] != about["fingerprint"] for about in made)
+    assert len({metadata["build_id"] for metadata in made}) == len(made)
+    assert len({metadata["fingerprint"] for metadata in made}) == 1
+    assert all(metadata["parent"] == "v1" and metadata["build_id"] != metadata["fingerprint"] for metadata in made)
     assert provenance(some, RECIPE, "small", BACKBONE, retry, Parent())["build_id"] == made[0]["build_id"]
 
 
@@ -87,15 +91,15 @@ def test_heads_that_the_backbone_lacks(heads, there, message):
 
 def test_a_backbone_is_known_by_its_weights():
     found = resolve_backbone(RECIPE, "random")
-    assert found.spec == BackboneSpec("vit_tiny_patch16_224", 64, weights="random", sha256=found.about["sha256"])
-    assert (found.heads, found.grid, found.about["weights"]) == (3, (4, 4), "random")
-    assert resolve_backbone(RECIPE, "random", found.about["sha256"]).spec == found.spec
+    assert found.spec == BackboneSpec("vit_tiny_patch16_224", 64, weights="random", sha256=found.metadata["sha256"])
+    assert (found.attention, found.metadata["weights"]) == ((3, 4, 4), "random")
+    assert resolve_backbone(RECIPE, "random", found.metadata["sha256"]).spec == found.spec
     with pytest.raises(BackboneError, match="other weights"):
         resolve_backbone(RECIPE, "random", "00" * 32)
 
 
 def files(folder: Path, count: int):
-    """A catalog of pictures as they are, their statuses and digests."""
+    """A catalog of images as they are, their statuses and digests."""
     names = [f"{n:03}" for n in range(count)]
     for name in names:
         (folder / name).write_bytes(name.encode())
@@ -127,3 +131,44 @@ def test_rows_of_which_no_file_is_known_are_not_compared(tmp_path):
     status[8] = Status.PENDING
     check_same_files(listed, status, digest, "v1")
     check_same_files(listed, status, np.zeros_like(digest), "v1")
+
+
+def spec_of(rows: int) -> BuildSpec:
+    found = CatalogRows()
+    for number in range(rows):
+        found.add(f"{number:07}", f"{number:07}.jpg")
+    listed = build_catalog("test", Path("/data"), found, [], where=lambda row, column: "", looked_for="")
+    store = StoreLocation.of("/data/masks.store")
+    return BuildSpec(store, listed, TaskContext(listed.root, RECIPE, None), {}, (3, 4, 4))
+
+
+def nothing_done(spec: BuildSpec) -> np.ndarray:
+    return np.zeros(block_count(len(spec.catalog)), np.uint8)
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 128, 1000])
+def test_blocks_cover_every_row_once(rows):
+    spec = spec_of(rows)
+    blocks = list(spec.unfinished_blocks(nothing_done(spec)))
+    assert [name for block in blocks for name in block.ids] == [f"{number:07}" for number in range(rows)]
+    assert all(block.start == 64 * block.index and len(block) <= 64 for block in blocks)
+    assert len(blocks) == block_count(rows)
+    assert all(path == f"{name}.jpg" for block in blocks for name, path in zip(block.ids, block.paths, strict=True))
+
+
+def test_what_is_done_is_left_out():
+    done = np.array([1, 0, 1, 0], np.uint8)
+    assert [block.index for block in spec_of(200).unfinished_blocks(done)] == [1, 3]
+    assert list(spec_of(200).unfinished_blocks(np.ones(4))) == []
+
+
+def test_the_blocks_of_100000_rows_need_no_memory_of_their_own():
+    large = spec_of(100_000)
+    tracemalloc.start()
+    try:
+        count = sum(len(block) for block in large.unfinished_blocks(nothing_done(large)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 100_000
+    assert peak < 500_000

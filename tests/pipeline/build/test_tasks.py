@@ -15,8 +15,8 @@ from locloc.pipeline.backbones import vit as backbone_module
 from locloc.pipeline.build import tasks as block_module
 from locloc.pipeline.backbones.vit import load_backbone
 from locloc.pipeline.backbones.spec import BackboneSpec
-from locloc.pipeline.build.tasks import Block, Job, attend, refine, refine_and_write
-from locloc.pipeline.build.isolation import refine_and_write_carefully
+from locloc.pipeline.build.tasks import Block, TaskContext, attend, refine, refine_and_write
+from locloc.pipeline.build.isolation import refine_isolated_and_write
 from locloc.pipeline.masks.pseudo_mask import image_seed, make_mask, working_geometry
 from locloc.pipeline.recipe import Recipe, load_recipe
 from locloc.pipeline.status import Status
@@ -27,17 +27,17 @@ SPEC = BackboneSpec("vit_tiny_patch16_224", weights="random")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     for number in range(6):
         rng = np.random.default_rng(number)
         small = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
         small.resize((160, 120), Image.Resampling.BICUBIC).save(root / f"{number}.png")
-    (root / "bad.png").write_bytes(b"no picture")
+    (root / "bad.png").write_bytes(b"no image")
     return root
 
 
-def job(folder: Path, **changes) -> Job:
-    return replace(Job(folder, load_recipe(), SPEC), **changes)
+def job(folder: Path, **changes) -> TaskContext:
+    return replace(TaskContext(folder, load_recipe(), SPEC), **changes)
 
 
 def block(*names: str) -> Block:
@@ -93,7 +93,7 @@ def test_attention_that_is_not_finite_is_a_status(folder, monkeypatch, value):
 
 
 def test_batches_of_a_gpu_are_filled_and_flushed(folder, monkeypatch):
-    """The batching that CUDA uses, on the CPU: every picture once, the last batch short, failures left out."""
+    """The batching that CUDA uses, on the CPU: every image once, the last batch short, failures left out."""
     sizes, backbone = [], load_backbone(SPEC, "cpu")
     real = backbone.cls_attention
 
@@ -113,9 +113,9 @@ def test_batches_of_a_gpu_are_filled_and_flushed(folder, monkeypatch):
     monkeypatch.setattr(block_module, "CUDA_BATCH", 2)
     found = attend(block("0", "1", "bad", "2", "3", "4", "gone"), job(folder, decode_threads=2))
     assert sizes == [2, 2, 1]
-    kept = found.attention[[0, 1, 3, 4, 5]]
-    assert np.abs(kept.astype(np.float32) - alone.attention.astype(np.float32)).max() < 1e-4
-    assert (kept.sum((2, 3)) > 0.5).all()
+    parent_rows = found.attention[[0, 1, 3, 4, 5]]
+    assert np.abs(parent_rows.astype(np.float32) - alone.attention.astype(np.float32)).max() < 1e-4
+    assert (parent_rows.sum((2, 3)) > 0.5).all()
 
 
 def attention_of(values: np.ndarray) -> np.ndarray:
@@ -143,7 +143,7 @@ def test_without_background_the_thresholded_map_stands_in():
     assert np.array_equal(made.mask, made.saliency >= 0)
 
 
-def test_seeds_differ_by_picture_and_by_recipe_and_are_always_the_same():
+def test_seeds_differ_by_image_and_by_recipe_and_are_always_the_same():
     seeds = {image_seed(f"{number}.jpg", seed) for number in range(500) for seed in (0, 1)}
     assert len(seeds) == 1000
     assert all(0 <= seed < 2**31 for seed in seeds)
@@ -152,7 +152,7 @@ def test_seeds_differ_by_picture_and_by_recipe_and_are_always_the_same():
 
 def test_who_unpickles_tasks_imports_no_torch(folder):
     """A scheduler does, and answers nobody meanwhile."""
-    task = pickle.dumps((attend, refine_and_write, refine_and_write_carefully, block("0"), job(folder)))
+    task = pickle.dumps((attend, refine_and_write, refine_isolated_and_write, block("0"), job(folder)))
     code = "import pickle, sys; pickle.load(sys.stdin.buffer); sys.exit(bool({'torch', 'timm'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], input=task, check=False).returncode == 0
 
@@ -163,7 +163,7 @@ def test_a_worker_loads_its_backbone_once(folder):
     assert load_backbone(SPEC, "cpu") is load_backbone(pickle.loads(pickle.dumps(job(folder))).backbone, "cpu")
 
 
-def test_a_gpu_s_refine_takes_pictures_together(folder, monkeypatch):
+def test_a_gpu_s_refine_takes_images_together(folder, monkeypatch):
     """The batching of CUDA, on the CPU: engines without `batch` go one by one, and results are the same."""
     recipe = Recipe.model_validate(load_recipe().model_dump() | {"refine": {"engine": "torch"}})
     names = ("0", "1", "bad", "2", "3", "4")
@@ -191,7 +191,7 @@ def test_a_gpu_s_refine_takes_pictures_together(folder, monkeypatch):
 
 
 def test_a_large_jpeg_is_decoded_smaller_where_the_recipe_allows(folder, tmp_path):
-    """Its size, digest and box are those of the whole picture; the mask is nearly so."""
+    """Its size, digest and box are those of the whole image; the mask is nearly so."""
     with Image.open(folder / "0.png") as small:
         small.resize((1601, 1203), Image.Resampling.BICUBIC).save(tmp_path / "0.png", "JPEG", quality=92)
     recipe = load_recipe()
@@ -199,7 +199,7 @@ def test_a_large_jpeg_is_decoded_smaller_where_the_recipe_allows(folder, tmp_pat
     whole, reduced = (attend(block("0"), job(tmp_path, recipe=one)) for one in (recipe, smaller))
     assert whole.size.tolist() == reduced.size.tolist() == [[1601, 1203]]
     assert np.array_equal(whole.digest, reduced.digest)
-    apart = np.abs(whole.pictures.astype(int) - reduced.pictures)
+    apart = np.abs(whole.images.astype(int) - reduced.images)
     assert 0 < apart.mean() < 1.5
     assert reduced.seconds["decode"] < whole.seconds["decode"]
     boxes = [refine(found, job(tmp_path, recipe=one))[1].columns["box"] for found, one in

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from locloc.pipeline.build.watchdog import killed_unless_fed
+from locloc.pipeline.build.watchdog import watchdog
 
 BEGIN = "import ctypes, signal, threading, time\nfrom locloc.pipeline.build.watchdog import killed_unless_fed\n"
 HANGS = {
@@ -54,13 +54,13 @@ def test_fed_in_time_it_lives_and_the_clock_is_off_afterwards():
 
 def test_the_clock_is_off_after_an_error():
     before = signal.getitimer(signal.ITIMER_REAL)
-    with pytest.raises(ValueError), killed_unless_fed(60):
+    with pytest.raises(ValueError), watchdog(60):
         assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 60
         raise ValueError
     assert signal.getitimer(signal.ITIMER_REAL) == before == (0.0, 0.0)
 
 
 def test_without_a_limit_there_is_no_clock():
-    with killed_unless_fed(None) as feed:
+    with watchdog(None) as feed:
         feed()
         assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

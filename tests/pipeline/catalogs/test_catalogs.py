@@ -11,14 +11,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locloc.pipeline.catalogs import CATALOGS, SCHEMA, Rows, build_catalog, read_catalog, resolve, to_os_path, to_text
+from locloc.pipeline.catalogs import (
+    CATALOGS,
+    SCHEMA,
+    CatalogRows,
+    build_catalog,
+    read_catalog,
+    resolve,
+    to_os_path,
+    to_text,
+)
 from locloc.pipeline.errors import CatalogError
 
 TINY = [("b/2.png", 1, 2, [(0, 0, 10.5, 20), (1, 2, 3, 4)]), ("a/1.jpg", 0, 1, []), ("é.jpg", -1, 0, [(-0.0, 1, 2, 3)])]
 
 
 def build(rows, classes=("cat", "dog"), root="/data", kind="list"):
-    gathered = Rows()
+    gathered = CatalogRows()
     for id, label, split, boxes in rows:
         gathered.add(id, id, label, split, boxes)
     return build_catalog(
@@ -68,7 +77,7 @@ def test_sha256_sees_paths_classes_and_where_boxes_belong():
     one = build([("a", 0, 0, [(1, 2, 3, 4)]), ("b", 0, 0, [])])
     two = build([("a", 0, 0, []), ("b", 0, 0, [(1, 2, 3, 4)])])
     assert one.sha256 != two.sha256
-    rows = Rows()
+    rows = CatalogRows()
     rows.add("a", "other")
     moved = build_catalog("list", Path("/"), rows, (), where=lambda *_: "", looked_for="")
     assert moved.sha256 != build([("a", -1, 0, [])], classes=()).sha256

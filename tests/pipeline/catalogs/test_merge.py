@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from locloc.pipeline.catalogs import SCHEMA, Catalog, Rows, build_catalog, merge_catalogs, read_catalog
+from locloc.pipeline.catalogs import SCHEMA, Catalog, CatalogRows, build_catalog, merge_catalogs, read_catalog
 from locloc.pipeline.errors import CatalogError
 
 
@@ -19,7 +19,7 @@ def touch(root, *paths):
 
 
 def build(rows, classes=(), root="/data", kind="list"):
-    gathered = Rows()
+    gathered = CatalogRows()
     for id, *rest in rows:
         gathered.add(id, id, *rest)
     root = root if "://" in root else Path(root)
@@ -218,7 +218,7 @@ def test_images_of_both_must_agree(change, message):
 
 
 def test_one_id_for_two_files():
-    gathered = Rows()
+    gathered = CatalogRows()
     gathered.add("a", "elsewhere.jpg")
     new = build_catalog("list", Path("/data"), gathered, (), where="{}({})".format, looked_for="x")
     with pytest.raises(CatalogError, match="^Image 'a' .* another path: 'a' in the old one, 'elsewhere.jpg'"):

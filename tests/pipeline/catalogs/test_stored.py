@@ -8,7 +8,7 @@ import pytest
 import zarr
 from zarr.storage import MemoryStore
 
-from locloc.pipeline.catalogs import SCHEMA, Rows, build_catalog, catalog_from_columns
+from locloc.pipeline.catalogs import SCHEMA, CatalogRows, build_catalog, catalog_from_columns
 from locloc.pipeline.errors import CatalogError
 from locloc.pipeline.store.schema import read_text, write_catalog
 
@@ -29,7 +29,7 @@ COLUMNS = {
 
 
 def build(rows):
-    gathered = Rows()
+    gathered = CatalogRows()
     for id, label, split, boxes in rows:
         gathered.add(id, f"images/{id}", label, split, boxes)
     where = "{}({})".format

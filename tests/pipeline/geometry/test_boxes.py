@@ -22,7 +22,7 @@ def drawn(*rows):
 CASES = {
     "empty": (drawn("....", "...."), []),
     "one pixel": (drawn("....", "..#.", "...."), [[2, 1, 3, 2]]),
-    "one pixel picture": (drawn("#"), [[0, 0, 1, 1]]),
+    "one pixel image": (drawn("#"), [[0, 0, 1, 1]]),
     "whole": (drawn("###", "###"), [[0, 0, 3, 2]]),
     "a line": (drawn(".....", ".###."), [[1, 1, 4, 2]]),
     "two blobs, larger first": (drawn("##....", "##.###", "...###", "...###"), [[3, 1, 6, 4], [0, 0, 2, 2]]),

@@ -9,15 +9,15 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from locloc.pipeline.geometry.boxes import largest_box
-from locloc.pipeline.geometry.resize_crop import RESAMPLE, Geometry
+from locloc.pipeline.geometry.resize_crop import RESAMPLE, ResizeCrop
 
-FITS = {"stretch": Geometry.stretch, "centre_crop": Geometry.centre_crop}
+FITS = {"stretch": ResizeCrop.stretch, "centre_crop": ResizeCrop.centre_crop}
 
 unhurried = settings(deadline=None)  # shared machines stall
 fits = st.sampled_from(sorted(FITS))
 sides = st.integers(1, 300)
 targets = st.integers(1, 300)
-# Widths and heights of real pictures, and what lies at the edges of rounding.
+# Widths and heights of real images, and what lies at the edges of rounding.
 SIZES = [(500, 375), (375, 500), (333, 500), (224, 224), (256, 256), (1, 1), (1, 400), (400, 1), (225, 224), (227, 301)]
 SIZES += [(int(w), int(h)) for w, h in np.random.default_rng(0).integers(1, 700, (30, 2))]
 
@@ -26,8 +26,8 @@ SIZES += [(int(w), int(h)) for w, h in np.random.default_rng(0).integers(1, 700,
 def geometries(draw):
     size, target_px = (draw(sides), draw(sides)), draw(targets)
     if draw(st.booleans()):
-        return Geometry.stretch(size, target_px)
-    return Geometry.centre_crop(size, target_px, target_px + draw(st.integers(0, 40)))
+        return ResizeCrop.stretch(size, target_px)
+    return ResizeCrop.centre_crop(size, target_px, target_px + draw(st.integers(0, 40)))
 
 
 @st.composite
@@ -59,7 +59,7 @@ def test_boxes_of_the_square_come_back(geometry, data):
 @unhurried
 @given(geometry=geometries())
 def test_the_window_is_the_square(geometry):
-    """... and lies inside the picture, up to the rounding of floats."""
+    """... and lies inside the image, up to the rounding of floats."""
     s = geometry.target_px
     np.testing.assert_allclose(geometry.boxes(np.array(geometry.window)), [0, 0, s, s], atol=1e-9 * s)
     width, height = geometry.source_px
@@ -78,7 +78,7 @@ def test_boxes_outside_are_clipped(geometry):
 
 
 def test_boxes_of_any_leading_shape():
-    geometry = Geometry.stretch((100, 50), 200)
+    geometry = ResizeCrop.stretch((100, 50), 200)
     boxes = np.arange(24).reshape(2, 3, 4)
     np.testing.assert_array_equal(geometry.boxes(boxes), (boxes * [2, 4, 2, 4]).clip(0, 200))
     np.testing.assert_array_equal(geometry.boxes_back(boxes), boxes / [2, 4, 2, 4])
@@ -91,15 +91,15 @@ def test_boxes_of_any_leading_shape():
 @unhurried
 @given(geometry=geometries(), data=st.data())
 def test_pixels_and_boxes_move_alike(geometry, data):
-    """A rectangle drawn into the picture is found in the square where its box moves to, within a pixel."""
+    """A rectangle drawn into the image is found in the square where its box moves to, within a pixel."""
     width, height = geometry.source_px
     x0, y0 = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
     x1, y1 = data.draw(st.integers(x0 + 1, width)), data.draw(st.integers(y0 + 1, height))
     expected = geometry.boxes(np.array([x0, y0, x1, y1]))
     assume((expected[2:] - expected[:2] >= 2).all())  # a thinner one may lie between the pixels
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[y0:y1, x0:x1] = 255
-    found = largest_box(geometry.image(picture, "nearest")[..., 0] > 0)
+    image = np.zeros((height, width, 3), np.uint8)
+    image[y0:y1, x0:x1] = 255
+    found = largest_box(geometry.image(image, "nearest")[..., 0] > 0)
     np.testing.assert_allclose(found, expected, atol=1)
 
 
@@ -168,7 +168,7 @@ def test_a_mask_comes_back(fit, width, height, target_px):
 @pytest.mark.parametrize("channels", [(), (1,), (3,)])
 @pytest.mark.parametrize("size", [(500, 375), (375, 500), (101, 47), (300, 2), (1, 1)])
 def test_zero_outside_the_window(size, channels, dtype):
-    geometry = Geometry.centre_crop(size, 64, 70)
+    geometry = ResizeCrop.centre_crop(size, 64, 70)
     back = geometry.image_back(np.ones((64, 64, *channels), dtype))
     width, height = size
     assert back.shape == (height, width, *channels) and back.dtype == dtype
@@ -181,24 +181,24 @@ def test_zero_outside_the_window(size, channels, dtype):
 @unhurried
 @given(size=st.tuples(sides, sides), target_px=targets)
 def test_nothing_is_outside_a_stretched_window(size, target_px):
-    assert Geometry.stretch(size, target_px).image_back(np.ones((target_px, target_px), bool)).all()
+    assert ResizeCrop.stretch(size, target_px).image_back(np.ones((target_px, target_px), bool)).all()
 
 
 @pytest.mark.parametrize("size", [(1, 40_000), (40_000, 1), (70_000, 2)])
 def test_sides_beyond_16_bits(size):
-    geometry = Geometry.stretch(size, 8)
-    picture = np.zeros(size[::-1], np.uint8)
-    picture[: (size[1] + 1) // 2, : (size[0] + 1) // 2] = 200
-    square = geometry.image(picture, "nearest")
+    geometry = ResizeCrop.stretch(size, 8)
+    image = np.zeros(size[::-1], np.uint8)
+    image[: (size[1] + 1) // 2, : (size[0] + 1) // 2] = 200
+    square = geometry.image(image, "nearest")
     assert square.shape == (8, 8) and square[0, 0] == 200
     back = geometry.image_back(square > 0)
-    assert np.count_nonzero(back != (picture > 0)) <= max(size) // 8
+    assert np.count_nonzero(back != (image > 0)) <= max(size) // 8
 
 
 def test_float_maps_come_back_bilinearly():
-    """A ramp over the square is a ramp over the picture, and flat from the outer pixels' centres outwards."""
+    """A ramp over the square is a ramp over the image, and flat from the outer pixels' centres outwards."""
     ramp = np.tile(np.arange(64, dtype=np.float32), (64, 1))
-    back = Geometry.stretch((500, 375), 64).image_back(ramp)
+    back = ResizeCrop.stretch((500, 375), 64).image_back(ramp)
     np.testing.assert_allclose(back[0], ((np.arange(500) + 0.5) * 64 / 500 - 0.5).clip(0, 63), atol=0.05)
     np.testing.assert_array_equal(back, np.broadcast_to(back[0], back.shape))
 
@@ -210,7 +210,7 @@ def test_float_maps_come_back_bilinearly():
 @pytest.mark.parametrize(("resize_px", "target_px"), [(256, 224), (224, 224), (235, 224), (14, 7)])
 def test_centre_crop_moves_boxes_as_torchvision_does(size, resize_px, target_px):
     width, height = size
-    geometry = Geometry.centre_crop(size, target_px, resize_px)
+    geometry = ResizeCrop.centre_crop(size, target_px, resize_px)
     left, top, right, bottom = geometry.window
     box = np.array([left + (right - left) * 0.2, top, right, bottom - (bottom - top) * 0.3])
     theirs = v2.Compose([v2.Resize(resize_px), v2.CenterCrop(target_px)])(
@@ -224,9 +224,9 @@ def test_centre_crop_moves_boxes_as_torchvision_does(size, resize_px, target_px)
 @pytest.mark.parametrize(("resize_px", "target_px"), [(256, 224), (224, 224)])
 def test_centre_crop_shows_what_torchvision_shows(size, resize_px, target_px):
     y, x = np.mgrid[: size[1], : size[0]]
-    picture = np.stack([x * 255 // size[0], y * 255 // size[1], (x + y) % 64], -1).astype(np.uint8)
+    image = np.stack([x * 255 // size[0], y * 255 // size[1], (x + y) % 64], -1).astype(np.uint8)
     theirs = v2.Compose([v2.Resize(resize_px, antialias=True), v2.CenterCrop(target_px)])(
-        tv_tensors.Image(torch.from_numpy(picture).permute(2, 0, 1))
+        tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1))
     )
-    ours = Geometry.centre_crop(size, target_px, resize_px).image(picture, "bilinear")
+    ours = ResizeCrop.centre_crop(size, target_px, resize_px).image(image, "bilinear")
     np.testing.assert_allclose(ours.astype(int), theirs.permute(1, 2, 0).numpy().astype(int), atol=1)

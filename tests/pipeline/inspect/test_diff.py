@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from locloc.pipeline.geometry.boxes import mask_iou
-from locloc.pipeline.inspect.diff import Changed, Setting, Worst, diff_versions, enlarge, mask_ious
 from locloc.pipeline.errors import StoreError
+from locloc.pipeline.geometry.boxes import mask_iou
+from locloc.pipeline.inspect.diff import Changed, Setting, Worst, diff_versions, enlarge, packed_mask_iou
 from locloc.pipeline.status import DONE, Status
 from locloc.pipeline.store import open_version
 from locloc.pipeline.store.schema import pack_masks, unpack_masks
@@ -20,7 +20,7 @@ def store(tmp_path):
 
 
 def by_hand(made):
-    """Four pictures a version, `b`, `c`, `d` in both, with masks of 8 x 8 pixels."""
+    """Four images a version, `b`, `c`, `d` in both, with masks of 8 x 8 pixels."""
     one, other = (made([*ids], mask_px=8, heads=1, grid=(1, 2)) for ids in ("abcd", "bcde"))
     for content in (one, other):
         content.masks[:], content.attention[:], content.status[:] = False, 0.25, Status.OK
@@ -29,7 +29,7 @@ def by_hand(made):
     other.masks[0, :2] = True
     one.masks[2, :4] = other.masks[1, :4] = True  # c: the same
     one.masks[3, 0] = True  # d: 8 pixels, and none
-    other.status[2], other.files[2] = Status.FALLBACK, b"another picture"
+    other.status[2], other.files[2] = Status.FALLBACK, b"another image"
     other.attention[1, 0, 0, 1] = 0.5
     one.masks[0], other.masks[3] = True, True  # a and e are alone
     return one, other
@@ -145,7 +145,7 @@ def test_croppings_and_grids_that_differ_are_not_compared(store, tmp_path, write
     other.recipe = {"images": {"fit": "centre_crop"}}
     diff = diff_versions(write(store, one, tmp_path / "images"), write(store, other, tmp_path / "images"))
     assert diff.not_compared == {
-        "mask": "they show different parts of a picture: images.fit is stretch, and centre_crop",
+        "mask": "they show different parts of an image: images.fit is stretch, and centre_crop",
         "attention": "heads and grid differ: 2x3x3, and 2x4x4",
     }
     assert diff.changed.keys() == {"status", "file", "label"}
@@ -158,7 +158,9 @@ def test_ious_of_packed_masks_are_those_of_masks(side):
     a, b = (rng.random((20, side, side)) < 0.3 for _ in range(2))
     a[0] = b[0] = a[1] = False
     b[2] = a[2]
-    assert mask_ious(pack_masks(a), pack_masks(b)).tolist() == [mask_iou(*pair) for pair in zip(a, b, strict=True)]
+    assert packed_mask_iou(pack_masks(a), pack_masks(b)).tolist() == [
+        mask_iou(*pair) for pair in zip(a, b, strict=True)
+    ]
 
 
 def test_a_damaged_version_is_one_clear_line(store, tmp_path, write, made, ids):

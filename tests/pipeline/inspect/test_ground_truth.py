@@ -27,8 +27,8 @@ def test_whose_a_mask_is(tmp_path):
     for name in ("a.png", "b/c.bmp", "b/d.e.jpg", "else/f.png", "x.png", "m/y.png", "n/y.png", ".hidden/z.png"):
         save(tmp_path / name, half())
     (tmp_path / "a.txt").write_text("a note")
-    pictures = ["a.jpg", "b/c.jpg", "b/d.e.png", "g/f.jpg", "g/x.jpg", "h/x.jpg", "y.jpg", "z.jpg", "none.jpg"]
-    assert pair_masks(pictures, tmp_path) == {
+    images = ["a.jpg", "b/c.jpg", "b/d.e.png", "g/f.jpg", "g/x.jpg", "h/x.jpg", "y.jpg", "z.jpg", "none.jpg"]
+    assert pair_masks(images, tmp_path) == {
         "a.jpg": tmp_path / "a.png",
         "b/c.jpg": tmp_path / "b/c.bmp",
         "b/d.e.png": tmp_path / "b/d.e.jpg",
@@ -45,12 +45,12 @@ def test_of_two_masks_none_is_guessed_but_a_photograph_beside_its_mask_is_no_sec
     assert pair_masks(["c.jpg"], tmp_path) == {"c.jpg": tmp_path / "c.png"}, "nobody asks for a/b"
 
 
-def test_folders_without_masks_of_the_pictures(tmp_path):
+def test_folders_without_masks_of_the_images(tmp_path):
     with pytest.raises(TruthError, match=r"^--truth .*none is no folder of masks$"):
         pair_masks(["a.jpg"], tmp_path / "none")
     for name in ("m/y.png", "n/y.png", "x.png"):
         save(tmp_path / name, half())
-    said = r"^--truth .* has no mask of any of 3 pictures; name the folder in which a mask has its picture's path"
+    said = r"^--truth .* has no mask of any of 3 images; name the folder in which a mask has its image's path"
     with pytest.raises(TruthError, match=said):
         pair_masks(["y.jpg", "g/x.jpg", "h/x.jpg"], tmp_path)
 
@@ -58,25 +58,25 @@ def test_folders_without_masks_of_the_pictures(tmp_path):
 @pytest.mark.parametrize("name", ["mask.png", "mask.jpg"])
 @pytest.mark.parametrize("channels", [0, 3])
 def test_what_is_brighter_than_half_is_object(name, channels, tmp_path):
-    found = read_truth(save(tmp_path / name, half(channels)), tmp_path / "picture.jpg")
+    found = read_truth(save(tmp_path / name, half(channels)), tmp_path / "image.jpg")
     assert found.dtype == bool and np.array_equal(found, half() > 0)
 
 
 def test_a_photograph_is_no_mask(tmp_path):
     rng = np.random.default_rng(0)
-    picture = save(tmp_path / "picture.png", rng.integers(0, 256, (20, 30, 3), np.uint8))
-    with pytest.raises(TruthError, match=r"picture.png is the picture itself, not its mask; name the folder of masks"):
-        read_truth(picture, picture)
+    image = save(tmp_path / "image.png", rng.integers(0, 256, (20, 30, 3), np.uint8))
+    with pytest.raises(TruthError, match=r"image.png is the image itself, not its mask; name the folder of masks"):
+        read_truth(image, image)
     with pytest.raises(
-        TruthError, match=r"^True mask .*picture.png has colours \(\d+% of what is bright\); a mask is grey"
+        TruthError, match=r"^True mask .*image.png has colours \(\d+% of what is bright\); a mask is grey"
     ):
-        read_truth(picture, "s3://bucket/picture.png")
+        read_truth(image, "s3://bucket/image.png")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "LA"])
 def test_masks_of_every_kind_of_png(mode, tmp_path):
     Image.fromarray(half()).convert(mode).save(tmp_path / "mask.png")
-    assert np.array_equal(read_truth(tmp_path / "mask.png", tmp_path / "picture.jpg"), half() > 0)
+    assert np.array_equal(read_truth(tmp_path / "mask.png", tmp_path / "image.jpg"), half() > 0)
 
 
 @pytest.mark.parametrize(("colour", "taken"), [((255, 250, 242), True), ((255, 255, 235), False), ((0, 255, 0), False)])
@@ -86,10 +86,10 @@ def test_a_tint_is_no_colour(colour, taken, columns, tmp_path):
     pixels[:, :columns] = colour
     file = save(tmp_path / "mask.png", pixels)
     if taken:
-        assert np.array_equal(read_truth(file, tmp_path / "picture.jpg"), pixels[..., 0] > 0)
+        assert np.array_equal(read_truth(file, tmp_path / "image.jpg"), pixels[..., 0] > 0)
         return
     with pytest.raises(TruthError, match=r"has colours \(100% of what is bright\)"):
-        read_truth(file, tmp_path / "picture.jpg")
+        read_truth(file, tmp_path / "image.jpg")
 
 
 @pytest.mark.parametrize(
@@ -103,4 +103,4 @@ def test_a_tint_is_no_colour(colour, taken, columns, tmp_path):
 def test_what_cannot_be_a_mask_is_named(write, why, tmp_path):
     write(tmp_path / "mask.png")
     with pytest.raises(TruthError, match=rf"^True mask .*mask\.png.*{why}"):
-        read_truth(tmp_path / "mask.png", tmp_path / "picture.jpg")
+        read_truth(tmp_path / "mask.png", tmp_path / "image.jpg")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from locloc.pipeline.catalogs import Rows, build_catalog
+from locloc.pipeline.catalogs import CatalogRows, build_catalog
 from locloc.pipeline.errors import TruthError
-from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.inspect.score import score_version
+from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import Version, open_version
 from locloc.pipeline.store.schema import STATS, content_crc, pack_masks, write_block
@@ -28,8 +28,8 @@ def square(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
 def make_version(
     store: Path, masks: list[np.ndarray], boxes: list[list[float]], given: list, status: list[int]
 ) -> Version:
-    """One block of pictures of 512 x 256; attention is 1 in the left half and 0 in the right."""
-    rows = Rows()
+    """One block of images of 512 x 256; attention is 1 in the left half and 0 in the right."""
+    rows = CatalogRows()
     for number, own in enumerate(given):
         rows.add(f"{number}.jpg", f"set/{number}.jpg", boxes=own)
     catalog = build_catalog("list", Path("/data"), rows, [], where=lambda row, column: "", looked_for="")
@@ -40,15 +40,20 @@ def make_version(
         "box": np.array(boxes, np.float32),
         "stats": np.zeros((len(masks), len(STATS)), np.float32),
         "status": np.array(status, np.uint8),
-        # a picture that was not decoded has no size
+        # an image that was not decoded has no size
         "size": np.array([[512, 256] if code == Status.OK else [0, 0] for code in status], np.int32),
         "content_crc": content_crc(packed, attention),
         "input_digest": np.zeros((len(masks), 16), np.uint8),
     }
     with StoreWriter(store) as writer:
-        about = {"recipe": RECIPE, "catalog": {"rows": len(masks), "root": "/data"}, "created_at": "", "parent": None}
-        about |= {"fingerprint": "cd" * 32, "build_id": "cd" * 32}
-        writer.begin(about, catalog, 3, (14, 14), SIDE)
+        metadata = {
+            "recipe": RECIPE,
+            "catalog": {"rows": len(masks), "root": "/data"},
+            "created_at": "",
+            "parent": None,
+        }
+        metadata |= {"fingerprint": "cd" * 32, "build_id": "cd" * 32}
+        writer.begin(metadata, catalog, (3, 14, 14), SIDE)
         write_block(writer.fork.store, 0, packed, attention)
         writer.merge(writer.fork, 0, columns)
         writer.publish()
@@ -70,7 +75,7 @@ def truth(tmp_path) -> Path:
     folder = tmp_path / "truth"
     (folder / "set").mkdir(parents=True)
     for number, mask in enumerate([square(64, 64, 128, 128), square(64, 64, 128, 192), square(0, 0, 256, 256)]):
-        wide = mask.repeat(2, axis=1).astype(np.uint8) * 255  # of the original pictures, 512 x 256
+        wide = mask.repeat(2, axis=1).astype(np.uint8) * 255  # of the original images, 512 x 256
         Image.fromarray(wide).save(folder / "set" / f"{number}.png")
     return folder
 
@@ -87,7 +92,7 @@ def test_masks_by_hand(version, truth):
     assert masks.corloc == pytest.approx(2 / 3), "an IoU of exactly 0.5 counts"
 
 
-def test_true_masks_may_have_another_size_than_their_pictures(version, truth):
+def test_true_masks_may_have_another_size_than_their_images(version, truth):
     before = score_version(version, str(truth))
     for file in (truth / "set").iterdir():
         Image.open(file).resize((256, 64), Image.Resampling.NEAREST).save(file)
@@ -148,5 +153,5 @@ def test_truth_that_is_not_there(version, tmp_path):
     with pytest.raises(TruthError, match="is no folder of masks"):
         score_version(version, str(tmp_path / "gone"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(TruthError, match="has no mask of any of 4 pictures"):
+    with pytest.raises(TruthError, match="has no mask of any of 4 images"):
         score_version(version, str(tmp_path / "empty"))

@@ -1,4 +1,4 @@
-"""`masks verify`: every kind of damage, made on disk, is found, named and kept apart from pictures that changed."""
+"""`masks verify`: every kind of damage, made on disk, is found, named and kept apart from images that changed."""
 
 import dataclasses
 import json
@@ -13,10 +13,10 @@ import zarr
 from icechunk import IcechunkError
 
 from locloc.pipeline.errors import StoreError
+from locloc.pipeline.inspect.verify import Verified, verify_version
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import open_version
 from locloc.pipeline.store.schema import read_text, write_catalog
-from locloc.pipeline.inspect.verify import Verified, verify_version
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_columns_that_contradict_the_masks(store, images, write, made, ids, name
     assert verified.damaged == [(row, row + 1)]
 
 
-def test_a_box_on_the_edge_of_the_picture_is_whole(store, images, write, made, ids):
+def test_a_box_on_the_edge_of_the_image_is_whole(store, images, write, made, ids):
     content = made(ids)
     content.masks[80] = True
     version = write(store, content, images)
@@ -240,9 +240,9 @@ def test_text_that_damage_has_made_up_is_an_error_and_no_crash(version, array, v
         read_text(root["catalog"], "id")
 
 
-def test_pictures_that_changed_are_no_damage(version, images):
+def test_images_that_changed_are_no_damage(version, images):
     (images / "0010.jpg").unlink()
-    (images / "0011.jpg").write_bytes(b"another picture")
+    (images / "0011.jpg").write_bytes(b"another image")
     (images / "0012.jpg").write_bytes(b"and another")
     (images / "0006.jpg").write_bytes(b"missing when the version was made")
     (images / "0007.jpg").write_bytes(b"of this one nothing is known: its process was killed")
@@ -254,27 +254,27 @@ def test_pictures_that_changed_are_no_damage(version, images):
     assert (come.kind, come.rows, come.first_ids) == ("come", 1, ["0006.jpg"])
 
 
-def test_pictures_may_be_left_alone(version, images):
+def test_images_may_be_left_alone(version, images):
     (images / "0010.jpg").unlink()
     verified = verify_version(version, files=False)
     assert (verified.changes, verified.files_checked, verified.rows_checked) == ([], 0, 150)
 
 
-def test_pictures_that_were_moved_are_found_by_root(version, images, tmp_path):
+def test_images_that_were_moved_are_found_by_root(version, images, tmp_path):
     images.rename(tmp_path / "elsewhere")
     assert [(found.kind, found.rows) for found in verify_version(version).changes] == [("gone", 148)]
     assert verify_version(version, root=tmp_path / "elsewhere").changes == []
     assert verify_version(version, root=str(tmp_path / "elsewhere")).changes == []
 
 
-def test_pictures_and_a_root_by_url(version, images):
+def test_images_and_a_root_by_url(version, images):
     import fsspec
 
     memory = fsspec.filesystem("memory")
     for file in images.iterdir():
         memory.pipe_file(f"/verify/{file.name}", file.read_bytes())
     try:
-        memory.pipe_file("/verify/0011.jpg", b"another picture")
+        memory.pipe_file("/verify/0011.jpg", b"another image")
         (found,) = verify_version(version, root="memory://verify").changes
         assert (found.kind, found.first_ids) == ("replaced", ["0011.jpg"])
     finally:
@@ -284,7 +284,7 @@ def test_pictures_and_a_root_by_url(version, images):
 @pytest.mark.parametrize(("sample", "rows"), [(0.001, {64, 22}), (0.34, {64, 22}), (0.67, {128, 86}), (1.0, {150})])
 def test_a_sample_is_of_whole_blocks_and_the_same_for_a_seed(version, images, sample, rows):
     for file in images.iterdir():
-        file.write_bytes(b"another picture")
+        file.write_bytes(b"another image")
     seen = [verify_version(version, sample, seed=seed) for seed in (1, 1, 2, 3, 4, 5)]
     assert {verified.rows_checked for verified in seen} <= rows
     assert all(verified.files_checked == verified.rows_checked for verified in seen)

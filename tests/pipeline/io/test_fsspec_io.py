@@ -12,9 +12,10 @@ from types import SimpleNamespace
 import fsspec
 import pytest
 
-from locloc.pipeline.io import images, fsspec_io as remote
 from locloc.pipeline.catalogs import parse_location, read_catalog, resolve
 from locloc.pipeline.errors import CatalogError, UnreachableError
+from locloc.pipeline.io import fsspec_io as remote
+from locloc.pipeline.io import images
 from locloc.pipeline.io.images import MissingImageError, read_image_bytes
 
 NAMES = [
@@ -279,7 +280,7 @@ def s3(error, code):
         (Answer("403"), "status 403"),
     ],
 )
-def test_what_is_true_of_one_picture_is_its_status(memory, monkeypatch, error, reason):
+def test_what_is_true_of_one_image_is_its_status(memory, monkeypatch, error, reason):
     monkeypatch.setattr(type(memory), "cat_file", fail_with(error))
     with pytest.raises(MissingImageError, match=f"^{reason}$"):
         read_image_bytes("memory://b/a.jpg")

@@ -1,4 +1,4 @@
-"""What images.py makes of every kind of picture that it can decode."""
+"""What images.py makes of every kind of image that it can decode."""
 
 import io
 import struct
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from locloc.pipeline.io import images
 from locloc.pipeline.catalogs import IMAGE_SUFFIXES
 from locloc.pipeline.errors import ImageError
+from locloc.pipeline.io import images
 from locloc.pipeline.io.images import decode_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -39,7 +39,7 @@ def encode(image, kind, **options):
 
 
 def at_corners(rgb):
-    """The pixels next to the four corners: colour bleeds where the quarters of a lossy picture meet."""
+    """The pixels next to the four corners: colour bleeds where the quarters of a lossy image meet."""
     return rgb[np.ix_([1, -2], [1, -2])].astype(int)
 
 
@@ -313,7 +313,7 @@ def test_a_format_that_pillow_drops_hides_no_other(monkeypatch):
     monkeypatch.setattr(images, "FORMATS", ["DROPPED", *images.FORMATS])
     np.testing.assert_array_equal(decode_image(encode(CORNERS, "PNG")), CORNERS)
     with pytest.raises(ImageError, match="^not an image of a known format$"):
-        decode_image(b"not a picture")
+        decode_image(b"not an image")
 
 
 def test_folder_and_decoder_agree():

@@ -1,4 +1,4 @@
-"""What images.py refuses, and with which reason: no file, half a file, a bomb, no picture at all."""
+"""What images.py refuses, and with which reason: no file, half a file, a bomb, no image at all."""
 
 import io
 import os
@@ -18,7 +18,7 @@ from PIL import Image
 from locloc.pipeline.errors import ImageError
 from locloc.pipeline.io.images import MAX_PIXELS, MissingImageError, decode_image, read_image_bytes
 
-PICTURE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (24, 31, 3), np.uint8), (0, 0), 1)
+IMAGE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (24, 31, 3), np.uint8), (0, 0), 1)
 # `Image.save` options of each kind of small file to break.
 KINDS = {
     "JPEG": {},
@@ -33,13 +33,13 @@ KINDS = {
 }
 
 
-def encode(picture, kind, **options):
+def encode(image, kind, **options):
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, kind.split()[0], **options)
+    Image.fromarray(image).save(file, kind.split()[0], **options)
     return file.getvalue()
 
 
-FILES = {kind: encode(PICTURE, kind, **options) for kind, options in KINDS.items()}
+FILES = {kind: encode(IMAGE, kind, **options) for kind, options in KINDS.items()}
 
 
 def chunk(kind, body):
@@ -55,7 +55,7 @@ def hdr(size_line, header=b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n"):
     return header + b"\n" + size_line + b"\n"
 
 
-def picture_or_error(data):
+def image_or_error(data):
     """The one contract of `decode_image`; anything else that it does fails the test."""
     try:
         rgb = decode_image(data, max_pixels=100_000)
@@ -119,7 +119,7 @@ def test_no_descriptor_is_left_open(tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-# --- no picture ------------------------------------------------------------------------------------------------------
+# --- no image ------------------------------------------------------------------------------------------------------
 
 
 def test_empty_file():
@@ -140,19 +140,19 @@ def test_empty_file():
     ],
     ids=["text", "html", "eps", "pdf", "svg", "wmf", "zeros"],
 )
-def test_what_is_no_picture(data):
+def test_what_is_no_image(data):
     with pytest.raises(ImageError, match="^not an image of a known format$"):
         decode_image(data)
 
 
-# --- half a picture --------------------------------------------------------------------------------------------------
+# --- half an image --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_truncated_file_is_never_half_a_picture(kind):
-    """At every length either the whole picture (only an end mark is lacking) or an error."""
+def test_truncated_file_is_never_half_a_image(kind):
+    """At every length either the whole image (only an end mark is lacking) or an error."""
     whole = decode_image(FILES[kind])
-    lengths = {len for len in range(1, len(FILES[kind])) if picture_or_error(FILES[kind][:len]) is not None}
+    lengths = {len for len in range(1, len(FILES[kind])) if image_or_error(FILES[kind][:len]) is not None}
     assert all(length > 0.9 * len(FILES[kind]) for length in lengths)
     for length in lengths:
         np.testing.assert_array_equal(decode_image(FILES[kind][:length]), whole)
@@ -230,9 +230,9 @@ def test_bomb_fails_fast_and_without_memory(bomb):
 def test_limit_above_pillow_s_own_holds(monkeypatch):
     """The limit is ours alone, in both directions; Pillow's warning level is as the caller left it."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    assert decode_image(FILES["PNG"]).shape == PICTURE.shape
+    assert decode_image(FILES["PNG"]).shape == IMAGE.shape
     assert Image.MAX_IMAGE_PIXELS == 10
-    for data in (b"not a picture", FILES["PNG"][:50], empty_png(20_000, 20_000)):
+    for data in (b"not an image", FILES["PNG"][:50], empty_png(20_000, 20_000)):
         with pytest.raises(ImageError):
             decode_image(data)
         assert Image.MAX_IMAGE_PIXELS == 10
@@ -277,20 +277,20 @@ def test_radiance_size_is_the_one_that_was_checked():
     start=st.sampled_from([b"", *(file[:24] for file in FILES.values()), hdr(b"-Y 2 +X 2")]),
 )
 @example(data=b"\0\0\2\0" + bytes(8) + b"\1\0\1\0\x18\0", start=b"")  # a TGA without pixels
-def test_any_bytes_are_a_picture_or_an_error(start, data):
-    picture_or_error(start + data)
+def test_any_bytes_are_a_image_or_an_error(start, data):
+    image_or_error(start + data)
 
 
 @settings(max_examples=500, deadline=None)
 @given(kind=st.sampled_from(sorted(FILES)), place=st.integers(0, 2**31), byte=st.integers(0, 255))
-def test_one_wrong_byte_is_a_picture_or_an_error(kind, place, byte):
+def test_one_wrong_byte_is_a_image_or_an_error(kind, place, byte):
     data = bytearray(FILES[kind])
     data[place % len(data)] = byte
-    picture_or_error(bytes(data))
+    image_or_error(bytes(data))
 
 
 @settings(max_examples=200, deadline=None)
 @given(kind=st.sampled_from(sorted(FILES)), start=st.integers(0, 2**31), length=st.integers(1, 100))
-def test_a_gap_is_a_picture_or_an_error(kind, start, length):
+def test_a_gap_is_a_image_or_an_error(kind, start, length):
     start %= len(FILES[kind])
-    picture_or_error(FILES[kind][:start] + FILES[kind][start + length :])
+    image_or_error(FILES[kind][:start] + FILES[kind][start + length :])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from locloc.pipeline.errors import ImageError
-from locloc.pipeline.geometry.resize_crop import Geometry
+from locloc.pipeline.geometry.resize_crop import ResizeCrop
 from locloc.pipeline.io.images import decode_image, decode_reduced
 
 unhurried = settings(deadline=None, max_examples=60)  # shared machines stall
@@ -55,15 +55,15 @@ def test_the_same_geometry_and_nearly_the_same_pixels(width, height, covers_px, 
         assert min(reduced.rgb.shape[:2]) >= covers_px, "nothing is ever enlarged that was reduced"
     if factor < 8:
         assert min(whole.shape[:2]) // covers_px < 2 * factor, "the largest factor that covers"
-    geometry = (Geometry.centre_crop if crop else Geometry.stretch)(reduced.size_px, min(covers_px, 64))
+    geometry = (ResizeCrop.centre_crop if crop else ResizeCrop.stretch)(reduced.size_px, min(covers_px, 64))
     squares = geometry.image(whole), geometry.image(reduced.rgb, shown=reduced.window)
     apart = np.abs(squares[0].astype(int) - squares[1])
     assert apart.mean() < 2 and np.quantile(apart, 0.99) < 12
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_part_of_a_pixel_is_left_where_the_picture_ends(orientation):
-    """1601 x 1203 at 1/4 is 400.25 x 300.75: the rest of the last pixels is no picture, wherever they come to lie."""
+def test_a_part_of_a_pixel_is_left_where_the_image_ends(orientation):
+    """1601 x 1203 at 1/4 is 400.25 x 300.75: the rest of the last pixels is no image, wherever they come to lie."""
     ramp = np.linspace(0, 255, 1601)[None].repeat(1203, 0)[..., None].repeat(3, 2).astype(np.uint8)
     data = encoded(ramp, orientation)
     found = decode_reduced(data, 300)
@@ -74,7 +74,7 @@ def test_a_part_of_a_pixel_is_left_where_the_picture_ends(orientation):
     flip_x, flip_y = orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)
     left, top = flip_x * (found.rgb.shape[1] - width), flip_y * (found.rgb.shape[0] - height)
     assert found.window == (left, top, left + width, top + height)
-    geometry = Geometry.stretch(found.size_px, 256)
+    geometry = ResizeCrop.stretch(found.size_px, 256)
     apart = geometry.image(decode_image(data)).astype(int) - geometry.image(found.rgb, shown=found.window)
     assert np.abs(apart).max() <= 2, "a shift by a part of a pixel would show on a ramp's every column"
 
@@ -88,7 +88,7 @@ def test_every_kind_of_jpeg(options):
     data = encoded(smooth(640, 480), 6, **options)
     whole, found = decode_image(data), decode_reduced(data, 100)
     assert found.rgb.shape == (160, 120, 3) and found.size_px == (480, 640)
-    geometry = Geometry.stretch(found.size_px, 64)
+    geometry = ResizeCrop.stretch(found.size_px, 64)
     apart = geometry.image(whole).astype(int) - geometry.image(found.rgb, shown=found.window)
     assert np.abs(apart).mean() < 2
 

@@ -13,14 +13,14 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from locloc.pipeline.catalogs import Rows, build_catalog
+from locloc.pipeline.catalogs import CatalogRows, build_catalog
 from locloc.pipeline.errors import StoreError, StoreLockedError
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import list_versions, open_version
 from locloc.pipeline.store.gc import collect_garbage, delete_version
-from locloc.pipeline.store.schema import BLOCK_ROWS, COLUMNS, content_crc, pack_masks, write_block
 from locloc.pipeline.store.reader import build_branch
 from locloc.pipeline.store.repository import first_snapshot, open_repository
+from locloc.pipeline.store.schema import BLOCK_ROWS, COLUMNS, content_crc, pack_masks, write_block
 from locloc.pipeline.store.writer import Shared, StoreWriter
 
 ROWS, BLOCKS, HEADS, GRID, MASK_PX = 250, 4, 6, (8, 8), 64
@@ -31,16 +31,16 @@ def identity(salt: int) -> str:
 
 
 def begin(writer: StoreWriter, salt: int, shared: Shared | None = None) -> None:
-    rows = Rows()
+    rows = CatalogRows()
     for n in range(ROWS):
         rows.add(f"{n:04}.jpg", f"{n:04}.jpg", label=n % 5)
     catalog = build_catalog("test", Path("/data"), rows, [], where=lambda row, column: str(row), looked_for="")
     known = {"kind": "test", "root": "/data", "sha256": catalog.sha256, "rows": ROWS, "classes": []}
-    about = {
+    metadata = {
         "build_id": identity(salt), "fingerprint": identity(salt), "recipe_name": "test", "catalog": known,
         "parent": shared and shared.tag, "created_at": "2026-01-01T00:00:00+00:00",
     }  # fmt: skip
-    writer.begin(about, catalog, HEADS, GRID, MASK_PX, shared)
+    writer.begin(metadata, catalog, (HEADS, *GRID), MASK_PX, shared)
 
 
 def content(block: int, salt: int) -> tuple[np.ndarray, np.ndarray]:

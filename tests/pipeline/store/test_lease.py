@@ -15,28 +15,28 @@ import pytest
 from locloc.pipeline.errors import StoreError, StoreLockedError
 from locloc.pipeline.store import lease
 from locloc.pipeline.store.lease import Holder, Lease, current_holder, leased
-from locloc.pipeline.store.object_store import FolderObjects
-from locloc.pipeline.store.location import Place
+from locloc.pipeline.store.location import StoreLocation
+from locloc.pipeline.store.object_store import FolderObjectStore
 
 LOCKER = Path(__file__).with_name("locker.py")
 ELSEWHERE = {"host": "node7", "boot": "another boot", "since": "2026-01-01 00:00:00 +0000"}
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch) -> Place:
+def location(tmp_path, monkeypatch) -> StoreLocation:
     monkeypatch.setattr(lease, "BEAT_S", 0.05)
     monkeypatch.setattr(lease, "STALE_S", 2.0)
     monkeypatch.setattr(lease, "POLL_S", 0.02)
-    return Place.of(tmp_path)
+    return StoreLocation.of(tmp_path)
 
 
 @pytest.fixture
-def holding(place) -> Iterator:
+def holding(location) -> Iterator:
     """Starts a process that holds the lease without flock, until the end of the test."""
     started = []
 
     def hold(beat_s: float = 0.05, stale_s: float = 2.0) -> subprocess.Popen:
-        command = [sys.executable, LOCKER, str(place), str(beat_s), str(stale_s), "no-flock", "hold"]
+        command = [sys.executable, LOCKER, str(location), str(beat_s), str(stale_s), "no-flock", "hold"]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         started.append(process)
         assert process.stdout.readline() == "held\n"
@@ -57,41 +57,41 @@ def ask(process: subprocess.Popen) -> str:
     return process.stdout.readline().strip()
 
 
-def epochs(place: Place) -> list[str]:
-    return sorted(os.listdir(place.folder / lease.LEASE_FOLDER))
+def epochs(location: StoreLocation) -> list[str]:
+    return sorted(os.listdir(location.folder / lease.LEASE_FOLDER))
 
 
-def left_behind(place: Place, number: int = 1, **changed) -> Holder:
+def left_behind(location: StoreLocation, number: int = 1, **changed) -> Holder:
     """An epoch that nobody beats in."""
     holder = replace(Holder.this_process(), **changed)
-    assert FolderObjects(place).create(f"{lease.LEASE_FOLDER}/{number:06}.json", holder.data())
+    assert FolderObjectStore(location).create(f"{lease.LEASE_FOLDER}/{number:06}.json", holder.data())
     return holder
 
 
-def test_epochs_count_up_and_old_ones_go(place):
+def test_epochs_count_up_and_old_ones_go(location):
     for number in (1, 2, 3):
-        with leased(place) as held:
+        with leased(location) as held:
             held.check()
-            assert epochs(place) == [f"{number:06}.json"]
-            assert not current_holder(place).released
-            assert current_holder(place).pid == os.getpid()
-        assert current_holder(place).released
+            assert epochs(location) == [f"{number:06}.json"]
+            assert not current_holder(location).released
+            assert current_holder(location).pid == os.getpid()
+        assert current_holder(location).released
 
 
-def test_the_beat_goes_on(place):
-    with leased(place):
-        first = current_holder(place).beat
+def test_the_beat_goes_on(location):
+    with leased(location):
+        first = current_holder(location).beat
         time.sleep(0.3)
-        assert current_holder(place).beat > first
+        assert current_holder(location).beat > first
 
 
-def test_a_live_holder_is_named(place, holding):
+def test_a_live_holder_is_named(location, holding):
     process = holding(stale_s=30)
     lease.STALE_S = 30.0  # the fixture's monkeypatch puts it back
     started = time.monotonic()
     with (
         pytest.raises(StoreLockedError, match=f"written to by process {process.pid} on .* since 20") as caught,
-        leased(place),
+        leased(location),
     ):
         pass
     assert time.monotonic() - started < 20, "told when it was seen alive, not when it could have been stale"
@@ -99,63 +99,63 @@ def test_a_live_holder_is_named(place, holding):
     assert ask(process) == "ok"
 
 
-def test_a_killed_holder_is_followed_at_once(place, holding):
+def test_a_killed_holder_is_followed_at_once(location, holding):
     process = holding(beat_s=60, stale_s=60)
     lease.STALE_S = 60.0
     process.kill()
     process.wait()
     started = time.monotonic()
-    with leased(place) as held:
+    with leased(location) as held:
         held.check()
-        assert epochs(place) == ["000002.json"]
+        assert epochs(location) == ["000002.json"]
     assert time.monotonic() - started < 30
 
 
-def test_a_zombie_holds_nothing(place, holding):
+def test_a_zombie_holds_nothing(location, holding):
     process = holding()
     process.kill()
     while Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][0] != "Z":
         time.sleep(0.01)
-    assert current_holder(place).is_gone()
+    assert current_holder(location).is_gone()
 
 
-def test_a_process_of_the_same_number_is_another(place):
-    assert not left_behind(place, 1).is_gone()
-    assert left_behind(place, 2, started="1").is_gone()
-    assert not left_behind(place, 3, started="1", boot="another boot").is_gone()
-    assert not left_behind(place, 4, started="1", pid_namespace="another container").is_gone()
-    assert not left_behind(place, 5, started="1", boot="").is_gone(), "no /proc there: nothing is known"
+def test_a_process_of_the_same_number_is_another(location):
+    assert not left_behind(location, 1).is_gone()
+    assert left_behind(location, 2, started="1").is_gone()
+    assert not left_behind(location, 3, started="1", boot="another boot").is_gone()
+    assert not left_behind(location, 4, started="1", pid_namespace="another container").is_gone()
+    assert not left_behind(location, 5, started="1", boot="").is_gone(), "no /proc there: nothing is known"
 
 
-def test_the_holder_of_another_machine_is_followed_when_its_beat_stands_still(place):
-    left_behind(place, **ELSEWHERE)
+def test_the_holder_of_another_machine_is_followed_when_its_beat_stands_still(location):
+    left_behind(location, **ELSEWHERE)
     started = time.monotonic()
-    with leased(place) as held:
+    with leased(location) as held:
         assert time.monotonic() - started >= lease.STALE_S
         held.check()
-        assert epochs(place) == ["000002.json"]
+        assert epochs(location) == ["000002.json"]
 
 
-def test_the_holder_of_another_machine_that_beats_is_alive_whatever_its_clock_says(place, monkeypatch):
-    with leased(place):
-        here = current_holder(place)
+def test_the_holder_of_another_machine_that_beats_is_alive_whatever_its_clock_says(location, monkeypatch):
+    with leased(location):
+        here = current_holder(location)
         monkeypatch.setattr(Holder, "is_gone", lambda self: False)
         # Two hours ago, by the file's and the holder's clocks; only that it changes counts.
-        os.utime(place.folder / lease.LEASE_FOLDER / "000001.json", (0, 0))
+        os.utime(location.folder / lease.LEASE_FOLDER / "000001.json", (0, 0))
         with pytest.raises(StoreLockedError, match=f"process {here.pid} on {here.host}"):
-            Lease(place).take()
+            Lease(location).take()
 
 
-def test_a_file_that_was_never_written_is_followed_when_it_is_stale(place):
-    assert FolderObjects(place).create(f"{lease.LEASE_FOLDER}/000004.json", b"")
-    with leased(place):
-        assert epochs(place) == ["000005.json"]
+def test_a_file_that_was_never_written_is_followed_when_it_is_stale(location):
+    assert FolderObjectStore(location).create(f"{lease.LEASE_FOLDER}/000004.json", b"")
+    with leased(location):
+        assert epochs(location) == ["000005.json"]
 
 
-def test_a_suspended_holder_finds_out(place, holding):
+def test_a_suspended_holder_finds_out(location, holding):
     process = holding()
     process.send_signal(signal.SIGSTOP)
-    with leased(place) as held:  # after STALE_S
+    with leased(location) as held:  # after STALE_S
         process.send_signal(signal.SIGCONT)
         assert "StoreLockedError: " in (answer := ask(process))
         assert f"was taken over by process {os.getpid()} on " in answer
@@ -164,12 +164,12 @@ def test_a_suspended_holder_finds_out(place, holding):
         assert process.wait(timeout=20) == 0
         time.sleep(0.2)
         held.check()
-        assert not current_holder(place).released
+        assert not current_holder(location).released
         with pytest.raises(StoreLockedError, match=f"process {os.getpid()}"):
-            Lease(place).take()
+            Lease(location).take()
 
 
-def test_a_holder_that_was_suspended_and_not_followed_goes_on(place, holding):
+def test_a_holder_that_was_suspended_and_not_followed_goes_on(location, holding):
     process = holding()
     process.send_signal(signal.SIGSTOP)
     time.sleep(3)
@@ -177,28 +177,28 @@ def test_a_holder_that_was_suspended_and_not_followed_goes_on(place, holding):
     assert ask(process) == "ok"
 
 
-def test_of_two_that_follow_one_is_told(place, monkeypatch):
+def test_of_two_that_follow_one_is_told(location, monkeypatch):
     """The loser of a race for one number, and one that slept through a whole epoch."""
-    first, second = Lease(place), Lease(place)
+    first, second = Lease(location), Lease(location)
     assert first._create(1)
     assert not second._create(1)
     assert first._create(2)
-    assert epochs(place) == ["000002.json"]
+    assert epochs(location) == ["000002.json"]
     assert not second._create(1), "epoch 1 is free again, and is none"
-    assert epochs(place) == ["000002.json"]
+    assert epochs(location) == ["000002.json"]
 
 
-def test_beats_that_fail_for_a_while_do_no_harm(place, monkeypatch):
-    real, broken = FolderObjects.replace, [True]
+def test_beats_that_fail_for_a_while_do_no_harm(location, monkeypatch):
+    real, broken = FolderObjectStore.replace, [True]
 
     def replace_or_fail(self, name, data):
         if broken[0]:
-            raise StoreError(f"Store {place} cannot be written to: no space left on device")
+            raise StoreError(f"Store {location} cannot be written to: no space left on device")
         real(self, name, data)
 
     lease.STALE_S = 4.0
-    with leased(place) as held:
-        monkeypatch.setattr(FolderObjects, "replace", replace_or_fail)
+    with leased(location) as held:
+        monkeypatch.setattr(FolderObjectStore, "replace", replace_or_fail)
         held.check()  # sure for half of STALE_S
         time.sleep(2.2)
         with pytest.raises(StoreError, match="no space left on device; without it the store's lock cannot be kept up"):
@@ -207,19 +207,19 @@ def test_beats_that_fail_for_a_while_do_no_harm(place, monkeypatch):
         held.check()
 
 
-def test_a_beat_needs_no_space(place):
-    with leased(place):
-        before = os.stat(place.folder / lease.LEASE_FOLDER / "000001.json")
+def test_a_beat_needs_no_space(location):
+    with leased(location):
+        before = os.stat(location.folder / lease.LEASE_FOLDER / "000001.json")
         time.sleep(0.3)
-        after = os.stat(place.folder / lease.LEASE_FOLDER / "000001.json")
+        after = os.stat(location.folder / lease.LEASE_FOLDER / "000001.json")
     assert (before.st_ino, before.st_size) == (after.st_ino, after.st_size)
     assert before.st_mtime_ns < after.st_mtime_ns
 
 
-def test_a_place_that_cannot_be_written_to_is_one_line(place, monkeypatch):
+def test_a_place_that_cannot_be_written_to_is_one_line(location, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError(errno.EROFS, "read-only file system")
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(StoreError, match="cannot be written to: read-only file system$"):
-        Lease(place).take()
+        Lease(location).take()

@@ -8,14 +8,18 @@ from pathlib import Path
 import pytest
 
 from locloc.pipeline.errors import StoreError
-from locloc.pipeline.store.location import Place, file_system, s3_endpoint, s3_region
+from locloc.pipeline.store.location import StoreLocation, file_system, s3_endpoint, s3_region
 from locloc.pipeline.store.repository import check_can_hold_store, ensure_repository, has_repository, open_repository
 
 
 @pytest.mark.parametrize("where", ["a/../b.store", Path("b.store"), Path.cwd() / "b.store"])
 def test_folders_are_absolute(where):
-    place = Place.of(where)
-    assert (str(place), place.folder, place.is_remote) == (os.path.abspath("b.store"), Path.cwd() / "b.store", False)
+    location = StoreLocation.of(where)
+    assert (str(location), location.folder, location.is_remote) == (
+        os.path.abspath("b.store"),
+        Path.cwd() / "b.store",
+        False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -26,12 +30,12 @@ def test_folders_are_absolute(where):
     ],
 )  # fmt: skip
 def test_urls_are_normalised(where, wanted):
-    place = Place.of(where)
-    assert (str(place), place.key, place.is_remote) == (wanted, wanted.split("://")[1], True)
-    assert Place.of(place) is place
-    assert Place.of(str(place)) == place == pickle.loads(pickle.dumps(place))
+    location = StoreLocation.of(where)
+    assert (str(location), location.key, location.is_remote) == (wanted, wanted.split("://")[1], True)
+    assert StoreLocation.of(location) is location
+    assert StoreLocation.of(str(location)) == location == pickle.loads(pickle.dumps(location))
     with pytest.raises(ValueError, match="is no folder"):
-        _ = place.folder
+        _ = location.folder
 
 
 @pytest.mark.parametrize(
@@ -45,17 +49,17 @@ def test_urls_are_normalised(where, wanted):
 )  # fmt: skip
 def test_places_that_no_store_can_have(where, message):
     with pytest.raises(StoreError, match=message):
-        Place.of(where)
+        StoreLocation.of(where)
 
 
 def test_passwords_are_refused_and_not_repeated(monkeypatch):
     for where in ("s3://AKID:hunter2@bucket/a", "s3://AKID:hun/hunter2@bucket/a", "s4://hunter2@bucket/a"):
         with pytest.raises(StoreError, match="has a password in it.* keep credentials in the environment") as caught:
-            Place.of(where)
+            StoreLocation.of(where)
         assert "hunter2" not in str(caught.value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://me:hunter2@localhost:9000")
     with pytest.raises(StoreError, match="AWS_ENDPOINT_URL has a password") as caught:
-        Place.of("s3://bucket/a").storage()
+        StoreLocation.of("s3://bucket/a").storage()
     assert "hunter2" not in str(caught.value)
 
 
@@ -63,14 +67,14 @@ def test_endpoint_and_region_come_from_the_environment(monkeypatch):
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
     assert (s3_endpoint(), s3_region()) == (None, None)
-    assert "endpoint_url=None" in repr(Place.of("s3://bucket/a").storage())
+    assert "endpoint_url=None" in repr(StoreLocation.of("s3://bucket/a").storage())
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio:9000")
     assert (s3_endpoint(), s3_region()) == ("http://minio:9000", "us-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example.org")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     assert (s3_endpoint(), s3_region()) == ("https://s3.example.org", "eu-west-1")
-    storage = repr(Place.of("s3://bucket/a").storage())
+    storage = repr(StoreLocation.of("s3://bucket/a").storage())
     assert all(part in storage for part in ("endpoint_url=https://s3.example.org", "allow_http=false", "eu-west-1"))
     assert "force_path_style=true" in storage
 
@@ -81,16 +85,16 @@ def test_a_missing_package_is_named(where, package, monkeypatch):
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(StoreError, match=f"needs the package {package}.*; `pip install locloc\\[cluster\\]`"):
-        file_system(Place.of(where))
+        file_system(StoreLocation.of(where))
 
 
 def test_repositories_take_folders_in_every_form(tmp_path):
     store = tmp_path / "masks.store"
     check_can_hold_store(str(store))
     assert not has_repository(store)
-    ensure_repository(Place.of(store))
+    ensure_repository(StoreLocation.of(store))
     ensure_repository(str(store))
-    assert has_repository(str(store)) and has_repository(Place.of(store))
+    assert has_repository(str(store)) and has_repository(StoreLocation.of(store))
     assert open_repository(store).list_branches() == {"main"}
     with pytest.raises(StoreError, match="is not a mask store; `locloc masks build IMAGES --store"):
         open_repository(tmp_path / "other")

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 import zarr
 
-from locloc.pipeline.catalogs import Rows, build_catalog
+from locloc.pipeline.catalogs import CatalogRows, build_catalog
 from locloc.pipeline.errors import StoreError, StoreLockedError
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import list_versions, open_version, reader
@@ -30,7 +30,7 @@ ABOUT = {
 
 
 def catalog(rows: int = ROWS):
-    found = Rows()
+    found = CatalogRows()
     for n in range(rows):
         boxes = [[1, 2, 3 + n, 4 + n]] * (n % 3)
         found.add(f"ä/{n:04}\n.jpg", f"ä/{n:04}\n.jpg", label=n % 5 - 1, split=n % 4, boxes=boxes)
@@ -58,9 +58,9 @@ def write(writer: StoreWriter, block: int, salt: int = 0) -> None:
     writer.merge(pickle.loads(pickle.dumps(fork)), block, columns)
 
 
-def begin(writer: StoreWriter, fingerprint: str = FINGERPRINT, about: dict = ABOUT) -> None:
-    about = {**about, "fingerprint": fingerprint, "build_id": fingerprint}
-    writer.begin(about, catalog(), HEADS, GRID, MASK_PX)
+def begin(writer: StoreWriter, fingerprint: str = FINGERPRINT, metadata: dict = ABOUT) -> None:
+    metadata = {**metadata, "fingerprint": fingerprint, "build_id": fingerprint}
+    writer.begin(metadata, catalog(), (HEADS, *GRID), MASK_PX)
 
 
 def build(store: Path, fingerprint: str = FINGERPRINT, name: str | None = None, salt: int = 0) -> str:
@@ -172,9 +172,9 @@ def test_a_build_goes_on_at_its_last_checkpoint(store):
         open_version(f"{store}@latest")
     (unfinished,) = list_versions(store)
     assert unfinished.tag is None
-    assert (unfinished.about["counts"]["blocks_done"], unfinished.about["counts"]["ok"]) == (1, 63)
+    assert (unfinished.metadata["counts"]["blocks_done"], unfinished.metadata["counts"]["ok"]) == (1, 63)
     with StoreWriter(store) as writer:
-        begin(writer, about={**ABOUT, "created_at": "later"})
+        begin(writer, metadata={**ABOUT, "created_at": "later"})
         assert writer.block_done.tolist() == [0, 1, 0]
         assert writer.published(FINGERPRINT) is None
         write(writer, 0)
@@ -237,7 +237,7 @@ def test_a_build_begun_by_an_older_locloc_goes_on(store):
         write(writer, 0)
         writer.checkpoint()
     with StoreWriter(store) as writer:
-        begin(writer, about={**ABOUT, "new_in_this_version": 1})
+        begin(writer, metadata={**ABOUT, "new_in_this_version": 1})
         write(writer, 1)
         write(writer, 2)
         writer.publish()

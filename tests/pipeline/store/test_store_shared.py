@@ -22,14 +22,14 @@ def parent(tmp_path, made, write, ids):
     return write(tmp_path / "masks.store", made(ids), tmp_path / "images")
 
 
-def about(parent, **changes) -> dict:
+def metadata(parent, **changes) -> dict:
     kept = {name: parent.provenance[name] for name in ("catalog", "recipe", "recipe_name", "backbone", "created_at")}
     return kept | {"parent": parent.tag, "fingerprint": "cd" * 32, "build_id": "ef" * 32} | changes
 
 
 def begin(writer: StoreWriter, parent, redo: list[int], mask_px: int = 32, **changes) -> None:
     shared = Shared(parent.tag, np.array(redo, np.int64))
-    writer.begin(about(parent, **changes), parent.catalog, HEADS, GRID, mask_px, shared)
+    writer.begin(metadata(parent, **changes), parent.catalog, (HEADS, *GRID), mask_px, shared)
 
 
 def make(writer: StoreWriter, block: int, mask_px: int = 32, attention: np.ndarray | None = None) -> dict:

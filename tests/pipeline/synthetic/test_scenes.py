@@ -1,4 +1,4 @@
-"""Scenes: same seed, same bytes; truth that fits the picture; and a catalog that reads them back."""
+"""Scenes: same seed, same bytes; truth that fits the image; and a catalog that reads them back."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from locloc.pipeline.synthetic.scene import MAX_AREA, MIN_AREA
 
 
 @pytest.mark.parametrize("index", range(0, 40, 3))
-def test_truth_fits_the_picture(index):
+def test_truth_fits_the_image(index):
     scene = make_scene(11, index, 10)
     height, width = scene.mask.shape
     assert scene.rgb.shape == (height, width, 3) and scene.rgb.dtype == np.uint8
@@ -39,7 +39,7 @@ def test_a_scene_depends_on_seed_and_index_alone():
 
 
 def test_masks_are_what_they_were():
-    """Golden: figures in docs/pocket.md hold for these scenes. Pictures may differ by a grey level between CPUs."""
+    """Golden: figures in docs/pocket.md hold for these scenes. Images may differ by a grey level between CPUs."""
     masks, means = hashlib.sha256(), []
     for index in range(5):
         scene = make_scene(3, index, 20)

@@ -13,15 +13,25 @@ import torch
 from typer.testing import CliRunner
 
 from locloc.cli import app
-from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.backbones.spec import BackboneSpec
+from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.bench import ENGINES, SLOW
 from locloc.pipeline.errors import BenchError
 from locloc.trainer.bench import KEEP_TOKENS, SHARED_BLOCKS
 from locloc.trainer.bench.counts import PaperCounter, count_modules, count_pipeline, count_pipelines
+from locloc.trainer.bench.inference_stages import STAGES, load_images, model_run, random_views, whole_run
 from locloc.trainer.bench.printed import NOT, REPRODUCED, TYPO, rows, verdict
-from locloc.trainer.bench.inference_stages import STAGES, load_pictures, model_run, random_views, whole_run
-from locloc.trainer.bench.systems import AT_224, GUIDED, PAPER, RELEASED, SHARED, TAPERED, create_system, create_vit, forms
+from locloc.trainer.bench.systems import (
+    AT_224,
+    GUIDED,
+    PAPER,
+    RELEASED,
+    SHARED,
+    TAPERED,
+    create_system,
+    create_vit,
+    forms,
+)
 from locloc.trainer.bench.timing import ProcessClock, Reading, again, in_turn, noise, ratio, spread
 from locloc.trainer.bench.tuned import Choice, Trial, best, choices, placed
 from locloc.trainer.recipe import load_train_recipe
@@ -236,9 +246,9 @@ def test_every_system_names_and_localises(form):
     logits, maps = model_run(system, views)(lambda _: None)
     side = {"ppd": 64 if form.map_px == 256 else 56, "locloc": 112}[form.family]
     assert logits.shape == (2, 5) and maps.shape == (2, 1, side, side)
-    reading = ProcessClock().time(whole_run(system, load_pictures(None, 2), CPU))
+    reading = ProcessClock().time(whole_run(system, load_images(None, 2), CPU))
     assert sorted(reading.stages) == sorted(STAGES)
-    labels, boxes = whole_run(system, load_pictures(None, 2), CPU)(lambda _: None)
+    labels, boxes = whole_run(system, load_images(None, 2), CPU)(lambda _: None)
     assert labels.shape == (2,) and boxes.shape == (2, 4)
     assert (boxes[:, 2:] > boxes[:, :2]).all() and boxes.max() <= form.map_px
 
@@ -303,15 +313,15 @@ def test_backbones_that_do_not_fit(name, message):
         create_vit(name)
 
 
-def test_pictures_of_a_folder(tmp_path):
+def test_images_of_a_folder(tmp_path):
     with pytest.raises(BenchError, match="is no folder$"):
-        load_pictures(tmp_path / "none", 2)
-    (tmp_path / "a.jpg").write_bytes(b"no picture")
-    with pytest.raises(BenchError, match="holds no picture"):
-        load_pictures(tmp_path, 2)
-    one = load_pictures(None, 1)[0]
+        load_images(tmp_path / "none", 2)
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    with pytest.raises(BenchError, match="holds no image"):
+        load_images(tmp_path, 2)
+    one = load_images(None, 1)[0]
     (tmp_path / "b.JPG").write_bytes(one)
-    assert load_pictures(tmp_path, 3) == [one] * 3
+    assert load_images(tmp_path, 3) == [one] * 3
 
 
 # --- command ---------------------------------------------------------------------------------------------------------
@@ -358,7 +368,7 @@ def test_everything_on_a_bare_machine(tmp_path):
 
 
 def test_engines_on_a_bare_machine(tmp_path):
-    """Made scenes with their truth, and the same scenes as pictures of one's own, without any."""
+    """Made scenes with their truth, and the same scenes as images of one's own, without any."""
     out, drawn = tmp_path / "masks.json", tmp_path / "masks.svg"
     small = ("--masks", "--count", "3", "--size", "48", "--vit-images-s", "50")
     found = bare(*small, "--json", str(out), "--plot", str(drawn))
@@ -368,7 +378,7 @@ def test_engines_on_a_bare_machine(tmp_path):
     assert drawn.read_text().startswith("<?xml")
     report = json.loads(out.read_text())["masks"]
     assert {"date", "commit", "cpu", "versions"} <= report["machine"].keys() and report["machine"]["threads"] == 1
-    assert report["pictures"] == 3 and not report["skipped"] and report["stage_ms"]["decode"] > 0
+    assert report["images"] == 3 and not report["skipped"] and report["stage_ms"]["decode"] > 0
     for engines in report["engines"].values():
         rows = {row["name"]: row for row in engines["rows"]}
         assert len(rows) == 2 * 2 + len(ENGINES) + len(SLOW)
@@ -381,7 +391,7 @@ def test_engines_on_a_bare_machine(tmp_path):
     assert {row["images_per_s"] for row in report["node"] if row["engine"] == "threshold"} == {50}
 
     for index in range(3):
-        (tmp_path / f"{index}.jpg").write_bytes(load_pictures(None, 3)[index])
+        (tmp_path / f"{index}.jpg").write_bytes(load_images(None, 3)[index])
     found = bare(*small, "--images", str(tmp_path), "--json", str(out))
     assert found.returncode == 0, found.stderr
     report = json.loads(out.read_text())["masks"]
@@ -410,7 +420,7 @@ def test_errors_are_one_line_on_a_bare_machine_too():
         (["--count", "3"], "--count is for --masks; add that, or leave --count out"),
         (["--compare-ppd", "--truth", "masks"], "--truth is for --masks"),
         (["--masks", "--compare-ppd", "--plot", "a.png"], "leave out --masks or --compare-ppd"),
-        (["--masks", "--truth", "masks"], "are masks of which pictures? Give their folder with --images"),
+        (["--masks", "--truth", "masks"], "are masks of which images? Give their folder with --images"),
         (["--masks", "--count", "0"], "of made scenes there is no end"),
         (["--masks", "--images", "none"], "--images none is no folder"),
         (["--masks", "--vit-images-s", "0"], "--vit-images-s 0 is no speed"),

@@ -13,9 +13,9 @@ from PIL import Image
 from locloc.pipeline.errors import TrainError
 from locloc.pipeline.recipe import Recipe
 from locloc.pipeline.store.schema import pack_masks
-from locloc.trainer.data.datasets import PLAIN, Batches, LabelledImages, MaskPairs, draw, load, resized
+from locloc.trainer.data.datasets import NO_AUGMENTATION, Batches, LabelledImages, MaskPairs, derive_seed, load, resized
+from locloc.trainer.data.splits import MaskCache, VersionImages
 from locloc.trainer.recipe import ClassifierSettings, GeneratorSettings, LinearSettings
-from locloc.trainer.data.splits import Masks, Pictures
 
 unhurried = settings(deadline=None)  # shared machines stall
 SIDE, CROP, COUNT = 64, 48, 12
@@ -106,7 +106,10 @@ def test_order_follows_from_seed_and_epoch():
 def test_without_a_seed_rows_are_plain_and_in_their_order():
     batches = Batches(np.array([9, 4, 7, 1, 0]), 3, None)
     batches.epoch = 5
-    assert list(batches) == [[(9, PLAIN), (4, PLAIN), (7, PLAIN)], [(1, PLAIN), (0, PLAIN)]]
+    assert list(batches) == [
+        [(9, NO_AUGMENTATION), (4, NO_AUGMENTATION), (7, NO_AUGMENTATION)],
+        [(1, NO_AUGMENTATION), (0, NO_AUGMENTATION)],
+    ]
 
 
 def test_skipped_steps_are_those_at_the_beginning():
@@ -138,12 +141,12 @@ def test_a_draw_follows_from_seed_epoch_and_row_alone():
 
 @pytest.mark.parametrize("numbers", [(0, 0, 0), (1, 2, 3), (2**40, 7, 1_281_166)])
 def test_draws_are_32_bits_that_stay_as_they_are(numbers):
-    assert draw(*numbers) == draw(*numbers) != draw(*numbers[::-1], 1)
-    assert 0 <= draw(*numbers) < 2**32
+    assert derive_seed(*numbers) == derive_seed(*numbers) != derive_seed(*numbers[::-1], 1)
+    assert 0 <= derive_seed(*numbers) < 2**32
 
 
 def test_draws_look_like_chance():
-    bits = np.array([draw(0, 0, row) for row in range(2000)])[:, None] >> np.arange(32) & 1
+    bits = np.array([derive_seed(0, 0, row) for row in range(2000)])[:, None] >> np.arange(32) & 1
     assert np.abs(bits.mean(0) - 0.5).max() < 0.06
 
 
@@ -151,25 +154,25 @@ def test_draws_look_like_chance():
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> tuple[Pictures, Masks, np.ndarray]:
-    """12 pictures of 96 x 64: masks of their central square of 64 are white, what is outside of a mask grey.
+def data(tmp_path_factory) -> tuple[VersionImages, MaskCache, np.ndarray]:
+    """12 images of 96 x 64: masks of their central square of 64 are white, what is outside of a mask grey.
 
-    The mask of row 10 is empty, the file of row 11 is no picture.
+    The mask of row 10 is empty, the file of row 11 is no image.
     """
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(1)
     masks = np.kron(rng.random((COUNT, 8, 8)) < 0.4, np.ones((8, 8), bool))
     masks[EMPTY_ROW] = False
     ids = [f"{n:02}" for n in range(COUNT)]
     for image_id, mask in zip(ids, masks, strict=True):
-        picture = np.full((SIDE, 96, 3), GREY, np.uint8)
-        picture[:, 16:80][mask] = WHITE
-        Image.fromarray(picture).save(folder / f"{image_id}.png")
-    (folder / f"{BROKEN_ROW}.png").write_bytes(b"no picture")
+        image = np.full((SIDE, 96, 3), GREY, np.uint8)
+        image[:, 16:80][mask] = WHITE
+        Image.fromarray(image).save(folder / f"{image_id}.png")
+    (folder / f"{BROKEN_ROW}.png").write_bytes(b"no image")
     np.save(folder / "masks.npy", pack_masks(masks))
     recipe = Recipe.model_validate({"images": {"fit": "centre_crop"}, "mask_px": SIDE})
-    pictures = Pictures(folder, pa.array(ids), pa.array([f"{image_id}.png" for image_id in ids]), None, recipe)
-    return pictures, Masks(folder / "masks.npy"), masks
+    images = VersionImages(folder, pa.array(ids), pa.array([f"{image_id}.png" for image_id in ids]), None, recipe)
+    return images, MaskCache(folder / "masks.npy"), masks
 
 
 @pytest.fixture
@@ -192,7 +195,7 @@ def crops_of(mask: np.ndarray) -> set[bytes]:
     return {mask[y : y + CROP, x : x + CROP].tobytes() for y in places for x in places}
 
 
-@pytest.mark.parametrize("number", [PLAIN, 0, 2**32 - 1])
+@pytest.mark.parametrize("number", [NO_AUGMENTATION, 0, 2**32 - 1])
 def test_shapes_and_types(number, data, pairs):
     rgb, mask, row = pairs[3, number]
     assert (rgb.shape, rgb.dtype, mask.shape, mask.dtype) == ((CROP, CROP, 3), torch.uint8, (CROP, CROP), torch.bool)
@@ -219,11 +222,11 @@ def test_without_flip_views_are_crops_alone(data):
 
 
 def test_a_plain_pair_is_the_whole_square_at_the_backbone_s_size(data):
-    pictures, masks, wanted = data
-    rgb, mask, _ = MaskPairs(pictures, masks, GeneratorSettings(resize_px=100), SIDE)[5, PLAIN]
+    images, masks, wanted = data
+    rgb, mask, _ = MaskPairs(images, masks, GeneratorSettings(resize_px=100), SIDE)[5, NO_AUGMENTATION]
     assert np.array_equal(mask.numpy(), wanted[5])
     assert np.array_equal(rgb.numpy() == WHITE, np.repeat(wanted[5][..., None], 3, -1))
-    rgb, mask, _ = MaskPairs(pictures, masks, GeneratorSettings(resize_px=100), 32)[5, PLAIN]
+    rgb, mask, _ = MaskPairs(images, masks, GeneratorSettings(resize_px=100), 32)[5, NO_AUGMENTATION]
     assert np.array_equal(mask.numpy(), wanted[5][::2, ::2])
     inside = rgb.numpy()[..., 0] > (WHITE + GREY) / 2
     assert (inside == mask.numpy()).mean() > 0.98
@@ -231,7 +234,7 @@ def test_a_plain_pair_is_the_whole_square_at_the_backbone_s_size(data):
 
 def test_the_same_sample_is_the_same_bytes_and_another_draw_is_not(data, pairs):
     for dataset in (pairs, labelled(data), labelled(data, masks=False)):
-        for number in (PLAIN, 5):
+        for number in (NO_AUGMENTATION, 5):
             one, other = dataset[4, number], dataset[4, number]
             assert torch.equal(one[0], other[0]) and one[2] == other[2]
             assert torch.equal(torch.as_tensor(one[1]), torch.as_tensor(other[1]))
@@ -255,10 +258,10 @@ def test_samples_leave_global_randomness_alone(data, pairs):
 
 
 @pytest.mark.parametrize("section", [ClassifierSettings, LinearSettings])
-def test_a_plain_labelled_image_is_the_central_square_of_the_resized_picture(section, data):
+def test_a_plain_labelled_image_is_the_central_square_of_the_resized_image(section, data):
     dataset = LabelledImages(data[0], LABELS, data[1], section(resize_px=SIDE), CROP)
-    picture = data[0].read(6)
-    assert np.array_equal(dataset[6, PLAIN][0].numpy(), picture[8:56, 24:72])
+    image = data[0].read(6)
+    assert np.array_equal(dataset[6, NO_AUGMENTATION][0].numpy(), image[8:56, 24:72])
 
 
 def test_training_blackens_what_is_outside_of_the_mask_and_a_box(data):
@@ -328,7 +331,7 @@ def test_batches_are_stacked_in_their_order(data):
     assert (rgb.shape, rgb.dtype, rest.shape[0]) == ((3, CROP, CROP, 3), torch.uint8, 2)
     assert labels.tolist() == [104, 100, 109] and labels.dtype == torch.int64
     assert rows.tolist() == [4, 0, 9]
-    assert torch.equal(rgb[2], labelled(data)[9, PLAIN][0])
+    assert torch.equal(rgb[2], labelled(data)[9, NO_AUGMENTATION][0])
 
 
 def test_a_loader_follows_epoch_and_skip(data, pairs):

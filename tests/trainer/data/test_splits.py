@@ -14,16 +14,16 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from locloc.pipeline.catalogs import SPLITS, Rows, build_catalog
+from locloc.pipeline.catalogs import SPLITS, CatalogRows, build_catalog
 from locloc.pipeline.errors import TrainError, UnreachableError
 from locloc.pipeline.recipe import Recipe
 from locloc.pipeline.status import DONE, Status
 from locloc.pipeline.store import Version, open_version
 from locloc.pipeline.store.schema import STATS, content_crc, input_digest, pack_masks, write_block
 from locloc.pipeline.store.writer import StoreWriter
-from locloc.trainer.data.splits import Masks, Pictures, TrainingRows, join
+from locloc.trainer.data.splits import MaskCache, TrainingRows, VersionImages, load_training_rows
 
-SIZE = (24, 16)  # width, height of every picture
+SIZE = (24, 16)  # width, height of every image
 SIDE = 16
 
 
@@ -45,8 +45,8 @@ def png(number: int) -> bytes:
 def write_rows(
     folder: Path, rows: list[Row], kind: str = "test", classes: tuple[str, ...] = (), catalog_sha256: str = ""
 ) -> Version:
-    """A version of pictures 000.png, 001.png, ... in FOLDER/images, with masks of one rectangle each."""
-    found, images = Rows(), folder / "images"
+    """A version of images 000.png, 001.png, ... in FOLDER/images, with masks of one rectangle each."""
+    found, images = CatalogRows(), folder / "images"
     images.mkdir(parents=True)
     for number, row in enumerate(rows):
         (images / f"{number:03}.png").write_bytes(png(number))
@@ -80,7 +80,7 @@ def write_rows(
         "created_at": "2026-01-01T00:00:00+00:00",
     }  # fmt: skip
     with StoreWriter(folder / "masks.store") as writer:
-        writer.begin(about, catalog, 1, (2, 2), SIDE)
+        writer.begin(about, catalog, (1, 2, 2), SIDE)
         for block, start in enumerate(range(0, len(rows), 64)):
             part, fork = slice(start, start + 64), writer.fork
             write_block(fork.store, start, packed[part], attention[part])
@@ -120,15 +120,15 @@ def splits(rows: TrainingRows) -> tuple[list[int], list[int], list[int]]:
 
 
 def test_splits_are_the_catalog_s(small):
-    rows = join(small, None, seed=0, val_share=0.5)
+    rows = load_training_rows(small, None, seed=0, val_share=0.5)
     assert splits(rows) == ([0, 3], [1, 4], [2, 5])
     assert rows.labels.tolist() == [0, 0, 0, 1, 1, 1] and rows.labels.dtype == np.int64
-    assert rows.named(rows.val) == ["001.png", "004.png"]
+    assert rows.ids(rows.val) == ["001.png", "004.png"]
 
 
 @pytest.mark.parametrize(("seed", "share"), [(0, 0.1), (1, 0.1), (2, 0.25), (3, 0.01), (4, 0.5)])
 def test_without_a_split_a_seeded_share_of_every_class_is_chosen_on(unsplit, seed, share):
-    rows, again = (join(unsplit, None, seed, share) for _ in range(2))
+    rows, again = (load_training_rows(unsplit, None, seed, share) for _ in range(2))
     train, val, test = splits(rows)
     assert splits(again) == (train, val, test)
     assert sorted(train + val) == list(range(len(unsplit))) and not test
@@ -139,18 +139,18 @@ def test_without_a_split_a_seeded_share_of_every_class_is_chosen_on(unsplit, see
 
 
 def test_another_seed_chooses_other_rows_and_as_many(unsplit):
-    one, other = (join(unsplit, None, seed, 0.2).val.tolist() for seed in (0, 1))
+    one, other = (load_training_rows(unsplit, None, seed, 0.2).val.tolist() for seed in (0, 1))
     assert one != other and len(one) == len(other)
 
 
 def test_a_large_share_leaves_every_class_something_to_train_on(unsplit):
-    rows = join(unsplit, None, 0, 0.9)
+    rows = load_training_rows(unsplit, None, 0, 0.9)
     assert set(rows.labels[rows.train].tolist()) == set(rows.labels.tolist())
 
 
 def test_failed_rows_do_not_use_up_the_share_to_choose_on(write_row):
     rows = [Row(label=n // 3, status=Status.OK if n % 3 else Status.UNDECODABLE) for n in range(30)]
-    assert len(join(write_row(rows), None, 0, 0.1).val) == 10
+    assert len(load_training_rows(write_row(rows), None, 0, 0.1).val) == 10
 
 
 def test_without_val_a_share_of_train_is_taken_and_never_test(write_row):
@@ -158,24 +158,24 @@ def test_without_val_a_share_of_train_is_taken_and_never_test(write_row):
     rows = [Row("test" if n % 2 else "train", label=n // 2 % 4) for n in range(64)]
     version = write_row(rows)
     for seed in range(3):
-        train, val, test = splits(join(version, None, seed, 0.25))
+        train, val, test = splits(load_training_rows(version, None, seed, 0.25))
         assert test == list(range(1, 64, 2))
         assert sorted(train + val) == list(range(0, 64, 2)) and len(val) == 8
 
 
 def test_with_a_train_split_rows_of_no_split_are_left_out(write_row):
     rows = [Row("train"), Row(""), Row("val"), Row("train"), Row("")]
-    assert splits(join(write_row(rows), None, 0, 0.5)) == ([0, 3], [2], [])
+    assert splits(load_training_rows(write_row(rows), None, 0, 0.5)) == ([0, 3], [2], [])
 
 
 def test_rows_of_no_split_are_trained_on_where_others_are_val_or_test(write_row):
     rows = [Row(""), Row("test"), Row("val"), Row("")]
-    assert splits(join(write_row(rows), None, 0, 0.5)) == ([0, 3], [2], [1])
+    assert splits(load_training_rows(write_row(rows), None, 0, 0.5)) == ([0, 3], [2], [1])
 
 
 def test_ilsvrc_is_tested_on_its_val_and_chooses_on_train(write_row):
     rows = [Row("val" if n % 4 == 3 else "train", label=n % 2) for n in range(40)]
-    train, val, test = splits(join(write_row(rows, kind="ilsvrc"), None, 0, 0.2))
+    train, val, test = splits(load_training_rows(write_row(rows, kind="ilsvrc"), None, 0, 0.2))
     assert test == list(range(3, 40, 4))
     assert sorted(train + val) == [n for n in range(40) if n % 4 != 3]
     assert len(val) == 6
@@ -186,14 +186,14 @@ def test_ilsvrc_is_tested_on_its_val_and_chooses_on_train(write_row):
 
 def test_failed_rows_are_in_no_split(write_row):
     rows = [Row(split, status=status) for status in list(Status)[1:] for split in ("train", "val", "test")]
-    joined = join(write_row(rows), None, 0, 0.5)
+    joined = load_training_rows(write_row(rows), None, 0, 0.5)
     assert splits(joined) == ([0, 3], [1, 4], [2, 5])
     assert joined.done.tolist() == [True] * 6 + [False] * 12
 
 
 def test_empty_masks_are_done_but_no_masks(write_row):
     rows = [Row("train"), Row("train", empty=True), Row("val"), Row("train", status=Status.MISSING)]
-    joined = join(write_row(rows), None, 0, 0.5)
+    joined = load_training_rows(write_row(rows), None, 0, 0.5)
     assert joined.train.tolist() == [0, 1]
     assert joined.done.tolist() == [True, True, True, False]
     assert joined.with_mask.tolist() == [True, False, True, False]
@@ -201,7 +201,7 @@ def test_empty_masks_are_done_but_no_masks(write_row):
 
 def test_boxes_are_those_of_their_row(write_row):
     two, one = ((1, 2, 3, 4), (5, 6, 7, 8)), ((0, 0, 24, 16),)
-    joined = join(write_row([Row(), Row(boxes=two), Row(), Row(boxes=one), Row()]), None, 0, 0.5)
+    joined = load_training_rows(write_row([Row(), Row(boxes=two), Row(), Row(boxes=one), Row()]), None, 0, 0.5)
     assert {row: boxes.tolist() for row, boxes in joined.boxes.items()} == {
         1: [list(box) for box in two],
         3: [list(box) for box in one],
@@ -209,32 +209,32 @@ def test_boxes_are_those_of_their_row(write_row):
 
 
 def test_no_boxes_at_all(small):
-    assert join(small, None, 0, 0.5).boxes == {}
+    assert load_training_rows(small, None, 0, 0.5).boxes == {}
 
 
 def test_sizes_and_the_masks_own_boxes_are_the_version_s(small):
-    joined = join(small, None, 0, 0.5)
+    joined = load_training_rows(small, None, 0, 0.5)
     assert joined.sizes.tolist() == [list(SIZE)] * 6
     assert joined.mask_boxes.tolist() == np.arange(24.0).reshape(6, 4).tolist()
-    assert joined.pictures.recipe == Recipe.model_validate(small.provenance["recipe"])
+    assert joined.images.recipe == Recipe.model_validate(small.provenance["recipe"])
 
 
 def test_classes_are_counted_by_name_or_by_label(small, unsplit):
-    assert join(small, None, 0, 0.5).classes == 2
-    assert join(unsplit, None, 0, 0.5).classes == 7
+    assert load_training_rows(small, None, 0, 0.5).classes == 2
+    assert load_training_rows(unsplit, None, 0, 0.5).classes == 7
 
 
 def test_rows_travel_to_other_processes(small):
-    joined = join(small, None, 0, 0.5)
+    joined = load_training_rows(small, None, 0, 0.5)
     again = pickle.loads(pickle.dumps(joined))
-    assert splits(again) == splits(joined) and again.named(again.test) == ["002.png", "005.png"]
-    assert np.array_equal(again.pictures.read(2), joined.pictures.read(2))
+    assert splits(again) == splits(joined) and again.ids(again.test) == ["002.png", "005.png"]
+    assert np.array_equal(again.images.read(2), joined.images.read(2))
 
 
 def test_a_damaged_catalog_is_refused(write_row):
     version = write_row([Row(), Row()], catalog_sha256="00" * 32)
     with pytest.raises(TrainError, match="^.*@v1: its catalog is damaged; `locloc masks verify .*@v1` says what"):
-        join(version, None, 0, 0.5)
+        load_training_rows(version, None, 0, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -249,92 +249,92 @@ def test_a_damaged_catalog_is_refused(write_row):
 )
 def test_nothing_to_train_on_is_refused(rows, message, write_row):
     with pytest.raises(TrainError, match=f"@v1 {message}; `locloc masks show .*@v1` says") as raised:
-        join(write_row(rows), None, 0, 0.5)
+        load_training_rows(write_row(rows), None, 0, 0.5)
     assert "\n" not in str(raised.value)
 
 
-# --- pictures --------------------------------------------------------------------------------------------------------
+# --- images --------------------------------------------------------------------------------------------------------
 
 
 def pixels(number: int) -> np.ndarray:
     return np.array(Image.open(io.BytesIO(png(number))))
 
 
-def test_pictures_are_where_they_were(small):
-    pictures = join(small, None, 0, 0.5).pictures
-    assert np.array_equal(pictures.read(4), pixels(4))
+def test_images_are_where_they_were(small):
+    images = load_training_rows(small, None, 0, 0.5).images
+    assert np.array_equal(images.read(4), pixels(4))
 
 
-def test_moved_pictures_are_found_in_a_relative_folder(write_row, tmp_path, monkeypatch):
+def test_moved_images_are_found_in_a_relative_folder(write_row, tmp_path, monkeypatch):
     version = write_row([Row("train"), Row("val")])
     (tmp_path / "images").rename(tmp_path / "moved")
     with pytest.raises(TrainError, match=r"^001.png: no such file \(.*/images/001.png\); .*--images$"):
-        join(version, None, 0, 0.5).pictures.read(1)
+        load_training_rows(version, None, 0, 0.5).images.read(1)
     monkeypatch.chdir(tmp_path)
-    pictures = join(version, "moved", 0, 0.5).pictures
+    images = load_training_rows(version, "moved", 0, 0.5).images
     monkeypatch.chdir("/")  # a loading process may be anywhere
-    assert np.array_equal(pictures.read(1), pixels(1))
+    assert np.array_equal(images.read(1), pixels(1))
 
 
-def test_moved_pictures_are_found_by_url(small):
+def test_moved_images_are_found_by_url(small):
     memory = fsspec.filesystem("memory")
     memory.pipe_file("/bucket/data/003.png", png(3))
     try:
-        pictures = join(small, "memory://bucket/data/", 0, 0.5).pictures
-        assert pictures.root == "memory://bucket/data"
-        assert np.array_equal(pictures.read(3), pixels(3))
+        images = load_training_rows(small, "memory://bucket/data/", 0, 0.5).images
+        assert images.root == "memory://bucket/data"
+        assert np.array_equal(images.read(3), pixels(3))
         with pytest.raises(TrainError, match=r"^002.png: .*memory://bucket/data/002.png\); .*--images$"):
-            pictures.read(2)
+            images.read(2)
     finally:
         memory.store.clear()
 
 
-def replaced(version: Version, row: int, data: bytes, **settings) -> Pictures:
-    """The pictures of a version after the file of one was replaced."""
-    pictures = join(version, None, 0, 0.5, **settings).pictures
-    (pictures.root / f"{row:03}.png").write_bytes(data)
-    return pictures
+def replaced(version: Version, row: int, data: bytes, **settings) -> VersionImages:
+    """The images of a version after the file of one was replaced."""
+    images = load_training_rows(version, None, 0, 0.5, **settings).images
+    (images.root / f"{row:03}.png").write_bytes(data)
+    return images
 
 
 def test_a_changed_file_is_refused(write_row):
-    pictures = replaced(write_row([Row("train"), Row("val")]), 1, png(7))
+    images = replaced(write_row([Row("train"), Row("val")]), 1, png(7))
     with pytest.raises(TrainError, match=r"^001.png is another file .*/001.png\); .*--allow-changed-images$") as raised:
-        pictures.read(1)
+        images.read(1)
     assert "\n" not in str(raised.value)
-    assert np.array_equal(pictures.read(0), pixels(0))
+    assert np.array_equal(images.read(0), pixels(0))
 
 
 def test_a_changed_file_is_read_where_that_is_allowed(write_row):
-    pictures = replaced(write_row([Row("train"), Row("val")]), 1, png(7), allow_changed_images=True)
-    assert pictures.digests is None
-    assert np.array_equal(pictures.read(1), pixels(7))
+    images = replaced(write_row([Row("train"), Row("val")]), 1, png(7), allow_changed_images=True)
+    assert images.digests is None
+    assert np.array_equal(images.read(1), pixels(7))
 
 
 @pytest.mark.parametrize(
     ("data", "reason"), [(b"", "empty file"), (b"GIF? no", "not an image of a known"), (png(1)[:200], "cannot be dec")]
 )
 def test_a_file_that_cannot_be_decoded_is_one_line(data, reason, write_row):
-    pictures = replaced(write_row([Row("train"), Row("val")]), 1, data, allow_changed_images=True)
+    images = replaced(write_row([Row("train"), Row("val")]), 1, data, allow_changed_images=True)
     with pytest.raises(TrainError, match=rf"^001.png: {reason}.*/001.png\)") as raised:
-        pictures.read(1)
+        images.read(1)
     assert "\n" not in str(raised.value)
 
 
 def test_a_disk_that_fails_is_said_to(small, monkeypatch):
-    pictures = join(small, None, 0, 0.5).pictures
+    images = load_training_rows(small, None, 0, 0.5).images
 
     def fail(*_):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "open", fail)
     with pytest.raises(UnreachableError, match="000.png: input/output error"):
-        pictures.read(0)
+        images.read(0)
 
 
 def test_more_pixels_than_the_masks_recipe_allows_are_refused(small):
-    pictures = join(small, None, 0, 0.5).pictures
+    images = load_training_rows(small, None, 0, 0.5).images
     recipe = Recipe.model_validate({"images": {"max_pixels": 100}})
-    limited = Pictures(pictures.root, pictures.ids, pictures.paths, pictures.digests, recipe)
+    limited = VersionImages(images.root, images.ids, images.paths, images.digests, recipe)
     with pytest.raises(TrainError, match="^000.png: .*pixels"):
         limited.read(0)
 
@@ -344,21 +344,21 @@ def test_squares_show_what_the_masks_show(fit, tmp_path):
     left_to_right = np.repeat(np.array([[0, 80, 80, 160, 160, 240]], np.uint8), 4, axis=0)
     Image.fromarray(left_to_right).convert("RGB").save(tmp_path / "a.png")
     recipe = Recipe.model_validate({"images": {"fit": fit}})
-    pictures = Pictures(tmp_path, pa.array(["a"]), pa.array(["a.png"]), None, recipe)
-    square = pictures.square(0, 4)
+    images = VersionImages(tmp_path, pa.array(["a"]), pa.array(["a.png"]), None, recipe)
+    square = images.square(0, 4)
     assert square.shape == (4, 4, 3) and square.dtype == np.uint8
     if fit == "centre_crop":
         assert square[..., 0].tolist() == [[80, 80, 160, 160]] * 4
     else:
         assert square[0, 0, 0] < 80 and square[0, 3, 0] > 160
-    assert np.array_equal(pictures.square(0, 4, pictures.read(0)), square)
+    assert np.array_equal(images.square(0, 4, images.read(0)), square)
 
 
 # --- masks -----------------------------------------------------------------------------------------------------------
 
 
 def test_masks_of_the_file_are_those_of_the_version(unsplit, tmp_path):
-    masks = Masks(tmp_path / "cache" / "masks.npy").write(unsplit)
+    masks = MaskCache(tmp_path / "cache" / "masks.npy").write(unsplit)
     wanted = unsplit.read_masks()
     assert len(unsplit) > 64 and len({mask.tobytes() for mask in wanted}) > 20
     for row in (*range(len(unsplit)), -1):
@@ -368,21 +368,21 @@ def test_masks_of_the_file_are_those_of_the_version(unsplit, tmp_path):
 
 
 def test_masks_that_are_there_are_not_written_again(small, unsplit, tmp_path):
-    file = Masks(tmp_path / "masks.npy").write(small).file
+    file = MaskCache(tmp_path / "masks.npy").write(small).file
     before = file.stat()
-    assert Masks(file).write(unsplit) == Masks(file)
+    assert MaskCache(file).write(unsplit) == MaskCache(file)
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_masks_whose_writing_was_cut_off_are_written_anew(small, tmp_path):
     (tmp_path / "masks.npy.part").write_bytes(b"half of it")
-    masks = Masks(tmp_path / "masks.npy").write(small)
+    masks = MaskCache(tmp_path / "masks.npy").write(small)
     assert np.array_equal(masks.read(5), small.read_masks()[5])
     assert os.listdir(tmp_path) == ["masks.npy"]
 
 
 def test_masks_travel_without_their_pixels(small, tmp_path):
-    masks = Masks(tmp_path / "masks.npy").write(small)
+    masks = MaskCache(tmp_path / "masks.npy").write(small)
     opened = masks.read(3)
     data = pickle.dumps(masks)
     again = pickle.loads(data)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from locloc.trainer.data.transforms import enhanced, labelled_view, paired_view, randomness
+from locloc.trainer.data.transforms import augment_image, augment_image_and_mask, enhanced, seeded_randomness
 
 SIDE = 64
 POLICY = "rand-m9-mstd0.5-inc1"
@@ -38,7 +38,7 @@ def drawn() -> tuple[float, float, float, float]:
 def test_randomness_leaves_global_states_as_they_were():
     random.gauss(0, 1)  # keeps a second value back
     before = global_states()
-    with randomness(5):
+    with seeded_randomness(5):
         inside = drawn()
         assert global_states() != before
     assert global_states() == before
@@ -47,31 +47,31 @@ def test_randomness_leaves_global_states_as_they_were():
 
 def test_randomness_leaves_global_states_as_they_were_when_something_is_raised():
     before = global_states()
-    with pytest.raises(ZeroDivisionError), randomness(5):
+    with pytest.raises(ZeroDivisionError), seeded_randomness(5):
         drawn()
         raise ZeroDivisionError
     assert global_states() == before
 
 
 @pytest.mark.parametrize("draw", [0, 1, 2**32 - 1])
-def test_randomness_gives_what_follows_from_the_draw_alone(draw):
-    with randomness(draw):
+def test_randomness_gives_what_follows_from_the_draw_alone(derive_seed):
+    with seeded_randomness(derive_seed):
         once = drawn()
     torch.rand(3), random.gauss(0, 1), np.random.random(3)  # noqa: NPY002
-    with randomness(draw):
+    with seeded_randomness(derive_seed):
         assert drawn() == once
-    with randomness(7):
+    with seeded_randomness(7):
         other = drawn()
     assert not set(other) & set(once)
 
 
 def test_randomness_inside_of_randomness_goes_on_afterwards():
-    with randomness(3):
+    with seeded_randomness(3):
         drawn()
         wanted = drawn()
-    with randomness(3):
+    with seeded_randomness(3):
         drawn()
-        with randomness(4):
+        with seeded_randomness(4):
             drawn()
         assert drawn() == wanted
 
@@ -82,9 +82,9 @@ def test_randomness_inside_of_randomness_goes_on_afterwards():
 def test_paired_views_move_image_and_mask_alike(mask):
     rgb = np.repeat(mask[..., None], 3, -1).astype(np.uint8) * 255
     views = set()
-    for draw in range(40):
-        with randomness(draw):
-            image, cut = paired_view(rgb, mask, 40, flip=True)
+    for derive_seed in range(40):
+        with seeded_randomness(derive_seed):
+            image, cut = augment_image_and_mask(rgb, mask, 40, flip=True)
         assert image.shape == (40, 40, 3) and image.dtype == np.uint8 and cut.dtype == bool
         assert np.array_equal(image == 255, np.repeat(cut[..., None], 3, -1))
         views.add(cut.tobytes())
@@ -93,9 +93,9 @@ def test_paired_views_move_image_and_mask_alike(mask):
 
 def test_half_of_the_paired_views_are_flipped(rgb, mask):
     flipped = 0
-    for draw in range(400):
-        with randomness(draw):
-            image, _ = paired_view(rgb, mask, SIDE, flip=True)
+    for derive_seed in range(400):
+        with seeded_randomness(derive_seed):
+            image, _ = augment_image_and_mask(rgb, mask, SIDE, flip=True)
         flipped += np.array_equal(image, rgb[:, ::-1])
         assert np.array_equal(image, rgb) or np.array_equal(image, rgb[:, ::-1])
     assert 160 < flipped < 240
@@ -104,9 +104,9 @@ def test_half_of_the_paired_views_are_flipped(rgb, mask):
 def test_paired_crops_lie_anywhere_and_evenly():
     columns = np.tile(np.arange(SIDE, dtype=np.uint8), (SIDE, 1))
     lefts, tops = [], []
-    for draw in range(600):
-        with randomness(draw):
-            image, _ = paired_view(np.stack([columns, columns.T, columns], -1), columns > 0, 60, flip=False)
+    for derive_seed in range(600):
+        with seeded_randomness(derive_seed):
+            image, _ = augment_image_and_mask(np.stack([columns, columns.T, columns], -1), columns > 0, 60, flip=False)
         lefts.append(image[0, 0, 0])
         tops.append(image[0, 0, 1])
     for places in (lefts, tops):
@@ -191,36 +191,36 @@ def test_enhancing_changes_neither_image_nor_mask(rgb, mask):
 @pytest.mark.parametrize("size_px", [16, SIDE, 90])
 @pytest.mark.parametrize("policy", ["", POLICY])
 def test_labelled_views_have_the_size_asked_for(policy, size_px, rgb):
-    with randomness(2):
-        view = labelled_view(rgb, size_px, policy, (0.08, 1.0), flip=True)
+    with seeded_randomness(2):
+        view = augment_image(rgb, size_px, policy, (0.08, 1.0), flip=True)
     assert view.shape == (size_px, size_px, 3) and view.dtype == np.uint8
 
 
 def test_without_policy_crop_and_flip_the_view_is_the_image(rgb):
-    for draw in range(10):
-        with randomness(draw):
-            assert np.array_equal(labelled_view(rgb, SIDE, "", (1.0, 1.0), flip=False), rgb)
+    for derive_seed in range(10):
+        with seeded_randomness(derive_seed):
+            assert np.array_equal(augment_image(rgb, SIDE, "", (1.0, 1.0), flip=False), rgb)
 
 
 def test_half_of_the_labelled_views_are_flipped(rgb):
     flipped = 0
-    for draw in range(400):
-        with randomness(draw):
-            view = labelled_view(rgb, SIDE, "", (1.0, 1.0), flip=True)
+    for derive_seed in range(400):
+        with seeded_randomness(derive_seed):
+            view = augment_image(rgb, SIDE, "", (1.0, 1.0), flip=True)
         flipped += np.array_equal(view, rgb[:, ::-1])
         assert np.array_equal(view, rgb) or np.array_equal(view, rgb[:, ::-1])
     assert 160 < flipped < 240
 
 
 def test_a_crop_shows_the_share_of_the_image_that_was_asked_for():
-    """Of a picture that brightens from left to right and from top to bottom, by how much of that it shows."""
+    """Of an image that brightens from left to right and from top to bottom, by how much of that it shows."""
     ramp = np.tile(np.linspace(0, 255, 128).astype(np.uint8), (128, 1))
-    picture = np.stack([ramp, ramp.T, ramp], -1)
+    image = np.stack([ramp, ramp.T, ramp], -1)
     for scale in ((0.25, 0.25), (0.5, 0.5)):
         shares = []
-        for draw in range(30):
-            with randomness(draw):
-                view = labelled_view(picture, 64, "", scale, flip=False).astype(float)
+        for derive_seed in range(30):
+            with seeded_randomness(derive_seed):
+                view = augment_image(image, 64, "", scale, flip=False).astype(float)
             shares.append(np.ptp(view[..., 0]) / 255 * np.ptp(view[..., 1]) / 255)
         assert np.mean(shares) == pytest.approx(scale[0], abs=0.04)
 
@@ -228,38 +228,38 @@ def test_a_crop_shows_the_share_of_the_image_that_was_asked_for():
 def test_the_policy_changes_three_images_of_four(rgb):
     """Two operations, each with a chance of one half."""
     views = []
-    for draw in range(200):
-        with randomness(draw):
-            views.append(labelled_view(rgb, SIDE, POLICY, (1.0, 1.0), flip=False))
+    for derive_seed in range(200):
+        with seeded_randomness(derive_seed):
+            views.append(augment_image(rgb, SIDE, POLICY, (1.0, 1.0), flip=False))
     changed = {view.tobytes() for view in views} - {rgb.tobytes()}
     assert 120 < sum(not np.array_equal(view, rgb) for view in views) < 180
     assert len(changed) > 100
 
 
 @pytest.mark.parametrize("draw", range(8))
-def test_every_operation_works_at_its_greatest_magnitude(draw, rgb):
+def test_every_operation_works_at_its_greatest_magnitude(derive_seed, rgb):
     """Pillow refuses the 0 bits that timm would leave."""
-    with randomness(draw):
-        view = labelled_view(rgb, SIDE, "rand-m10-n15-p1-inc1", (1.0, 1.0), flip=False)
+    with seeded_randomness(derive_seed):
+        view = augment_image(rgb, SIDE, "rand-m10-n15-p1-inc1", (1.0, 1.0), flip=False)
     assert view.shape == rgb.shape and not np.array_equal(view, rgb)
 
 
 @pytest.mark.parametrize("draw", [0, 11])
-def test_the_same_draw_is_the_same_view_whatever_was_seen_before(draw, rgb):
-    with randomness(draw):
-        once = labelled_view(rgb, 40, POLICY, (0.08, 1.0), flip=True)
-    with randomness(99):
-        labelled_view(rgb[::-1].copy(), 40, POLICY, (0.08, 1.0), flip=True)
-    with randomness(draw):
-        assert np.array_equal(labelled_view(rgb, 40, POLICY, (0.08, 1.0), flip=True), once)
+def test_the_same_draw_is_the_same_view_whatever_was_seen_before(derive_seed, rgb):
+    with seeded_randomness(derive_seed):
+        once = augment_image(rgb, 40, POLICY, (0.08, 1.0), flip=True)
+    with seeded_randomness(99):
+        augment_image(rgb[::-1].copy(), 40, POLICY, (0.08, 1.0), flip=True)
+    with seeded_randomness(derive_seed):
+        assert np.array_equal(augment_image(rgb, 40, POLICY, (0.08, 1.0), flip=True), once)
 
 
 def test_what_a_turned_or_moved_image_leaves_is_black():
     """A white image stays of one colour otherwise."""
     white, moved = np.full((SIDE, SIDE, 3), 255, np.uint8), 0
-    for draw in range(150):
-        with randomness(draw):
-            view = labelled_view(white, SIDE, "rand-m9-n1-p1-inc1", (1.0, 1.0), flip=False)
+    for derive_seed in range(150):
+        with seeded_randomness(derive_seed):
+            view = augment_image(white, SIDE, "rand-m9-n1-p1-inc1", (1.0, 1.0), flip=False)
         if np.ptp(view):
             moved += 1
             assert (view.min(), view.max()) == (0, 255)

@@ -5,7 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locloc.trainer.evaluation.metrics import accuracy, best_ious, calibrate, class_ranks, classified, kind_of_error, localised, mask_ious, max_box_acc, max_box_acc_v2, px_ap
+from locloc.trainer.evaluation.metrics import (
+    accuracy,
+    best_ious,
+    calibrate,
+    class_ranks,
+    classified,
+    kind_of_error,
+    localised,
+    mask_iou_by_level,
+    max_box_acc,
+    max_box_acc_v2,
+    px_ap,
+)
 
 NAN = np.nan
 corner = st.integers(0, 50)
@@ -80,9 +92,9 @@ def test_px_ap_by_hand():
 
 def test_mask_iou_at_every_level():
     """Object pixels at levels 0, 2 and 2; background at 0, 0, 1 and 2."""
-    found = mask_ious(np.array([1, 0, 2]), np.array([2, 1, 1]))
+    found = mask_iou_by_level(np.array([1, 0, 2]), np.array([2, 1, 1]))
     assert found.tolist() == [2 / 5, 2 / 4, 0]
-    assert mask_ious(np.array([0, 0]), np.array([4, 0])).tolist() == [1, 1]  # nothing there, nothing found
+    assert mask_iou_by_level(np.array([0, 0]), np.array([4, 0])).tolist() == [1, 1]  # nothing there, nothing found
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from locloc.pipeline.geometry.boxes import largest_box
 from locloc.pipeline.errors import TrainError
-from locloc.pipeline.geometry.resize_crop import Geometry
+from locloc.pipeline.geometry.boxes import largest_box
+from locloc.pipeline.geometry.resize_crop import ResizeCrop
+from locloc.trainer.evaluation.accumulator import Accumulator, Truth
 from locloc.trainer.evaluation.evaluate import contoured
 from locloc.trainer.evaluation.metrics import IOUS
 from locloc.trainer.evaluation.protocols import PROTOCOLS, TAUS, framed, levels_of, protocols_named, view
-from locloc.trainer.evaluation.accumulator import Tally, Truth
 
 MAPS, SOURCE = 300, 40  # px of raw maps: resized to each protocol's frame
 SIZE = (320, 240)
@@ -118,14 +118,14 @@ LITERAL = {
 }
 
 
-def tallied(name: str, raws: list[np.ndarray], truths: list[np.ndarray], size=SIZE) -> Tally:
+def tallied(name: str, raws: list[np.ndarray], truths: list[np.ndarray], size=SIZE) -> Accumulator:
     protocol = PROTOCOLS[name]
-    tally = Tally(protocol, len(raws))
+    accumulator = Accumulator(protocol, len(raws))
     for number, (raw, boxes) in enumerate(zip(raws, truths, strict=True)):
         moved = protocol.boxes_in_frame(boxes, size)
         made = view(protocol.frame.shown, size, len(raw))
-        tally.add(number, *contoured(raw, made, size, protocol, moved), Truth(moved, None))
-    return tally
+        accumulator.add(number, *contoured(raw, made, size, protocol, moved), Truth(moved, None))
+    return accumulator
 
 
 @pytest.fixture(scope="module")
@@ -147,28 +147,28 @@ def tally_of(maps, truths):
 @pytest.mark.parametrize("name", list(PROTOCOLS))
 def test_a_slow_implementation_of_its_rules_agrees_on_300_maps(name, maps, truths, tally_of):
     """Boxes exactly, IoUs to 1e-9, at thresholds drawn for each map; and the curve at some thresholds over all maps."""
-    tally, protocol, literal = tally_of(name), PROTOCOLS[name], LITERAL[name]
+    accumulator, protocol, literal = tally_of(name), PROTOCOLS[name], LITERAL[name]
     for number, (raw, boxes) in enumerate(zip(maps, truths, strict=True)):
         taus = [0.5] if name == "ppd" else np.random.default_rng(number).choice(TRIED, 2).tolist()
         for tau in taus:
             box, iou = literal(raw, boxes, tau)
-            found = tally.boxes_at(tau)[number]
+            found = accumulator.boxes_at(tau)[number]
             assert found.tolist() == box, (number, tau)
             moved = protocol.boxes_in_frame(boxes, SIZE)
             assert max(literal_iou(found, truth, protocol.plus) for truth in moved) == pytest.approx(iou, abs=1e-9)
     for tau in (0.1, 0.5, 0.8):
         hits = [literal(raw, boxes, tau)[1] >= 0.5 for raw, boxes in zip(maps, truths, strict=True)]
-        assert tally.curve()[round(tau * 1000)] == pytest.approx(np.mean(hits), abs=1e-9), tau
+        assert accumulator.curve()[round(tau * 1000)] == pytest.approx(np.mean(hits), abs=1e-9), tau
 
 
 def test_max_box_acc_v2_counts_all_contours(maps, truths, tally_of):
-    tally = tally_of("wsol")
+    accumulator = tally_of("wsol")
     for tau in (0.2, 0.4, 0.6):
         ious = np.array([literal_wsol_all(raw, boxes, tau) for raw, boxes in zip(maps, truths, strict=True)])
         wanted = [(ious >= least).mean() for least in IOUS]
-        assert tally.hits_v2[:, round(tau * 1000)] / MAPS == pytest.approx(wanted, abs=1e-9)
-    found = tally.over_all_thresholds()
-    by_iou = {f"{least:g}": (tally.hits_v2[n] / MAPS).max() for n, least in enumerate(IOUS)}
+        assert accumulator.hits_v2[:, round(tau * 1000)] / MAPS == pytest.approx(wanted, abs=1e-9)
+    found = accumulator.over_all_thresholds()
+    by_iou = {f"{least:g}": (accumulator.hits_v2[n] / MAPS).max() for n, least in enumerate(IOUS)}
     assert found["max_box_acc_v2_by_iou"] == pytest.approx(by_iou)
     assert found["max_box_acc_v2"] == pytest.approx(np.mean(list(by_iou.values())))
 
@@ -178,14 +178,14 @@ def test_max_box_acc_v2_counts_all_contours(maps, truths, tally_of):
 
 def test_max_box_acc_is_at_least_the_accuracy_at_any_threshold_and_order_changes_nothing(maps, truths):
     some = list(zip(maps[:40], truths[:40], strict=True))
-    tally, turned = (
+    accumulator, turned = (
         tallied("wsol", *map(list, zip(*some, strict=True))),
         tallied("wsol", *map(list, zip(*some[::-1], strict=True))),
     )
-    assert (tally.over_all_thresholds()["max_box_acc"] >= tally.curve()).all()
-    assert tally.over_all_thresholds() == turned.over_all_thresholds()
-    assert np.array_equal(tally.curve(), turned.curve())
-    assert np.array_equal(tally.boxes_at(0.3), turned.boxes_at(0.3)[::-1])
+    assert (accumulator.over_all_thresholds()["max_box_acc"] >= accumulator.curve()).all()
+    assert accumulator.over_all_thresholds() == turned.over_all_thresholds()
+    assert np.array_equal(accumulator.curve(), turned.curve())
+    assert np.array_equal(accumulator.boxes_at(0.3), turned.boxes_at(0.3)[::-1])
 
 
 @settings(max_examples=25, deadline=None)
@@ -217,9 +217,9 @@ def rectangle(side: int, *boxes: tuple[int, int, int, int]) -> np.ndarray:
 )
 @pytest.mark.parametrize("flat", [0.0, 7.0, -3.0, np.nan])
 def test_the_box_of_a_flat_map(name, empty, flat):
-    tally = tallied(name, [np.full((20, 20), flat, np.float32)], [np.array([[10.0, 10, 200, 200]])])
-    assert tally.boxes_at(0.5).tolist() == [empty]
-    assert tally.curve().tolist() == [0] * len(TAUS)
+    accumulator = tallied(name, [np.full((20, 20), flat, np.float32)], [np.array([[10.0, 10, 200, 200]])])
+    assert accumulator.boxes_at(0.5).tolist() == [empty]
+    assert accumulator.curve().tolist() == [0] * len(TAUS)
 
 
 @pytest.mark.parametrize(
@@ -227,8 +227,8 @@ def test_the_box_of_a_flat_map(name, empty, flat):
     [("locloc", 224, [30, 40, 224, 224]), ("ppd", 256, [30, 40, 256, 256]), ("wsol", 224, [30, 40, 223, 223])],
 )
 def test_a_box_that_touches_the_border(name, side, wanted):
-    tally = tallied(name, [rectangle(side, (30, 40, side, side))], [np.array([[0.0, 0, 10, 10]])], (side, side))
-    assert tally.boxes_at(0.5).tolist() == [wanted]
+    accumulator = tallied(name, [rectangle(side, (30, 40, side, side))], [np.array([[0.0, 0, 10, 10]])], (side, side))
+    assert accumulator.boxes_at(0.5).tolist() == [wanted]
 
 
 def test_of_several_contours_the_largest_is_the_box_and_any_true_box_counts():
@@ -252,12 +252,12 @@ def test_thresholds_at_the_edges():
     """At 0 all but the minimum is in; at 0.999 of 255, which is 254, only the maximum."""
     one = np.zeros((224, 224), np.float32)
     one[20:120, 20:120], one[50:80, 50:80] = 1 / 255, 1
-    tally = tallied("locloc", [one], [np.array([[0.0, 0, 1, 1]])], (256, 256))
-    assert tally.boxes_at(0.0).tolist() == [[20, 20, 120, 120]]
-    assert tally.boxes_at(0.003).tolist() == [[20, 20, 120, 120]]  # int(0.003 * 255) is 0
-    assert tally.boxes_at(0.004).tolist() == [[50, 50, 80, 80]]  # 1
-    assert tally.boxes_at(0.999).tolist() == [[50, 50, 80, 80]]
-    assert tally.boxes_at(1.0).tolist() == [[0, 0, 1, 1]]  # nothing is above the maximum
+    accumulator = tallied("locloc", [one], [np.array([[0.0, 0, 1, 1]])], (256, 256))
+    assert accumulator.boxes_at(0.0).tolist() == [[20, 20, 120, 120]]
+    assert accumulator.boxes_at(0.003).tolist() == [[20, 20, 120, 120]]  # int(0.003 * 255) is 0
+    assert accumulator.boxes_at(0.004).tolist() == [[50, 50, 80, 80]]  # 1
+    assert accumulator.boxes_at(0.999).tolist() == [[50, 50, 80, 80]]
+    assert accumulator.boxes_at(1.0).tolist() == [[0, 0, 1, 1]]  # nothing is above the maximum
 
 
 def test_iou_of_half_is_right_and_plus_one_decides_near_it():
@@ -270,7 +270,7 @@ def test_iou_of_half_is_right_and_plus_one_decides_near_it():
     assert tallied("ppd", [one], [np.array([[20.0, 20, 120, 219]])], (256, 256)).curve()[500] == 1  # 100 / 200
 
 
-def test_true_boxes_move_with_the_picture():
+def test_true_boxes_move_with_the_image():
     truth = np.array([[10.0, 20, 110, 220]])
     assert PROTOCOLS["locloc"].boxes_in_frame(truth, (512, 256)).tolist() == [[0, 4, 0, 204]]  # left of the crop
     assert PROTOCOLS["locloc"].boxes_in_frame(truth + np.array([144, 0, 144, 0]), (512, 256)).tolist() == [
@@ -280,16 +280,16 @@ def test_true_boxes_move_with_the_picture():
     assert PROTOCOLS["wsol"].boxes_in_frame(truth, (500, 300)).tolist() == [[4, 14, 49, 164]]  # 4.48 14.9 49.3 164.3
 
 
-def test_a_map_of_the_whole_picture_is_moved_to_a_crop():
+def test_a_map_of_the_whole_image_is_moved_to_a_crop():
     """A map of everything, cut by the protocol, and one of a square, laid on everything."""
     whole = rectangle(256, (64, 64, 192, 192))
     frame = PROTOCOLS["locloc"].frame
-    cut = framed(whole, Geometry.stretch((256, 256), 256), frame, frame.geometry((256, 256)))
+    cut = framed(whole, ResizeCrop.stretch((256, 256), 256), frame, frame.geometry((256, 256)))
     assert np.array_equal(cut > 0.5, rectangle(224, (48, 48, 176, 176)) > 0)
     square = np.ones((128, 128), np.float32)
     square[0, 0] = -1
     frame = PROTOCOLS["ppd"].frame
-    laid = framed(square, Geometry.centre_crop((512, 256), 128), frame, frame.geometry((512, 256)))
+    laid = framed(square, ResizeCrop.centre_crop((512, 256), 128), frame, frame.geometry((512, 256)))
     assert (laid[:, :64] == -1).all() and (laid[:, 192:] == -1).all() and (laid[2:, 66:190] == 1).all()
 
 

@@ -9,7 +9,13 @@ from PIL import Image
 
 from locloc.cli import app
 from locloc.pipeline.errors import TrainError
-from locloc.trainer.evaluation.wsol_files import read_metadata, read_score_map, read_true_mask, write_metadata, write_score_map
+from locloc.trainer.evaluation.wsol_files import (
+    read_metadata,
+    read_score_map,
+    read_true_mask,
+    write_metadata,
+    write_score_map,
+)
 
 IDS = ("a/one.jpg", "a/two.jpg", "three.png")
 
@@ -22,7 +28,7 @@ def rectangle(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
 
 @pytest.fixture
 def files(tmp_path) -> Path:
-    """Three pictures of 448 x 224, the second with two boxes, and a map of each: right, of the second box, wrong."""
+    """Three images of 448 x 224, the second with two boxes, and a map of each: right, of the second box, wrong."""
     boxes = {IDS[0]: [[20, 10, 120, 90]], IDS[1]: [[0, 0, 40, 40], [200, 100, 400, 200]], IDS[2]: [[4, 4, 60, 60]]}
     write_metadata(tmp_path / "test", [(name, (448, 224), n, np.array(boxes[name])) for n, name in enumerate(IDS)])
     write_score_map(tmp_path / "maps", IDS[0], rectangle(10, 10, 60, 90))
@@ -45,7 +51,7 @@ def test_what_is_written_is_that_project_s_layout_and_is_read_back(files):
     assert one.dtype == np.float64 and np.array_equal(one, read_score_map(files / "maps", IDS[0]))
 
 
-def test_a_map_s_name_may_leave_the_picture_s_suffix_out(files):
+def test_a_map_s_name_may_leave_the_image_s_suffix_out(files):
     (files / "maps/a/one.jpg.npy").rename(files / "maps/a/one.npy")
     assert read_score_map(files / "maps", IDS[0])[50, 30] == 1
 

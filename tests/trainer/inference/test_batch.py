@@ -13,12 +13,12 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from locloc.cli import app
-from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.backbones.spec import BackboneSpec
-from locloc.pipeline.geometry.boxes import largest_box
+from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.errors import LocLocError, PredictError, TrainError
-from locloc.trainer.models.checkpoint import create_model, save_checkpoint
+from locloc.pipeline.geometry.boxes import largest_box
 from locloc.trainer.inference.predict import load
+from locloc.trainer.models.checkpoint import create_model, save_checkpoint
 
 SIZES = {"a.jpg": (97, 61), "cats/b.png": (40, 120), "cats/turned.jpg": (61, 97), "dogs/c.png": (224, 224)}
 
@@ -44,7 +44,7 @@ def run(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def album(tmp_path_factory) -> Path:
-    """Four pictures of odd sizes, one turned by its EXIF, one grey; one cut off, and one that is none."""
+    """Four images of odd sizes, one turned by its EXIF, one grey; one cut off, and one that is none."""
     folder, rng = tmp_path_factory.mktemp("album"), np.random.default_rng(0)
     for name, (width, height) in SIZES.items():
         file = folder / name
@@ -82,7 +82,7 @@ def found(run, album, tmp_path_factory) -> tuple[dict, Path]:
 
 def test_bad_files_are_reported_and_the_rest_is_done(found):
     summary, out = found
-    assert (summary["pictures"], summary["done"]) == (6, 4)
+    assert (summary["images"], summary["done"]) == (6, 4)
     assert [row["file"] for row in summary["failed"]] == ["cats/cut.jpg", "dogs/text.jpg"]
     assert "cannot be decoded" in summary["failed"][0]["reason"]
     assert summary["failed"][1]["reason"] == "not an image of a known format"
@@ -118,7 +118,7 @@ def test_coco_is_what_the_masks_and_the_python_interface_say(found, run, album):
             assert annotation["score"] == pytest.approx(one.mask_score, abs=1e-3)
 
 
-def test_json_has_a_line_for_each_picture_in_their_order(found):
+def test_json_has_a_line_for_each_image_in_their_order(found):
     _, out = found
     told = json.loads((out / "predictions.json").read_text())
     assert [one["file"] for one in told["images"]] == list(SIZES)
@@ -128,7 +128,7 @@ def test_json_has_a_line_for_each_picture_in_their_order(found):
         assert one["box"] == (largest_box(mask).tolist() if mask.any() else None)
 
 
-def test_overlays_are_pictures(found):
+def test_overlays_are_images(found):
     _, out = found
     for name in SIZES:
         with Image.open(out / "overlays" / Path(name).with_suffix(".jpg")) as overlay:
@@ -187,4 +187,4 @@ def test_a_mistake_is_one_line_and_nothing_is_written(arguments, kind, complaint
 def test_without_json_a_table_is_printed(run, album, capsys: pytest.CaptureFixture[str]):
     assert not app(["predict", str(run), str(album), "--device", "cpu"], standalone_mode=False)
     shown = capsys.readouterr().out
-    assert "cats/turned.jpg" in shown and "4 of 6 pictures" in shown and "not an image of a known format" in shown
+    assert "cats/turned.jpg" in shown and "4 of 6 images" in shown and "not an image of a known format" in shown

@@ -1,4 +1,4 @@
-"""Pictures to predictions, on models small enough to be worked out by hand: sizes, order, faults and threads."""
+"""Images to predictions, on models small enough to be worked out by hand: sizes, order, faults and threads."""
 
 import io
 import itertools
@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from locloc.pipeline.geometry.boxes import largest_box, largest_object
 from locloc.pipeline.errors import CatalogError, ImageError, PredictError
-from locloc.pipeline.geometry.resize_crop import Geometry
-from locloc.trainer.inference.formats import About
+from locloc.pipeline.geometry.boxes import largest_box, largest_object
+from locloc.pipeline.geometry.resize_crop import ResizeCrop
+from locloc.trainer.inference.formats import RunMetadata
 from locloc.trainer.inference.formats.overlay import LEAST_PX, MOST_PX, canvas_of, draw_overlay
+from locloc.trainer.inference.inputs import find_inputs
 from locloc.trainer.inference.predict import Prediction, Predictor
-from locloc.trainer.inference.inputs import find_sources
 
 SIDE = 64
 
@@ -32,11 +32,11 @@ class Brightness:
         self.headers, self.backbone = {"generator": {"version": "s@v1"}}, SimpleNamespace(name="eye")
         self.batches: list[int] = []
 
-    def map_geometry(self, size: tuple[int, int]) -> Geometry:
-        return (Geometry.centre_crop if self.fit == "centre_crop" else Geometry.stretch)(size, SIDE)
+    def map_geometry(self, size: tuple[int, int]) -> ResizeCrop:
+        return (ResizeCrop.centre_crop if self.fit == "centre_crop" else ResizeCrop.stretch)(size, SIDE)
 
-    def class_geometry(self, size: tuple[int, int]) -> Geometry:
-        return Geometry.centre_crop(size, 8, 9)
+    def class_geometry(self, size: tuple[int, int]) -> ResizeCrop:
+        return ResizeCrop.centre_crop(size, 8, 9)
 
     def maps(self, rgb: np.ndarray) -> Tensor:
         self.batches.append(len(rgb))
@@ -46,7 +46,7 @@ class Brightness:
         return torch.from_numpy(rgb.astype(np.float32).mean((1, 2)) / 64)
 
 
-def picture(width: int, height: int, box: tuple[int, int, int, int]) -> np.ndarray:
+def image(width: int, height: int, box: tuple[int, int, int, int]) -> np.ndarray:
     """Red where the object is, on dark green."""
     rgb = np.zeros((height, width, 3), np.uint8)
     rgb[..., 1] = 40
@@ -70,21 +70,21 @@ def near(box: np.ndarray, truth: tuple[int, int, int, int], size: tuple[int, int
     ],
 )
 def test_boxes_are_in_pixels_of_the_original_whatever_its_size(size, box):
-    (found,) = Predictor(Brightness())(picture(*size, box))
+    (found,) = Predictor(Brightness())(image(*size, box))
     assert found.size_px == size and found.mask.shape == size[::-1] and found.mask.dtype == bool
     assert near(found.box, box, size)
     assert np.array_equal(found.box, largest_box(found.mask))
 
 
 def test_nothing_is_found_outside_of_a_centre_crop():
-    rgb = picture(300, 100, (0, 20, 180, 80))
+    rgb = image(300, 100, (0, 20, 180, 80))
     (found,) = Predictor(Brightness("centre_crop"))(rgb)
     assert not found.mask[:, :100].any() and not found.mask[:, 200:].any()
     assert near(found.box, (100, 20, 180, 80), (100, 100))
 
 
 def test_the_largest_object_alone_is_masked():
-    rgb = picture(128, 128, (10, 10, 60, 60))
+    rgb = image(128, 128, (10, 10, 60, 60))
     rgb[90:110, 90:110, 0] = 240
     (found,) = Predictor(Brightness())(rgb)
     assert near(found.box, (10, 10, 60, 60), (128, 128)) and not found.mask[80:, 80:].any()
@@ -96,7 +96,7 @@ def test_a_flat_map_finds_nothing():
 
 
 def test_tau_is_a_share_of_the_maps_range():
-    rgb = picture(64, 64, (10, 10, 50, 50))
+    rgb = image(64, 64, (10, 10, 50, 50))
     rgb[20:30, 20:30, 0] = 255
     rgb[..., 0] = rgb[..., 0].clip(100)  # from 100 to 255: 240 is at 0.903
     low, high = (Predictor(Brightness())(rgb, tau=tau)[0].box for tau in (0.9, 0.91))
@@ -119,7 +119,7 @@ def test_classes_come_best_first_with_their_softmax():
 
 
 def test_a_run_may_lack_maps_or_classes():
-    rgb = picture(40, 30, (5, 5, 20, 20))
+    rgb = image(40, 30, (5, 5, 20, 20))
     (found,) = Predictor(Brightness(maps=False))(rgb)
     assert found.box is found.mask is found.mask_score is None and sorted(found.labels) == [0, 1, 2]
     (found,) = Predictor(Brightness(classes=()))(rgb)
@@ -128,15 +128,15 @@ def test_a_run_may_lack_maps_or_classes():
 
 def test_any_batch_and_any_number_of_threads_give_the_same_in_the_same_order():
     rng = np.random.default_rng(3)
-    pictures = []
+    images = []
     for _ in range(23):
         width, height = rng.integers(20, 90, 2).tolist()
-        pictures.append(picture(width, height, (3, 4, 3 + width // 2, 4 + height // 2)))
-    alone = Predictor(Brightness(), 1, 1)(pictures)
+        images.append(image(width, height, (3, 4, 3 + width // 2, 4 + height // 2)))
+    alone = Predictor(Brightness(), 1, 1)(images)
     eye = Brightness()
-    together = Predictor(eye, 5, 4)(pictures)
+    together = Predictor(eye, 5, 4)(images)
     assert eye.batches == [5, 5, 5, 5, 3]
-    for one, other, rgb in zip(alone, together, pictures, strict=True):
+    for one, other, rgb in zip(alone, together, images, strict=True):
         assert one.size_px == rgb.shape[1::-1] and np.array_equal(one.mask, other.mask)
         assert np.array_equal(one.box, other.box) and one.scores == other.scores
 
@@ -149,7 +149,7 @@ def jpeg(rgb: np.ndarray, orientation: int = 1) -> bytes:
 
 
 def test_files_are_read_as_the_build_reads_them(tmp_path):
-    upright = picture(90, 60, (10, 20, 50, 45))
+    upright = image(90, 60, (10, 20, 50, 45))
     (tmp_path / "turned.jpg").write_bytes(jpeg(np.rot90(upright), 6))  # a viewer turns it clockwise, upright again
     Image.fromarray(upright).convert("L").save(tmp_path / "grey.png")
     model = Predictor(Brightness())
@@ -164,8 +164,8 @@ def test_files_are_read_as_the_build_reads_them(tmp_path):
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_done(tmp_path):
-    (tmp_path / "cut.jpg").write_bytes(jpeg(picture(90, 60, (10, 20, 50, 45)))[:400])
-    good = picture(30, 30, (5, 5, 20, 20))
+    (tmp_path / "cut.jpg").write_bytes(jpeg(image(90, 60, (10, 20, 50, 45)))[:400])
+    good = image(30, 30, (5, 5, 20, 20))
     given = [
         tmp_path / "cut.jpg",
         good,
@@ -180,26 +180,26 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(tmp_path):
         "cannot be decoded",
         "",
         "no such file",
-        "float32 is no picture",
+        "float32 is no image",
         "no three channels",
-        "int is no picture",
+        "int is no image",
     ]
     for one, reason in zip(found, reasons, strict=True):
         assert reason in str(one)
-    with pytest.raises(ImageError, match="picture 0: cannot be decoded.*`each` goes on without it"):
+    with pytest.raises(ImageError, match="image 0: cannot be decoded.*`each` goes on without it"):
         Predictor(Brightness())(given)
 
 
 def test_a_map_that_is_not_finite_is_a_reason():
     eye = Brightness(classes=())
     eye.maps = lambda rgb: torch.full((len(rgb), 4, 4), torch.nan)
-    (found,) = Predictor(eye).each([picture(20, 20, (1, 1, 9, 9))])
+    (found,) = Predictor(eye).each([image(20, 20, (1, 1, 9, 9))])
     assert isinstance(found, ImageError) and "not finite" in str(found)
 
 
-def test_pictures_are_read_a_few_batches_ahead_and_no_further():
+def test_images_are_read_a_few_batches_ahead_and_no_further():
     asked = itertools.count()
-    endless = (picture(20, 20, (2, 2, 9, 9)) for _ in asked)
+    endless = (image(20, 20, (2, 2, 9, 9)) for _ in asked)
     stream = Predictor(Brightness(), 2, 2).each(endless)
     next(stream)
     stream.close()
@@ -241,21 +241,21 @@ def album(tmp_path: Path) -> Path:
         (["notes.txt", "gone.jpg"], ["notes.txt", "gone.jpg"]),
     ],
 )
-def test_files_folders_and_globs_become_named_pictures(given, names, album):
-    sources = find_sources([str(album / one) for one in given])
+def test_files_folders_and_globs_become_named_images(given, names, album):
+    sources = find_inputs([str(album / one) for one in given])
     assert [source.name for source in sources] == names
     assert all(isinstance(source.where, Path) for source in sources)
 
 
-def test_a_place_without_pictures_is_one_line(album):
+def test_a_place_without_images_is_one_line(album):
     (album / "empty").mkdir()
     for given in ("empty", "*.jpg", "*.txt"):
-        with pytest.raises(PredictError, match="no picture there"):
-            find_sources([str(album / given)])
+        with pytest.raises(PredictError, match="no image there"):
+            find_inputs([str(album / given)])
     with pytest.raises(PredictError, match="takes no wildcards"):
-        find_sources(["memory://album/*.jpg/x"])
+        find_inputs(["memory://album/*.jpg/x"])
     with pytest.raises(CatalogError, match="lists no folder"):
-        find_sources(["http://example.org/album"])
+        find_inputs(["http://example.org/album"])
 
 
 def test_urls_are_named_below_what_they_share():
@@ -264,16 +264,16 @@ def test_urls_are_named_below_what_they_share():
     memory = fsspec.filesystem("memory")
     for name in ("one/a.jpg", "two/a.jpg", "two/notes.txt"):
         memory.pipe(f"/predict-album/{name}", b"x")
-    sources = find_sources(["memory://predict-album"])
+    sources = find_inputs(["memory://predict-album"])
     assert [source.name for source in sources] == ["one/a.jpg", "two/a.jpg"]
     assert sources[0].where == "memory://predict-album/one/a.jpg"
-    sources = find_sources(["memory://predict-album/one/a.jpg", "memory://predict-album/two"])
+    sources = find_inputs(["memory://predict-album/one/a.jpg", "memory://predict-album/two"])
     assert [source.name for source in sources] == ["one/a.jpg", "two/a.jpg"]
 
 
 def test_files_of_one_stem_do_not_overwrite_each_other(tmp_path):
-    about = About(tmp_path, "run", Brightness(), 0.5, ["a.jpg", "b/a.jpg", "A.png", "plain", "b/x.y.jpg"])
-    files = [about.file("masks", number, ".png").relative_to(tmp_path).as_posix() for number in range(5)]
+    metadata = RunMetadata(tmp_path, "run", Brightness(), 0.5, ["a.jpg", "b/a.jpg", "A.png", "plain", "b/x.y.jpg"])
+    files = [metadata.file("masks", number, ".png").relative_to(tmp_path).as_posix() for number in range(5)]
     assert files == ["masks/a.jpg.png", "masks/b/a.png", "masks/A.png.png", "masks/plain.png", "masks/b/x.y.png"]
 
 

@@ -16,11 +16,18 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from locloc.pipeline.errors import BackboneError, TrainError
-from locloc.trainer.models.checkpoint import SCHEMA, create_model, load_checkpoint, load_official, save_checkpoint, vit_shape
+from locloc.trainer.models.checkpoint import (
+    SCHEMA,
+    create_model,
+    load_checkpoint,
+    load_official,
+    save_checkpoint,
+    vit_shape,
+)
 from locloc.trainer.models.classifier import Classifier
-from locloc.trainer.recipe import TrainRecipe
 from locloc.trainer.models.official_weights import import_release
-from locloc.trainer.training.training_tasks import create_stage
+from locloc.trainer.recipe import TrainRecipe
+from locloc.trainer.training.training_tasks import create_task
 
 VIT = {
     "embed_dim": 24, "depth": 2, "num_heads": 3, "mlp_ratio": 2.0, "num_prefix_tokens": 3, "layer_scale": True,
@@ -160,7 +167,7 @@ def test_a_backbone_whose_blocks_a_header_does_not_describe_is_refused_before_tr
     backbone = SimpleNamespace(name="odd_vit", model=vit, grid=(2, 2), embed=None)
     rows = SimpleNamespace(classes=2, labels=np.array([0, 1]), train=np.array([0]), val=np.array([1]), named=None)
     with pytest.raises(BackboneError, match="odd_vit: its blocks are not plain ones") as caught:
-        create_stage("classifier", TrainRecipe(), backbone, rows)
+        create_task("classifier", TrainRecipe(), backbone, rows)
     assert "\n" not in str(caught.value)
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.backbones.spec import BackboneSpec
+from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.errors import BackboneError, TrainError
 from locloc.trainer.models.checkpoint import create_model, save_checkpoint, vit_shape
+from locloc.trainer.models.localizer import load_localizer
 from locloc.trainer.models.token_selection import kept_tokens
-from locloc.trainer.models.localizer import load_localiser
 
 TINY = "vit_tiny_patch16_224"  # 192 wide, as pocket; 12 blocks
 
@@ -58,84 +58,84 @@ def pixels(count: int, side: int) -> np.ndarray:
 
 def test_a_run_of_locloc_gives_what_its_models_give(tmp_path, pocket):
     models = trained(tmp_path, pocket, "generator", "classifier")
-    localiser = load_localiser(tmp_path, "cpu")
-    assert (localiser.kind, localiser.has_maps, localiser.has_classes, localiser.one_square) == ("locloc", *[True] * 3)
-    assert (localiser.classes, localiser.count, localiser.tau) == (("ant", "bee", "cow"), 3, 0.35)
-    assert (localiser.map_px, localiser.class_px, localiser.class_resize_px) == (224, 224, 240)
-    assert set(localiser.headers) == {"generator", "classifier"}
-    assert localiser.backbone is localiser.class_backbone
+    localizer = load_localizer(tmp_path, "cpu")
+    assert (localizer.kind, localizer.has_maps, localizer.has_classes, localizer.one_square) == ("locloc", *[True] * 3)
+    assert (localizer.classes, localizer.count, localizer.tau) == (("ant", "bee", "cow"), 3, 0.35)
+    assert (localizer.map_px, localizer.class_px, localizer.class_resize_px) == (224, 224, 240)
+    assert set(localizer.headers) == {"generator", "classifier"}
+    assert localizer.backbone is localizer.class_backbone
     rgb = pixels(2, 224)
     with torch.no_grad():
         maps = models["generator"](pocket.patch_features(rgb))[:, 0]
         logits = models["classifier"](pocket.embed(rgb))
-    assert torch.allclose(localiser.maps(rgb), maps, atol=1e-6) and maps.shape == (2, 112, 112)
-    assert torch.allclose(localiser.logits(torch.from_numpy(rgb)), logits, atol=1e-6) and logits.shape == (2, 3)
-    both = localiser.both(rgb)
-    assert torch.equal(both[0], localiser.maps(rgb)) and torch.equal(both[1], localiser.logits(rgb))
-    assert not any(parameter.requires_grad for parameter in localiser._namer.parameters())
+    assert torch.allclose(localizer.maps(rgb), maps, atol=1e-6) and maps.shape == (2, 112, 112)
+    assert torch.allclose(localizer.logits(torch.from_numpy(rgb)), logits, atol=1e-6) and logits.shape == (2, 3)
+    both = localizer.both(rgb)
+    assert torch.equal(both[0], localizer.maps(rgb)) and torch.equal(both[1], localizer.logits(rgb))
+    assert not any(parameter.requires_grad for parameter in localizer._namer.parameters())
 
 
 def test_a_run_of_ppd_sees_two_squares(tmp_path, pocket):
     models = trained(tmp_path, pocket, "decoder", "linear")
-    localiser = load_localiser(tmp_path, "cpu")
-    assert (localiser.kind, localiser.one_square, localiser.tau) == ("ppd", False, 0.6)
-    assert (localiser.map_px, localiser.class_px, localiser.class_resize_px) == (256, 224, 300)
+    localizer = load_localizer(tmp_path, "cpu")
+    assert (localizer.kind, localizer.one_square, localizer.tau) == ("ppd", False, 0.6)
+    assert (localizer.map_px, localizer.class_px, localizer.class_resize_px) == (256, 224, 300)
     large, small = pixels(1, 256), pixels(1, 224)
     wide = Backbone(BackboneSpec("pocket", 256))
     with torch.no_grad():
         maps = models["decoder"](wide.norm_features(wide.patch_features(large)))[:, 0]
         logits = models["linear"](pocket.last_cls_tokens(small, 4))
-    assert torch.allclose(localiser.maps(large), maps, atol=1e-6) and maps.shape == (1, 64, 64)
-    assert torch.allclose(localiser.logits(small), logits, atol=1e-6)
+    assert torch.allclose(localizer.maps(large), maps, atol=1e-6) and maps.shape == (1, 64, 64)
+    assert torch.allclose(localizer.logits(small), logits, atol=1e-6)
 
 
 def test_one_stage_alone_is_a_run(tmp_path, pocket):
     trained(tmp_path / "maps", pocket, "generator")
-    localiser = load_localiser(tmp_path / "maps", "cpu")
-    assert (localiser.has_maps, localiser.has_classes, localiser.count, localiser.classes) == (True, False, 0, ())
+    localizer = load_localizer(tmp_path / "maps", "cpu")
+    assert (localizer.has_maps, localizer.has_classes, localizer.count, localizer.classes) == (True, False, 0, ())
     trained(tmp_path / "names", pocket, "linear", classes=[])
-    localiser = load_localiser(tmp_path / "names", "cpu")
-    assert (localiser.kind, localiser.has_maps, localiser.tau) == ("ppd", False, 0.5)
-    assert (localiser.count, localiser.classes) == (3, ())
+    localizer = load_localizer(tmp_path / "names", "cpu")
+    assert (localizer.kind, localizer.has_maps, localizer.tau) == ("ppd", False, 0.5)
+    assert (localizer.count, localizer.classes) == (3, ())
 
 
 def test_squares_are_cut_as_the_masks_and_the_validation_were(tmp_path, pocket):
     trained(tmp_path / "crop", pocket, "generator", "classifier")
-    localiser = load_localiser(tmp_path / "crop", "cpu")
-    assert localiser.map_geometry((300, 200)).window == pytest.approx((50, 0, 250, 200), abs=0.7)
-    assert localiser.class_geometry((480, 240)).window == pytest.approx((128, 8, 352, 232))
+    localizer = load_localizer(tmp_path / "crop", "cpu")
+    assert localizer.map_geometry((300, 200)).window == pytest.approx((50, 0, 250, 200), abs=0.7)
+    assert localizer.class_geometry((480, 240)).window == pytest.approx((128, 8, 352, 232))
     trained(tmp_path / "whole", pocket, "generator", images={"fit": "stretch"})
-    assert load_localiser(tmp_path / "whole", "cpu").map_geometry((300, 200)).window == (0, 0, 300, 200)
+    assert load_localizer(tmp_path / "whole", "cpu").map_geometry((300, 200)).window == (0, 0, 300, 200)
 
 
 def test_of_a_folder_with_both_the_kind_may_be_chosen(tmp_path, pocket):
     trained(tmp_path, pocket, "generator", "linear")
-    assert load_localiser(tmp_path, "cpu").kind == "locloc"
-    assert load_localiser(tmp_path, "cpu", models="ppd").kind == "ppd"
+    assert load_localizer(tmp_path, "cpu").kind == "locloc"
+    assert load_localizer(tmp_path, "cpu", models="ppd").kind == "ppd"
 
 
 def test_imported_weights_need_the_name_of_their_backbone(tmp_path, pocket):
     shape = {"channels": 192, "base": 2, "width": 8, "tail": [8, 8, 8]}
     save(tmp_path, "generator", shape, {"name": "vit_small_patch16_224.dino"}, released="GEG.pth")
     with pytest.raises(TrainError, match="imported from GEG.pth.*--backbone vit_small_patch16_224.dino --weights FILE"):
-        load_localiser(tmp_path, "cpu")
-    localiser = load_localiser(tmp_path, "cpu", backbone=TINY, weights="random")
-    assert (localiser.backbone.name, localiser.tau, localiser.images.fit) == (TINY, 0.5, "stretch")
-    assert localiser.maps(pixels(1, 224)).shape == (1, 112, 112)
+        load_localizer(tmp_path, "cpu")
+    localizer = load_localizer(tmp_path, "cpu", backbone=TINY, weights="random")
+    assert (localizer.backbone.name, localizer.tau, localizer.images.fit) == (TINY, 0.5, "stretch")
+    assert localizer.maps(pixels(1, 224)).shape == (1, 112, 112)
     with pytest.raises(TrainError, match="generator takes tokens of width 192, but vit_s.* at 224 px gives 384; name"):
-        load_localiser(tmp_path, "cpu", backbone="vit_small_patch16_224.dino", weights="random")
+        load_localizer(tmp_path, "cpu", backbone="vit_small_patch16_224.dino", weights="random")
 
 
 def test_a_trained_run_keeps_to_its_backbone(tmp_path, pocket):
     trained(tmp_path, pocket, "generator")
     with pytest.raises(TrainError, match="was trained on pocket, not vit_tiny_patch16_224; leave --backbone out"):
-        load_localiser(tmp_path, "cpu", backbone=TINY)
+        load_localizer(tmp_path, "cpu", backbone=TINY)
     with pytest.raises(BackboneError, match="loaded other weights"):
-        load_localiser(tmp_path, "cpu", weights="random")
+        load_localizer(tmp_path, "cpu", weights="random")
     moved = {"name": TINY, "weights": "/nowhere/dino.pth", "sha256": "0" * 64}
     save(tmp_path / "moved", "generator", {"channels": 192, "base": 2, "width": 8, "tail": [8, 8, 8]}, moved)
     with pytest.raises(TrainError, match="no longer at /nowhere/dino.pth; name their file with --weights"):
-        load_localiser(tmp_path / "moved", "cpu")
+        load_localizer(tmp_path / "moved", "cpu")
 
 
 def test_a_classifier_of_another_grid_is_refused(tmp_path, pocket):
@@ -145,7 +145,7 @@ def test_a_classifier_of_another_grid_is_refused(tmp_path, pocket):
     with pytest.raises(
         TrainError, match="prefix tokens and grid 192, 1, 16, 16, but pocket at 224 px gives 192, 1, 14"
     ):
-        load_localiser(tmp_path, "cpu")
+        load_localizer(tmp_path, "cpu")
 
 
 @pytest.mark.parametrize(
@@ -163,19 +163,19 @@ def test_a_classifier_of_another_grid_is_refused(tmp_path, pocket):
 def test_a_mistake_is_one_line(options, complaint, tmp_path, pocket):
     trained(tmp_path, pocket, "generator")
     with pytest.raises(TrainError, match=complaint) as caught:
-        load_localiser(tmp_path, **({"device": "cpu"} | options))
+        load_localizer(tmp_path, **({"device": "cpu"} | options))
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path):
     with pytest.raises(TrainError, match="holds no generator/classifier/decoder/linear with best.safetensors"):
-        load_localiser(tmp_path / "nothing", "cpu")
+        load_localizer(tmp_path / "nothing", "cpu")
 
 
 def test_half_precision_is_near_to_full(tmp_path, pocket):
     trained(tmp_path, pocket, "generator")
     rgb = pixels(1, 224)
-    full, half = (load_localiser(tmp_path, "cpu", precision).maps(rgb) for precision in ("fp32", "bf16"))
+    full, half = (load_localizer(tmp_path, "cpu", precision).maps(rgb) for precision in ("fp32", "bf16"))
     assert half.dtype == torch.float32 and not torch.equal(full, half)
     assert (full - half).abs().max() < 0.1
 
@@ -186,12 +186,12 @@ def test_a_classifier_of_shared_blocks_that_looks_at_all_tokens(keep_tokens, tmp
     shape = {"vit": vit_shape(pocket.model), "classes": 3, "grid": [14, 14], "keep_tokens": keep_tokens}
     known = {"name": "pocket", "weights": "bundled", "sha256": pocket.sha256}
     classifier, rgb = save(tmp_path, "classifier", shape | {"shared_blocks": 2}, known), pixels(2, 224)
-    localiser = load_localiser(tmp_path, "cpu")
+    localizer = load_localizer(tmp_path, "cpu")
     with torch.no_grad():
         maps, logits = models["generator"](pocket.patch_features(rgb)), classifier(pocket.embed(rgb, 2))
-    assert not localiser.guided
-    assert torch.allclose(localiser.logits(rgb), logits, atol=1e-6)
-    found = localiser.both(rgb)
+    assert not localizer.guided
+    assert torch.allclose(localizer.logits(rgb), logits, atol=1e-6)
+    found = localizer.both(rgb)
     assert torch.allclose(found[0], maps[:, 0], atol=1e-6) and torch.allclose(found[1], logits, atol=1e-6)
 
 
@@ -202,15 +202,15 @@ def test_maps_say_what_a_guided_classifier_looks_at(shared, tmp_path, pocket):
     shape |= {"shared_blocks": shared}
     known = {"name": "pocket", "weights": "bundled", "sha256": pocket.sha256}
     classifier, rgb = save(tmp_path, "classifier", shape, known), pixels(2, 224)
-    localiser = load_localiser(tmp_path, "cpu")
+    localizer = load_localizer(tmp_path, "cpu")
     with torch.no_grad():
         keep = kept_tokens(models["generator"](pocket.patch_features(rgb)), (14, 14), 0.25)
         logits = classifier(pocket.embed(rgb, shared), keep)
     assert len(classifier.blocks) == 6 - shared
-    assert keep.shape == (2, 49) and localiser.guided
-    assert torch.allclose(localiser.logits(rgb), logits, atol=1e-6)
-    maps, logits = localiser.both(rgb)
-    assert torch.equal(maps, localiser.maps(rgb)) and torch.equal(logits, localiser.logits(rgb))
+    assert keep.shape == (2, 49) and localizer.guided
+    assert torch.allclose(localizer.logits(rgb), logits, atol=1e-6)
+    maps, logits = localizer.both(rgb)
+    assert torch.equal(maps, localizer.maps(rgb)) and torch.equal(logits, localizer.logits(rgb))
     (tmp_path / "generator" / "best.safetensors").unlink()
     with pytest.raises(TrainError, match="looks at the tokens that its generator's maps choose"):
-        load_localiser(tmp_path, "cpu")
+        load_localizer(tmp_path, "cpu")

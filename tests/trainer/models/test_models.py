@@ -8,8 +8,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from locloc.pipeline.errors import BackboneError
 from locloc.pipeline.backbones.state_dict import weights_sha256
+from locloc.pipeline.errors import BackboneError
 from locloc.trainer.models.classifier import Classifier
 from locloc.trainer.models.generator import BN_MOMENTUM, GENERATORS, Generator, create_generator
 from locloc.trainer.models.ppd import Decoder, LinearClassifier

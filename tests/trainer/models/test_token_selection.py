@@ -7,15 +7,22 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.backbones.spec import BackboneSpec
+from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.errors import BackboneError, TrainError
-from locloc.trainer.data.transforms import guided_view, labelled_view, randomness
+from locloc.trainer.data.transforms import augment_image, augment_image_and_places, seeded_randomness
 from locloc.trainer.models.checkpoint import create_model, load_checkpoint, save_checkpoint, vit_shape
 from locloc.trainer.models.classifier import Classifier
-from locloc.trainer.models.token_selection import gathered, kept_count, kept_in_training, kept_tokens, scattered, shared_count
+from locloc.trainer.models.token_selection import (
+    gathered,
+    kept_count,
+    kept_in_training,
+    kept_tokens,
+    scattered,
+    shared_count,
+)
 from locloc.trainer.recipe import ClassifierSettings, TrainRecipe, load_train_recipe
-from locloc.trainer.training.training_tasks import create_stage, load_guide, needs_guide
+from locloc.trainer.training.training_tasks import create_task, load_guide, needs_guide
 
 GRIDS = [(1, 1), (1, 4), (3, 5), (7, 7), (14, 14)]
 
@@ -162,16 +169,16 @@ def test_places_move_as_the_image_does_and_the_image_is_that_of_the_plain_view(p
     places = np.zeros((64, 64, 3), np.uint8)
     places[16:48, 16:48] = 255
     for seed in range(30):
-        with randomness(seed):
-            plain = labelled_view(rgb, 48, policy, (0.3, 1.0), True)
-        with randomness(seed):
-            image, moved = guided_view(rgb, places, 48, policy, (0.3, 1.0), True)
+        with seeded_randomness(seed):
+            plain = augment_image(rgb, 48, policy, (0.3, 1.0), True)
+        with seeded_randomness(seed):
+            image, moved = augment_image_and_places(rgb, places, 48, policy, (0.3, 1.0), True)
         assert np.array_equal(image, plain)
         assert moved.shape == image.shape
     for seed in range(30):  # what marks a place in the image marks it in places; colours may change, so by rank
         marked = np.where(places > 0, np.uint8(200), np.uint8(40))
-        with randomness(seed):
-            image, moved = guided_view(marked, places, 64, "rand-m9-mstd0.5-inc1", (0.3, 1.0), True)
+        with seeded_randomness(seed):
+            image, moved = augment_image_and_places(marked, places, 64, "rand-m9-mstd0.5-inc1", (0.3, 1.0), True)
         inside, outside = (moved == 255).all(2), (moved == 0).all(2)
         if inside.any() and outside.any() and image.std() > 2:
             found = np.corrcoef(image[inside | outside].mean(1), inside[inside | outside])[0, 1]
@@ -201,7 +208,7 @@ def test_what_training_shows_the_classifier(keep, share):
     rows = SimpleNamespace(classes=2, labels=np.array([0, 1]), train=np.array([0]), val=np.array([1]), named=None)
     settings = ClassifierSettings(keep_tokens=keep, shared_blocks=share)
     maps = torch.rand(2, 1, 14, 14)
-    stage = create_stage("classifier", TrainRecipe(classifier=settings), backbone, rows, lambda features: maps)
+    stage = create_task("classifier", TrainRecipe(classifier=settings), backbone, rows, lambda features: maps)
     shared = 2 if share else 0
     assert (stage.model.shared_blocks, len(stage.model.blocks)) == (shared, 6 - shared)
     assert (stage.shape["shared_blocks"], stage.shape["keep_tokens"]) == (shared, keep)

@@ -9,8 +9,8 @@ import torch
 
 from locloc.pipeline.errors import TrainError
 from locloc.trainer.models.checkpoint import load_checkpoint
-from locloc.trainer.training.run_dir import SCHEMA, StageFolder, write_json
 from locloc.trainer.models.ppd import LinearClassifier
+from locloc.trainer.training.run_dir import SCHEMA, TaskDir, write_json
 
 SHAPE = {"channels": 3, "classes": 5}
 
@@ -20,8 +20,8 @@ def place(tmp_path) -> Path:
     return tmp_path / "run" / "linear"
 
 
-def stage(place: Path, writes: bool = True) -> StageFolder:
-    return StageFolder(place, "linear", {"shape": SHAPE, "version": "store@v1", "epoch": "of the run"}, writes)
+def stage(place: Path, writes: bool = True) -> TaskDir:
+    return TaskDir(place, "linear", {"shape": SHAPE, "version": "store@v1", "epoch": "of the run"}, writes)
 
 
 def lines(place: Path) -> list[dict]:
@@ -235,7 +235,7 @@ def test_a_write_that_is_cut_off_leaves_what_was_there(name, place, monkeypatch)
     class Killed(BaseException):
         pass
 
-    def write(folder: StageFolder, number: int) -> None:
+    def write(folder: TaskDir, number: int) -> None:
         folder.save_state({"schema": SCHEMA, "step": number})
         folder.save_weights("best", LinearClassifier(**SHAPE), {"epoch": number})
         folder.forget_after(number)

@@ -7,13 +7,13 @@ import pyarrow as pa
 import pytest
 import torch
 
-from locloc.pipeline.geometry.resize_crop import Geometry
+from locloc.pipeline.geometry.resize_crop import ResizeCrop
 from locloc.pipeline.recipe import Recipe
-from locloc.trainer.training.validation_metrics import TAUS, ClassFigures, MaskFigures, map_box, normalised, summed
-from locloc.trainer.data.splits import Pictures, TrainingRows
+from locloc.trainer.data.splits import TrainingRows, VersionImages
+from locloc.trainer.training.validation_metrics import TAUS, ClassMetrics, MaskMetrics, map_box, summed
 
 SIDE = 32
-SIZES = [(64, 48), (64, 32), (32, 32), (100, 300)]  # width, height of the pictures
+SIZES = [(64, 48), (64, 32), (32, 32), (100, 300)]  # width, height of the images
 INNER, OUTER = (8, 10, 24, 20), (4, 4, 28, 28)  # x0, y0, x1, y1 in the square: an IoU of 0.28
 
 
@@ -24,8 +24,8 @@ def rectangle(box: tuple[int, int, int, int], value: float = 1.0, side: int = SI
     return out
 
 
-def in_picture(box: tuple[int, int, int, int], row: int, fit: str = "stretch") -> list[float]:
-    """A box of the square where it lies in the picture of a row, by hand."""
+def in_image(box: tuple[int, int, int, int], row: int, fit: str = "stretch") -> list[float]:
+    """A box of the square where it lies in the image of a row, by hand."""
     width, height = SIZES[row]
     if fit == "centre_crop":
         short = min(width, height)
@@ -39,9 +39,9 @@ def in_picture(box: tuple[int, int, int, int], row: int, fit: str = "stretch") -
 def rows_with(boxes: dict[int, list], mask_boxes: list | None = None, fit: str = "stretch") -> TrainingRows:
     count, none = len(SIZES), np.arange(0)
     recipe = Recipe.model_validate({"images": {"fit": fit}, "mask_px": SIDE})
-    pictures = Pictures("/", pa.array([""] * count), pa.array([""] * count), None, recipe)
+    images = VersionImages("/", pa.array([""] * count), pa.array([""] * count), None, recipe)
     return TrainingRows(
-        pictures, np.zeros(count, np.int64), 1, none, none, none, np.ones(count, bool), np.ones(count, bool),
+        images, np.zeros(count, np.int64), 1, none, none, none, np.ones(count, bool), np.ones(count, bool),
         np.array(SIZES, np.int32), {row: np.array(own, np.float32) for row, own in boxes.items()},
         np.array(mask_boxes if mask_boxes is not None else np.zeros((count, 4)), np.float32),
     )  # fmt: skip
@@ -63,32 +63,32 @@ def added(figures, maps: list[np.ndarray], masks: list[np.ndarray], rows: list[i
 
 @pytest.mark.parametrize("fit", ["stretch", "centre_crop"])
 def test_perfect_maps(fit):
-    rows = rows_with({row: [in_picture(INNER, row, fit)] for row in range(4)}, fit=fit)
+    rows = rows_with({row: [in_image(INNER, row, fit)] for row in range(4)}, fit=fit)
     perfect = [rectangle(INNER)] * 4
-    values = added(MaskFigures(rows, True), perfect, perfect, [0, 1, 2, 3], [1.0, 2.0, 3.0, 4.0]).values()
+    values = added(MaskMetrics(rows, True), perfect, perfect, [0, 1, 2, 3], [1.0, 2.0, 3.0, 4.0]).values()
     assert values == {"corloc": 1.0, "tau": TAUS[0], "mask_iou": 1.0, "loss": 2.5, "images": 4}
 
 
 @pytest.mark.parametrize("wrong", [rectangle((26, 24, 32, 32)), rectangle(OUTER), np.zeros((SIDE, SIDE), np.float32)])
 def test_wrong_maps(wrong):
-    rows = rows_with({0: [in_picture(INNER, 0)], 1: [in_picture(INNER, 1)]})
-    figures = added(MaskFigures(rows, True), [wrong] * 2, [rectangle((0, 0, 3, 3))] * 2, [0, 1])
+    rows = rows_with({0: [in_image(INNER, 0)], 1: [in_image(INNER, 1)]})
+    figures = added(MaskMetrics(rows, True), [wrong] * 2, [rectangle((0, 0, 3, 3))] * 2, [0, 1])
     assert figures.values()["corloc"] == figures.values()["mask_iou"] == 0
     assert not figures.sums[4:].any()
 
 
 def test_half_of_the_images_right():
-    rows = rows_with({row: [in_picture(INNER, row)] for row in range(4)})
+    rows = rows_with({row: [in_image(INNER, row)] for row in range(4)})
     maps = [rectangle(INNER), rectangle(OUTER), rectangle(INNER), rectangle((0, 0, 5, 5))]
-    assert added(MaskFigures(rows, True), maps, maps, [3, 1, 0, 2]).values()["corloc"] == 0.5
+    assert added(MaskMetrics(rows, True), maps, maps, [3, 1, 0, 2]).values()["corloc"] == 0.5
 
 
 def test_any_of_several_true_boxes_counts():
-    several = [in_picture(box, 0) for box in ((0, 0, 4, 4), INNER, (28, 28, 32, 32))]
+    several = [in_image(box, 0) for box in ((0, 0, 4, 4), INNER, (28, 28, 32, 32))]
     for boxes in (several, several[::-1], several[1:]):
-        figures = added(MaskFigures(rows_with({0: boxes}), True), [rectangle(INNER)], [rectangle(INNER)], [0])
+        figures = added(MaskMetrics(rows_with({0: boxes}), True), [rectangle(INNER)], [rectangle(INNER)], [0])
         assert figures.values()["corloc"] == 1
-    figures = added(MaskFigures(rows_with({0: several[::2]}), True), [rectangle(INNER)], [rectangle(INNER)], [0])
+    figures = added(MaskMetrics(rows_with({0: several[::2]}), True), [rectangle(INNER)], [rectangle(INNER)], [0])
     assert figures.values()["corloc"] == 0
 
 
@@ -96,23 +96,23 @@ def test_any_of_several_true_boxes_counts():
 def test_a_box_counts_from_half_of_union_on(height, hit):
     """10 rows are true; 5 of them are an IoU of 0.5 exactly."""
     rows = rows_with({2: [[8, 10, 24, 20]]})
-    figures = added(MaskFigures(rows, True), [rectangle((8, 10, 24, 10 + height))], [rectangle(INNER)], [2])
+    figures = added(MaskMetrics(rows, True), [rectangle((8, 10, 24, 10 + height))], [rectangle(INNER)], [2])
     assert figures.values()["corloc"] == hit
 
 
 def test_the_largest_contour_is_what_counts():
     one = np.maximum(rectangle(INNER), rectangle((28, 28, 31, 31)))
     for box, hit in ((INNER, 1), ((28, 28, 31, 31), 0)):
-        figures = added(MaskFigures(rows_with({0: [in_picture(box, 0)]}), True), [one], [one], [0])
+        figures = added(MaskMetrics(rows_with({0: [in_image(box, 0)]}), True), [one], [one], [0])
         assert figures.values()["corloc"] == hit
 
 
 def test_tau_is_where_most_images_are_right():
     """The inner box is right from 0.32 on in one image, the outer box up to 0.52 in another: both in between."""
-    rows = rows_with({0: [in_picture(INNER, 0)], 1: [in_picture(OUTER, 1)]})
+    rows = rows_with({0: [in_image(INNER, 0)], 1: [in_image(OUTER, 1)]})
     rising = np.maximum(rectangle(INNER), rectangle(OUTER, 0.32))
     falling = np.maximum(rectangle(INNER), rectangle(OUTER, 0.52))
-    figures = added(MaskFigures(rows, True), [rising, falling], [rising, falling], [0, 1])
+    figures = added(MaskMetrics(rows, True), [rising, falling], [rising, falling], [0, 1])
     assert figures.values()["corloc"] == 1 and figures.values()["tau"] == 0.35
     wanted = np.array([0.5 + 0.5 * (0.32 < tau < 0.52) for tau in TAUS])
     assert (figures.sums[4:] / figures.sums[3]).tolist() == wanted.tolist()
@@ -123,17 +123,17 @@ def test_taus_are_twentieths():
 
 
 def test_maps_are_taken_between_their_minimum_and_maximum():
-    rows = rows_with({0: [in_picture(INNER, 0)]})
-    wanted = added(MaskFigures(rows, True), [rectangle(INNER)], [rectangle(INNER)], [0])
+    rows = rows_with({0: [in_image(INNER, 0)]})
+    wanted = added(MaskMetrics(rows, True), [rectangle(INNER)], [rectangle(INNER)], [0])
     for low, high in ((0.7, 0.72), (-40, -39), (0, 1e-3)):
-        figures = added(MaskFigures(rows, True), [low + (high - low) * rectangle(INNER)], [rectangle(INNER)], [0])
+        figures = added(MaskMetrics(rows, True), [low + (high - low) * rectangle(INNER)], [rectangle(INNER)], [0])
         assert figures.values() == wanted.values()
 
 
 def test_a_small_map_is_enlarged_to_the_masks():
-    rows = rows_with({0: [in_picture((8, 8, 24, 24), 0)]})
+    rows = rows_with({0: [in_image((8, 8, 24, 24), 0)]})
     small = rectangle((2, 2, 6, 6), side=8)
-    values = added(MaskFigures(rows, True), [small], [rectangle((8, 8, 24, 24))], [0]).values()
+    values = added(MaskMetrics(rows, True), [small], [rectangle((8, 8, 24, 24))], [0]).values()
     assert values["corloc"] == 1 and values["mask_iou"] > 0.9
 
 
@@ -141,57 +141,52 @@ def test_mask_iou_is_at_half_of_the_map_s_range():
     rows, mask = rows_with({}), rectangle(INNER)
     for level, wanted in ((0.45, 1.0), (0.55, 160 / 576)):
         one = np.maximum(rectangle(INNER), rectangle(OUTER, level))
-        assert added(MaskFigures(rows, False), [one], [mask], [0]).values()["mask_iou"] == pytest.approx(wanted)
+        assert added(MaskMetrics(rows, False), [one], [mask], [0]).values()["mask_iou"] == pytest.approx(wanted)
 
 
 def test_without_true_boxes_the_masks_stand_in():
     """What the version holds of rows 0 and 2 is where the map is; its boxes of 1 and 3 are not."""
-    mask_boxes = [in_picture(INNER if row % 2 == 0 else OUTER, row) for row in range(4)]
+    mask_boxes = [in_image(INNER if row % 2 == 0 else OUTER, row) for row in range(4)]
     maps = [rectangle(INNER)] * 4
-    values = added(MaskFigures(rows_with({}, mask_boxes), False), maps, maps, [0, 1, 2, 3]).values()
+    values = added(MaskMetrics(rows_with({}, mask_boxes), False), maps, maps, [0, 1, 2, 3]).values()
     assert set(values) == {"agreement", "tau", "mask_iou", "loss", "images"} and values["agreement"] == 0.5
 
 
 def test_images_without_a_true_box_are_no_misses():
     maps = [rectangle(INNER)] * 4
-    figures = added(MaskFigures(rows_with({0: [in_picture(INNER, 0)]}), True), maps, maps, [0, 1, 2, 3])
+    figures = added(MaskMetrics(rows_with({0: [in_image(INNER, 0)]}), True), maps, maps, [0, 1, 2, 3])
     assert figures.values()["corloc"] == 1 and figures.values()["images"] == 4
 
 
 def test_figures_of_two_halves_add_up_to_those_of_the_whole():
     rng = np.random.default_rng(0)
-    rows = rows_with({row: [in_picture(INNER, row)] for row in range(4)})
+    rows = rows_with({row: [in_image(INNER, row)] for row in range(4)})
     maps = [np.maximum(rectangle(INNER, rng.random()), rectangle(OUTER, rng.random())) for _ in range(4)]
     masks, losses = [rectangle(INNER)] * 4, rng.random(4).tolist()
-    whole = added(MaskFigures(rows, True), maps, masks, [0, 1, 2, 3], losses)
-    first = added(MaskFigures(rows, True), maps[:3], masks[:3], [0, 1, 2], losses[:3])
-    second = added(MaskFigures(rows, True), maps[3:], masks[3:], [3], losses[3:])
+    whole = added(MaskMetrics(rows, True), maps, masks, [0, 1, 2, 3], losses)
+    first = added(MaskMetrics(rows, True), maps[:3], masks[:3], [0, 1, 2], losses[:3])
+    second = added(MaskMetrics(rows, True), maps[3:], masks[3:], [3], losses[3:])
     assert whole.sums == pytest.approx(first.sums + second.sums)
     assert whole.values() == pytest.approx(added(first, maps[3:], masks[3:], [3], losses[3:]).values())
     assert not np.array_equal(first.sums, second.sums)
 
 
 def test_nothing_seen_is_zeros_and_no_division_by_zero():
-    assert MaskFigures(rows_with({}), True).values() == {
+    assert MaskMetrics(rows_with({}), True).values() == {
         "corloc": 0, "tau": TAUS[0], "mask_iou": 0, "loss": 0, "images": 0,
     }  # fmt: skip
-    assert ClassFigures().values() == {"top1": 0, "top5": 0, "loss": 0, "images": 0}
+    assert ClassMetrics().values() == {"top1": 0, "top5": 0, "loss": 0, "images": 0}
 
 
 def test_values_are_plain_numbers_as_json_has_them():
-    rows, one = rows_with({0: [in_picture(INNER, 0)]}), rectangle(INNER)
-    values = added(MaskFigures(rows, True), [one], [one], [0]).values()
+    rows, one = rows_with({0: [in_image(INNER, 0)]}), rectangle(INNER)
+    values = added(MaskMetrics(rows, True), [one], [one], [0]).values()
     assert {type(value) for name, value in values.items() if name != "images"} == {float}
     assert type(values["images"]) is int
 
 
-def test_normalised():
-    assert normalised(np.array([[3.0, 1.0], [2.0, 1.5]])).tolist() == [[1, 0], [0.5, 0.25]]
-    assert normalised(np.full((2, 2), 7.0)).tolist() == [[0, 0], [0, 0]]
-
-
-def test_the_box_of_a_map_lies_in_the_original_picture():
-    geometry = Geometry.centre_crop((200, 100), SIDE)
+def test_the_box_of_a_map_lies_in_the_original_image():
+    geometry = ResizeCrop.centre_crop((200, 100), SIDE)
     wanted = [50 + 8 / 32 * 100, 10 / 32 * 100, 50 + 24 / 32 * 100, 20 / 32 * 100]
     assert map_box(rectangle(INNER, 0.6), 0.5, geometry).tolist() == pytest.approx(wanted)
 
@@ -201,25 +196,25 @@ def test_the_box_of_a_map_lies_in_the_original_picture():
 
 def test_first_guesses_and_first_five():
     logits = torch.arange(10.0).repeat(4, 1)  # guesses are 9, 8, 7, 6, 5
-    figures = ClassFigures()
+    figures = ClassMetrics()
     figures.add(torch.tensor([1.0, 2, 3, 6]), logits, torch.tensor([9, 5, 4, 8]), torch.arange(4))
     assert figures.values() == {"top1": 0.25, "top5": 0.75, "loss": 3.0, "images": 4}
 
 
 def test_with_fewer_than_five_classes_all_are_among_the_first_five():
-    figures = ClassFigures()
+    figures = ClassMetrics()
     figures.add(torch.ones(3), torch.eye(3), torch.tensor([0, 1, 0]), torch.arange(3))
     assert figures.values() == {"top1": pytest.approx(2 / 3), "top5": 1.0, "loss": 1.0, "images": 3}
 
 
 def test_an_image_without_a_class_is_never_right():
-    figures = ClassFigures()
+    figures = ClassMetrics()
     figures.add(torch.ones(2), torch.eye(2), torch.tensor([-1, 1]), torch.arange(2))
     assert figures.values()["top1"] == figures.values()["top5"] == 0.5
 
 
 def test_half_precision_logits():
-    figures = ClassFigures()
+    figures = ClassMetrics()
     figures.add(torch.ones(2), torch.eye(2, dtype=torch.bfloat16), torch.tensor([0, 0]), torch.arange(2))
     assert figures.values()["top1"] == 0.5
 
@@ -228,7 +223,7 @@ def test_half_precision_logits():
 
 
 def test_processes_add_up_what_they_have_seen():
-    own, other, whole = ClassFigures(), ClassFigures(), ClassFigures()
+    own, other, whole = ClassMetrics(), ClassMetrics(), ClassMetrics()
     for figures in (own, whole):
         figures.add(torch.tensor([0.25, 0.5]), torch.eye(6)[:2], torch.tensor([0, 0]), torch.arange(2))
     for figures in (other, whole):
@@ -242,7 +237,7 @@ def test_processes_add_up_what_they_have_seen():
 
 
 def test_one_process_has_seen_everything_itself():
-    figures = ClassFigures()
+    figures = ClassMetrics()
     figures.add(torch.ones(1), torch.eye(2)[:1], torch.tensor([0]), torch.arange(1))
     before = figures.values()
     summed(figures, SimpleNamespace(world_size=1))

@@ -1,13 +1,13 @@
 """Predictions in other people's formats. To add one, write its file and its line in `FORMATS`.
 
-A format is a class: `Format(about)`, then `one(number, prediction, picture)` for each picture that got through, in any
+A format is a class: `Format(about)`, then `one(number, prediction, image)` for each image that got through, in any
 thread and any order, then `close()` once. It writes below `about.out`, files of its own only.
 """
 
-from .metadata import About
 from .coco import Coco
 from .json import Json
 from .mask import MaskImages
+from .metadata import RunMetadata
 from .overlay import Overlays
 
 FORMATS = {
@@ -17,4 +17,4 @@ FORMATS = {
     "mask": MaskImages,
 }
 
-__all__ = ["FORMATS", "About"]
+__all__ = ["FORMATS", "RunMetadata"]

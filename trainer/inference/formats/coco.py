@@ -1,6 +1,6 @@
-"""OUT/coco.json: a COCO file of instances that pycocotools loads, one annotation a picture, with a score.
+"""OUT/coco.json: a COCO file of instances that pycocotools loads, one annotation an image, with a score.
 
-Categories are the run's classes, id = label + 1; one category, `object`, where the run names none. A picture's
+Categories are the run's classes, id = label + 1; one category, `object`, where the run names none. An image's
 annotation is of its best class. `score` is that class's softmax, or without classes the mask's own score.
 """
 
@@ -11,18 +11,18 @@ import numpy as np
 from pycocotools import mask as rle
 
 from ..predict import Prediction
-from .metadata import About, write_whole
+from .metadata import RunMetadata, write_whole
 
 
 class Coco:
-    def __init__(self, about: About):
-        self.about = about
+    def __init__(self, metadata: RunMetadata):
+        self.metadata = metadata
         self._found: dict[int, tuple[dict[str, Any], dict[str, Any] | None]] = {}
         self._lock = threading.Lock()
 
-    def one(self, number: int, prediction: Prediction, picture: np.ndarray | None) -> None:
+    def one(self, number: int, prediction: Prediction, canvas: np.ndarray | None) -> None:
         width, height = prediction.size_px
-        image = {"id": number + 1, "file_name": self.about.names[number], "width": width, "height": height}
+        image = {"id": number + 1, "file_name": self.metadata.names[number], "width": width, "height": height}
         with self._lock:
             self._found[number] = image, _annotation(number, prediction)
 
@@ -30,13 +30,13 @@ class Coco:
         found = [self._found[number] for number in sorted(self._found)]
         annotations = [annotation for _, annotation in found if annotation]
         content = {
-            "info": {"description": "Predictions of locloc", **self.about.facts()},
+            "info": {"description": "Predictions of locloc", **self.metadata.facts()},
             "licenses": [],
             "images": [image for image, _ in found],
             "annotations": [{"id": number} | one for number, one in enumerate(annotations, 1)],
-            "categories": _categories(self.about),
+            "categories": _categories(self.metadata),
         }
-        write_whole(self.about.out / "coco.json", content)
+        write_whole(self.metadata.out / "coco.json", content)
 
 
 def _annotation(number: int, prediction: Prediction) -> dict[str, Any] | None:
@@ -57,7 +57,7 @@ def _annotation(number: int, prediction: Prediction) -> dict[str, Any] | None:
     }
 
 
-def _categories(about: About) -> list[dict[str, Any]]:
-    localiser = about.localiser
-    names = localiser.classes or [str(label) for label in range(localiser.count)] or ["object"]
+def _categories(metadata: RunMetadata) -> list[dict[str, Any]]:
+    localizer = metadata.localizer
+    names = localizer.classes or [str(label) for label in range(localizer.count)] or ["object"]
     return [{"id": label + 1, "name": name} for label, name in enumerate(names)]

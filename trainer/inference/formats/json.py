@@ -1,4 +1,4 @@
-"""OUT/predictions.json: every picture's box, classes and scores, and those that did not get through with the reason."""
+"""OUT/predictions.json: every image's box, classes and scores, and those that did not get through with the reason."""
 
 import threading
 from typing import Any
@@ -6,22 +6,22 @@ from typing import Any
 import numpy as np
 
 from ..predict import Prediction
-from .metadata import About, write_whole
+from .metadata import RunMetadata, write_whole
 
 
 class Json:
-    def __init__(self, about: About):
-        self.about = about
+    def __init__(self, metadata: RunMetadata):
+        self.metadata = metadata
         self._found: dict[int, dict[str, Any]] = {}
         self._lock = threading.Lock()
 
-    def one(self, number: int, prediction: Prediction, picture: np.ndarray | None) -> None:
+    def one(self, number: int, prediction: Prediction, canvas: np.ndarray | None) -> None:
         with self._lock:
-            self._found[number] = {"file": self.about.names[number]} | as_json(prediction)
+            self._found[number] = {"file": self.metadata.names[number]} | as_json(prediction)
 
     def close(self) -> None:
         images = [self._found[number] for number in sorted(self._found)]
-        write_whole(self.about.out / "predictions.json", self.about.facts() | {"images": images})
+        write_whole(self.metadata.out / "predictions.json", self.metadata.facts() | {"images": images})
 
 
 def as_json(prediction: Prediction) -> dict[str, Any]:

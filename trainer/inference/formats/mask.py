@@ -1,20 +1,20 @@
-"""OUT/masks/NAME.png: the object white on black, in the size of the original picture."""
+"""OUT/masks/NAME.png: the object white on black, in the size of the original image."""
 
 import numpy as np
 from PIL import Image
 
 from ..predict import Prediction
-from .metadata import About, cannot_write
+from .metadata import RunMetadata, cannot_write
 
 
 class MaskImages:
-    def __init__(self, about: About):
-        self.about = about
+    def __init__(self, metadata: RunMetadata):
+        self.metadata = metadata
 
-    def one(self, number: int, prediction: Prediction, picture: np.ndarray | None) -> None:
+    def one(self, number: int, prediction: Prediction, canvas: np.ndarray | None) -> None:
         if prediction.mask is None:
             return
-        file = self.about.file("masks", number, ".png")
+        file = self.metadata.file("masks", number, ".png")
         try:
             Image.fromarray(prediction.mask.astype(np.uint8) * 255).save(file, compress_level=1)
         except OSError as error:

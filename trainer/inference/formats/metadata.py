@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ....pipeline.errors import PredictError
-from ...models.localizer import Localiser
+from ...models.localizer import Localizer
 
 
 @dataclass(frozen=True)
-class About:
+class RunMetadata:
     out: Path
     run: str
-    localiser: Localiser
+    localizer: Localizer
     tau: float
-    names: list[str]  # of all pictures, by number
+    names: list[str]  # of all images, by number
     failed: list[dict[str, str]] = field(default_factory=list)  # {"file", "reason"}, complete when formats are closed
 
     def file(self, folder: str, number: int, suffix: str) -> Path:
@@ -41,12 +41,12 @@ class About:
 
     def facts(self) -> dict[str, Any]:
         """For the heads of files: which run, how, and what did not get through."""
-        header = next(iter(self.localiser.headers.values()))
+        header = next(iter(self.localizer.headers.values()))
         return {
             "run": self.run,
-            "models": self.localiser.kind,
+            "models": self.localizer.kind,
             "masks": header.get("version"),
-            "backbone": self.localiser.backbone.name,
+            "backbone": self.localizer.backbone.name,
             "tau": self.tau,
             "failed": self.failed,
         }

@@ -1,6 +1,6 @@
-"""OUT/overlays/NAME.jpg: the picture with its object tinted and outlined, its box, and a label.
+"""OUT/overlays/NAME.jpg: the image with its object tinted and outlined, its box, and a label.
 
-Drawn on a canvas whose long side has 640 to 2048 px: small pictures are enlarged, so that text is legible and lines are
+Drawn on a canvas whose long side has 640 to 2048 px: small images are enlarged, so that text is legible and lines are
 thin, and very large ones reduced. Outlines are smoothed curves drawn anew at that size, not scaled pixels.
 """
 
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..predict import Prediction
-from .metadata import About, cannot_write
+from .metadata import RunMetadata, cannot_write
 
 LEAST_PX, MOST_PX = 640, 2048  # of the canvas's long side
 TINT = 0.38
@@ -18,14 +18,14 @@ COLOURS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121
 
 
 class Overlays:
-    def __init__(self, about: About):
-        self.about = about
+    def __init__(self, metadata: RunMetadata):
+        self.metadata = metadata
 
-    def one(self, number: int, prediction: Prediction, picture: np.ndarray | None) -> None:
-        file = self.about.file("overlays", number, ".jpg")
+    def one(self, number: int, prediction: Prediction, canvas: np.ndarray | None) -> None:
+        file = self.metadata.file("overlays", number, ".jpg")
         try:
             # A fifth of the time of PNG; colours at full resolution keep lines crisp.
-            Image.fromarray(draw_overlay(picture, prediction)).save(file, quality=95, subsampling=0)
+            Image.fromarray(draw_overlay(canvas, prediction)).save(file, quality=95, subsampling=0)
         except OSError as error:
             raise cannot_write(file, error) from None
 

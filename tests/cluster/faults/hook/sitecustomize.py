@@ -7,7 +7,7 @@ The environment's `LOCLOC_FAULTS`, JSON, says which:
     {"writes": FILE}                      a line with the process id in FILE for all that changes a repository
     {"set": {"MODULE": {"NAME": VALUE}}}  other constants in a module
 
-A picture whose file ends in POISON kills the process that decodes it, one that ends in HANG is never decoded. An empty
+An image whose file ends in POISON kills the process that decodes it, one that ends in HANG is never decoded. An empty
 variable changes nothing else; without it nothing at all happens.
 """
 

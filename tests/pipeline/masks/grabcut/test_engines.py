@@ -1,4 +1,4 @@
-"""What every engine in REFINERS promises, and what GrabCut makes of pictures with a known object."""
+"""What every engine in REFINERS promises, and what GrabCut makes of images with a known object."""
 
 import pickle
 import random
@@ -26,13 +26,13 @@ OBJECT[20:44, 16:50] = True
 
 def two_colours(noise=0, seed=0):
     """An orange object before blue, `(64, 64, 3) uint8`."""
-    picture = np.where(OBJECT[..., None], (230, 140, 20), (30, 60, 190))
-    noise = np.random.default_rng(seed).normal(0, noise, picture.shape) if noise else 0
-    return (picture + noise).clip(0, 255).astype(np.uint8)
+    image = np.where(OBJECT[..., None], (230, 140, 20), (30, 60, 190))
+    noise = np.random.default_rng(seed).normal(0, noise, image.shape) if noise else 0
+    return (image + noise).clip(0, 255).astype(np.uint8)
 
 
 def trimap(unknown=PROBABLE_BACKGROUND):
-    """Sure of the object's middle and of the picture's rim; in between `unknown`."""
+    """Sure of the object's middle and of the image's rim; in between `unknown`."""
     codes = np.full((SIDE_PX, SIDE_PX), unknown, np.uint8)
     codes[26:38, 24:42] = SURE_FOREGROUND
     codes[:8] = codes[-8:] = codes[:, :8] = codes[:, -8:] = SURE_BACKGROUND
@@ -40,7 +40,7 @@ def trimap(unknown=PROBABLE_BACKGROUND):
 
 
 def patchworks(count):
-    """Pictures of many colours, on which k-means finds other mixtures, and GrabCut another mask, for another seed."""
+    """Images of many colours, on which k-means finds other mixtures, and GrabCut another mask, for another seed."""
     for seed in range(count):
         rng = np.random.default_rng(seed)
         patches = cv2.resize(rng.integers(0, 180, (6, 6, 3)).astype(np.float32), (128, 128))
@@ -102,7 +102,7 @@ def test_any_trimap_and_seed(engine, codes, seed, flat):
 
 
 @engines
-def test_constant_picture(engine):
+def test_constant_image(engine):
     """Both mixtures are alike, and the trimap alone decides."""
     mask = engine(np.full((SIDE_PX, SIDE_PX, 3), 7, np.uint8), trimap())
     assert mask[trimap() == SURE_FOREGROUND].all() and not mask[trimap() == SURE_BACKGROUND].any()

@@ -22,7 +22,7 @@ SHAPES = [(1, 1), (1, 9), (9, 1), (2, 2), (7, 5), (13, 17), (31, 8), (40, 33)]
 
 
 def problem(seed):
-    """A random picture and trimap, of odd shapes, smooth or noisy, with all, some or no pixels unknown."""
+    """A random image and trimap, of odd shapes, smooth or noisy, with all, some or no pixels unknown."""
     rng = np.random.default_rng(seed)
     height, width = SHAPES[seed % len(SHAPES)]
     rgb = rng.integers(0, (2, 40, 256)[seed % 3], (height, width, 3)).astype(np.uint8)
@@ -276,10 +276,10 @@ def test_close_to_opencv():
     """An orange disc before noisy blue: both find it."""
     rows, columns = np.mgrid[0:128, 0:128]
     truth = (rows - 60) ** 2 + (columns - 66) ** 2 < 35**2
-    picture = np.where(truth[..., None], (220, 130, 30), (40, 70, 180)) + np.random.default_rng(0).normal(
+    image = np.where(truth[..., None], (220, 130, 30), (40, 70, 180)) + np.random.default_rng(0).normal(
         0, 25, (128, 128, 3)
     )
-    rgb = picture.clip(0, 255).astype(np.uint8)
+    rgb = image.clip(0, 255).astype(np.uint8)
     codes = np.full(truth.shape, 2, np.uint8)
     codes[45:75, 50:80], codes[:15], codes[-15:] = 1, 0, 0
     for neighbours, band_px in ((4, 0), (8, 0), (4, 3), (8, 3)):
@@ -289,8 +289,8 @@ def test_close_to_opencv():
 
 
 def _masks(count):
-    pictures = [problem(3 * seed + 2)[:2] for seed in range(count)]
-    return [FastGrabCut(iterations=2)(rgb, codes).tobytes() for rgb, codes in pictures]
+    images = [problem(3 * seed + 2)[:2] for seed in range(count)]
+    return [FastGrabCut(iterations=2)(rgb, codes).tobytes() for rgb, codes in images]
 
 
 def test_same_masks_in_another_process():
@@ -298,7 +298,7 @@ def test_same_masks_in_another_process():
         assert pool.apply(_masks, (12,)) == _masks(12)
 
 
-def test_a_picture_and_a_trimap_of_other_sizes_are_refused():
+def test_a_image_and_a_trimap_of_other_sizes_are_refused():
     """Kernels test no index: they would read what is not theirs."""
     rgb, codes = np.zeros((8, 8, 3), np.uint8), few((9, 8), *[0] * 8)
     with pytest.raises(ValueError, match=r"^rgb \(8, 8, 3\) does not fit trimap \(9, 8\)$"):

@@ -1,4 +1,4 @@
-"""The engine `torch`: its cuts against exact ones, its certificate, its mixtures; batches and pictures."""
+"""The engine `torch`: its cuts against exact ones, its certificate, its mixtures; batches and images."""
 
 import sys
 from subprocess import run
@@ -13,7 +13,13 @@ from locloc.pipeline.geometry.boxes import mask_iou
 from locloc.pipeline.masks.grabcut import REFINERS, FastGrabCut
 from locloc.pipeline.masks.grabcut import torch_primal_dual as cuts
 from locloc.pipeline.masks.grabcut.torch_cut import TorchGrabCut, edge_weights, terminal_weights
-from locloc.pipeline.masks.grabcut.torch_mixtures import first_components, fit, likeliest_components, log_likelihoods, products
+from locloc.pipeline.masks.grabcut.torch_mixtures import (
+    first_components,
+    fit,
+    likeliest_components,
+    log_likelihoods,
+    products,
+)
 from locloc.pipeline.masks.saliency import PROBABLE_BACKGROUND, PROBABLE_FOREGROUND, SURE_BACKGROUND, SURE_FOREGROUND
 
 
@@ -51,7 +57,7 @@ def noise_problem(shape, seed):
     return unary, weights
 
 
-def pictures(count, side=64):
+def images(count, side=64):
     """rgb `(count, side, side, 3)`, trimaps `(count, side, side)`: an ellipse of patches before other patches."""
     rgb, trimaps = [], []
     for seed in range(count):
@@ -59,8 +65,8 @@ def pictures(count, side=64):
         inside, outside = (cv2.resize(rng.integers(0, 200, (5, 5, 3), np.uint8), (side, side)) for _ in range(2))
         y, x = np.mgrid[:side, :side] / side - 0.5
         radius = np.hypot(y * rng.uniform(1, 1.6), x * rng.uniform(1, 1.6))
-        picture = np.where((radius < 0.3)[..., None], inside, outside) + rng.integers(0, 30, (side, side, 3))
-        rgb.append(picture.clip(0, 255).astype(np.uint8))
+        image = np.where((radius < 0.3)[..., None], inside, outside) + rng.integers(0, 30, (side, side, 3))
+        rgb.append(image.clip(0, 255).astype(np.uint8))
         codes = np.array([SURE_FOREGROUND, PROBABLE_FOREGROUND, PROBABLE_BACKGROUND, SURE_BACKGROUND], np.uint8)
         trimaps.append(codes[np.digitize(radius + rng.normal(0, 0.02), [0.15, 0.25, 0.45])])
     return np.array(rgb), np.array(trimaps)
@@ -68,13 +74,13 @@ def pictures(count, side=64):
 
 def grabcut_problem(rgb, trimap, gamma=50.0):
     """Unary and weights of the first round."""
-    picture, codes = torch.from_numpy(rgb[None]), torch.from_numpy(trimap[None])
-    features = products(picture.flatten(1, 2))
+    image, codes = torch.from_numpy(rgb[None]), torch.from_numpy(trimap[None])
+    features = products(image.flatten(1, 2))
     foreground = ((codes == SURE_FOREGROUND) | (codes == PROBABLE_FOREGROUND)).flatten(1)
     fitted = fit(features, first_components(features, foreground))
     fitted = fit(features, likeliest_components(features, fitted, foreground))
     below, above = log_likelihoods(features, fitted)
-    return terminal_weights(codes, (below - above).view(codes.shape), gamma), edge_weights(picture, gamma)
+    return terminal_weights(codes, (below - above).view(codes.shape), gamma), edge_weights(image, gamma)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 2), (5, 7), (33, 32), (37, 51)])
@@ -90,7 +96,7 @@ def test_random_problems_against_the_exact_cut(shape):
 
 def test_grabcut_s_problems_against_the_exact_cut():
     gaps = []
-    for rgb, trimap in zip(*pictures(6, 96), strict=True):
+    for rgb, trimap in zip(*images(6, 96), strict=True):
         unary, weights = grabcut_problem(rgb, trimap)
         found = cuts.min_cut(unary, weights)
         mask, least = exact_cut(unary[0].numpy(), weights[0].numpy())
@@ -112,7 +118,7 @@ def test_certificate_is_a_bound_however_far_the_work_got(steps):
 
 
 def test_half_precision_is_certified_too():
-    unary, weights = grabcut_problem(*(part[0] for part in pictures(1)))
+    unary, weights = grabcut_problem(*(part[0] for part in images(1)))
     found = cuts.min_cut(unary, weights, dtype=torch.float16)
     _, least = exact_cut(unary[0].numpy(), weights[0].numpy())
     assert float(found.cost) - least <= float(found.gap * found.cost) + 1e-3
@@ -127,7 +133,7 @@ def test_pull_is_the_transpose_of_differences():
     assert float(left) == pytest.approx(float(right))
 
 
-def test_edges_of_a_picture_by_hand():
+def test_edges_of_a_image_by_hand():
     rgb = np.array([[0, 3], [4, 0]], np.uint8)[..., None].repeat(3, 2)
     weights = edge_weights(torch.from_numpy(rgb[None]), 50.0)[0].numpy()
     squared = {"right": [27, 48], "down": [48, 27], "down right": 0, "down left": 3}
@@ -164,9 +170,9 @@ def test_mixtures_by_hand():
 
 
 @pytest.mark.parametrize("iterations", [1, 2])
-def test_a_batch_equals_its_pictures(iterations):
+def test_a_batch_equals_its_images(iterations):
     engine = TorchGrabCut(iterations=iterations)
-    rgb, trimaps = pictures(5)
+    rgb, trimaps = images(5)
     trimaps[3] = SURE_BACKGROUND  # unusable in the middle
     masks, gaps = engine.batch(rgb, trimaps)
     assert masks.dtype == bool and (gaps <= engine.max_gap).all() and not masks[3].any()
@@ -185,7 +191,7 @@ def test_a_batch_of_nothing():
 
 
 def test_what_is_not_certified_is_done_exactly():
-    rgb, trimaps = pictures(3)
+    rgb, trimaps = images(3)
     lazy = {"coarse_steps": 0, "fine_steps": 1, "stop_gap": 0.0}
     rough, gaps = TorchGrabCut(**lazy, max_gap=1e9).batch(rgb, trimaps)
     between = float(np.sort(gaps)[1])

@@ -26,8 +26,8 @@ def delete(version: VersionName) -> None:
 
 def gc(store: StoreName, json: Json = False) -> None:
     """Delete what no version and no unfinished build needs: what killed builds and deleted versions left behind."""
+    from ..io.console import print_json
     from ..store.gc import collect_garbage
-    from .terminal import print_json
 
     found = collect_garbage(store)
     if json:
@@ -48,12 +48,13 @@ def export(
     """
     from ..errors import StoreError, did_you_mean
     from ..export import EXPORTERS
-    from .findings import print_exported
+    from ..io.console import print_json
+    from ..io.progress_bar import count_bar
     from ..store import open_version
-    from .terminal import print_json, shown_count
+    from .rendering.inspection import print_exported
 
     if to not in EXPORTERS:
         raise StoreError(f"No format {to!r}{did_you_mean(to, EXPORTERS)}")
-    with shown_count("exporting") as on_progress:
+    with count_bar("exporting") as on_progress:
         exported = EXPORTERS[to](open_version(version), out, on_progress)
     print_json(exported) if json else print_exported(exported)

@@ -16,31 +16,33 @@ def add_to(masks: typer.Typer) -> None:
 
 def list_(store: StoreName, json: Json = False) -> None:
     """The versions of a store, oldest first, and builds that have not been finished."""
-    from . import terminal
+    from ..io.console import print_json
     from ..store.reader import list_versions
+    from .rendering.versions import print_versions
 
     versions = list_versions(store)
-    terminal.print_json([vars(version) for version in versions]) if json else terminal.print_versions(versions)
+    print_json([vars(version) for version in versions]) if json else print_versions(versions)
 
 
 def show(version: VersionName, json: Json = False) -> None:
     """What is in a version: images by status, where they came from, and why some have no mask."""
-    from . import terminal
+    from ..io.console import print_json
     from ..store import open_version
+    from .rendering.versions import print_version, version_summary
 
     opened = open_version(version)
-    terminal.print_json(terminal.version_summary(opened)) if json else terminal.print_version(opened)
+    print_json(version_summary(opened)) if json else print_version(opened)
 
 
 def view(
     version: VersionName,
     image_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of images: their paths in the catalog.")],
-    out: Annotated[Path, typer.Option(metavar="FILE.png", help="Where the picture goes.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.png", help="Where the image goes.")],
     root: Root = None,
 ) -> None:
-    """Images as a picture: the image, attention, trimap, mask and box side by side, a row each."""
-    from ..store import open_version
+    """Images as an image: the image, attention, trimap, mask and box side by side, a row each."""
     from ..inspect.visualize import save_view, view_rows
+    from ..store import open_version
 
     save_view(view_rows(open_version(version), image_ids, root), out)
     print(f"{len(image_ids)} of {version}: {out}")
@@ -58,12 +60,13 @@ def score(
     A true mask has its image's path below DIR, or a name that no other image or mask has, suffixes aside; it is grey,
     and brighter than half where the object is.
     """
-    from . import terminal
     from ..inspect.score import score_version
+    from ..io.console import print_json
     from ..store import open_version
+    from .rendering.inspection import print_score
 
     report = score_version(open_version(version), truth)
-    terminal.print_json(report) if json else terminal.print_report(report)
+    print_json(report) if json else print_score(report)
 
 
 def diff(
@@ -76,9 +79,9 @@ def diff(
     **Example:** locloc masks diff photos.store@v1 v2
     """
     from ..inspect.diff import diff_versions
-    from .findings import print_diff
+    from ..io.console import print_json
     from ..store import open_version
-    from .terminal import print_json
+    from .rendering.inspection import print_diff
 
     second = other if "@" in other else f"{split_store(version)[0]}@{other}"
     found = diff_versions(open_version(version), open_version(second))
@@ -94,12 +97,13 @@ def verify(
     json: Json = False,
 ) -> None:
     """Read a version against its checksums, and the images against theirs. Exits 1 where the store is damaged."""
-    from .findings import print_verified
-    from ..store import open_version
-    from .terminal import print_json, shown_count
     from ..inspect.verify import verify_version
+    from ..io.console import print_json
+    from ..io.progress_bar import count_bar
+    from ..store import open_version
+    from .rendering.inspection import print_verified
 
-    with shown_count("verifying") as on_progress:
+    with count_bar("verifying") as on_progress:
         found = verify_version(open_version(version), sample, root, on_progress)
     print_json(found) if json else print_verified(found)
     if not found.ok:
@@ -115,7 +119,7 @@ def recipe(
 
     **Example:** locloc masks recipe > mine.toml
     """
-    from ..recipe import load_recipe
     from ..config import settings_toml
+    from ..recipe import load_recipe
 
     print(settings_toml(load_recipe(name)), end="")

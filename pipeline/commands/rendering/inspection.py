@@ -1,15 +1,16 @@
-"""What `masks verify`, `masks diff` and `masks export` print."""
+"""Tables of `masks verify`, `masks diff`, `masks score` and `masks export`."""
 
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from ..inspect.diff import BINS, Changed, Diff
-from ..export import Exported
-from ..status import Status
-from .terminal import one_line, out
-from ..inspect.verify import CHANGES, DAMAGE, Finding, Verified
+from ...export import Exported
+from ...inspect.diff import BINS, Changed, Diff
+from ...inspect.score import ScoreReport
+from ...inspect.verify import CHANGES, DAMAGE, Finding, Verified
+from ...io.console import one_line, out
+from ...status import Status
 
 BAR_CELLS = 40
 WORST_SHOWN = 10
@@ -24,7 +25,7 @@ def print_verified(verified: Verified) -> None:
         f"and the files of {verified.files_checked}"
     )
     _print_findings("damage", verified.damage, DAMAGE)
-    _print_findings("pictures that changed since (the version is as good as it was)", verified.changes, CHANGES)
+    _print_findings("images that changed since (the version is as good as it was)", verified.changes, CHANGES)
     if verified.mend:
         out.print(f"\nTo mend it: {escape(verified.mend)}")
 
@@ -47,7 +48,7 @@ def _print_findings(title: str, findings: list[Finding], meanings: dict[str, str
 
 
 def print_diff(diff: Diff) -> None:
-    out.print(f"[bold]{escape(diff.one)}[/] and [bold]{escape(diff.other)}[/]: {diff.common} pictures in both")
+    out.print(f"[bold]{escape(diff.one)}[/] and [bold]{escape(diff.other)}[/]: {diff.common} images in both")
     rows = Table(show_header=False, box=None)
     for what, changed in (
         (f"only in {diff.one}", diff.only_in_one),
@@ -87,7 +88,7 @@ def _print_iou(diff: Diff) -> None:
     iou = diff.iou
     quantiles = ", ".join(f"{name} {value:.3f}" for name, value in iou.quantiles.items())
     out.print(
-        f"\nIoU of the masks of {iou.rows} pictures done in both: mean {iou.mean:.3f}; {quantiles}; "
+        f"\nIoU of the masks of {iou.rows} images done in both: mean {iou.mean:.3f}; {quantiles}; "
         f"{iou.equal:.1%} equal bit for bit"
     )
     for number, rows in enumerate(iou.histogram):
@@ -105,6 +106,17 @@ def print_exported(exported: Exported) -> None:
     out.print(
         f"{exported.rows} rows of [bold]{escape(exported.version)}[/] as {exported.format}: {escape(exported.out)}"
     )
+
+
+def print_score(report: ScoreReport) -> None:
+    out.print(
+        f"[bold]{escape(report.version)}[/]: {report.images} images with known truth, coverage {report.coverage:.1%}"
+    )
+    table = Table("", "mask IoU", "precision", "recall", "box IoU", "CorLoc", box=None)
+    for name, score in report.scores.items():
+        figures = (score.mask_iou, score.precision, score.recall, score.box_iou, score.corloc)
+        table.add_row(name, *("" if figure is None else f"{figure:.3f}" for figure in figures))
+    out.print(table)
 
 
 def _first(changed: Changed) -> str:

@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from .options import Json, Name, Root, SameWeights, StoreName, VersionName, Weights, make_and_print, split_store, with_run_options
+from .options import (
+    Json,
+    Name,
+    Root,
+    SameWeights,
+    StoreName,
+    VersionName,
+    Weights,
+    make_and_print,
+    split_store,
+    with_run_options,
+)
 
 
 def add_to(masks: typer.Typer) -> None:
@@ -64,20 +75,25 @@ def build(
 
     **Example:** locloc masks build photos --store photos.store
     """
-    from . import terminal
     from ..catalogs import read_catalog
+    from ..io.console import print_json
     from ..recipe import default_recipe, load_recipe
+    from .rendering.builds import print_plan
 
     recipe = recipe or default_recipe(backbone)
     listed, settings = read_catalog(images, catalog, root), load_recipe(recipe).with_backbone(backbone)
-    from ..build.build import BuildRequest, build_masks, plan_build  # imports torch: after the first mistakes are found
+    from ..build.build import (  # imports torch: after the first mistakes are found
+        BuildRequest,
+        build_version,
+        plan_build,
+    )
 
     request = BuildRequest(listed, store, settings, Path(recipe).stem, weights, name, run())
     if dry_run:
         plan = plan_build(request)
-        terminal.print_json(plan) if json else terminal.print_plan(plan, store)
+        print_json(plan) if json else print_plan(plan, store)
         return
-    make_and_print(lambda on_progress: build_masks(request, on_progress), store, json, min_coverage)
+    make_and_print(lambda on_progress: build_version(request, on_progress), store, json, min_coverage)
 
 
 def resume(
@@ -121,10 +137,10 @@ def retry(
     **Example:** locloc masks retry photos.store@latest --status missing
     """
     from ..build.incremental import FAILED, retried_rows, retry_rows
+    from ..build.spec import BuildSummary
     from ..status import status_of
     from ..store import open_version
-    from .terminal import print_summary
-    from ..build.spec import BuildSummary
+    from .rendering.builds import print_summary
 
     if damaged and status:
         raise typer.BadParameter("give --status or --damaged, not both")
@@ -132,9 +148,9 @@ def retry(
     why = "damaged" if damaged else ",".join(sorted(code.label for code in wanted))
     opened, (store, _) = open_version(version), split_store(version)
     if not len(rows := retried_rows(opened, why)):
-        about = opened.provenance
+        metadata = opened.provenance
         if json:
-            nothing = BuildSummary(opened.tag, about["fingerprint"], about["counts"], already_there=True)
+            nothing = BuildSummary(opened.tag, metadata["fingerprint"], metadata["counts"], already_there=True)
             print_summary(nothing, store, json)
         else:
             print(f"{opened.name} has no row to make again ({why.replace(',', ', ')}): nothing to do")

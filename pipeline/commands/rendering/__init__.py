@@ -1,0 +1,1 @@
+"""Tables of the `masks` commands, on stdout."""

@@ -1,0 +1,72 @@
+"""What the commands that make versions print: progress, a plan, a summary."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from ...io.console import out, print_json
+from ...io.progress_bar import ProgressLine, duration, progress_bar
+
+if TYPE_CHECKING:  # they import torch, which `masks list` should not wait for
+    from ...build.build import BuildPlan
+    from ...build.progress import BuildProgress
+    from ...build.spec import BuildSummary
+
+
+@contextmanager
+def build_progress_bar() -> Iterator["Callable[[BuildProgress], None]"]:
+    """Yields the `on_progress` of a build."""
+    with progress_bar() as show:
+        yield lambda progress: show(_line(progress))
+
+
+def _line(progress: "BuildProgress") -> ProgressLine:
+    eta = "" if progress.eta_s is None else f", {duration(progress.eta_s)} left"
+    workers = "" if progress.workers is None else f", {progress.workers} workers"
+    facts = f"{progress.images_per_s:.1f} images/s{eta}, {progress.failed} failed{workers}"
+    plain = f"{progress.done} of {progress.total} images, {facts}"
+    is_last = progress.done == progress.total
+    return ProgressLine("masks", progress.done, progress.total, facts, plain, progress.message, is_last)
+
+
+def print_plan(plan: "BuildPlan", store: str) -> None:
+    what = f"{plan.images} images in {plan.blocks} blocks"
+    if plan.version is not None:
+        out.print(f"{store}@{plan.version} already has fingerprint {plan.fingerprint[:12]} ({what}): nothing to do")
+        return
+    done = f", {plan.blocks_done} of them done" if plan.blocks_done else ""
+    out.print(f"Would build {what}{done} with {plan.workers} workers on {plan.device}.")
+    out.print(f"fingerprint {plan.fingerprint[:12]}, at most {plan.store_mb:.1f} MB in {store}")
+
+
+def print_summary(summary: "BuildSummary", store: str, json: bool) -> None:
+    if json:
+        print_json({**dataclasses.asdict(summary), "coverage": summary.coverage})
+        return
+    name, counts = f"{store}@{summary.version}", summary.counts
+    if summary.already_there:
+        out.print(f"{escape(name)} already has fingerprint {summary.fingerprint[:12]}: nothing to do")
+        if summary.coverage < 1:
+            out.print(f"[dim]{_failed(counts)} failed; `locloc masks retry {escape(name)}` tries them again[/]")
+        return
+    done = counts["ok"] + counts["fallback"]
+    out.print(
+        f"[bold]{escape(name)}[/]: {done} of {counts['rows']} images, coverage {summary.coverage:.1%} "
+        f"({counts['fallback']} empty or fallback, {_failed(counts)} failed), {summary.images_per_s:.1f} images/s"
+    )
+    if summary.log:
+        out.print(f"[dim]log: {escape(summary.log)}[/]")
+    if not summary.worker_s:
+        return
+    shares = sorted(((seconds / summary.worker_s, stage) for stage, seconds in summary.stage_s.items()), reverse=True)
+    text = ", ".join(f"{stage} {share:.0%}" for share, stage in shares if share >= 0.005)
+    out.print(f"[dim]worker time: {text}, waiting {max(0.0, 1 - sum(share for share, _ in shares)):.0%}[/]")
+    parts = sorted(summary.coordinator_s.items(), key=lambda part: -part[1])
+    out.print(f"[dim]coordinator: {', '.join(f'{stage} {seconds:.1f} s' for stage, seconds in parts)}[/]")
+
+
+def _failed(counts: dict[str, int]) -> int:
+    return counts["rows"] - counts["ok"] - counts["fallback"]

@@ -1,0 +1,29 @@
+"""The machine that this process runs on: its cores, its CPU and its GPU."""
+
+import os
+import platform
+from pathlib import Path
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use: what its affinity mask or container allows, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """The processor's model name, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def device_name() -> str:
+    """The first GPU's name, or `"CPU (x86_64)"` without one: what provenance records."""
+    import torch  # here: the store and `locloc masks list` must not wait for it
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU ({platform.machine()})"

@@ -1,0 +1,76 @@
+"""Progress on stderr: a live bar on a terminal, elsewhere plain lines."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from .console import err
+
+PLAIN_EVERY_S = 5.0  # between plain lines
+
+
+@dataclass(frozen=True)
+class ProgressLine:
+    """One state of the work. `plain` is the whole line where there is no live bar; a `message` is printed at once."""
+
+    description: str
+    done: int
+    total: int
+    facts: str
+    plain: str
+    message: str = ""
+    is_last: bool = False
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[ProgressLine], None]]:
+    """Yields a function that shows a line: on the bar, or every PLAIN_EVERY_S seconds as plain text."""
+    if not err.is_terminal:
+        yield _PlainLines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[facts]}"),
+    )
+    with Progress(*columns, console=err, transient=True, expand=True) as bar:
+        task = bar.add_task("", total=None, facts="")
+
+        def show(line: ProgressLine) -> None:
+            bar.update(task, description=line.description, total=line.total, completed=line.done, facts=line.facts)
+            if line.message:
+                bar.console.print(f"[dim]{escape(line.message)}[/]")
+
+        yield show
+
+
+@contextmanager
+def count_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Yields `show(done, total)`, for commands that go once through known rows. Nothing where there is no terminal."""
+    with Progress(*Progress.get_default_columns(), console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def duration(seconds: float) -> str:
+    """`"2 h 05 min"`, `"3 min 07 s"` or `"12 s"`."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+class _PlainLines:
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __call__(self, line: ProgressLine) -> None:
+        if line.message:
+            err.print(escape(line.message))
+        elif line.is_last or time.monotonic() >= self._next:
+            err.print(line.plain)
+            self._next = time.monotonic() + PLAIN_EVERY_S

@@ -1,0 +1,72 @@
+"""What `locloc train` and `locloc predict` print: progress on stderr, results on stdout."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.markup import escape
+from rich.table import Table
+
+from ...pipeline.io.console import one_line, out
+from ...pipeline.io.progress_bar import ProgressLine, duration, progress_bar
+from ..inference.batch import PredictSummary
+from ..training.loop import TrainingProgress
+from ..training.run import OnProgress, TrainSummary
+
+
+@contextmanager
+def training_progress_bar() -> Iterator[OnProgress]:
+    """Yields the `on_progress` of a training run."""
+    with progress_bar() as show:
+        yield lambda progress: show(_line(progress))
+
+
+def _line(progress: TrainingProgress) -> ProgressLine:
+    description = f"{progress.stage}, epoch {progress.epoch} of {progress.epochs}"
+    facts = ""
+    if not math.isnan(progress.loss):
+        facts = (
+            f", loss {progress.loss:.4f}, lr {progress.lr:.2e}, {progress.images_per_s:.1f} images/s, "
+            f"{duration(progress.eta_s)} left"
+        )
+    plain = f"{description}: {progress.step} of {progress.steps} steps{facts}"
+    return ProgressLine(description, progress.step, progress.steps, facts, plain, progress.message)
+
+
+def print_trained(summary: TrainSummary) -> None:
+    out.print(f"[bold]{escape(summary.run)}[/]: trained on the masks of {escape(summary.version)}")
+    table = Table("", "best epoch", "on the validation images", "weights", box=None)
+    for name, best in summary.stages.items():
+        figures = best["figures"]
+        parts = [f"{label} {figures[key]:.3f}" for key, label in _LABELS.items() if key in figures]
+        table.add_row(name, str(best["epoch"]), ", ".join(parts), escape(f"{summary.run}/{name}/best.safetensors"))
+    out.print(table)
+
+
+_LABELS = {
+    "corloc": "CorLoc",
+    "agreement": "agreement with the masks' boxes",
+    "tau": "at threshold",
+    "mask_iou": "IoU with the masks",
+    "top1": "top-1",
+    "top5": "top-5",
+}
+
+
+def print_predicted(summary: PredictSummary) -> None:
+    """A line an image where nothing was written, then what came of it all, then what did not get through."""
+    if summary.images:
+        table = Table("image", "class", "score", "box x0, y0, x1, y1", box=None)
+        for one in summary.images:
+            best = one["classes"][0] if one["classes"] else {"name": "", "score": one["mask_score"]}
+            box = "" if one["box"] is None else ", ".join(f"{edge:.0f}" for edge in one["box"])
+            table.add_row(escape(one_line(one["file"])), escape(best["name"]), f"{best['score']:.3f}", box)
+        out.print(table)
+    where = f": {', '.join(summary.formats)} in {summary.out}" if summary.out else ""
+    rate = f"{summary.images_per_s:.1f} images/s"
+    out.print(f"[bold]{summary.done}[/] of {summary.total} images, {rate}{escape(where)}")
+    if summary.failed:
+        reasons = Table("failed", "reason", box=None)
+        for row in summary.failed:
+            reasons.add_row(escape(one_line(row["file"])), escape(one_line(row["reason"])))
+        out.print(reasons)
