@@ -22,7 +22,7 @@ def training_progress_bar() -> Iterator[OnProgress]:
 
 
 def _line(progress: TrainingProgress) -> ProgressLine:
-    description = f"{progress.stage}, epoch {progress.epoch} of {progress.epochs}"
+    description = f"{progress.task}, epoch {progress.epoch} of {progress.epochs}"
     facts = ""
     if not math.isnan(progress.loss):
         facts = (

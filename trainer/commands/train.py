@@ -74,27 +74,29 @@ def train(
     settings = load_train_recipe(recipe, opened.provenance["catalog"]["kind"], tuple(change or ()))
     from ..training.distributed import is_rank_zero
     from ..training.run import (  # imports torch: after the first mistakes are found
-        GROUPS,
         PRECISIONS,
         RuntimeConfig,
         TrainRequest,
     )
-    from ..training.run import train as fit_stages
+    from ..training.run import train as run_training
+    from ..training.training_tasks import TASK_GROUPS
     from .rendering import print_trained, training_progress_bar
 
     for given, known, option in (
-        (stage, GROUPS, "--stage"),
+        (stage, TASK_GROUPS, "--stage"),
         (precision, PRECISIONS, "--precision"),
         (accelerator, ("auto", "cpu", "cuda"), "--accelerator"),
     ):
         if given not in known:
             raise TrainError(f"No {option} {given!r}{did_you_mean(given, known)}")
-    how = RuntimeConfig(devices, accelerator, precision, workers, cache_tokens, checkpoint_s)
+    runtime = RuntimeConfig(devices, accelerator, precision, workers, cache_tokens, checkpoint_s)
     name = Path(recipe).stem
-    request = TrainRequest(opened.name, out, settings, name, stage, images, weights, allow_changed_images, resume, how)
+    request = TrainRequest(
+        opened.name, out, settings, name, stage, images, weights, allow_changed_images, resume, runtime
+    )
     try:
         with interruptible():
-            summary = fit_stages(request, training_progress_bar)
+            summary = run_training(request, training_progress_bar)
     except KeyboardInterrupt:
         print_error("interrupted; the same command with --resume goes on from there")
         raise typer.Exit(INTERRUPTED) from None

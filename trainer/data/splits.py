@@ -10,92 +10,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ...pipeline.catalogs import parse_location, resolve
+from ...pipeline.catalogs import parse_location
 from ...pipeline.catalogs.catalog import SPLIT_CODES
-from ...pipeline.errors import ImageError, TrainError
-from ...pipeline.io.images import decode_image, read_image_bytes
-from ...pipeline.masks.pseudo_mask import working_geometry
+from ...pipeline.errors import TrainError
 from ...pipeline.recipe import Recipe
 from ...pipeline.status import DONE
 from ...pipeline.store import Version
-from ...pipeline.store.schema import STATS, input_digest, unpack_masks
+from ...pipeline.store.schema import STATS
+from .version_images import VersionImages
 
 # The field tests on ILSVRC's validation images: labels of its own test images were never published.
 TESTED_ON = {"ilsvrc": "val"}
-
-
-@dataclass(frozen=True)
-class VersionImages:
-    """The images of a version, by row. Travels to loading processes."""
-
-    root: Path | str
-    ids: pa.Array
-    paths: pa.Array
-    digests: np.ndarray | None  # (N, 16) uint8 of the files the masks were made from; None: changed files are taken too
-    recipe: Recipe  # of the masks: how an image is shown as a square
-
-    def read(self, row: int) -> np.ndarray:
-        """Rgb `(H, W, 3) uint8`, upright. Raises TrainError for a file that is another one than the masks' or gone."""
-        try:
-            return self.decode(row)
-        except ImageError as error:
-            image_id, where = self._named(row)
-            raise TrainError(f"{image_id}: {error} ({where}); name the images' folder with --images") from None
-
-    def decode(self, row: int) -> np.ndarray:
-        """The same; raises ImageError for a file that is gone or broken."""
-        image_id, where = self._named(row)
-        data = read_image_bytes(where)
-        if self.digests is not None and self.digests[row].any() and not self._is_known(data, row):
-            raise TrainError(
-                f"{image_id} is another file than the one its mask was made from ({where}); "
-                "name the images' folder with --images, or go on with --allow-changed-images"
-            )
-        return decode_image(data, self.recipe.images.max_pixels)
-
-    def _is_known(self, data: bytes, row: int) -> bool:
-        return np.array_equal(input_digest(data), self.digests[row])
-
-    def _named(self, row: int) -> tuple[str, Path | str]:
-        return self.ids[row].as_py(), resolve(self.root, self.paths[row].as_py())
-
-    def square(self, row: int, side_px: int, image: np.ndarray | None = None) -> np.ndarray:
-        """Rgb `(side, side, 3) uint8`, of what the masks show too."""
-        image = self.read(row) if image is None else image
-        return working_geometry(image.shape[1::-1], self.recipe, side_px).image(image)
-
-
-@dataclass(frozen=True)
-class MaskCache:
-    """All masks of a version in one memory-mapped file: training reads single rows, which a store is slow at."""
-
-    file: Path
-
-    def write(self, version: Version) -> "MaskCache":
-        """Copies them, 8 KB each, unless the file is there."""
-        if not self.file.exists():
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            part = self.file.with_name(f"{self.file.name}.part")
-            packed = version.read_column("mask", slice(0, 1))
-            out = np.lib.format.open_memmap(part, "w+", np.uint8, (len(version), *packed.shape[1:]))
-            for start in range(0, len(version), 4096):
-                out[start : start + 4096] = version.read_column("mask", slice(start, start + 4096))
-            out.flush()
-            part.replace(self.file)
-        return self
-
-    def read(self, row: int) -> np.ndarray:
-        """`(S, S) bool`."""
-        return unpack_masks(self._packed[row])
-
-    @property
-    def _packed(self) -> np.ndarray:
-        if "_mapped" not in self.__dict__:
-            object.__setattr__(self, "_mapped", np.load(self.file, mmap_mode="r"))
-        return self._mapped
-
-    def __reduce__(self):
-        return MaskCache, (self.file,)  # the map itself is made anew in every process
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ...pipeline.errors import TrainError
+from ...pipeline.io.atomic import write_atomic
 from ...pipeline.io.console import out
 from .evaluate import CENTRED, Evaluation, Outcome
 
@@ -89,7 +90,7 @@ def as_json(done: Evaluation, flat: bool = False) -> dict[str, Any]:
 
 def write_json(done: Evaluation, file: Path, flat: bool = False) -> None:
     try:
-        file.write_text(json.dumps(as_json(done, flat), indent=2) + "\n")
+        write_atomic(file, json.dumps(as_json(done, flat), indent=2) + "\n")
     except OSError as error:
         raise TrainError(f"{file} cannot be written: {error.strerror}; name a file in a folder with --json") from None
 

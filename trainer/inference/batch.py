@@ -12,7 +12,7 @@ import numpy as np
 from ...pipeline.errors import ImageError, PredictError, did_you_mean
 from .formats import FORMATS, RunMetadata
 from .formats.json import as_json
-from .formats.metadata import cannot_write, write_whole
+from .formats.metadata import cannot_write, write_json
 from .formats.overlay import canvas_of
 from .inputs import find_inputs
 from .predict import Prediction, Predictor
@@ -87,7 +87,7 @@ def predict_files(
     )  # fmt: skip
     if out is not None:
         told = {key: value for key, value in vars(summary).items() if key != "images"}
-        write_whole(out / SUMMARY, metadata.facts() | told)
+        write_json(out / SUMMARY, metadata.facts() | told)
     return summary
 
 

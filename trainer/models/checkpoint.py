@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ...pipeline.backbones.state_dict import read_state_dict
 from ...pipeline.errors import TrainError
+from ...pipeline.io.atomic import replacing
 from .classifier import Classifier
 from .generator import Generator
 from .ppd import Decoder, LinearClassifier
@@ -29,9 +30,8 @@ def save_checkpoint(file: Path, model: nn.Module, kind: str, header: dict[str, A
     """Writes the model's weights whole or not at all. `header` holds `shape`, of the model's kind."""
     metadata = {"locloc": json.dumps({"schema": SCHEMA, "kind": kind, **header})}  # one key: several have no order
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    part = file.with_name(f"{file.name}.part")
-    safetensors.torch.save_file(state, part, metadata)
-    part.replace(file)
+    with replacing(file) as part:
+        safetensors.torch.save_file(state, part, metadata)
 
 
 def load_checkpoint(file: Path) -> tuple[nn.Module, dict[str, Any]]:

@@ -25,7 +25,7 @@ from .checkpoint import load_checkpoint
 from .ppd import LAST_CLS
 from .token_selection import is_guided, kept_tokens
 
-STAGES = {"locloc": ("generator", "classifier"), "ppd": ("decoder", "linear")}
+TASKS_BY_KIND = {"locloc": ("generator", "classifier"), "ppd": ("decoder", "linear")}
 """Kinds of run: the folder of what draws maps, and of what names classes."""
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -64,7 +64,7 @@ class Localizer:
         """models: by stage, with their headers; backbones: by the side of their input."""
         self.kind, self.device, self.precision = kind, device, precision
         self.headers = {stage: header for stage, (_, header) in models.items()}
-        mapper, namer = (models.get(stage, (None, {})) for stage in STAGES[kind])
+        mapper, namer = (models.get(stage, (None, {})) for stage in TASKS_BY_KIND[kind])
         self._mapper, self._namer = _placed(mapper[0], device), _placed(namer[0], device)
         self.has_maps, self.has_classes = self._mapper is not None, self._namer is not None
         of_maps, of_classes = mapper[1] or namer[1], namer[1] or mapper[1]
@@ -74,7 +74,9 @@ class Localizer:
         names = tuple(namer[1].get("classes", ()))
         self.classes = names if len(names) == self.count else ()
         self.map_px, self.class_px = int(of_maps["backbone_size_px"]), int(of_classes["backbone_size_px"])
-        self.class_resize_px = int(namer[1].get("recipe", {}).get(STAGES[kind][1], {}).get("resize_px", RESIZE_PX))
+        self.class_resize_px = int(
+            namer[1].get("recipe", {}).get(TASKS_BY_KIND[kind][1], {}).get("resize_px", RESIZE_PX)
+        )
         self.backbone, self.class_backbone = backbones[self.map_px], backbones[self.class_px]
         self._recipe = Recipe(images=self.images)
 
@@ -188,13 +190,13 @@ def _device(name: str, precision: str) -> torch.device:
 
 def _found(run: Path, models: str) -> tuple[Literal["locloc", "ppd"], list[str]]:
     """Which kind, and those of its stages that have weights."""
-    if models not in ("auto", *STAGES):
-        raise TrainError(f"No models {models!r}{did_you_mean(models, ('auto', *STAGES))}")
-    for kind, stages in STAGES.items():
+    if models not in ("auto", *TASKS_BY_KIND):
+        raise TrainError(f"No models {models!r}{did_you_mean(models, ('auto', *TASKS_BY_KIND))}")
+    for kind, stages in TASKS_BY_KIND.items():
         there = [stage for stage in stages if (run / stage / WEIGHTS).is_file()]
         if there and models in ("auto", kind):
             return kind, there
-    wanted = [stage for kind, stages in STAGES.items() if models in ("auto", kind) for stage in stages]
+    wanted = [stage for kind, stages in TASKS_BY_KIND.items() if models in ("auto", kind) for stage in stages]
     raise TrainError(
         f"{run} holds no {'/'.join(wanted)} with {WEIGHTS}; `locloc train STORE@V --out RUN` makes a run, "
         "`locloc weights import FILE --out RUN` makes one of released weights"

@@ -17,23 +17,23 @@ from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from ...pipeline.errors import LocLocError, TrainError
 from ...pipeline.io.interrupts import raise_if_interrupted, signals_held_back
-from ..data.datasets import derive_seed
+from ..data.batches import Batch, move_batch, split_batch
+from ..data.loader import EpochLoader, derive_seed
 from ..recipe import FitSettings
 from .distributed import raise_on_all_ranks, sync_batch_norms
 from .run_dir import SCHEMA, TaskDir
 from .training_tasks import TrainingTask
-from .validation_metrics import ClassMetrics, MaskMetrics, summed
+from .validation_metrics import ClassMetrics, MaskMetrics, sum_over_ranks
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """For who shows it."""
+    """A snapshot of a run in training, for callbacks."""
 
-    stage: str
+    task: str
     epoch: int  # from 1 on
     epochs: int
     step: int  # of the epoch, from 1 on
@@ -47,116 +47,115 @@ class TrainingProgress:
 
 @dataclass
 class State:
-    """Where a stage stands between two steps; with the weights, all that a resumed run needs."""
+    """Counters between two steps; with weights and optimizer state, all that a resumed run needs."""
 
     epoch: int = 0
     in_epoch: int = 0  # steps done
     step: int = 0  # over all epochs
     loss_sum: float = 0.0  # of this epoch
     images: int = 0
-    best: dict[str, Any] = field(default_factory=dict)  # the figures of the best weights, and their epoch
+    best: dict[str, Any] = field(default_factory=dict)  # the metrics of the best weights, and their epoch
 
 
 def fit(
     fabric: Fabric,
-    stage: TrainingTask,
+    task: TrainingTask,
     seed: int,
-    train: DataLoader,
-    val: DataLoader,
-    folder: TaskDir,
+    train: EpochLoader,
+    val: EpochLoader,
+    task_dir: TaskDir,
     checkpoint_s: float,
     on_progress: Callable[[TrainingProgress], None],
 ) -> dict[str, Any]:
-    """Trains until the recipe's last epoch; returns the figures of the best weights on the validation images.
+    """Trains until the recipe's last epoch; returns the metrics of the best weights on the validation images.
 
-    `folder` may hold the state of a run that was interrupted. Raises TrainError for a loss that is not finite.
+    `task_dir` may hold the state of a run that was interrupted. Raises TrainError for a loss that is not finite.
     """
-    settings, batches = stage.fit, train.batch_sampler.batches
-    model = sync_batch_norms(stage.model, fabric)
+    settings, steps = task.fit, len(train)
+    model = sync_batch_norms(task.model, fabric)
     optimizer = create_optimizer_v2(model, settings.optimizer, lr=settings.lr, weight_decay=settings.weight_decay)
-    schedule = _schedule(optimizer, settings, len(batches))
+    schedule = _schedule(optimizer, settings, steps)
     net, optimizer = fabric.setup(torch.compile(model) if settings.compile else model, optimizer)
     ema = ModelEmaV3(model, settings.ema_decay, use_warmup=True) if settings.ema_decay else None
-    state = _resumed(fabric, folder, model, ema, optimizer)
-    clock = _Clock(settings.epochs * len(batches) - state.step)
+    state = _resumed(fabric, task_dir, model, ema, optimizer)
+    clock = _Clock(settings.epochs * steps - state.step)
     saved_at = time.monotonic()
 
     def save() -> None:
-        folder.save_state(_content(fabric, state, model, ema, optimizer))
+        task_dir.save_state(_content(fabric, state, model, ema, optimizer))
 
-    last = TrainingProgress(stage.name, state.epoch, settings.epochs, 0, len(batches), math.nan, settings.lr, 0.0, 0.0)
+    last = TrainingProgress(task.name, state.epoch, settings.epochs, 0, steps, math.nan, settings.lr, 0.0, 0.0)
     try:
         while state.epoch < settings.epochs:
-            batches.epoch, batches.skip = state.epoch, state.in_epoch
             net.train()
-            for batch in clock.waiting(train):
+            for batch in clock.waiting(train.epoch(state.epoch, state.in_epoch)):
                 raise_if_interrupted()
-                raise_on_all_ranks(fabric, batch if isinstance(batch, LocLocError) else None)
+                error = batch if isinstance(batch, LocLocError) else None
+                raise_on_all_ranks(fabric, error)
                 with signals_held_back():
                     schedule.step_update(state.step)
                     torch.manual_seed(derive_seed(seed, state.step, fabric.global_rank))  # for dropout and its like
-                    images, loss = _step(fabric, stage, net, optimizer, batch)
+                    images, loss = _step(fabric, task, net, optimizer, batch)
                     if ema is not None:
                         ema.update(model, step=state.step)
                     state.step, state.in_epoch = state.step + 1, state.in_epoch + 1
                     state.loss_sum, state.images = state.loss_sum + loss * images, state.images + images
                     clock.tick(images)
                     lr = optimizer.param_groups[0]["lr"]
-                    folder.log(state.step, epoch=state.epoch, loss=loss, lr=lr)
+                    task_dir.log(state.step, epoch=state.epoch, loss=loss, lr=lr)
                     if time.monotonic() >= saved_at + checkpoint_s:
                         save()
                         saved_at = time.monotonic()
                 last = TrainingProgress(
-                    stage.name, state.epoch + 1, settings.epochs, state.in_epoch, len(batches), loss, lr,
+                    task.name, state.epoch + 1, settings.epochs, state.in_epoch, steps, loss, lr,
                     clock.images_per_s, clock.eta_s,
                 )  # fmt: skip
                 on_progress(last)
 
             evaluated = ema.module if ema is not None else model
-            figures = evaluate(fabric, stage, evaluated, val).values()
+            metrics = evaluate(fabric, task, evaluated, val).values()
             with signals_held_back():
-                folder.log(
+                task_dir.log(
                     state.step, epoch=state.epoch, train_loss=state.loss_sum / max(state.images, 1),
                     images_per_s=clock.images_per_s, waiting=clock.waiting_share, seconds=clock.training_s,
-                    **{f"val_{name}": value for name, value in figures.items()},
+                    **{f"val_{name}": value for name, value in metrics.items()},
                 )  # fmt: skip
-                header = {"epoch": state.epoch + 1, "step": state.step, "figures": figures, "ema": ema is not None}
-                if not state.best or _rank(stage, figures) > _rank(stage, state.best["figures"]):
+                header = {"epoch": state.epoch + 1, "step": state.step, "figures": metrics, "ema": ema is not None}
+                if not state.best or _score(task, metrics) > _score(task, state.best["figures"]):
                     state.best = header
-                    folder.save_weights("best", evaluated, header)
-                folder.save_weights("last", evaluated, header)
+                    task_dir.save_weights("best", evaluated, header)
+                task_dir.save_weights("last", evaluated, header)
                 state.epoch, state.in_epoch, state.loss_sum, state.images = state.epoch + 1, 0, 0.0, 0
                 save()
             fabric.barrier()
-            shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if isinstance(value, float))
-            on_progress(replace(last, message=f"{stage.name}, epoch {state.epoch}: {shown}"))
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float))
+            on_progress(replace(last, message=f"{task.name}, epoch {state.epoch}: {shown}"))
     except KeyboardInterrupt:  # between two steps, by `signals_held_back`: the state is whole
         save()
         raise
     return state.best
 
 
-def _rank(stage: TrainingTask, figures: dict[str, float]) -> tuple[float, float]:
-    """Of equal figures, as few validation images often give, the lower loss decides."""
-    return figures[stage.best], -figures["loss"]
+def _score(task: TrainingTask, metrics: dict[str, float]) -> tuple[float, float]:
+    """Of equal metrics, as few validation images often give, the lower loss decides."""
+    return metrics[task.best], -metrics["loss"]
 
 
 def _step(
-    fabric: Fabric, stage: TrainingTask, net: nn.Module, optimizer: torch.optim.Optimizer, batch: list[Tensor]
+    fabric: Fabric, task: TrainingTask, net: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch
 ) -> tuple[int, float]:
     """One update of the weights from a rank's share of a batch. Returns the images of all ranks and their mean loss."""
-    settings, own = stage.fit, len(batch[0])
+    settings, own = task.fit, len(batch.row)
     images = int(fabric.all_reduce(torch.tensor(float(own), device=fabric.device), reduce_op="sum"))
     parts = max(1, min(settings.accumulate, images // (2 * fabric.world_size)))  # batch norm needs two of anything
     total = torch.zeros((), device=fabric.device)
-    pieces = zip(*(tensor.to(fabric.device, non_blocking=True).tensor_split(parts) for tensor in batch), strict=True)
-    for part, (seen, target, rows) in enumerate(pieces, 1):
-        with fabric.no_backward_sync(net, enabled=part < parts):
+    for number, part in enumerate(split_batch(move_batch(batch, fabric.device), parts), 1):
+        with fabric.no_backward_sync(net, enabled=number < parts):
             with fabric.autocast():
-                features = stage.features(seen)
-            losses = stage.losses(net(*features), target)  # (b,)
+                inputs = task.inputs(part)
+            losses = task.losses(net(*inputs), part.target)  # (b,)
             finite = losses.isfinite()
-            raise_on_all_ranks(fabric, None if finite.all() else _not_finite(stage, rows[~finite], len(rows)))
+            raise_on_all_ranks(fabric, None if finite.all() else _not_finite(task, part.row[~finite], len(part.row)))
             # Gradients are averaged over ranks: so weighted, that is the mean over images, however they are shared out.
             fabric.backward(losses.sum() * (fabric.world_size / images))
         total += losses.detach().sum()
@@ -168,23 +167,23 @@ def _step(
 
 
 @torch.no_grad()
-def evaluate(fabric: Fabric, stage: TrainingTask, model: nn.Module, images: DataLoader) -> MaskMetrics | ClassMetrics:
-    """The stage's figures over all images of a loader of plain ones."""
-    figures, trouble = stage.figures(images.batch_sampler.batches.rows), None
+def evaluate(fabric: Fabric, task: TrainingTask, model: nn.Module, images: EpochLoader) -> MaskMetrics | ClassMetrics:
+    """The task's metrics over all images of a loader without augmentation."""
+    metrics, error = task.metrics(images.rows), None
     training = model.training
     model.eval()
-    for batch in images:
+    for batch in images.epoch():
         if isinstance(batch, LocLocError):
-            trouble = batch
+            error = batch
             break
-        seen, target, rows = (part.to(fabric.device, non_blocking=True) for part in batch)
+        batch = move_batch(batch, fabric.device)
         with fabric.autocast():
-            output = model(*stage.features(seen))
-        figures.add(stage.losses(output, target), output, target, rows)
+            output = model(*task.inputs(batch))
+        metrics.add(task.losses(output, batch.target), output, batch.target, batch.row)
     model.train(training)
-    raise_on_all_ranks(fabric, trouble)
-    summed(figures, fabric)
-    return figures
+    raise_on_all_ranks(fabric, error)
+    sum_over_ranks(metrics, fabric)
+    return metrics
 
 
 def _schedule(optimizer: torch.optim.Optimizer, settings: FitSettings, steps: int) -> Scheduler:
@@ -207,12 +206,12 @@ def _schedule(optimizer: torch.optim.Optimizer, settings: FitSettings, steps: in
     return schedule
 
 
-def _not_finite(stage: TrainingTask, rows: Tensor, of: int) -> TrainError:
-    some = ", ".join(stage.ids(rows[:8].cpu().numpy()))
+def _not_finite(task: TrainingTask, rows: Tensor, of: int) -> TrainError:
+    some = ", ".join(task.ids(rows[:8].cpu().numpy()))
     return TrainError(
-        f"{stage.name}: the loss of {len(rows)} of {of} images is not finite "
+        f"{task.name}: the loss of {len(rows)} of {of} images is not finite "
         f"({some}{', ...' if len(rows) > 8 else ''}); look at these, or train anew with a lower "
-        f"--set {stage.name}.fit.lr_base"
+        f"--set {task.name}.fit.lr_base"
     )
 
 
@@ -230,11 +229,11 @@ def _content(
 
 
 def _resumed(
-    fabric: Fabric, folder: TaskDir, model: nn.Module, ema: ModelEmaV3 | None, optimizer: torch.optim.Optimizer
+    fabric: Fabric, task_dir: TaskDir, model: nn.Module, ema: ModelEmaV3 | None, optimizer: torch.optim.Optimizer
 ) -> State:
-    content = folder.load_state(fabric.device)
+    content = task_dir.load_state(fabric.device)
     if content is None:
-        folder.forget_after(0)
+        task_dir.forget_after(0)
         return State()
     model.load_state_dict(content["model"])
     if ema is not None:
@@ -242,7 +241,7 @@ def _resumed(
     optimizer.load_state_dict(content["optimizer"])
     fabric.strategy.precision.load_state_dict(content["precision"])
     state = State(**{name: content[name] for name in State.__dataclass_fields__})
-    folder.forget_after(state.step)
+    task_dir.forget_after(state.step)
     return state
 
 
@@ -254,11 +253,11 @@ class _Clock:
         self._begin = time.perf_counter()
         self._epoch_waited = self.training_s = 0.0
 
-    def waiting(self, batches: DataLoader) -> Iterator[Any]:
+    def waiting(self, batches: Iterator[Any]) -> Iterator[Any]:
         """The batches, with the wait for each on the clock."""
         began = begin = time.perf_counter()
-        self._epoch_waited, iterator = 0.0, iter(batches)
-        while (batch := next(iterator, None)) is not None:
+        self._epoch_waited = 0.0
+        while (batch := next(batches, None)) is not None:
             self._epoch_waited += time.perf_counter() - begin
             yield batch
             begin = time.perf_counter()

@@ -1,9 +1,8 @@
-"""`locloc train`: a run from a version of a store, its images and a recipe to weights. Each stage is `fit.fit`."""
+"""`locloc train`: from a version of a store, its images and a recipe to weights. `loop.fit` trains each task."""
 
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import socket
 from collections.abc import Callable
@@ -18,21 +17,26 @@ import torch
 from lightning_fabric import Fabric
 
 from ... import __version__
-from ...pipeline.backbones.spec import BackboneSpec
+from ...pipeline.backbones.spec import BackboneSpec, recorded_weights
 from ...pipeline.backbones.vit import Backbone
 from ...pipeline.config import settings_toml
 from ...pipeline.errors import LocLocError, TrainError
+from ...pipeline.io.atomic import write_atomic
+from ...pipeline.io.machine import device_name, usable_cores
 from ...pipeline.store import Version, open_version
-from ..data.datasets import Batches, LabelledImages, MaskPairs, load
-from ..data.feature_cache import CachedMaskPairs, cache_features
-from ..data.splits import MaskCache, TrainingRows, load_training_rows
+from ..data.datasets import LabelledImages, MaskPairs
+from ..data.feature_cache import CachedMaskPairs
+from ..data.loader import EpochLoader, EpochSampler
+from ..data.mask_cache import MaskCache
+from ..data.splits import TrainingRows, load_training_rows
 from ..models.token_selection import is_guided
 from ..recipe import TrainRecipe
+from .cache_features import cache_features
 from .distributed import create_fabric, is_rank_zero, launched_externally, raise_on_all_ranks
 from .loop import TrainingProgress, fit
-from .run_dir import TaskDir, write_json
+from .run_dir import TaskDir
 from .training_tasks import TASK_GROUPS, TrainingTask, create_task, load_guide, needs_guide
-from .validation_metrics import TAUS
+from .validation_metrics import VALIDATION_TAUS
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -43,7 +47,7 @@ OnProgress = Callable[[TrainingProgress], None]
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """How a run is made; but for precision it moves results by rounding alone."""
+    """Where and how a run is trained. All but the precision change results by rounding alone."""
 
     devices: int | None = None  # None: every GPU, or one CPU process
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
@@ -59,19 +63,19 @@ class TrainRequest:
     out: Path
     recipe: TrainRecipe
     recipe_name: str
-    stage: str = "all"  # of GROUPS
+    stage: str = "all"  # of TASK_GROUPS
     images: str | None = None  # where they are now; None: where they were
     weights: str | None = None  # of the backbone, where they are now; None: where they were
     allow_changed_images: bool = False
     resume: bool = False
-    how: RuntimeConfig = RuntimeConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
 
 
 @dataclass(frozen=True)
 class TrainSummary:
     run: str
     version: str
-    stages: dict[str, dict[str, Any]]  # each stage's best epoch and its figures on the validation images
+    stages: dict[str, dict[str, Any]]  # by task: the best epoch and its metrics on the validation images
 
 
 @dataclass(frozen=True)
@@ -83,45 +87,49 @@ class _Job:
     rows: TrainingRows
     masks: MaskCache
     backbone: BackboneSpec
-    about: dict[str, Any]
+    metadata: dict[str, Any]
     workers: int
 
 
-def train(request: TrainRequest, shown: Callable[[], AbstractContextManager[OnProgress]] | None = None) -> TrainSummary:
-    """Fits the stages one after the other. What is done already of a resumed run is not done again.
+def train(
+    request: TrainRequest, progress_bar: Callable[[], AbstractContextManager[OnProgress]] | None = None
+) -> TrainSummary:
+    """Trains the tasks of a stage one after the other. What a resumed run has done is not done again.
 
-    shown  makes a context whose value is given the progress; called in the first process of the run, so a function of a
-           module
+    progress_bar  makes a context whose value is called with the progress; called on rank 0, which may be a spawned
+                  process, so a function of a module
 
     Raises TrainError, StoreError, RecipeError and BackboneError before anything is written; TrainError later.
     """
     version = open_version(request.version)
-    how, recipe = _checked(request.how), request.recipe
+    runtime, recipe = _checked(request.runtime), request.recipe
     rows = load_training_rows(version, request.images, recipe.seed, recipe.val_share, request.allow_changed_images)
-    about = _about(request, version)
-    masks = MaskCache(request.out / "cache" / f"masks-{about['fingerprint'][:16]}.npy")
+    metadata = _run_metadata(request, version)
+    masks = MaskCache(request.out / "cache" / f"masks-{metadata['fingerprint'][:16]}.npy")
     fabric = create_fabric(
-        how.accelerator,
-        how.devices or (torch.cuda.device_count() if how.accelerator == "cuda" else 1),
-        PRECISIONS[how.precision],
+        runtime.accelerator,
+        runtime.devices or (torch.cuda.device_count() if runtime.accelerator == "cuda" else 1),
+        PRECISIONS[runtime.precision],
         unused=recipe.generator.wiring == "published",
     )
     if launched_externally():
         fabric.launch()
-    trouble = None
+    error = None
     if is_rank_zero():
         try:
-            _begin(request, about)
+            _begin(request, metadata)
             masks.write(version)
-        except LocLocError as error:
-            trouble = error
+        except LocLocError as caught:
+            error = caught
     if launched_externally():
-        raise_on_all_ranks(fabric, trouble)
-    elif trouble is not None:
-        raise trouble
-    workers = _workers(how, fabric.world_size)
-    job = _Job(replace(request, how=how), version.name, rows, masks, _backbone(version, request), about, workers)
-    one_process = partial(_train, job=job, shown=shown or _unseen)
+        raise_on_all_ranks(fabric, error)
+    elif error is not None:
+        raise error
+    workers = _workers(runtime, fabric.world_size)
+    job = _Job(
+        replace(request, runtime=runtime), version.name, rows, masks, _backbone(version, request), metadata, workers
+    )
+    one_process = partial(_train, job=job, progress_bar=progress_bar or _no_progress)
     spawned = fabric.world_size > 1 and not launched_externally()
     found = fabric.launch(one_process) if spawned else one_process(fabric)
     if isinstance(found, LocLocError):
@@ -130,102 +138,100 @@ def train(request: TrainRequest, shown: Callable[[], AbstractContextManager[OnPr
 
 
 def _train(
-    fabric: Fabric, job: _Job, shown: Callable[[], AbstractContextManager[OnProgress]]
+    fabric: Fabric, job: _Job, progress_bar: Callable[[], AbstractContextManager[OnProgress]]
 ) -> dict[str, dict[str, Any]] | LocLocError:
     """One process of a run. An error of ours is the result: from a spawned process it would come as its traceback."""
     if fabric.device.type == "cpu" and fabric.world_size > 1:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // fabric.world_size))
+        torch.set_num_threads(max(1, usable_cores() // fabric.world_size))
     found = {}
     try:
-        with shown() if fabric.is_global_zero else nullcontext(lambda _: None) as on_progress:
+        with progress_bar() if fabric.is_global_zero else nullcontext(lambda _: None) as on_progress:
             for name in TASK_GROUPS[job.request.stage]:
-                found[name] = _train_stage(fabric, job, name, on_progress)
+                found[name] = _train_task(fabric, job, name, on_progress)
     except LocLocError as error:
         return error
     return found
 
 
-def _train_stage(fabric: Fabric, job: _Job, name: str, on_progress: OnProgress) -> dict[str, Any]:
-    recipe, rows, how = job.request.recipe, job.rows, job.request.how
+def _train_task(fabric: Fabric, job: _Job, name: str, on_progress: OnProgress) -> dict[str, Any]:
+    recipe, rows, runtime = job.request.recipe, job.rows, job.request.runtime
     spec = replace(job.backbone, size_px=getattr(getattr(recipe, name), "size_px", job.backbone.size_px))
     backbone = Backbone(spec, str(fabric.device))
     guide = load_guide(job.request.out, recipe).to(fabric.device) if needs_guide(name, recipe) else None
-    stage = create_task(name, recipe, backbone, rows, guide)
+    task = create_task(name, recipe, backbone, rows, guide)
     train_rows, val_rows = (
-        split[rows.with_mask[split]] if stage.learns_masks else split for split in (rows.train, rows.val)
+        split[rows.with_mask[split]] if task.learns_masks else split for split in (rows.train, rows.val)
     )
     if not len(train_rows) or not len(val_rows):
         raise TrainError(
             f"{job.version}: {len(train_rows)} masks to train {name} on and {len(val_rows)} to choose it by"
         )
-    dataset = _dataset(fabric, job, stage, backbone, on_progress)
+    dataset = _dataset(fabric, job, task, backbone, on_progress)
     ranks = (fabric.global_rank, fabric.world_size)
-    pin = fabric.device.type == "cuda"
-    batches = Batches(train_rows, stage.fit.batch_size, recipe.seed, *ranks)
-    if len(batches.whole(0)[-1]) < 2 * fabric.world_size:  # batch norm needs two of anything
+    sampler = EpochSampler(train_rows, task.fit.batch_size, recipe.seed, *ranks)
+    if len(sampler.steps(0)[-1]) < 2 * fabric.world_size:  # batch norm needs two of anything
         raise TrainError(f"{name}: {len(train_rows)} images are too few to train on with --devices {fabric.world_size}")
-    loaders = (
-        load(dataset, batches, job.workers, pin),
-        load(dataset, Batches(val_rows, stage.fit.batch_size, None, *ranks), job.workers, pin),
+    train, val = (
+        EpochLoader(dataset, one, job.workers, pin=fabric.device.type == "cuda")
+        for one in (sampler, EpochSampler(val_rows, task.fit.batch_size, None, *ranks))
     )
-    about = job.about | {"shape": stage.shape, "stage": name, "backbone_size_px": spec.size_px}
-    with TaskDir(job.request.out / name, name, about, fabric.is_global_zero) as folder:
-        return fit(fabric, stage, recipe.seed, *loaders, folder, how.checkpoint_s, on_progress)
+    metadata = job.metadata | {"shape": task.shape, "stage": name, "backbone_size_px": spec.size_px}
+    with TaskDir(job.request.out / name, name, metadata, fabric.is_global_zero) as task_dir:
+        return fit(fabric, task, recipe.seed, train, val, task_dir, runtime.checkpoint_s, on_progress)
 
 
 def _dataset(
-    fabric: Fabric, job: _Job, stage: TrainingTask, backbone: Backbone, on_progress: OnProgress
+    fabric: Fabric, job: _Job, task: TrainingTask, backbone: Backbone, on_progress: OnProgress
 ) -> MaskPairs | CachedMaskPairs | LabelledImages:
-    rows, settings, size_px = job.rows, stage.settings, backbone.size_px
-    if not stage.learns_masks:
+    rows, settings, size_px = job.rows, task.settings, backbone.size_px
+    if not task.learns_masks:
         wanted = getattr(settings, "enhance", False) or is_guided(getattr(settings, "keep_tokens", 1.0))
-        masks = job.masks if wanted else None
-        return LabelledImages(rows.images, rows.labels, masks, settings, size_px)
+        return LabelledImages(rows.images, rows.labels, job.masks if wanted else None, settings, size_px)
     pairs = MaskPairs(rows.images, job.masks, settings, size_px)
-    # PPD's decoder sees cached tokens of whole images and nothing else: that is how it was trained.
-    if not job.request.how.cache_tokens and stage.name != "decoder":
+    # PPD's decoder sees cached features of whole images and nothing else: that is runtime it was trained.
+    if task.features is None or not (job.request.runtime.cache_tokens or task.name == "decoder"):
         return pairs
     used = np.concatenate([rows.train, rows.val])
     used = used[rows.with_mask[used]]
 
     def counted(done: int, total: int) -> None:
-        on_progress(TrainingProgress(f"{stage.name}: tokens", 1, 1, done, total, float("nan"), 0.0, 0.0, float("nan")))
+        on_progress(TrainingProgress(f"{task.name}: tokens", 1, 1, done, total, float("nan"), 0.0, 0.0, float("nan")))
 
-    key = json.dumps([job.about["fingerprint"], backbone.sha256, size_px, job.request.how.precision])
-    folder = job.request.out / "cache"
-    tokens = cache_features(fabric, pairs, used, stage.tokens, key, folder, job.workers, counted)
-    return CachedMaskPairs(tokens, job.masks, getattr(settings, "flip", False), size_px)
+    key = json.dumps([job.metadata["fingerprint"], backbone.sha256, size_px, job.request.runtime.precision])
+    cache_dir = job.request.out / "cache"
+    features = cache_features(fabric, pairs, used, task.features, key, cache_dir, job.workers, counted)
+    return CachedMaskPairs(features, job.masks, getattr(settings, "flip", False), size_px)
 
 
-def _checked(how: RuntimeConfig) -> RuntimeConfig:
+def _checked(runtime: RuntimeConfig) -> RuntimeConfig:
     """With `auto` decided. Raises TrainError for what this machine cannot do."""
     gpus = torch.cuda.device_count()
-    accelerator = how.accelerator if how.accelerator != "auto" else ("cuda" if gpus else "cpu")
-    if accelerator == "cuda" and (how.devices or 1) > gpus:
-        raise TrainError(f"--devices {how.devices or 1}, but this machine has {gpus} GPUs")
-    if accelerator == "cpu" and how.precision == "fp16":
+    accelerator = runtime.accelerator if runtime.accelerator != "auto" else ("cuda" if gpus else "cpu")
+    if accelerator == "cuda" and (runtime.devices or 1) > gpus:
+        raise TrainError(f"--devices {runtime.devices or 1}, but this machine has {gpus} GPUs")
+    if accelerator == "cpu" and runtime.precision == "fp16":
         raise TrainError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16")
-    return replace(how, accelerator=accelerator)
+    return replace(runtime, accelerator=accelerator)
 
 
-def _workers(how: RuntimeConfig, devices: int) -> int:
-    if how.workers is not None:
-        return how.workers
-    return min(8, max(1, len(os.sched_getaffinity(0)) // devices - 1))
+def _workers(runtime: RuntimeConfig, devices: int) -> int:
+    if runtime.workers is not None:
+        return runtime.workers
+    return min(8, max(1, usable_cores() // devices - 1))
 
 
 def _backbone(version: Version, request: TrainRequest) -> BackboneSpec:
     """That of the masks, by the digest of its weights."""
     known, settings = version.provenance["backbone"], version.provenance["recipe"]["backbone"]
-    weights = request.weights or (known["weights"] if known["weights"] not in ("bundled", "hub") else None)
+    weights = request.weights or recorded_weights(known)
     if weights not in (None, "random"):
         weights = str(Path(weights).absolute())
         if not Path(weights).is_file():
             raise TrainError(f"The backbone's weights are no longer at {weights}; name their file with --weights")
-    return BackboneSpec(settings["name"], settings["size_px"], request.how.precision, weights, known["sha256"])
+    return BackboneSpec(settings["name"], settings["size_px"], request.runtime.precision, weights, known["sha256"])
 
 
-def _about(request: TrainRequest, version: Version) -> dict[str, Any]:
+def _run_metadata(request: TrainRequest, version: Version) -> dict[str, Any]:
     """What run.json and each checkpoint's header tell of a run."""
     known = version.provenance
     recipe = request.recipe.model_dump(mode="json")
@@ -234,8 +240,8 @@ def _about(request: TrainRequest, version: Version) -> dict[str, Any]:
         "masks": known["fingerprint"],
         "published_at": known["published_at"],
         "backbone": known["backbone"]["sha256"],
-        "precision": request.how.precision,
-        "cache_tokens": request.how.cache_tokens,
+        "precision": request.runtime.precision,
+        "cache_tokens": request.runtime.cache_tokens,
     }
     return {
         "version": version.name,
@@ -246,22 +252,22 @@ def _about(request: TrainRequest, version: Version) -> dict[str, Any]:
         "images": known["recipe"]["images"],
         "recipe_name": request.recipe_name,
         "recipe": recipe,
-        "precision": request.how.precision,
-        "cache_tokens": request.how.cache_tokens,
+        "precision": request.runtime.precision,
+        "cache_tokens": request.runtime.cache_tokens,
         "fingerprint": hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest(),
-        "taus": TAUS.tolist(),
+        "taus": VALIDATION_TAUS.tolist(),
     }
 
 
-def _begin(request: TrainRequest, about: dict[str, Any]) -> None:
+def _begin(request: TrainRequest, metadata: dict[str, Any]) -> None:
     """Writes recipe.toml and run.json, or checks that this is the run that is there."""
     known, out = request.out / "run.json", request.out
     if known.exists():
         before = json.loads(known.read_text())
         if not request.resume:
             raise TrainError(f"{out} holds a run already; go on with it by --resume, or name another --out")
-        if before["fingerprint"] != about["fingerprint"]:
-            raise TrainError(f"{out} is another run: {_difference(before, about)}; name another --out")
+        if before["fingerprint"] != metadata["fingerprint"]:
+            raise TrainError(f"{out} is another run: {_difference(before, metadata)}; name another --out")
         return
     if request.resume:
         raise TrainError(f"{out} holds no run to resume; leave --resume out")
@@ -273,10 +279,10 @@ def _begin(request: TrainRequest, about: dict[str, Any]) -> None:
         "code_version": __version__,
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "python": platform.python_version(),
-        "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU ({platform.machine()})",
+        "device": device_name(),
         "host": socket.gethostname(),
     }
-    write_json(known, about | made_by)
+    write_atomic(known, json.dumps(metadata | made_by, indent=2) + "\n")
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
@@ -297,5 +303,5 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _unseen() -> AbstractContextManager[OnProgress]:
+def _no_progress() -> AbstractContextManager[OnProgress]:
     return nullcontext(lambda _: None)

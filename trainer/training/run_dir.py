@@ -12,7 +12,6 @@ RUN/STAGE/
 """
 
 import json
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from tensorboardX import SummaryWriter
 from torch import nn
 
 from ...pipeline.errors import TrainError
+from ...pipeline.io.atomic import replacing, write_atomic
 from ..models.checkpoint import save_checkpoint
 
 SCHEMA = 1
@@ -29,11 +29,11 @@ SCHEMA = 1
 
 
 class TaskDir:
-    """RUN/STAGE. Only a writer (the first of several processes) changes anything."""
+    """RUN/STAGE. Only rank 0 changes anything."""
 
-    def __init__(self, folder: Path, kind: str, about: dict[str, Any], writes: bool = True):
-        """`about`: what each checkpoint's header tells of the run."""
-        self.folder, self.kind, self.about, self.writes = folder, kind, about, writes
+    def __init__(self, folder: Path, kind: str, metadata: dict[str, Any], writes: bool = True):
+        """`metadata`: of the run, for each checkpoint's header."""
+        self.folder, self.kind, self.metadata, self.writes = folder, kind, metadata, writes
         self._lines = self._events = None
 
     def __enter__(self) -> "TaskDir":
@@ -70,19 +70,18 @@ class TaskDir:
                     kept.append(line)
             except ValueError:  # the line that was being written as the run was killed
                 break
-        _replace(file, "".join(f"{line}\n" for line in kept).encode())
+        write_atomic(file, "".join(f"{line}\n" for line in kept))
 
     def save_weights(self, name: str, model: nn.Module, header: dict[str, Any]) -> None:
         """NAME.safetensors."""
         if self.writes:
-            save_checkpoint(self.folder / f"{name}.safetensors", model, self.kind, self.about | header)
+            save_checkpoint(self.folder / f"{name}.safetensors", model, self.kind, self.metadata | header)
 
     def save_state(self, content: dict[str, Any]) -> None:
         if not self.writes:
             return
-        part = self.folder / "state.pt.part"
-        torch.save(content, part)
-        _publish(part, self.folder / "state.pt")
+        with replacing(self.folder / "state.pt") as part:
+            torch.save(content, part)
 
     def load_state(self, device: torch.device) -> dict[str, Any] | None:
         """None where there is none yet. Raises TrainError for a damaged one, and for one of another locloc."""
@@ -98,20 +97,3 @@ class TaskDir:
                 f"{file} has schema {content['schema']}, this locloc resumes {SCHEMA}; begin anew with another --out"
             )
         return content
-
-
-def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all."""
-    _replace(file, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def _replace(file: Path, data: bytes) -> None:
-    part = file.with_name(f"{file.name}.part")
-    part.write_bytes(data)
-    _publish(part, file)
-
-
-def _publish(part: Path, file: Path) -> None:
-    with part.open("rb") as stream:
-        os.fsync(stream.fileno())
-    part.replace(file)

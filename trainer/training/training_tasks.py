@@ -1,6 +1,6 @@
-"""The four models that a run may fit: what each sees, what it is compared with, and how well it does.
+"""The four models that a run may train: their inputs, their targets, their losses and the metric they are chosen by.
 
-To add one, say `distilled`: its settings in recipe.py, its model in a file of its own, and a line in `STAGES`.
+To add one, say `distilled`: its settings in recipe.py, its model in a file of its own, and a line in `TASKS`.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ...pipeline.backbones.vit import Backbone
 from ...pipeline.errors import BackboneError, TrainError
+from ..data.batches import Batch, FeatureBatch, GuidedBatch
 from ..data.splits import TrainingRows
 from ..models.checkpoint import create_model, load_checkpoint, vit_shape
 from ..models.classifier import Classifier
@@ -27,18 +28,28 @@ from .validation_metrics import ClassMetrics, MaskMetrics
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """One model in training."""
+    """One model in training.
+
+    settings     its section of the recipe
+    shape        what makes the model anew, without its weights; kept in checkpoints
+    inputs       a batch > the model's arguments
+    features     rgb `(B, S, S, 3) uint8` > what a cache keeps; None where views are never the same twice
+    losses       output and target > `(B,)`
+    metrics      empty ones, for the images of these rows
+    best         the metric that a model is chosen by; more is better
+    ids          rows > ids
+    """
 
     name: str
-    settings: Any  # its section of the recipe
+    settings: Any
     model: nn.Module
-    shape: dict[str, Any]  # what makes the model anew, without its weights; kept in checkpoints
-    features: Callable[[Tensor], tuple[Tensor, ...]]  # rgb (B, S, S, 3) uint8, or cached tokens > the model's arguments
-    tokens: Callable[[Tensor], Tensor] | None  # rgb > what a cache keeps, None where views are never the same twice
-    losses: Callable[[Tensor, Tensor], Tensor]  # output and target > (B,)
-    figures: Callable[[np.ndarray], MaskMetrics | ClassMetrics]  # empty ones, for the images of these row numbers
-    best: str  # the figure that a model is chosen by; more is better
-    ids: Callable[[Any], list[str]]  # row numbers > ids
+    shape: dict[str, Any]
+    inputs: Callable[[Batch], tuple[Tensor, ...]]
+    features: Callable[[Tensor], Tensor] | None
+    losses: Callable[[Tensor, Tensor], Tensor]
+    metrics: Callable[[np.ndarray], MaskMetrics | ClassMetrics]
+    best: str
+    ids: Callable[[np.ndarray], list[str]]
 
     @property
     def fit(self) -> FitSettings:
@@ -52,20 +63,21 @@ class TrainingTask:
 def create_task(
     name: str, recipe: TrainRecipe, backbone: Backbone, rows: TrainingRows, guide: nn.Module | None = None
 ) -> TrainingTask:
-    """One of STAGES with first weights that follow from the recipe's seed.
+    """One of TASKS with first weights that follow from the recipe's seed.
 
-    guide  the trained generator that chooses tokens of plain images, where `needs_guide`
+    guide  the trained generator that chooses tokens of images that are not augmented, where `needs_guide`
     """
     settings: Settings = getattr(recipe, name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         if needs_guide(name, recipe):
+            assert guide is not None
             return _guided_classifier(name, settings, backbone, rows, guide)
         return TASKS[name](name, settings, backbone, rows)
 
 
 def needs_guide(name: str, recipe: TrainRecipe) -> bool:
-    """Whether a stage is judged with the tokens that the run's generator chooses, as at inference."""
+    """Whether a task is validated with the tokens that the run's generator chooses, as at inference."""
     return name == "classifier" and is_guided(recipe.classifier.keep_tokens)
 
 
@@ -88,19 +100,17 @@ def _generator(name: str, settings: Any, backbone: Backbone, rows: TrainingRows)
         "bn_momentum": settings.bn_momentum,
     }
     model = Generator(**shape).to(memory_format=torch.channels_last)  # a third faster, on CPUs and GPUs
-    return _mask_stage(
-        name, settings, model, shape, lambda batch: (_patch_features(backbone, batch),), backbone.patch_features, rows
-    )
+    return _mask_task(name, settings, model, shape, lambda batch: (_features(backbone, batch),), backbone, rows)
 
 
 def _decoder(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> TrainingTask:
     shape = {"channels": backbone.width}
 
-    def features(batch: Tensor) -> tuple[Tensor]:
-        return (backbone.norm_features(_patch_features(backbone, batch)),)
+    def inputs(batch: Batch) -> tuple[Tensor]:
+        return (backbone.norm_features(_features(backbone, batch)),)
 
     model = Decoder(**shape).to(memory_format=torch.channels_last)
-    return _mask_stage(name, settings, model, shape, features, backbone.patch_features, rows)
+    return _mask_task(name, settings, model, shape, inputs, backbone, rows)
 
 
 def _classifier(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> TrainingTask:
@@ -110,33 +120,36 @@ def _classifier(name: str, settings: Any, backbone: Backbone, rows: TrainingRows
     model = Classifier(backbone.model, rows.classes, backbone.grid, **guided)
     shape = {"vit": vit_shape(backbone.model), "classes": rows.classes, "grid": list(backbone.grid), **guided}
     _check_made_anew(model, shape, backbone.name)
-    return _class_stage(name, settings, model, shape, lambda rgb: (backbone.embed(rgb, shared),), rows)
+    return _class_task(name, settings, model, shape, lambda rgb: (backbone.embed(rgb, shared),), rows)
 
 
-def _guided_classifier(name, settings, backbone: Backbone, rows: TrainingRows, guide: nn.Module | None) -> TrainingTask:
-    """Images in training tell where their object is; of plain ones the guide says it, as at inference."""
+def _guided_classifier(
+    name: str, settings: Any, backbone: Backbone, rows: TrainingRows, guide: nn.Module
+) -> TrainingTask:
+    """Tokens of augmented images are chosen by the places in their batch; of others by the guide, as at inference."""
     plain, share = _classifier(name, settings, backbone, rows), settings.keep_tokens
     shared = plain.shape["shared_blocks"]
 
-    def features(seen: Tensor) -> tuple[Tensor, Tensor]:
-        if seen.shape[-1] > 3:
-            return backbone.embed(seen[..., :3], shared), kept_in_training(seen[..., 3:], backbone.grid, share)
-        tokens, patches = backbone.embed_and_patch_features(seen, shared)
+    def inputs(batch: Batch) -> tuple[Tensor, ...]:
+        rgb = _rgb(batch)
+        if isinstance(batch, GuidedBatch):
+            return backbone.embed(rgb, shared), kept_in_training(batch.places, backbone.grid, share)
+        tokens, patches = backbone.embed_and_patch_features(rgb, shared)
         with torch.no_grad():
             maps = guide(patches.contiguous(memory_format=torch.channels_last))
         return tokens, kept_tokens(maps, backbone.grid, share)
 
-    return replace(plain, features=features)
+    return replace(plain, inputs=inputs)
 
 
 def _linear(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> TrainingTask:
     _check_labels(rows)
     shape = {"channels": backbone.width, "classes": rows.classes}
 
-    def features(rgb: Tensor) -> tuple[Tensor]:
+    def of_images(rgb: Tensor) -> tuple[Tensor]:
         return (backbone.last_cls_tokens(rgb, LAST_CLS),)
 
-    return _class_stage(name, settings, LinearClassifier(**shape), shape, features, rows)
+    return _class_task(name, settings, LinearClassifier(**shape), shape, of_images, rows)
 
 
 TASKS = {"generator": _generator, "classifier": _classifier, "decoder": _decoder, "linear": _linear}
@@ -148,13 +161,19 @@ TASK_GROUPS = {
     "classifier": ("classifier",),
     "ppd": ("decoder", "linear"),
 }
-"""What `--stage` may name."""
+"""The tasks that each value of `--stage` trains, in order."""
 
 
-def _patch_features(backbone: Backbone, batch: Tensor) -> Tensor:
-    """Rgb `(B, S, S, 3) uint8`, or features that were kept, > `(B, D, h, w)`."""
-    features = backbone.patch_features(batch) if batch.dtype == torch.uint8 else batch.float()
+def _features(backbone: Backbone, batch: Batch) -> Tensor:
+    """Patch features `(B, D, h, w)` of a batch: cached ones, or the backbone's."""
+    features = batch.features.float() if isinstance(batch, FeatureBatch) else backbone.patch_features(batch.rgb)
     return features.contiguous(memory_format=torch.channels_last)
+
+
+def _rgb(batch: Batch) -> Tensor:
+    if isinstance(batch, FeatureBatch):
+        raise TypeError("cached features have no pixels")
+    return batch.rgb
 
 
 def mask_losses(maps: Tensor, masks: Tensor) -> Tensor:
@@ -168,17 +187,43 @@ def class_losses(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), labels, reduction="none")
 
 
-def _mask_stage(name, settings, model, shape, features, tokens, rows: TrainingRows) -> TrainingTask:
-    def figures(images: np.ndarray) -> MaskMetrics:
-        return MaskMetrics(rows, known=any(row in rows.boxes for row in images.tolist()))
+def _mask_task(
+    name: str,
+    settings: Any,
+    model: nn.Module,
+    shape: dict[str, Any],
+    inputs: Callable[[Batch], tuple[Tensor, ...]],
+    backbone: Backbone,
+    rows: TrainingRows,
+) -> TrainingTask:
+    def metrics(of: np.ndarray) -> MaskMetrics:
+        return MaskMetrics(rows, known=any(row in rows.boxes for row in of.tolist()))
 
-    best = figures(rows.val).name
-    return TrainingTask(name, settings, model, shape, features, tokens, mask_losses, figures, best, rows.ids)
-
-
-def _class_stage(name, settings, model, shape, features, rows: TrainingRows) -> TrainingTask:
+    best = metrics(rows.val).name
     return TrainingTask(
-        name, settings, model, shape, features, None, class_losses, lambda _: ClassMetrics(), "top1", rows.ids
+        name, settings, model, shape, inputs, backbone.patch_features, mask_losses, metrics, best, rows.ids
+    )
+
+
+def _class_task(
+    name: str,
+    settings: Any,
+    model: nn.Module,
+    shape: dict[str, Any],
+    of_images: Callable[[Tensor], tuple[Tensor, ...]],
+    rows: TrainingRows,
+) -> TrainingTask:
+    return TrainingTask(
+        name,
+        settings,
+        model,
+        shape,
+        lambda batch: of_images(_rgb(batch)),
+        None,
+        class_losses,
+        lambda _: ClassMetrics(),
+        "top1",
+        rows.ids,
     )
 
 

@@ -13,13 +13,13 @@ from ...pipeline.geometry.resize_crop import ResizeCrop
 from ...pipeline.masks.pseudo_mask import working_geometry
 from ..data.splits import TrainingRows
 
-TAUS = np.round(np.arange(0.05, 1.0, 0.05), 2)
+VALIDATION_TAUS = np.round(np.arange(0.05, 1.0, 0.05), 2)
 """Thresholds tried on a map between its minimum and maximum."""
 
 
 @dataclass
 class MaskMetrics:
-    """Of maps: mean loss, IoU with the store's masks at half the map's range, and CorLoc at each of TAUS.
+    """Of maps: mean loss, IoU with the store's masks at half the map's range, and CorLoc at each of VALIDATION_TAUS.
 
     CorLoc is the share of images with a true box whose largest contour's box has an IoU of at least 0.5 with one. Where
     no image has any, the boxes of the store's masks stand in, and the figure is called `agreement`.
@@ -28,7 +28,7 @@ class MaskMetrics:
     rows: TrainingRows
     known: bool  # true boxes are there
     # Images, their loss, their mask IoU, images with a box to compare with, of these the hits at each tau.
-    sums: np.ndarray = field(default_factory=lambda: np.zeros(4 + len(TAUS)))
+    sums: np.ndarray = field(default_factory=lambda: np.zeros(4 + len(VALIDATION_TAUS)))
 
     def add(self, losses: Tensor, maps: Tensor, masks: Tensor, rows: Tensor) -> None:
         """losses `(B,)`, maps `(B, 1, h, w)` of whole squares, masks `(B, S, S) bool`, rows `(B,)`."""
@@ -41,12 +41,12 @@ class MaskMetrics:
         self.sums[3:] += hits.sum(0)
 
     def _hits(self, one: np.ndarray, row: int) -> np.ndarray:
-        """Is there a box to compare with, and at each of TAUS, is it hit: `(1 + taus,)`."""
+        """Is there a box to compare with, and at each of VALIDATION_TAUS, is it hit: `(1 + taus,)`."""
         if self.known and row not in self.rows.boxes:
-            return np.zeros(1 + len(TAUS))
+            return np.zeros(1 + len(VALIDATION_TAUS))
         truth = self.rows.boxes[row] if self.known else self.rows.mask_boxes[row][None]
         geometry = working_geometry(self.rows.sizes[row], self.rows.images.recipe, len(one))
-        boxes = np.array([map_box(one, tau, geometry) for tau in TAUS])
+        boxes = np.array([map_box(one, tau, geometry) for tau in VALIDATION_TAUS])
         return np.concatenate([[1], box_iou(boxes, truth).max(1) >= CORRECT_IOU])
 
     @property
@@ -59,7 +59,7 @@ class MaskMetrics:
         best = int(self.sums[4:].argmax())
         return {
             self.name: float(self.sums[4 + best] / max(self.sums[3], 1)),
-            "tau": float(TAUS[best]),
+            "tau": float(VALIDATION_TAUS[best]),
             "mask_iou": float(self.sums[2] / count),
             "loss": float(self.sums[1] / count),
             "images": int(self.sums[0]),
@@ -88,7 +88,7 @@ def map_box(one: np.ndarray, tau: float, geometry: ResizeCrop) -> np.ndarray:
     return geometry.boxes_back(largest_box(one > tau))
 
 
-def summed(figures: MaskMetrics | ClassMetrics, fabric) -> None:
+def sum_over_ranks(metrics: MaskMetrics | ClassMetrics, fabric) -> None:
     """Adds up what all processes have seen."""
     if fabric.world_size > 1:
-        figures.sums = fabric.all_reduce(torch.tensor(figures.sums, dtype=torch.float32), reduce_op="sum").cpu().numpy()
+        metrics.sums = fabric.all_reduce(torch.tensor(metrics.sums, dtype=torch.float32), reduce_op="sum").cpu().numpy()

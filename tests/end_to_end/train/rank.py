@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from locloc.trainer.data.datasets import PLAIN, LabelledImages, MaskPairs
+from locloc.trainer.data.datasets import NO_AUGMENTATION, LabelledImages, MaskPairs
 from locloc.trainer.recipe import load_train_recipe
 from locloc.trainer.training.run import RuntimeConfig, TrainRequest, train
 
@@ -24,7 +24,7 @@ def noted(kind: type, file: Path) -> None:
 
     def read_and_note(self, sample):
         row, draw = sample
-        if draw != PLAIN:
+        if draw != NO_AUGMENTATION:
             with file.open("a") as stream:
                 stream.write(f"{kind.__name__} {row}\n")
         return read(self, sample)
@@ -37,7 +37,7 @@ def main() -> None:
     for kind in (MaskPairs, LabelledImages):
         noted(kind, seen / os.environ.get("RANK", "0"))
     recipe = load_train_recipe("locloc", "synthetic", CHANGES)
-    train(TrainRequest(version, out, recipe, "locloc", how=RuntimeConfig(accelerator="cpu", workers=0)))
+    train(TrainRequest(version, out, recipe, "locloc", runtime=RuntimeConfig(accelerator="cpu", workers=0)))
 
 
 if __name__ == "__main__":

@@ -12,22 +12,24 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from lightning_fabric import Fabric
 from pycocotools.coco import COCO
 
 from locloc.pipeline.backbones.spec import BackboneSpec
 from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.geometry.boxes import box_iou
 from locloc.pipeline.store import open_version
-from locloc.trainer.data.datasets import Batches, LabelledImages, MaskPairs, load
-from locloc.trainer.data.splits import Masks, join
+from locloc.trainer.data.datasets import LabelledImages, MaskPairs
+from locloc.trainer.data.loader import EpochLoader, EpochSampler
+from locloc.trainer.data.mask_cache import MaskCache
+from locloc.trainer.data.splits import load_training_rows
 from locloc.trainer.inference.predict import Prediction
 from locloc.trainer.inference.predict import load as load_predictor
 from locloc.trainer.models.checkpoint import load_checkpoint
 from locloc.trainer.models.generator import Generator
 from locloc.trainer.recipe import TrainRecipe
+from locloc.trainer.training.distributed import create_fabric
 from locloc.trainer.training.loop import evaluate
-from locloc.trainer.training.training_tasks import create_stage
+from locloc.trainer.training.training_tasks import create_task
 
 from ..conftest import command
 from .conftest import SMALL, in_process, lines, losses
@@ -87,15 +89,15 @@ def test_what_is_evaluated_is_the_average_of_the_weights(run):
 def figures_again(run: Path, name: str, model: torch.nn.Module, header: dict) -> dict[str, float]:
     """Of a checkpoint on the validation images, as at the end of its epoch."""
     opened, recipe = open_version(header["version"]), TrainRecipe.model_validate(header["recipe"])
-    rows, backbone = join(opened, None, recipe.seed, recipe.val_share), Backbone(BackboneSpec("pocket"))
-    stage = create_stage(name, recipe, backbone, rows)
-    if stage.learns_masks:
-        masks = Masks(run / "cache" / "again.npy").write(opened)
-        dataset = MaskPairs(rows.images, masks, stage.settings, backbone.size_px)
+    rows, backbone = load_training_rows(opened, None, recipe.seed, recipe.val_share), Backbone(BackboneSpec("pocket"))
+    task = create_task(name, recipe, backbone, rows)
+    if task.learns_masks:
+        masks = MaskCache(run / "cache" / "again.npy").write(opened)
+        dataset = MaskPairs(rows.images, masks, task.settings, backbone.size_px)
     else:
-        dataset = LabelledImages(rows.images, rows.labels, None, stage.settings, backbone.size_px)
-    fabric = Fabric(accelerator="cpu", devices=1)
-    return evaluate(fabric, stage, model, load(dataset, Batches(rows.val, 8, None), 0)).values()
+        dataset = LabelledImages(rows.images, rows.labels, None, task.settings, backbone.size_px)
+    fabric = create_fabric("cpu", 1, "32-true")
+    return evaluate(fabric, task, model, EpochLoader(dataset, EpochSampler(rows.val, 8, None), 0)).values()
 
 
 def test_the_best_weights_give_their_figures_again(run):

@@ -13,8 +13,11 @@ from PIL import Image
 from locloc.pipeline.errors import TrainError
 from locloc.pipeline.recipe import Recipe
 from locloc.pipeline.store.schema import pack_masks
-from locloc.trainer.data.datasets import NO_AUGMENTATION, Batches, LabelledImages, MaskPairs, derive_seed, load, resized
-from locloc.trainer.data.splits import MaskCache, VersionImages
+from locloc.trainer.data.batches import GuidedBatch
+from locloc.trainer.data.datasets import NO_AUGMENTATION, LabelledImages, MaskPairs, resized
+from locloc.trainer.data.loader import EpochLoader, EpochSampler, derive_seed
+from locloc.trainer.data.mask_cache import MaskCache
+from locloc.trainer.data.version_images import VersionImages
 from locloc.trainer.recipe import ClassifierSettings, GeneratorSettings, LinearSettings
 
 unhurried = settings(deadline=None)  # shared machines stall
@@ -32,11 +35,11 @@ def epochs(draw_value):
     return np.array(rows), draw_value(st.integers(1, 140)), draw_value(st.integers(1, 5)), seed
 
 
-def rows_of(batches: Batches) -> list[list[int]]:
-    return [[row for row, _ in share] for share in batches]
+def rows_of(batches: EpochSampler) -> list[list[int]]:
+    return [[row for row, _ in share] for share in batches.shares()]
 
 
-def drawn(batches: Batches) -> dict[int, int]:
+def drawn(batches: EpochSampler) -> dict[int, int]:
     return {row: number for share in batches for row, number in share}
 
 
@@ -47,7 +50,7 @@ def drawn(batches: Batches) -> dict[int, int]:
 @given(epochs())
 def test_an_epoch_is_every_row_exactly_once(case):
     rows, batch_size, world, seed = case
-    steps = Batches(rows, batch_size, seed, 0, world).whole(3)
+    steps = EpochSampler(rows, batch_size, seed, 0, world).steps(3)
     assert sorted(np.concatenate(steps).tolist()) == sorted(rows.tolist())
 
 
@@ -55,8 +58,8 @@ def test_an_epoch_is_every_row_exactly_once(case):
 @given(epochs())
 def test_ranks_share_every_step_evenly_and_without_overlap(case):
     rows, batch_size, world, seed = case
-    ranks = [Batches(rows, batch_size, seed, rank, world) for rank in range(world)]
-    whole = ranks[0].whole(0)
+    ranks = [EpochSampler(rows, batch_size, seed, rank, world) for rank in range(world)]
+    whole = ranks[0].steps(0)
     shares = [rows_of(batches) for batches in ranks]
     assert {len(own) for own in shares} == {len(batches) for batches in ranks} == {len(whole)}
     for step, wanted in enumerate(whole):
@@ -69,7 +72,7 @@ def test_ranks_share_every_step_evenly_and_without_overlap(case):
 @given(epochs())
 def test_only_the_last_step_has_another_size(case):
     rows, batch_size, world, seed = case
-    *full, last = map(len, Batches(rows, batch_size, seed, 0, world).whole(0))
+    *full, last = map(len, EpochSampler(rows, batch_size, seed, 0, world).steps(0))
     assert full == [batch_size] * len(full)
     if full:
         assert min(2 * world, batch_size + 1) <= last < batch_size + 2 * world
@@ -91,20 +94,22 @@ def test_only_the_last_step_has_another_size(case):
     ],
 )
 def test_a_remainder_of_fewer_than_two_a_rank_joins_the_step_before(count, batch_size, world, sizes):
-    assert [len(step) for step in Batches(np.arange(count), batch_size, 0, 0, world).whole(0)] == sizes
+    assert [len(step) for step in EpochSampler(np.arange(count), batch_size, 0, 0, world).steps(0)] == sizes
 
 
 def test_order_follows_from_seed_and_epoch():
     rows = np.arange(5, 105)
-    orders = {(seed, epoch): np.concatenate(Batches(rows, 7, seed).whole(epoch)) for seed in (0, 1) for epoch in (0, 1)}
+    orders = {
+        (seed, epoch): np.concatenate(EpochSampler(rows, 7, seed).steps(epoch)) for seed in (0, 1) for epoch in (0, 1)
+    }
     assert len({order.tobytes() for order in orders.values()}) == 4
     for (seed, epoch), order in orders.items():
-        assert np.array_equal(np.concatenate(Batches(rows, 16, seed).whole(epoch)), order)
+        assert np.array_equal(np.concatenate(EpochSampler(rows, 16, seed).steps(epoch)), order)
         assert not np.array_equal(order, rows)
 
 
 def test_without_a_seed_rows_are_plain_and_in_their_order():
-    batches = Batches(np.array([9, 4, 7, 1, 0]), 3, None)
+    batches = EpochSampler(np.array([9, 4, 7, 1, 0]), 3, None)
     batches.epoch = 5
     assert list(batches) == [
         [(9, NO_AUGMENTATION), (4, NO_AUGMENTATION), (7, NO_AUGMENTATION)],
@@ -113,7 +118,7 @@ def test_without_a_seed_rows_are_plain_and_in_their_order():
 
 
 def test_skipped_steps_are_those_at_the_beginning():
-    whole, skipping = (Batches(np.arange(50), 6, 3, 1, 2) for _ in range(2))
+    whole, skipping = (EpochSampler(np.arange(50), 6, 3, 1, 2) for _ in range(2))
     whole.epoch = skipping.epoch = 2
     skipping.skip = 5
     assert list(skipping) == list(whole)[5:]
@@ -127,7 +132,7 @@ def test_a_draw_follows_from_seed_epoch_and_row_alone():
     def draws(seed: int, epoch: int, batch_size: int, world: int) -> dict[int, int]:
         found = {}
         for rank in range(world):
-            batches = Batches(rows[::-1] if world > 1 else rows, batch_size, seed, rank, world)
+            batches = EpochSampler(rows[::-1] if world > 1 else rows, batch_size, seed, rank, world)
             batches.epoch = epoch
             found |= drawn(batches)
         return found
@@ -201,8 +206,8 @@ def test_shapes_and_types(number, data, pairs):
     assert (rgb.shape, rgb.dtype, mask.shape, mask.dtype) == ((CROP, CROP, 3), torch.uint8, (CROP, CROP), torch.bool)
     assert row == 3
     rgb, label, row = labelled(data)[3, number]
-    assert (rgb.shape, rgb.dtype, label, row) == ((CROP, CROP, 3), torch.uint8, 103, 3)
-    assert type(label) is int
+    assert (rgb.shape, rgb.dtype, label.item(), row.item()) == ((CROP, CROP, 3), torch.uint8, 103, 3)
+    assert (label.dtype, row.dtype) == (torch.int64, torch.int64)
 
 
 def test_an_image_and_its_mask_are_cropped_and_flipped_together(data, pairs):
@@ -237,7 +242,7 @@ def test_the_same_sample_is_the_same_bytes_and_another_draw_is_not(data, pairs):
         for number in (NO_AUGMENTATION, 5):
             one, other = dataset[4, number], dataset[4, number]
             assert torch.equal(one[0], other[0]) and one[2] == other[2]
-            assert torch.equal(torch.as_tensor(one[1]), torch.as_tensor(other[1]))
+            assert torch.equal(one[1], other[1])
         assert not torch.equal(dataset[4, 5][0], dataset[4, 6][0])
 
 
@@ -284,6 +289,16 @@ def test_without_a_mask_an_image_stays_whole(row, masks, data):
     assert all(np.array_equal(dataset[row, number][0].numpy(), plain) for number in range(5))
 
 
+def test_guided_tokens_come_with_the_places_of_their_object(data):
+    dataset = unmoved(data, keep_tokens=0.5)
+    assert not isinstance(dataset[7, NO_AUGMENTATION], GuidedBatch)
+    sample = dataset[7, 3]
+    assert isinstance(sample, GuidedBatch)
+    assert (sample.places.shape, sample.places.dtype) == ((SIDE, SIDE, 2), torch.uint8)
+    assert np.array_equal(sample.places[..., 0].numpy() > 127, data[2][7])
+    assert torch.equal(sample.places[..., 1] > 127, sample.rgb.any(-1))
+
+
 def test_linear_settings_have_no_policy_and_are_random_crops(data):
     dataset = LabelledImages(data[0], LABELS, None, LinearSettings(resize_px=SIDE), CROP)
     views = [dataset[2, number][0].numpy() for number in range(10)]
@@ -308,12 +323,9 @@ def test_masks_are_resized_by_the_nearest_pixel(side_px):
 
 def test_one_worker_gives_what_none_does_and_an_error_travels_as_a_value(data, pairs):
     rows = np.array([0, 3, 5, 6, 8, 9, EMPTY_ROW, BROKEN_ROW, 1])
-    inside, outside = (load(pairs, Batches(rows, 3, 0), workers) for workers in (0, 1))
+    loaders = [EpochLoader(pairs, EpochSampler(rows, 3, 0), workers) for workers in (0, 1)]
     for epoch in (0, 1):
-        found = []
-        for loader in (inside, outside):
-            loader.batch_sampler.batches.epoch = epoch
-            found.append(list(loader))
+        found = [list(loader.epoch(epoch)) for loader in loaders]
         errors = 0
         for own, other in zip(*found, strict=True):
             if isinstance(own, TrainError):
@@ -326,8 +338,8 @@ def test_one_worker_gives_what_none_does_and_an_error_travels_as_a_value(data, p
 
 
 def test_batches_are_stacked_in_their_order(data):
-    batches = Batches(np.array([4, 0, 9, 2, 7]), 3, None)
-    (rgb, labels, rows), (rest, _, _) = load(labelled(data), batches, 0)
+    batches = EpochSampler(np.array([4, 0, 9, 2, 7]), 3, None)
+    (rgb, labels, rows), (rest, _, _) = EpochLoader(labelled(data), batches, 0).epoch()
     assert (rgb.shape, rgb.dtype, rest.shape[0]) == ((3, CROP, CROP, 3), torch.uint8, 2)
     assert labels.tolist() == [104, 100, 109] and labels.dtype == torch.int64
     assert rows.tolist() == [4, 0, 9]
@@ -335,18 +347,19 @@ def test_batches_are_stacked_in_their_order(data):
 
 
 def test_a_loader_follows_epoch_and_skip(data, pairs):
-    loader = load(pairs, Batches(np.arange(10), 4, 0), 0)
-    batches = loader.batch_sampler.batches
-    first, again = list(loader), list(loader)
-    assert all(torch.equal(one[0], other[0]) for one, other in zip(first, again, strict=True))
-    batches.skip = 1
-    assert [rows.tolist() for *_, rows in loader] == [rows.tolist() for *_, rows in first[1:]]
-    batches.epoch, batches.skip = 1, 0
-    assert [rows.tolist() for *_, rows in loader] != [rows.tolist() for *_, rows in first]
+    loader = EpochLoader(pairs, EpochSampler(np.arange(10), 4, 0), 0)
+    assert len(loader) == 3 and loader.rows.tolist() == list(range(10))
+    first, again = list(loader.epoch(0)), list(loader.epoch(0))
+    assert all(torch.equal(one.rgb, other.rgb) for one, other in zip(first, again, strict=True))
+    assert [batch.row.tolist() for batch in loader.epoch(0, skip=1)] == [batch.row.tolist() for batch in first[1:]]
+    assert [batch.row.tolist() for batch in loader.epoch(1)] != [batch.row.tolist() for batch in first]
 
 
 def test_ranks_with_nothing_of_a_step_leave_it_out(pairs):
-    sizes = [[len(batch[2]) for batch in load(pairs, Batches(np.arange(2), 8, None, rank, 3), 0)] for rank in range(3)]
+    sizes = [
+        [len(batch[2]) for batch in EpochLoader(pairs, EpochSampler(np.arange(2), 8, None, rank, 3), 0).epoch()]
+        for rank in range(3)
+    ]
     assert sizes == [[1], [1], []]
 
 
@@ -356,4 +369,4 @@ def test_a_bug_in_a_dataset_is_raised():
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(load(Broken(), Batches(np.arange(4), 2, None), 0))
+        list(EpochLoader(Broken(), EpochSampler(np.arange(4), 2, None), 0).epoch())

@@ -10,6 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from locloc.pipeline.backbones.spec import BackboneSpec
 from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.errors import BackboneError, TrainError
+from locloc.trainer.data.batches import GuidedBatch, ImageBatch
 from locloc.trainer.data.transforms import augment_image, augment_image_and_places, seeded_randomness
 from locloc.trainer.models.checkpoint import create_model, load_checkpoint, save_checkpoint, vit_shape
 from locloc.trainer.models.classifier import Classifier
@@ -203,17 +204,18 @@ def test_a_checkpoint_says_which_share_it_was_trained_with_and_which_blocks_are_
 @pytest.mark.parametrize("share", [0.0, 0.33])
 @pytest.mark.parametrize("keep", [1.0, 0.25])
 def test_what_training_shows_the_classifier(keep, share):
-    """Tokens after the shared blocks, of the image without its channels of places; which ones by these or by maps."""
+    """Tokens after the shared blocks; which ones by the places of a guided batch, or by the guide's maps."""
     backbone = Backbone(BackboneSpec("pocket"))
-    rows = SimpleNamespace(classes=2, labels=np.array([0, 1]), train=np.array([0]), val=np.array([1]), named=None)
+    rows = SimpleNamespace(classes=2, labels=np.array([0, 1]), train=np.array([0]), val=np.array([1]), ids=None)
     settings = ClassifierSettings(keep_tokens=keep, shared_blocks=share)
     maps = torch.rand(2, 1, 14, 14)
-    stage = create_task("classifier", TrainRecipe(classifier=settings), backbone, rows, lambda features: maps)
+    task = create_task("classifier", TrainRecipe(classifier=settings), backbone, rows, lambda features: maps)
     shared = 2 if share else 0
-    assert (stage.model.shared_blocks, len(stage.model.blocks)) == (shared, 6 - shared)
-    assert (stage.shape["shared_blocks"], stage.shape["keep_tokens"]) == (shared, keep)
+    assert (task.model.shared_blocks, len(task.model.blocks)) == (shared, 6 - shared)
+    assert (task.shape["shared_blocks"], task.shape["keep_tokens"]) == (shared, keep)
     rgb = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
-    tokens, *chosen = stage.features(rgb)
+    target, row = torch.tensor([0, 1]), torch.tensor([0, 1])
+    tokens, *chosen = task.inputs(ImageBatch(rgb, target, row))
     assert torch.equal(tokens, backbone.embed(rgb, shared))
     if keep == 1:
         assert not chosen
@@ -221,7 +223,7 @@ def test_what_training_shows_the_classifier(keep, share):
     assert torch.equal(chosen[0], kept_tokens(maps, (14, 14), keep))
     places = torch.zeros(2, 224, 224, 2, dtype=torch.uint8)
     places[:, :112, :112] = 255  # 7 x 7 tokens: a quarter
-    tokens, kept = stage.features(torch.cat([rgb, places], dim=3))
+    tokens, kept = task.inputs(GuidedBatch(rgb, target, row, places))
     assert torch.equal(tokens, backbone.embed(rgb, shared))
     assert torch.equal(kept, kept_tokens(places[..., 0].float(), (14, 14), keep))
 

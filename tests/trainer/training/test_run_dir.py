@@ -10,7 +10,7 @@ import torch
 from locloc.pipeline.errors import TrainError
 from locloc.trainer.models.checkpoint import load_checkpoint
 from locloc.trainer.models.ppd import LinearClassifier
-from locloc.trainer.training.run_dir import SCHEMA, TaskDir, write_json
+from locloc.trainer.training.run_dir import SCHEMA, TaskDir
 
 SHAPE = {"channels": 3, "classes": 5}
 
@@ -263,16 +263,6 @@ def test_a_write_that_is_cut_off_leaves_what_was_there(name, place, monkeypatch)
         assert folder.load_state(torch.device("cpu"))["step"] == 1
     assert (place / name).read_bytes() != before
     assert names(place) == {"metrics.jsonl", "state.pt", "best.safetensors"}, "a part was left"
-
-
-def test_json_is_whole(tmp_path):
-    write_json(tmp_path / "run.json", {"a": 1})
-    write_json(tmp_path / "run.json", {"b": [1.5, None, "ä"]})
-    assert json.loads((tmp_path / "run.json").read_text()) == {"b": [1.5, None, "ä"]}
-    with pytest.raises(TypeError):
-        write_json(tmp_path / "run.json", {"c": object()})
-    assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
-    assert "b" in json.loads((tmp_path / "run.json").read_text())
 
 
 def test_a_checkpoint_s_metadata_is_one_key(place):

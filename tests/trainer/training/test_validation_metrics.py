@@ -10,7 +10,7 @@ import torch
 from locloc.pipeline.geometry.resize_crop import ResizeCrop
 from locloc.pipeline.recipe import Recipe
 from locloc.trainer.data.splits import TrainingRows, VersionImages
-from locloc.trainer.training.validation_metrics import TAUS, ClassMetrics, MaskMetrics, map_box, summed
+from locloc.trainer.training.validation_metrics import TAUS, ClassMetrics, MaskMetrics, map_box, sum_over_ranks
 
 SIDE = 32
 SIZES = [(64, 48), (64, 32), (32, 32), (100, 300)]  # width, height of the images
@@ -232,7 +232,7 @@ def test_processes_add_up_what_they_have_seen():
     def all_reduce(sums: torch.Tensor, reduce_op: str) -> torch.Tensor:
         return sums + torch.tensor(other.sums) if reduce_op == "sum" else sums
 
-    summed(own, SimpleNamespace(world_size=2, all_reduce=all_reduce))
+    sum_over_ranks(own, SimpleNamespace(world_size=2, all_reduce=all_reduce))
     assert own.values() == whole.values() and own.values()["images"] == 3
 
 
@@ -240,5 +240,5 @@ def test_one_process_has_seen_everything_itself():
     figures = ClassMetrics()
     figures.add(torch.ones(1), torch.eye(2)[:1], torch.tensor([0]), torch.arange(1))
     before = figures.values()
-    summed(figures, SimpleNamespace(world_size=1))
+    sum_over_ranks(figures, SimpleNamespace(world_size=1))
     assert figures.values() == before

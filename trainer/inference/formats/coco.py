@@ -11,7 +11,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from ..predict import Prediction
-from .metadata import RunMetadata, write_whole
+from .metadata import RunMetadata, write_json
 
 
 class Coco:
@@ -36,7 +36,7 @@ class Coco:
             "annotations": [{"id": number} | one for number, one in enumerate(annotations, 1)],
             "categories": _categories(self.metadata),
         }
-        write_whole(self.metadata.out / "coco.json", content)
+        write_json(self.metadata.out / "coco.json", content)
 
 
 def _annotation(number: int, prediction: Prediction) -> dict[str, Any] | None:

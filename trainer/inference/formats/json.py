@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..predict import Prediction
-from .metadata import RunMetadata, write_whole
+from .metadata import RunMetadata, write_json
 
 
 class Json:
@@ -21,7 +21,7 @@ class Json:
 
     def close(self) -> None:
         images = [self._found[number] for number in sorted(self._found)]
-        write_whole(self.metadata.out / "predictions.json", self.metadata.facts() | {"images": images})
+        write_json(self.metadata.out / "predictions.json", self.metadata.facts() | {"images": images})
 
 
 def as_json(prediction: Prediction) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ....pipeline.errors import PredictError
+from ....pipeline.io.atomic import write_atomic
 from ...models.localizer import Localizer
 
 
@@ -52,12 +53,10 @@ class RunMetadata:
         }
 
 
-def write_whole(file: Path, content: Any) -> None:
+def write_json(file: Path, content: Any) -> None:
     """JSON, whole or not at all."""
-    part = file.with_name(f"{file.name}.part")
     try:
-        part.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-        part.replace(file)
+        write_atomic(file, json.dumps(content, ensure_ascii=False, allow_nan=False))
     except OSError as error:
         raise cannot_write(file, error) from None
 

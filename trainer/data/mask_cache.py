@@ -1,0 +1,43 @@
+"""All masks of a version in one memory-mapped file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...pipeline.io.atomic import replacing
+from ...pipeline.store import Version
+from ...pipeline.store.schema import unpack_masks
+
+
+@dataclass(frozen=True)
+class MaskCache:
+    """All masks of a version in one memory-mapped file: training reads single rows, which a store is slow at."""
+
+    file: Path
+
+    def write(self, version: Version) -> "MaskCache":
+        """Copies them, 8 KB each, unless the file is there."""
+        if not self.file.exists():
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            packed = version.read_column("mask", slice(0, 1))
+            with replacing(self.file) as part:
+                out = np.lib.format.open_memmap(part, "w+", np.uint8, (len(version), *packed.shape[1:]))
+                for start in range(0, len(version), 4096):
+                    out[start : start + 4096] = version.read_column("mask", slice(start, start + 4096))
+                out.flush()
+        return self
+
+    def read(self, row: int) -> np.ndarray:
+        """`(S, S) bool`."""
+        return unpack_masks(self._packed[row])
+
+    @property
+    def _packed(self) -> np.ndarray:
+        if "_mapped" not in self.__dict__:
+            object.__setattr__(self, "_mapped", np.load(self.file, mmap_mode="r"))
+        return self._mapped
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MaskCache, (self.file,)  # the map itself is made anew in every process

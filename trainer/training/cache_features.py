@@ -1,0 +1,80 @@
+"""Computes the backbone's features of a run's images once, for many cheap epochs (`--cache-tokens`)."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from ...pipeline.errors import LocLocError
+from ..data.batches import ImageBatch
+from ..data.datasets import NO_AUGMENTATION, MaskPairs
+from ..data.feature_cache import FeatureCache
+from ..data.loader import EpochLoader, EpochSampler
+from .distributed import raise_on_all_ranks
+
+BATCH_SIZE = 32  # a process
+
+
+def cache_features(
+    fabric: Fabric,
+    pairs: MaskPairs,
+    rows: np.ndarray,
+    features_of: Callable[[Tensor], Tensor],
+    key: str,
+    folder: Path,
+    workers: int,
+    on_progress: Callable[[int, int], None],
+) -> FeatureCache:
+    """Computes the features of some rows, each process its share, unless a file with the same `key` and rows is there.
+
+    features_of  rgb `(B, S, S, 3) uint8` > `(B, D, h, w)`
+    key          of all that decides them: weights, size, images
+    """
+    rows = np.sort(rows)
+    digest = hashlib.sha256(key.encode() + rows.tobytes()).hexdigest()[:16]
+    file = folder / f"tokens-{digest}.npy"
+    part = file.with_name(f"{file.name}.part")  # written by all processes, so not by io.atomic
+    if not file.exists():
+        trouble = None
+        try:
+            _compute(fabric, pairs, rows, features_of, part, workers, on_progress)
+        except LocLocError as error:
+            trouble = error
+        raise_on_all_ranks(fabric, trouble)
+        if fabric.is_global_zero:
+            part.replace(file)
+    fabric.barrier()
+    return FeatureCache(file, rows)
+
+
+def _compute(
+    fabric: Fabric,
+    pairs: MaskPairs,
+    rows: np.ndarray,
+    features_of: Callable[[Tensor], Tensor],
+    part: Path,
+    workers: int,
+    on_progress: Callable[[int, int], None],
+) -> None:
+    if fabric.is_global_zero:
+        first = features_of(pairs[int(rows[0]), NO_AUGMENTATION].rgb[None])
+        part.parent.mkdir(parents=True, exist_ok=True)
+        np.lib.format.open_memmap(part, "w+", np.float16, (len(rows), 2, *first.shape[1:])).flush()
+    fabric.barrier()
+    out = np.load(part, mmap_mode="r+")
+    sampler = EpochSampler(rows, BATCH_SIZE * fabric.world_size, None, fabric.global_rank, fabric.world_size)
+    done = 0
+    for batch in EpochLoader(pairs, sampler, workers).epoch():
+        if isinstance(batch, LocLocError):
+            raise batch
+        assert isinstance(batch, ImageBatch)
+        for flipped in (0, 1):
+            features = features_of(batch.rgb.flip(2) if flipped else batch.rgb)
+            out[np.searchsorted(rows, batch.row.numpy()), flipped] = features.to(torch.float16).cpu().numpy()
+        done += len(batch.row) * fabric.world_size
+        on_progress(min(done, len(rows)), len(rows))
+    out.flush()
