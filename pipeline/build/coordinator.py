@@ -246,7 +246,9 @@ class BlockLoop:
         with signals_held_back():
             with timed(self._counter.coordinator_s, "merge"):
                 self._writer.merge(fork, result.index, result.columns)
-            self._counter.add(result, int(attempt.block.new.sum()) if self._context.reuse == "rows" else len(attempt.block))
+            self._counter.add(
+                result, int(attempt.block.new.sum()) if self._context.reuse == "rows" else len(attempt.block)
+            )
         self._left -= 1
         counts = Counter(result.columns["status"].tolist())
         self._log.write(

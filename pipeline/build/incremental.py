@@ -13,20 +13,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .build import BuildRequest, build_version
+from ..backbones.spec import recorded_weights
 from ..catalogs import Catalog
 from ..catalogs.merge import merge_catalogs
 from ..catalogs.paths import parse_location
-from ..backbones.spec import recorded_weights
 from ..errors import BuildError, RecipeError, StoreError
 from ..recipe import REVISIONS, Recipe
-from .coordinator import make_version
 from ..status import DONE, Status
-from ..store.schema import BLOCK_ROWS, block_count
 from ..store.location import StoreLocation
 from ..store.reader import Version, VersionInfo, list_versions, open_version, unfinished_catalog
+from ..store.schema import BLOCK_ROWS, block_count
 from ..store.writer import Shared, StoreWriter
-from .spec import BuildSummary, OnProgress, RunSettings, BuildSpec, check_heads, check_same_files, fingerprint, provenance, resolve_backbone
+from .build import BuildRequest, build_version
+from .coordinator import make_version
+from .spec import (
+    BuildSpec,
+    BuildSummary,
+    OnProgress,
+    ResolvedBackbone,
+    RunSettings,
+    already_there,
+    check_heads,
+    check_same_files,
+    fingerprint,
+    provenance,
+    resolve_backbone,
+)
+from .tasks import TaskContext
 
 FAILED = tuple(status for status in Status if status not in (Status.PENDING, *DONE))
 

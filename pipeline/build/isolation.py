@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from .tasks import Block, BlockResult, TaskContext, attend, refine, write
 from ..errors import BuildError
 from ..status import Status
 from ..store.schema import COLUMNS, content_crc
+from .tasks import Block, BlockResult, TaskContext, attend, refine, write
 
 if TYPE_CHECKING:
     from icechunk import ForkSession
@@ -41,7 +41,7 @@ def refine_isolated_and_write(
 
 
 def make_isolated(block: Block, context: TaskContext) -> tuple[np.ndarray, np.ndarray, BlockResult]:
-    """Packed masks `(n, S, S/8) uint8`, attention `(n, H, h, w) float16` and columns, as `attend` and `refine` give them.
+    """Packed masks `(n, S, S/8) uint8`, attention `(n, H, h, w) float16` and columns, as `attend` and `refine` do.
 
     Raises BuildError where a child cannot even start.
     """
@@ -57,7 +57,9 @@ def make_isolated(block: Block, context: TaskContext) -> tuple[np.ndarray, np.nd
 
 def _run_supervisor(block: Block, context: TaskContext) -> Iterator[tuple[int, Any]]:
     """Each row of the block with what came of it: an answer, or as text what its process died of."""
-    with subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as supervisor:
+    with subprocess.Popen(
+        [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as supervisor:
         try:
             with suppress(BrokenPipeError):
                 _send(supervisor.stdin, (block, context))
@@ -120,8 +122,8 @@ def _main() -> None:
     On CUDA each child loads the model itself: a device does not outlive a fork.
     """
     from ..backbones.vit import load_backbone
-    from .worker_init import prepare_process
     from ..masks.grabcut import kernels_of
+    from .worker_init import prepare_process
 
     _end_with_parent()
     out = os.fdopen(os.dup(1), "wb")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .tasks import BlockResult
 from ..status import DONE
+from .tasks import BlockResult
 
 
 @dataclass(frozen=True)

@@ -86,8 +86,8 @@ def delete_version(store: str | Path | StoreLocation, tag: str) -> None:
             if metadata["parent"] == tag:
                 build, location = metadata["build_id"][:8], StoreLocation.of(store)
                 raise StoreError(
-                    f"{location}@{tag} is needed by the unfinished build {build}; finish that with `locloc masks resume "
-                    f"{location} --build {build}`, or give it up with `locloc masks delete {location}@{build}`"
+                    f"{location}@{tag} is needed by the unfinished build {build}; finish that with `locloc masks "
+                    f"resume {location} --build {build}`, or give it up with `locloc masks delete {location}@{build}`"
                 )
         left = [other for other in snapshots if other != tag]
         newest = max(left, key=lambda other: read_about(repository, tag=other)["sequence"], default=None)

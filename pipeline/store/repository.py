@@ -185,6 +185,6 @@ def _refuse_fork(location: StoreLocation) -> None:
         _opened_in = os.getpid()
     elif _opened_in != os.getpid():
         raise StoreError(
-            f"{location} was opened before this process was forked, and would hang here; start worker processes with the "
-            "method 'forkserver' or 'spawn' (a DataLoader's multiprocessing_context)"
+            f"{location} was opened before this process was forked, and would hang here; start worker processes with "
+            "the method 'forkserver' or 'spawn' (a DataLoader's multiprocessing_context)"
         )

@@ -14,8 +14,9 @@ from ...pipeline.geometry.resize_crop import ResizeCrop
 from ..models.token_selection import is_guided
 from ..recipe import ClassifierSettings, GeneratorSettings, LinearSettings
 from .batches import GuidedBatch, ImageBatch
-from .splits import MaskCache, VersionImages
+from .mask_cache import MaskCache
 from .transforms import augment_image, augment_image_and_mask, augment_image_and_places, seeded_randomness, visible_area
+from .version_images import VersionImages
 
 NO_AUGMENTATION = -1
 """The seed of an image that is not augmented."""

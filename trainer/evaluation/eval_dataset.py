@@ -13,7 +13,8 @@ from ...pipeline.inspect.ground_truth import pair_masks, read_truth
 from ...pipeline.recipe import Recipe
 from ...pipeline.status import DONE
 from ...pipeline.store import Version
-from ..data.splits import TESTED_ON, VersionImages, split_rows
+from ..data.splits import TESTED_ON, split_rows
+from ..data.version_images import VersionImages
 
 
 @dataclass(frozen=True)

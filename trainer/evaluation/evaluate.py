@@ -203,8 +203,8 @@ def _truth(images: ImageSet, image: Loaded, protocol: Protocol, mask: np.ndarray
 
 
 def _add_classes(
-    images: ImageSet, count: int, good: list[tuple[int, Loaded]], predictors: list[EvalPredictor], protocols: list[Protocol],
-    seen: _Seen,
+    images: ImageSet, count: int, good: list[tuple[int, Loaded]], predictors: list[EvalPredictor],
+    protocols: list[Protocol], seen: _Seen,
 ) -> None:  # fmt: skip
     batch, numbers = [image for _, image in good], [number for number, _ in good]
     labels = images.labels[[image.row for image in batch]]
@@ -266,8 +266,8 @@ def _tau(
 
 
 def _outcome(
-    images: ImageSet, rows: np.ndarray, seen: _Seen, predictor: EvalPredictor, protocol: Protocol, accumulator: Accumulator | None,
-    tau: float | None, source: TauFrom | None,
+    images: ImageSet, rows: np.ndarray, seen: _Seen, predictor: EvalPredictor, protocol: Protocol,
+    accumulator: Accumulator | None, tau: float | None, source: TauFrom | None,
 ) -> Outcome:  # fmt: skip
     boxes = accumulator.boxes_at(tau) if accumulator is not None else None
     key = predictor.name, protocol.classified

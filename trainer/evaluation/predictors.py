@@ -136,8 +136,8 @@ def check_classes(predictor: EvalPredictor, images: ImageSet) -> None:
     highest = int(images.labels.max(initial=-1))
     if highest >= predictor.localizer.count:
         raise TrainError(
-            f"{predictor.name} knows {predictor.localizer.count} classes, but {images.name} has a class number {highest}; "
-            "evaluate it on images of the classes that it was trained on"
+            f"{predictor.name} knows {predictor.localizer.count} classes, but {images.name} has class number {highest}"
+            "; evaluate it on images of the classes that it was trained on"
         )
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from . import slurm_jobs as jobs, dask_scheduler as remote
-from .local import dashboard_address, local_cluster, usable_gpus
+from . import dask_scheduler as remote
+from . import slurm_jobs as jobs
 from .cluster import Cluster, Say, running_cluster
+from .local import dashboard_address, local_cluster, usable_gpus
 from .spec import ClusterSpec
 from .worker_plugin import PrepareWorker
 

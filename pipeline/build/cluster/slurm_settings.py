@@ -8,8 +8,8 @@ from typing import Any
 from distributed.security import Security
 from pydantic import Field, ValidationError
 
-from ...errors import BuildError, did_you_mean
 from ...config import Settings
+from ...errors import BuildError, did_you_mean
 
 DEATH_TIMEOUT_S = 300  # a worker whose coordinator is gone gives its job back; one that loads its model needs a while
 

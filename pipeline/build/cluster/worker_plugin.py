@@ -90,8 +90,8 @@ class PrepareWorker(WorkerPlugin):
 
         import torch  # only now: a worker of other versions should not even load it
 
-        from ...backbones.vit import load_backbone
         from ...backbones.spec import BackboneSpec
+        from ...backbones.vit import load_backbone
         from ..worker_init import prepare_process
 
         if threading.current_thread() is threading.main_thread():

@@ -63,6 +63,7 @@ def print_version(version: Version, errors: int = 20) -> None:
     for status, rows in counts.items():
         if rows and status not in ("rows", "blocks", "blocks_done"):
             table.add_row(status, str(rows))
+    backbone = metadata["backbone"]
     for name, value in (
         ("published", f"{metadata['published_at']}, on {metadata['host']}, {metadata['device']}"),
         ("made by", _operation(metadata)),
@@ -72,7 +73,7 @@ def print_version(version: Version, errors: int = 20) -> None:
         ),
         (
             "backbone",
-            f"{metadata['backbone']['name']}, weights {metadata['backbone']['weights']} ({metadata['backbone']['sha256'][:12]})",
+            f"{backbone['name']}, weights {backbone['weights']} ({backbone['sha256'][:12]})",
         ),
         ("recipe", f"{metadata['recipe_name']}: {_flat(metadata['recipe'])}"),
         (

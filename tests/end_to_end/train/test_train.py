@@ -173,9 +173,7 @@ def test_a_folder_is_predicted_in_one_command(run, scenes, tmp_path):
 
 
 def _square(opened, row: int) -> np.ndarray:
-    from locloc.trainer.data.splits import join
-
-    return join(opened, None, 0, 0.1).images.square(row, 224)
+    return load_training_rows(opened, None, 0, 0.1).images.square(row, 224)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from distributed import get_worker
 from distributed.scheduler import NoValidWorkerError
 
 from locloc.pipeline.backbones.vit import BackboneSpec
-from locloc.pipeline.build.cluster import ClusterSpec, PrepareWorker, local, open_cluster, cluster as running
-from locloc.pipeline.build.cluster.local import local_cluster, usable_gpus
+from locloc.pipeline.build.cluster import ClusterSpec, PrepareWorker, local, open_cluster
+from locloc.pipeline.build.cluster import cluster as running
 from locloc.pipeline.build.cluster.cluster import _kinds
+from locloc.pipeline.build.cluster.local import local_cluster, usable_gpus
 from locloc.pipeline.build.cluster.worker_plugin import difference
 from locloc.pipeline.errors import BuildError
 from locloc.pipeline.masks.grabcut import FastGrabCut, kernels_of

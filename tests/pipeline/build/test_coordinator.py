@@ -18,20 +18,20 @@ from distributed.scheduler import NoValidWorkerError
 from icechunk import IcechunkError
 
 from locloc.pipeline.build import coordinator as run_module
+from locloc.pipeline.build.cluster import ClusterSpec
+from locloc.pipeline.build.coordinator import BlockLoop, make_version, one_reason
+from locloc.pipeline.build.spec import BuildSpec, RunSettings
 from locloc.pipeline.build.tasks import Block, BlockResult, TaskContext
 from locloc.pipeline.catalogs import CatalogRows, build_catalog
-from locloc.pipeline.build.cluster import ClusterSpec
 from locloc.pipeline.errors import BuildError, StoreError, UnreachableError
-from locloc.pipeline.recipe import Recipe
-from locloc.pipeline.masks.grabcut import REFINERS, kernels_of
-from locloc.pipeline.build.coordinator import BlockLoop, make_version, one_reason
 from locloc.pipeline.io.interrupts import interruptible
+from locloc.pipeline.masks.grabcut import REFINERS, kernels_of
+from locloc.pipeline.recipe import Recipe
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import list_versions, open_version
-from locloc.pipeline.store.schema import COLUMNS, content_crc, write_block
 from locloc.pipeline.store.location import StoreLocation
+from locloc.pipeline.store.schema import COLUMNS, content_crc, write_block
 from locloc.pipeline.store.writer import StoreWriter
-from locloc.pipeline.build.spec import RunSettings, BuildSpec
 
 ROWS, MASK_PX, BLOCKS = 200, 16, 4
 DEATH = KilledWorker("attend-x", SimpleNamespace(address="tcp://10.0.0.7:1234"), 1)

@@ -69,4 +69,7 @@ def test_the_default_is_in_a_local_store_and_in_the_users_state_for_a_remote_one
     assert remote.parent == tmp_path / "state" / "locloc" / "logs" and re.fullmatch(name, remote.name)
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_event_log(StoreLocation.of("s3://bucket/masks"), "ab").parent == tmp_path / ".local" / "state" / "locloc" / "logs"
+    assert (
+        default_event_log(StoreLocation.of("s3://bucket/masks"), "ab").parent
+        == tmp_path / ".local" / "state" / "locloc" / "logs"
+    )

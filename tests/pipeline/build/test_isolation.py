@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from locloc.pipeline.build import isolation as isolated
 from locloc.pipeline.backbones.vit import BackboneSpec
-from locloc.pipeline.build.tasks import Block, TaskContext, attend, refine
+from locloc.pipeline.build import isolation as isolated
 from locloc.pipeline.build.isolation import make_isolated
+from locloc.pipeline.build.tasks import Block, TaskContext, attend, refine
 from locloc.pipeline.errors import BuildError, UnreachableError
 from locloc.pipeline.recipe import Recipe
 from locloc.pipeline.status import Status

@@ -7,15 +7,21 @@ import numpy as np
 import pytest
 
 from locloc.pipeline.backbones.vit import BackboneSpec
+from locloc.pipeline.build.spec import (
+    BuildSpec,
+    check_heads,
+    check_same_files,
+    fingerprint,
+    provenance,
+    resolve_backbone,
+)
+from locloc.pipeline.build.tasks import TaskContext
 from locloc.pipeline.catalogs import CatalogRows, build_catalog
 from locloc.pipeline.errors import BackboneError, RecipeError, StoreError
 from locloc.pipeline.recipe import REVISIONS, Recipe
 from locloc.pipeline.status import Status
-from locloc.pipeline.store.schema import input_digest
-from locloc.pipeline.build.tasks import TaskContext
 from locloc.pipeline.store.location import StoreLocation
-from locloc.pipeline.store.schema import block_count
-from locloc.pipeline.build.spec import BuildSpec, check_heads, check_same_files, fingerprint, provenance, resolve_backbone
+from locloc.pipeline.store.schema import block_count, input_digest
 
 RECIPE = Recipe.model_validate({"mask_px": 64, "backbone": {"name": "vit_tiny_patch16_224", "size_px": 64}})
 BACKBONE = {"sha256": "ab" * 32, "mean": [0.5] * 3, "std": [0.5] * 3, "name": "x", "weights": "random"}

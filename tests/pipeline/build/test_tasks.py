@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from locloc.pipeline.backbones import vit as backbone_module
-from locloc.pipeline.build import tasks as block_module
-from locloc.pipeline.backbones.vit import load_backbone
 from locloc.pipeline.backbones.spec import BackboneSpec
-from locloc.pipeline.build.tasks import Block, TaskContext, attend, refine, refine_and_write
+from locloc.pipeline.backbones.vit import load_backbone
+from locloc.pipeline.build import tasks as block_module
 from locloc.pipeline.build.isolation import refine_isolated_and_write
+from locloc.pipeline.build.tasks import Block, TaskContext, attend, refine, refine_and_write
 from locloc.pipeline.masks.pseudo_mask import image_seed, make_mask, working_geometry
 from locloc.pipeline.recipe import Recipe, load_recipe
 from locloc.pipeline.status import Status

@@ -21,7 +21,9 @@ from locloc.pipeline.status import DONE, Status
 from locloc.pipeline.store import Version, open_version
 from locloc.pipeline.store.schema import STATS, content_crc, input_digest, pack_masks, write_block
 from locloc.pipeline.store.writer import StoreWriter
-from locloc.trainer.data.splits import MaskCache, TrainingRows, VersionImages, load_training_rows
+from locloc.trainer.data.mask_cache import MaskCache
+from locloc.trainer.data.splits import TrainingRows, load_training_rows
+from locloc.trainer.data.version_images import VersionImages
 
 SIZE = (24, 16)  # width, height of every image
 SIDE = 16

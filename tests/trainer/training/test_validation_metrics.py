@@ -9,7 +9,8 @@ import torch
 
 from locloc.pipeline.geometry.resize_crop import ResizeCrop
 from locloc.pipeline.recipe import Recipe
-from locloc.trainer.data.splits import TrainingRows, VersionImages
+from locloc.trainer.data.splits import TrainingRows
+from locloc.trainer.data.version_images import VersionImages
 from locloc.trainer.training.validation_metrics import TAUS, ClassMetrics, MaskMetrics, map_box, sum_over_ranks
 
 SIDE = 32
