@@ -18,6 +18,8 @@ check: $(INSTALLED)
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/lint-imports
+	@mkdir -p $(VENV)/typing && ln -sfn "$(CURDIR)" $(VENV)/typing/locloc  # the root is the package
+	MYPYPATH=$(VENV)/typing $(RUN)/mypy -m locloc -m locloc.cli -p locloc.pipeline -p locloc.trainer
 
 # Set IMAGES and TRUTH to folders of photographs and masks to measure on them too.
 bench: $(INSTALLED)

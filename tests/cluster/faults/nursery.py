@@ -32,7 +32,7 @@ PRELOADED = (
     "locloc.pipeline.catalogs",
     "locloc.pipeline.build.incremental",
     "locloc.pipeline.store.gc",
-    "locloc.pipeline.commands.terminal",
+    "locloc.pipeline.commands.rendering.versions",
     "locloc.pipeline.inspect.verify",
     "timm",
 )
