@@ -23,6 +23,6 @@ def import_weights(
 
     **Example:** locloc weights import GEG_CUB.pth --out released
     """
-    from ..models.official_weights import import_release
+    from ..models.official_weights import import_official
 
-    print(f"{file}: {import_release(file, out, classes)}")
+    print(f"{file}: {import_official(file, out, classes)}")

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from locloc.pipeline.errors import BackboneError, TrainError
-from locloc.trainer.models.checkpoint import load_official, read_official
+from locloc.trainer.models.official_weights import load_official, read_official
 
 State = dict[str, Tensor]
 
