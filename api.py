@@ -1,0 +1,183 @@
+"""The functions of the public API: thin doors to what the commands call. Import them from `locloc` itself."""
+
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from .pipeline.build.build import BuildRequest, build_version
+from .pipeline.build.cluster.spec import ClusterSpec
+from .pipeline.build.progress import BuildProgress
+from .pipeline.build.spec import BuildSummary, RunSettings
+from .pipeline.catalogs import Catalog, read_catalog
+from .pipeline.io.machine import usable_cores
+from .pipeline.recipe import Recipe, default_recipe, load_recipe
+from .pipeline.store.reader import Version, open_version
+from .trainer.evaluation.evaluate import Evaluation
+from .trainer.evaluation.evaluate import evaluate as _evaluate
+from .trainer.evaluation.protocols import protocols_named
+from .trainer.evaluation.resolve import sources
+from .trainer.recipe import TrainRecipe, load_train_recipe
+from .trainer.training.loop import TrainingProgress
+from .trainer.training.run import RuntimeConfig, TrainRequest, TrainSummary
+from .trainer.training.run import train as _train
+
+
+def build_masks(
+    images: str | Path | Catalog,
+    store: str | Path,
+    *,
+    catalog: str | None = None,
+    root: str | Path | None = None,
+    recipe: str | Path | Recipe | None = None,
+    backbone: str | None = None,
+    weights: str | Path | None = None,
+    name: str | None = None,
+    workers: int | None = None,
+    gpus: int | None = None,
+    scheduler: str | None = None,
+    slurm: str | Path | None = None,
+    on_progress: Callable[[BuildProgress], None] | None = None,
+) -> BuildSummary:
+    """Makes masks for images, as a new version of a store: what `locloc masks build` does.
+
+    images       folder, list file or URL; or a catalog that was read already
+    store        folder or URL; made if it is not there
+    catalog      how `images` is laid out: folder, list, cub, ilsvrc, synthetic; None: folder, or list for a file
+    root         for lists: the folder or URL their paths are relative to
+    recipe       a built-in name, a TOML file or a Recipe; None: the default for the backbone
+    backbone     a timm name; None: the recipe's, or the bundled `pocket` where no recipe is given either
+    weights      a file, or "random"; None: the backbone's published ones
+    name         of the version; None: the next v1, v2, ...
+    workers      processes on this machine; None: one a core
+    gpus         of this machine; None: all
+    scheduler    address of a Dask scheduler to work on instead
+    slurm        TOML file of SLURM jobs to work in instead
+    on_progress  called after every block
+
+    Interrupted at any moment, the same call resumes. Where the store has a version of the same images, weights and
+    recipe, nothing is done. Raises a subclass of LocLocError.
+    """
+    listed = images if isinstance(images, Catalog) else read_catalog(images, catalog, root)
+    if isinstance(recipe, Recipe):
+        settings, recipe_name = recipe, "custom"
+    else:
+        named = str(recipe or default_recipe(backbone))
+        settings, recipe_name = load_recipe(named), Path(named).stem
+    cluster = ClusterSpec(workers or usable_cores(), gpus, scheduler, Path(slurm) if slurm else None)
+    request = BuildRequest(
+        listed,
+        store,
+        settings.with_backbone(backbone),
+        recipe_name,
+        str(weights) if weights else None,
+        name,
+        RunSettings(cluster),
+    )
+    return build_version(request, on_progress or _ignore)
+
+
+def train(
+    version: str | Version,
+    out: str | Path,
+    *,
+    recipe: str | Path | TrainRecipe = "locloc",
+    changes: Iterable[str] = (),
+    stage: Literal["all", "generator", "classifier", "ppd"] = "all",
+    images: str | Path | None = None,
+    weights: str | Path | None = None,
+    allow_changed_images: bool = False,
+    resume: bool = False,
+    runtime: RuntimeConfig | None = None,
+    on_progress: Callable[[TrainingProgress], None] | None = None,
+) -> TrainSummary:
+    """Trains a localizer and a classifier on a version of masks: what `locloc train` does.
+
+    version               "STORE@V", or an open one
+    out                   new or empty folder for the run; with `resume` the run's own
+    recipe                a built-in name, a TOML file or a TrainRecipe
+    changes               settings on top, such as "generator.fit.epochs=5"; not with a TrainRecipe
+    stage                 "all" (generator and classifier), one of them, or "ppd", the baseline
+    images, weights       where the images and the backbone's weights are now; None: where they were
+    allow_changed_images  take images that differ from those the masks were made of
+    runtime               devices, precision, loading processes, cached features; None: the defaults
+    on_progress           called after every step; with several devices a function of a module
+
+    Raises a subclass of LocLocError.
+    """
+    opened = version if isinstance(version, Version) else open_version(version)
+    changes = tuple(changes)
+    if isinstance(recipe, TrainRecipe):
+        if changes:
+            raise TypeError("changes go with a recipe's name or file; use TrainRecipe.model_copy")
+        settings, recipe_name = recipe, "custom"
+    else:
+        settings = load_train_recipe(str(recipe), opened.provenance["catalog"]["kind"], changes)
+        recipe_name = Path(recipe).stem
+    request = TrainRequest(
+        opened.name,
+        Path(out),
+        settings,
+        recipe_name,
+        stage,
+        str(images) if images else None,
+        str(weights) if weights else None,
+        allow_changed_images,
+        resume,
+        runtime or RuntimeConfig(),
+    )
+    return _train(request, partial(nullcontext, on_progress or _ignore))
+
+
+def evaluate(
+    targets: str | Path | Iterable[str | Path],
+    *,
+    images: str | Path | None = None,
+    catalog: str | None = None,
+    split: str = "test",
+    protocols: str = "all",
+    tau: float | Literal["val", "sweep"] = "val",
+    truth: str | Path | None = None,
+    allow_changed_images: bool = False,
+    device: str = "auto",
+    precision: str = "fp32",
+    backbone: str | None = None,
+    weights: str | Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Localisation and classification metrics under the field's protocols: what `locloc eval` does.
+
+    targets             runs, and "STORE@V" for the masks themselves
+    images, catalog     where the images are; `catalog` for images that no masks were made of
+    split               "test", "val" or "train"
+    protocols           "all", or names with commas: locloc, locloc-official, ppd, wsol
+    tau                 "val": the best threshold on validation images; "sweep": on the split itself, and marked; or 0..1
+    truth               folder of true masks, for mask IoU and PxAP
+    device, precision, backbone, weights  of runs, as of `load`
+    on_progress         called with the images done, and all
+
+    Raises a subclass of LocLocError.
+    """
+    named = [targets] if isinstance(targets, (str, Path)) else list(targets)
+    options = {
+        "device": device,
+        "precision": precision,
+        "models": "auto",
+        "backbone": backbone,
+        "weights": str(weights) if weights else None,
+    }
+    dataset, predictors = sources(
+        [str(target) for target in named],
+        str(images) if images else None,
+        catalog,
+        Path(truth) if truth else None,
+        allow_changed_images,
+        options,
+    )
+    chosen = protocols_named(protocols)
+    return _evaluate(dataset, predictors, chosen, split, tau, on_done=on_progress or _ignore)
+
+
+def _ignore(*_: object) -> None:
+    """The `on_progress` of whoever asks for none."""

@@ -1,0 +1,96 @@
+"""Images and masks of a version as a data set for anyone's own training."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
+from ...pipeline.catalogs import SPLITS, parse_location
+from ...pipeline.catalogs.catalog import SPLIT_CODES
+from ...pipeline.errors import TrainError, did_you_mean
+from ...pipeline.geometry.boxes import largest_box
+from ...pipeline.recipe import Recipe
+from ...pipeline.status import DONE
+from ...pipeline.store import Version, open_version
+from .version_images import VersionImages
+
+Transform = Callable[[Any, dict[str, Any]], Any]
+
+
+class MaskDataset(Dataset[Any]):
+    """`(image, target)` of each row that has a mask, both on the masks' own square of S x S pixels.
+
+        image   tv_tensors.Image (3, S, S) uint8
+        target  mask   tv_tensors.Mask (S, S) bool
+                boxes  tv_tensors.BoundingBoxes (1, 4) float32 xyxy, zeros for an empty mask
+                label  int, -1 for none
+                id     str
+                row    int, of the version
+
+    transform  called with image and target, as those of torchvision.transforms.v2 are
+    split      "train", "val" or "test": only these rows; None: all
+    images     where the images are now; None: where they were when the masks were made
+
+    Give a DataLoader with workers `multiprocessing_context="forkserver"`: an open store does not survive a fork. Raises
+    StoreError for a version that is not there, TrainError for a split without masks; items raise TrainError where an
+    image is missing, or another file than its mask was made from.
+    """
+
+    def __init__(
+        self,
+        version: str | Version,
+        transform: Transform | None = None,
+        *,
+        split: str | None = None,
+        images: str | None = None,
+    ):
+        self.version = open_version(version) if isinstance(version, str) else version
+        self.transform = transform
+        catalog, table = self.version.catalog, self.version.catalog.table
+        root = parse_location(images) if images else catalog.root
+        self._images = VersionImages(
+            root,
+            table["id"].combine_chunks(),
+            table["path"].combine_chunks(),
+            self.version.read_column("input_digest"),
+            Recipe.model_validate(self.version.provenance["recipe"]),
+        )
+        self._labels = table["label"].to_numpy()
+        usable = np.isin(self.version.status, DONE)
+        if split is not None:
+            if split not in SPLIT_CODES:
+                raise TrainError(f"No split {split!r}{did_you_mean(split, SPLITS[1:])}")
+            usable &= table["split"].to_numpy() == SPLIT_CODES[split]
+        self.rows: np.ndarray = np.flatnonzero(usable)
+        """`(n,) int64`: the version's row of each item."""
+        if not len(self.rows):
+            raise TrainError(f"{self.version.name} has no masks{f' in its split {split!r}' if split else ''}")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, by label; empty where the catalog has none."""
+        return self.version.catalog.classes
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        row = int(self.rows[index])
+        mask = self.version.read_masks([row])[0]
+        rgb = self._images.square(row, len(mask))
+        box = torch.from_numpy(largest_box(mask)[None])
+        target = {
+            "mask": tv_tensors.Mask(torch.from_numpy(mask)),
+            "boxes": tv_tensors.BoundingBoxes(box, format="XYXY", canvas_size=mask.shape),  # type: ignore[call-overload]
+            "label": int(self._labels[row]),
+            "id": self._images.ids[row].as_py(),
+            "row": row,
+        }
+        image = tv_tensors.Image(torch.from_numpy(rgb).permute(2, 0, 1))
+        return (image, target) if self.transform is None else self.transform(image, target)
+
+    def __repr__(self) -> str:
+        return f"MaskDataset({self.version.name!r}, {len(self)} images, {len(self.classes)} classes)"
