@@ -152,7 +152,7 @@ def evaluate(
     images, catalog     where the images are; `catalog` for images that no masks were made of
     split               "test", "val" or "train"
     protocols           "all", or names with commas: locloc, locloc-official, ppd, wsol
-    tau                 "val": the best threshold on validation images; "sweep": on the split itself, and marked; or 0..1
+    tau                 "val": best on validation images; "sweep": best on the split itself, and marked; or 0..1
     truth               folder of true masks, for mask IoU and PxAP
     device, precision, backbone, weights  of runs, as of `load`
     on_progress         called with the images done, and all
