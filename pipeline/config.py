@@ -1,29 +1,137 @@
-"""The base of every settings class: frozen, strict about names, hashable, and so safe to send to a worker."""
+"""The base of every settings class, and the one loader of TOML: files, built-in recipes, one-line errors."""
 
 import json
-from typing import Any
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-NO_NUMBER = "locloc_no_number"
+from .errors import LocLocError, RecipeError, did_you_mean
+
+BOOL_FOR_NUMBER = "locloc_bool_for_number"
+
+SettingsT = TypeVar("SettingsT", bound="Settings")
 
 
 class Settings(BaseModel):
+    """Frozen, strict about names and hashable, so safe to send to a worker."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
-    def _no_truth_for_numbers(cls, given: Any) -> Any:
-        """Pydantic takes true for 1. (A field's own validator could not be one of a union's discriminator.)"""
-        for name, field in cls.model_fields.items() if isinstance(given, dict) else ():
-            values = given.get(name)
-            for value in values if isinstance(values, list | tuple) else (values,):
-                if isinstance(value, bool) and field.annotation is not bool:
-                    raise PydanticCustomError(
-                        NO_NUMBER, "a number or text, not {given}", {"name": name, "given": str(value).lower()}
-                    )
-        return given
+    def _reject_bools(cls, values: Any) -> Any:
+        """Rejects bools for fields that are not bool: pydantic reads true as 1.
+
+        A validator of the model, since a field's own validator is not allowed on a union's discriminator.
+        """
+        for name, field in cls.model_fields.items() if isinstance(values, dict) else ():
+            value = values.get(name)
+            for item in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(item, bool) and field.annotation is not bool:
+                    context = {"name": name, "value": str(item).lower()}
+                    raise PydanticCustomError(BOOL_FOR_NUMBER, "a number or text, not {value}", context)
+        return values
+
+
+def read_toml(file: str | Path, title: str, raises: type[LocLocError]) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises `raises` with one line that begins with `title` ("Recipe mine.toml") for a file that cannot be read or is
+    not TOML.
+    """
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise raises(f"{title} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return parse_toml(text, title, raises)
+
+
+def parse_toml(text: str, title: str, raises: type[LocLocError]) -> dict[str, Any]:
+    """As `read_toml`, for text."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise raises(f"{title} is not TOML: {error}") from None
+
+
+@dataclass(frozen=True)
+class BuiltinRecipes:
+    """The recipes that ship with a package, as TOML files in its folder `recipes`."""
+
+    package: str
+    kind: str = "recipe"  # in messages
+
+    @property
+    def folder(self) -> Traversable:
+        return resources.files(self.package).joinpath("recipes")
+
+    def names(self) -> list[str]:
+        files = (entry.name for entry in self.folder.iterdir())
+        return sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml"))
+
+    def read(self, name_or_file: str) -> dict[str, Any]:
+        """A built-in recipe by name, or a TOML file (anything with a `/` or ending in `.toml`). Raises RecipeError."""
+        title = f"Recipe {name_or_file}"
+        if name_or_file.endswith(".toml") or "/" in name_or_file:
+            return read_toml(name_or_file, title, RecipeError)
+        if name_or_file not in (names := self.names()):
+            known = did_you_mean(name_or_file, names)
+            raise RecipeError(f"No {self.kind} {name_or_file!r}{known}; a file's name ends in .toml")
+        return parse_toml(self.folder.joinpath(f"{name_or_file}.toml").read_text(encoding="utf-8"), title, RecipeError)
+
+
+def validate_settings(
+    settings: type[SettingsT], content: dict[str, Any], title: str, raises: type[LocLocError], suggest: bool = False
+) -> SettingsT:
+    """`content` as frozen settings.
+
+    suggest  name the closest setting where there is no such one
+
+    Raises `raises` with one line that begins with `title` and names the first setting that is wrong.
+    """
+    try:
+        return settings.model_validate(content)
+    except ValidationError as error:
+        raise raises(f"{title}: {_first_error(error, settings if suggest else None)}") from None
+
+
+def _first_error(error: ValidationError, suggest_from: type[Settings] | None) -> str:
+    """The first setting that did not validate, by its dotted name, and why."""
+    first: Any = error.errors()[0]
+    # Pydantic also names the branch of a union: `refine.opencv.iterations`, `saliency.heads.tuple[int, ...].0`.
+    parts = [part for part in map(str, first["loc"]) if "[" not in part]
+    if first["type"] == BOOL_FOR_NUMBER:
+        parts.append(first["ctx"]["name"])
+    if parts[:1] == ["refine"]:
+        del parts[1:2]
+    field = ".".join(parts) or "settings"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = "no such setting"
+        if suggest_from is not None:
+            message += did_you_mean(parts[-1], _section(suggest_from, parts[:-1]).model_fields)
+    if first["type"].startswith("union_tag_"):
+        discriminator = first["ctx"]["discriminator"].strip("'")
+        if "tag" in first["ctx"]:
+            message = f"no {discriminator} {first['ctx']['tag']!r}; there are {first['ctx']['expected_tags']}"
+        else:
+            message = f"'{discriminator}' has to be named, as in `locloc masks recipe`"
+    rest = error.error_count() - 1
+    return f"{field}: {message}" + (f" (and {rest} more)" if rest else "")
+
+
+def _section(settings: type[Settings], path: list[str]) -> type[Settings]:
+    """The settings class of a section by its path; fields are `Section` or `Section | None`."""
+    for name in path:
+        annotation: Any = settings.model_fields[name].annotation
+        settings = next(part for part in (get_args(annotation) or (annotation,)) if part is not type(None))
+    return settings
 
 
 def settings_toml(settings: Settings) -> str:
@@ -32,11 +140,11 @@ def settings_toml(settings: Settings) -> str:
 
 
 def _sections(settings: Settings, path: tuple[str, ...]) -> list[str]:
-    own, inner = _lines(settings), []
+    lines, subsections = _lines(settings), []
     for name, value in settings:
         if isinstance(value, Settings):
-            inner += _sections(value, (*path, name))
-    return (["", f"[{'.'.join(path)}]"] if path and own else []) + own + inner
+            subsections += _sections(value, (*path, name))
+    return (["", f"[{'.'.join(path)}]"] if path and lines else []) + lines + subsections
 
 
 def _lines(settings: Settings) -> list[str]:
@@ -50,26 +158,3 @@ def _lines(settings: Settings) -> list[str]:
             literal = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
             lines.append(f"{name} = {literal}")
     return lines
-
-
-def first_error(error: ValidationError) -> str:
-    """The first thing that did not validate, by the name of its setting."""
-    first: Any = error.errors()[0]
-    # Pydantic also names the branch of a union: `refine.opencv.iterations`, `saliency.heads.tuple[int, ...].0`.
-    parts = [part for part in map(str, first["loc"]) if "[" not in part]
-    if first["type"] == NO_NUMBER:
-        parts.append(first["ctx"]["name"])
-    if parts[:1] == ["refine"]:
-        del parts[1:2]
-    field = ".".join(parts) or "settings"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "no such setting"
-    if first["type"].startswith("union_tag_"):
-        which = first["ctx"]["discriminator"].strip("'")
-        if "tag" in first["ctx"]:
-            message = f"no {which} {first['ctx']['tag']!r}; there are {first['ctx']['expected_tags']}"
-        else:
-            message = f"'{which}' has to be named, as in `locloc masks recipe`"
-    rest = error.error_count() - 1
-    return f"{field}: {message}" + (f" (and {rest} more)" if rest else "")

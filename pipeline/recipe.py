@@ -1,24 +1,24 @@
-"""Everything that decides what a mask looks like, as frozen settings: from TOML, with a fingerprint.
+"""A recipe: every setting that decides what a mask looks like, frozen, from TOML, with a fingerprint.
 
-What is here is *what* is computed. *How* (workers, devices, checkpoints) is no part of a recipe and never moves a mask.
+A recipe says *what* is computed. *How* (workers, devices, checkpoints) is no part of it and never changes a mask.
 """
 
 import hashlib
 import json
-import tomllib
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, Union
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from .config import Settings, first_error
-from .errors import RecipeError, did_you_mean
+from .config import BuiltinRecipes, Settings, validate_settings
+from .errors import RecipeError
 from .io.images import MAX_PIXELS
 from .masks.grabcut import REFINERS
 from .masks.saliency import SaliencySettings
 
-# Raised by whoever changes what a stage gives for the same input: it makes new fingerprints, so nothing old is reused.
+BUILTIN = BuiltinRecipes(__package__)
+
+# Raise a stage's revision when its output changes for the same input: fingerprints change, so nothing old is reused.
 REVISIONS = {"decode": 1, "geometry": 1, "attention": 1, "saliency": 1, "box": 1}
 
 
@@ -75,11 +75,11 @@ class Recipe(Settings):
 
 
 def recipe_names() -> list[str]:
-    return sorted(entry.name.removesuffix(".toml") for entry in _builtin().iterdir() if entry.name.endswith(".toml"))
+    return BUILTIN.names()
 
 
 def default_recipe(backbone: str | None) -> str:
-    """The recipe where none is named: each backbone's attention has levels of its own."""
+    """The recipe where none is named: thresholds depend on the backbone's attention."""
     return "pocket" if backbone in (None, "pocket") else "locloc"
 
 
@@ -88,23 +88,5 @@ def load_recipe(name_or_file: str | Path = "locloc") -> Recipe:
 
     Raises RecipeError with the field's name for whatever does not parse.
     """
-    where = str(name_or_file)
-    if where.endswith(".toml") or "/" in where:
-        try:
-            text = Path(where).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"Recipe {where} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    elif where in recipe_names():
-        text = _builtin().joinpath(f"{where}.toml").read_text(encoding="utf-8")
-    else:
-        raise RecipeError(f"No recipe {where!r}{did_you_mean(where, recipe_names())}; a file's name ends in .toml")
-    try:
-        return Recipe.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"Recipe {where} is not TOML: {error}") from None
-    except ValidationError as error:
-        raise RecipeError(f"Recipe {where}: {first_error(error)}") from None
-
-
-def _builtin():
-    return resources.files(__package__).joinpath("recipes")
+    name = str(name_or_file)
+    return validate_settings(Recipe, BUILTIN.read(name), f"Recipe {name}", RecipeError)

@@ -6,15 +6,15 @@ made (devices, precision, workers) is no part of it.
 """
 
 import tomllib
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from ..pipeline.config import Settings, first_error
+from ..pipeline.config import BuiltinRecipes, Settings, validate_settings
 from ..pipeline.errors import RecipeError, did_you_mean
 from .models.generator import BN_MOMENTUM
+
+BUILTIN = BuiltinRecipes(__package__, "training recipe")
 
 
 class FitSettings(Settings):
@@ -104,7 +104,7 @@ class TrainRecipe(Settings):
 
 
 def recipe_names() -> list[str]:
-    return sorted(entry.name.removesuffix(".toml") for entry in _builtin().iterdir() if entry.name.endswith(".toml"))
+    return BUILTIN.names()
 
 
 def load_train_recipe(name_or_file: str = "locloc", kind: str = "folder", changes: tuple[str, ...] = ()) -> TrainRecipe:
@@ -112,7 +112,8 @@ def load_train_recipe(name_or_file: str = "locloc", kind: str = "folder", change
 
     Values of `changes` are TOML; what is not is taken as text. Raises RecipeError with the field's name.
     """
-    content, given = TrainRecipe().model_dump(), _read(name_or_file)  # a section in part leaves its other defaults
+    content = TrainRecipe().model_dump()  # what the file does not name keeps its default
+    given = BUILTIN.read(name_or_file)
     if (base := given.pop("base", None)) is not None:
         if base not in recipe_names():
             raise RecipeError(f"Recipe {name_or_file}: base: no built-in training recipe {base!r}{_known(base)}")
@@ -122,10 +123,7 @@ def load_train_recipe(name_or_file: str = "locloc", kind: str = "folder", change
     _lay_over(content, _of_kind(of_kinds, kind, name_or_file))
     for change in changes:
         _lay_over(content, _parsed(change))
-    try:
-        return TrainRecipe.model_validate(content)
-    except ValidationError as error:
-        raise RecipeError(f"Recipe {name_or_file}: {first_error(error)}") from None
+    return validate_settings(TrainRecipe, content, f"Recipe {name_or_file}", RecipeError)
 
 
 def _of_kind(of_kinds: Any, kind: str, name_or_file: str) -> dict[str, Any]:
@@ -134,23 +132,6 @@ def _of_kind(of_kinds: Any, kind: str, name_or_file: str) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise RecipeError(f"Recipe {name_or_file}: on: write settings for one kind of data below [on.{kind}]")
     return settings
-
-
-def _read(name_or_file: str) -> dict[str, Any]:
-    if name_or_file.endswith(".toml") or "/" in name_or_file:
-        try:
-            text = Path(name_or_file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise RecipeError(f"Recipe {name_or_file} cannot be read: {why}") from None
-    elif name_or_file in recipe_names():
-        text = _builtin().joinpath(f"{name_or_file}.toml").read_text(encoding="utf-8")
-    else:
-        raise RecipeError(f"No training recipe {name_or_file!r}{_known(name_or_file)}; a file's name ends in .toml")
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"Recipe {name_or_file} is not TOML: {error}") from None
 
 
 def _known(name: object) -> str:
@@ -176,7 +157,3 @@ def _lay_over(content: dict[str, Any], settings: dict[str, Any]) -> None:
             _lay_over(content[name], value)
         else:
             content[name] = value
-
-
-def _builtin():
-    return resources.files(__package__).joinpath("recipes")

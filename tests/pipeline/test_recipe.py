@@ -118,7 +118,7 @@ def test_locloc_is_the_default_and_equals_the_class_defaults():
 
 def test_locloc_spells_out_every_setting():
     """But for the pixel limit, which is no choice of the method."""
-    with (recipe_module._builtin() / "locloc.toml").open("rb") as file:
+    with (recipe_module.BUILTIN.folder / "locloc.toml").open("rb") as file:
         written = tomllib.load(file)
     named = {f"{key}.{name}" for key, value in written.items() if isinstance(value, dict) for name in value}
     named |= {key for key, value in written.items() if not isinstance(value, dict)}

@@ -1,15 +1,13 @@
 """`--slurm FILE`: which jobs to submit, as frozen settings from TOML, and the job script that each becomes."""
 
 import importlib.util
-import tomllib
 from pathlib import Path
-from typing import Any
 
 from distributed.security import Security
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from ...config import Settings
-from ...errors import BuildError, did_you_mean
+from ...config import Settings, read_toml, validate_settings
+from ...errors import BuildError
 
 DEATH_TIMEOUT_S = 300  # a worker whose coordinator is gone gives its job back; one that loads its model needs a while
 
@@ -67,21 +65,15 @@ class SlurmSettings(Settings):
 
 def load_slurm(file: Path) -> SlurmSettings:
     """Raises BuildError with the setting's name for whatever does not parse."""
-    try:
-        settings = SlurmSettings.model_validate(tomllib.loads(Path(file).read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BuildError(f"--slurm {file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise BuildError(f"--slurm {file} is not TOML: {error}") from None
-    except ValidationError as error:
-        raise BuildError(f"--slurm {file}: {_first_error(error)}") from None
+    title = f"--slurm {file}"
+    settings = validate_settings(SlurmSettings, read_toml(file, title, BuildError), title, BuildError, suggest=True)
     if not settings.kinds:
-        raise BuildError(f"--slurm {file}: neither [cpu] nor [gpu]; docs/cluster.md has an example")
+        raise BuildError(f"{title}: neither [cpu] nor [gpu]; docs/cluster.md has an example")
     for kind, job in settings.kinds.items():
         if job.maximum_jobs < job.minimum_jobs:
-            raise BuildError(f"--slurm {file}: {kind.lower()}.maximum_jobs is less than its minimum_jobs")
+            raise BuildError(f"{title}: {kind.lower()}.maximum_jobs is less than its minimum_jobs")
         if job.processes > job.cores:
-            raise BuildError(f"--slurm {file}: {kind.lower()}.worker_processes is more than its cores")
+            raise BuildError(f"{title}: {kind.lower()}.worker_processes is more than its cores")
     return settings
 
 
@@ -125,13 +117,3 @@ def job_script(
             "--no-dashboard",
         ],
     ).job_script()
-
-
-def _first_error(error: ValidationError) -> str:
-    first: Any = error.errors()[0]
-    *section, name = (str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        known = {(): SlurmSettings, ("cpu",): CpuJobSettings, ("gpu",): GpuJobSettings}[tuple(section)].model_fields
-        message = f"no such setting{did_you_mean(name, known)}"
-    return f"{'.'.join((*section, name))}: {message}"
