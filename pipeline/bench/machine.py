@@ -2,7 +2,6 @@
 
 import datetime
 import importlib.metadata
-import os
 import platform
 import subprocess
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from ... import __version__
+from ..io.machine import cpu_name, usable_cores
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "numba", "pillow", "opencv-python-headless")
 
@@ -19,23 +19,14 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
-        "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cpu": cpu_name(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "python": platform.python_version(),
         "versions": {"locloc": __version__, **{name: importlib.metadata.version(name) for name in _PACKAGES}},
     }
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _commit() -> str | None:

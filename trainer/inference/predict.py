@@ -11,7 +11,6 @@ evaluation treats it: bilinear to the side of the model's square, between its mi
 the original image, where the largest contour over the threshold is the object: its mask, and the box of that mask.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,6 +29,7 @@ from ...pipeline.errors import ImageError, PredictError
 from ...pipeline.geometry.boxes import largest_object
 from ...pipeline.geometry.resize_crop import ResizeCrop
 from ...pipeline.io.images import decode_image, read_image_bytes, rgb_of
+from ...pipeline.io.machine import usable_cores
 from ..models.localizer import Localizer, load_localizer
 
 TOP = 5
@@ -82,7 +82,7 @@ class Predictor:
     def __init__(self, localizer: Localizer, batch: int | None = None, threads: int | None = None):
         self.localizer = localizer
         self.batch = batch or BATCH.get(localizer.device.type, 8)
-        self.threads = threads or min(8, len(os.sched_getaffinity(0)))
+        self.threads = threads or min(8, usable_cores())
 
     def __call__(
         self,

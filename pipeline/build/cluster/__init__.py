@@ -3,11 +3,11 @@
 `open_cluster` gives a `Cluster` for any of them; build.py knows no more. With build.py the only part that imports dask.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from ...io.machine import usable_cores
 from . import dask_scheduler as remote
 from . import slurm_jobs as jobs
 from .cluster import Cluster, Say, running_cluster
@@ -60,7 +60,7 @@ def open_cluster(
         else:
             gpus = min(usable_gpus(spec.gpus), blocks)
             workers = min(spec.workers, blocks)
-            cores = len(os.sched_getaffinity(0))
+            cores = usable_cores()
             say(f"starting {workers} worker processes" + (f", and one for each of {gpus} GPUs" if gpus else ""))
             client = stack.enter_context(local_cluster(workers, gpus, kernels))
             running = running_cluster(

@@ -1,7 +1,6 @@
 """The workers of a Dask scheduler that runs already, here or on other machines. TLS as Dask's configuration says."""
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from distributed.comm import connect, normalize_address
 from distributed.security import Security
 
 from ...errors import BuildError
+from ...io.machine import usable_cores
 from .cluster import loss_as_error, silence_dask
 
 CONNECT_S = 15.0
@@ -62,12 +62,10 @@ def decode_threads(client: Client) -> int:
     """Cores that each GPU worker has beside its own: the fewest of any, since a task may go anywhere."""
     workers = client.scheduler_info()["workers"]
     on_host = Counter(worker["host"] for worker in workers.values())
-    cores = client.run(_cores, workers=[address for address, worker in workers.items() if "GPU" in worker["resources"]])
+    cores = client.run(
+        usable_cores, workers=[address for address, worker in workers.items() if "GPU" in worker["resources"]]
+    )
     return max(1, min(count // on_host[workers[address]["host"]] for address, count in cores.items()) - 1)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _why(error: BaseException, address: str) -> str:
