@@ -16,8 +16,9 @@ def split_of(index: int) -> str:
     return ("train", "val", "train", "test", "train", "train", "val", "train", "test", "train")[index % 10]
 
 
-def write_dataset(out: Path, images: int, classes: int, seed: int) -> None:
+def write_dataset(out: str | Path, images: int, classes: int, seed: int) -> None:
     """Write `images` scenes: images/*.jpg, masks/*.png (0 or 255) and list.csv (path,id,label,split,boxes as JSON)."""
+    out = Path(out)
     (out / "images").mkdir(parents=True, exist_ok=True)
     (out / "masks").mkdir(exist_ok=True)
     with open(out / "list.csv", "w", newline="") as stream:
