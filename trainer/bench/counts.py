@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..models.classifier import Classifier
 from ..models.generator import create_generator
 from ..models.ppd import Decoder, LinearClassifier
-from ..models.token_selection import kept_tokens, shared_count
+from ..models.token_selection import select_tokens, shared_block_count
 from .systems import SIZE_PX, VIT, Form, Ppd, create_system, create_vit, forms
 
 MI = 2**20
@@ -119,7 +119,7 @@ def count_modules(classes: int, keep_tokens: float, shared_blocks: float, vit_na
         width, (side, _) = vit.embed_dim, vit.patch_embed.grid_size
         square, larger = torch.empty(1, width, side, side), torch.empty(1, width, side + 2, side + 2)
         tokens, pixels = torch.empty(1, 1 + side * side, width), torch.empty(1, 3, SIZE_PX, SIZE_PX)
-        grid, keep = (side, side), kept_tokens(torch.empty(1, 1, side, side), (side, side), keep_tokens)
+        grid, keep = (side, side), select_tokens(torch.empty(1, 1, side, side), (side, side), keep_tokens)
         models = [
             ("ViT", vit, pixels),
             (f"PPD linear, {classes} classes", LinearClassifier(width, classes), torch.empty(1, 4 * width)),
@@ -128,7 +128,7 @@ def count_modules(classes: int, keep_tokens: float, shared_blocks: float, vit_na
             ("GEG paper", create_generator("paper", width), square),
             ("GEG tapered", create_generator("tapered", width), square),
         ]
-        shared = shared_count(len(vit.blocks), shared_blocks)
+        shared = shared_block_count(len(vit.blocks), shared_blocks)
         for number in sorted({classes, 1000}):
             models.append((f"LFDM, {number} classes", Classifier(vit, number, grid), tokens))
             if keep is not None or shared:

@@ -10,7 +10,7 @@ import torch
 from ...pipeline.bench.machine import describe_machine
 from ...pipeline.errors import BenchError, did_you_mean
 from ..models.classifier import Classifier
-from ..models.token_selection import kept_tokens, shared_count
+from ..models.token_selection import select_tokens, shared_block_count
 from . import KEEP_TOKENS, SHARED_BLOCKS
 from .counts import Count, PipelineCount, count_modules, count_pipelines
 from .inference_stages import System, load_images, model_run, random_views, whole_run
@@ -222,8 +222,8 @@ def _classifiers(asked: Asked, device: torch.device, clock: Clock, batch: int, r
     grid = vit.patch_embed.grid_size
     dtype = PRECISIONS[asked.precision]
     tokens = torch.randn(batch, 1 + grid[0] * grid[1], vit.embed_dim, device=device, dtype=dtype)
-    kept = kept_tokens(torch.rand(batch, 1, *grid, device=device), grid, asked.keep_tokens)
-    blocks_shared = shared_count(len(vit.blocks), asked.shared_blocks)
+    kept = select_tokens(torch.rand(batch, 1, *grid, device=device), grid, asked.keep_tokens)
+    blocks_shared = shared_block_count(len(vit.blocks), asked.shared_blocks)
     ways = [(0, None), (blocks_shared, kept)] if blocks_shared or kept is not None else [(0, None)]
     for classes in sorted({asked.classes, 1000}):
         for shared, keep in ways:

@@ -18,7 +18,7 @@ from ...pipeline.errors import BenchError, did_you_mean
 from ..models.classifier import Classifier
 from ..models.generator import create_generator
 from ..models.ppd import LAST_CLS, Decoder, LinearClassifier
-from ..models.token_selection import kept_tokens, shared_count
+from ..models.token_selection import select_tokens, shared_block_count
 
 SIZE_PX = 224
 VIT = "vit_small_patch16_224"
@@ -111,7 +111,7 @@ class LocLoc(nn.Module):
         super().__init__()
         self.form, self.frozen = form, Frozen(vit, SIZE_PX)
         self.generator = create_generator(form.generator, vit.embed_dim)
-        shared = shared_count(len(vit.blocks), form.shared_blocks)
+        shared = shared_block_count(len(vit.blocks), form.shared_blocks)
         self.classifier = Classifier(vit, classes, vit.patch_embed.grid_size, form.keep_tokens, shared)
 
     def tokens(self, view: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,7 +123,7 @@ class LocLoc(nn.Module):
         return self.generator(patches)
 
     def classes(self, shared: Tensor, maps: Tensor) -> Tensor:
-        return self.classifier(shared, kept_tokens(maps, self.classifier.grid, self.form.keep_tokens))
+        return self.classifier(shared, select_tokens(maps, self.classifier.grid, self.form.keep_tokens))
 
     def infer(self, views: tuple[Tensor, ...], lap: Lap) -> tuple[Tensor, Tensor]:
         shared, patches = self.tokens(*views)

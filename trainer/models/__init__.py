@@ -1,1 +1,1 @@
-"""The models: GEG, LFDM and PPD's baseline; their checkpoints, and a run at inference."""
+"""The models: GEG, LFDM and PPD's baseline; their checkpoints; and `Localizer`, a trained run at inference."""

@@ -68,7 +68,7 @@ def create_model(kind: str, shape: dict[str, Any]) -> nn.Module:
 
 def vit_shape(vit: VisionTransformer) -> dict[str, Any]:
     """The header's description of a ViT: all that is needed to create the blocks `Classifier` copies from it."""
-    block = vit.blocks[0]
+    block: Any = vit.blocks[0]
     return {
         "embed_dim": vit.embed_dim,
         "depth": len(vit.blocks),

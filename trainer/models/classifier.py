@@ -1,7 +1,7 @@
-"""LFDM, the classifier: a ViT of its own on the frozen ViT's early tokens (LocLoc, ACM MM 2023).
+"""LFDM, the classifier: a trainable ViT on the frozen ViT's early tokens (LocLoc, ACM MM 2023).
 
-    (B, P + T, D)  patch embedding, CLS, registers, positions; before any block, or after the shared ones
-     own blocks    the backbone's others, begun from its weights; norm
+    (B, P + T, D)  tokens of the frozen ViT, embedded or after its first `shared_blocks` blocks
+     blocks, norm  the remaining blocks, initialised with the frozen ViT's weights
      (B, D, h, w)  the T = h * w patch tokens; with guided tokens k of them, zeros elsewhere
      Conv3x3, ReLU, Conv3x3, BN, ReLU, mean of 3x3      (B, K, h, w)
      global mean                                         (B, K) logits
@@ -15,18 +15,18 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ...pipeline.errors import BackboneError
-from .token_selection import gathered, scattered
+from .token_selection import gather_tokens, scatter_tokens
 
 
 class Classifier(nn.Module):
-    """Tokens `(B, P + T, D) float` > logits `(B, K)`: those of `Backbone.embed(rgb, shared_blocks)`.
+    """Tokens `(B, P + T, D) float` of `Backbone.embed(rgb, shared_blocks)` > logits `(B, K)`.
 
-    vit            whose blocks and norm are copied; it stays as it is
+    vit            its blocks and norm are copied; it is not changed
     classes        K
     grid           h, w
-    keep_tokens    the share of patch tokens that `guided.kept_tokens` is to keep; 1: all. It is the caller who chooses
-                   them: without `keep` every token is looked at
-    shared_blocks  first blocks of the ViT that it has none of its own for: it takes the frozen ViT's tokens after them
+    keep_tokens    share of patch tokens for `select_tokens`; 1: all. Callers select them and pass `keep`: without it
+                   every token is processed
+    shared_blocks  how many of the ViT's first blocks are not copied: the input is the frozen ViT's tokens after them
     """
 
     def __init__(
@@ -61,17 +61,17 @@ class Classifier(nn.Module):
         return self.class_maps(tokens, keep).mean((2, 3))
 
     def class_maps(self, tokens: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Tokens `(B, P + T, D)` > the maps `(B, K, h, w)` whose means are the logits.
+        """Tokens `(B, P + T, D)` > class maps `(B, K, h, w)`, whose means are the logits.
 
-        keep  `(B, k) int64`, the patch tokens to look at; the blocks never see the others
+        keep  `(B, k) int64`, indices of the patch tokens to process; None: all
         """
         if keep is None:
             patches = self.norm(self.blocks(tokens))[:, self.prefix :]
         else:
-            kept = self.norm(self.blocks(gathered(tokens, keep, self.prefix)))[:, self.prefix :]
-            patches = scattered(kept, keep, tokens.shape[1] - self.prefix)
-        square = patches.transpose(1, 2).unflatten(2, self.grid)
-        return self.pool(self.head(self.conv(square).relu()))
+            selected = self.norm(self.blocks(gather_tokens(tokens, keep, self.prefix)))[:, self.prefix :]
+            patches = scatter_tokens(selected, keep, tokens.shape[1] - self.prefix)
+        features = patches.transpose(1, 2).unflatten(2, self.grid)
+        return self.pool(self.head(self.conv(features).relu()))
 
     def extra_repr(self) -> str:
         return f"keep_tokens={self.keep_tokens:g}, shared_blocks={self.shared_blocks}"

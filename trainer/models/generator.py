@@ -1,4 +1,4 @@
-"""GEG, the generator: patch tokens of a frozen ViT > where the object is (LocLoc, ACM MM 2023).
+"""GEG, the generator: patch tokens of a frozen ViT > a map of the object (LocLoc, ACM MM 2023).
 
     (B, D, h, w)  patch tokens of the last block, before its norm
      UNet         3 steps down, 3 up                    (B, width, h, w)
@@ -8,7 +8,7 @@
 B images, D width of the ViT, h x w token grid, of any size from 1 x 1 on.
 """
 
-from typing import Literal
+from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,19 @@ from torch.nn import functional as F
 
 BN_MOMENTUM = 0.1  # the published UNet's 0.01 spoils short runs: its statistics lag behind (IoU .44 against .66)
 
-GENERATORS = {
+
+class GeneratorSize(TypedDict):
+    base: int
+    tail: tuple[int, int, int]
+    width: int
+
+
+GENERATORS: dict[str, GeneratorSize] = {
     "paper": {"base": 4, "tail": (256, 256, 256), "width": 200},
     "tapered": {"base": 16, "tail": (128, 64, 32), "width": 128},
 }
-"""Kinds by name. `paper`: 4.05 M parameters and 4.51 GMAC at 384 x 14 x 14. `tapered` keeps the UNet's plan at a
-twelfth of the arithmetic, which in the paper's kind goes into the transposed convolutions: 1.68 M and 0.40 GMAC."""
+"""Sizes by kind. `paper`: 4.05 M parameters and 4.51 GMAC at 384 x 14 x 14, most of it in the transposed convolutions.
+`tapered` has a wider UNet and narrower transposed convolutions: 1.68 M and 0.40 GMAC, a twelfth of the arithmetic."""
 
 
 class Generator(nn.Module):
@@ -31,9 +38,9 @@ class Generator(nn.Module):
     base      the UNet has 2, 4 and 8 times as many channels on its way down, 4, 3 times on its way up
     width     channels of the UNet's output
     tail      channels of the three transposed convolutions
-    wiring    "mended", or "published": there the second step up is given what came down instead of what the first step
-              made of it, so that the third step down and the first up have no influence, and never a gradient
-    bn_momentum  of the UNet's batch norms
+    wiring    "mended", or "published": in the published code the second step up takes a skip connection instead of
+              the first step's output, so the third step down and the first step up never get a gradient
+    bn_momentum  momentum of the UNet's batch norms
     """
 
     def __init__(
@@ -78,24 +85,24 @@ class UNet(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         skips = [tokens]
         for step in self.down:
-            skips.append(step(_halved(skips[-1])))
-        first = self.up[0](_joined(skips[3], skips[2]))
-        second = self.up[1](_joined(skips[2] if self.wiring == "published" else first, skips[1]))
-        return self.up[2](_joined(second, skips[0]))
+            skips.append(step(_downsample(skips[-1])))
+        first = self.up[0](_upsample_and_concat(skips[3], skips[2]))
+        second = self.up[1](_upsample_and_concat(skips[2] if self.wiring == "published" else first, skips[1]))
+        return self.up[2](_upsample_and_concat(second, skips[0]))
 
 
 def create_generator(kind: str, channels: int, wiring: Literal["mended", "published"] = "mended") -> Generator:
-    """A generator of one of the GENERATORS for tokens of `channels`; its settings stand in its checkpoint's header."""
+    """Creates one of GENERATORS for tokens of `channels`."""
     return Generator(channels, wiring=wiring, **GENERATORS[kind])
 
 
-def _halved(features: Tensor) -> Tensor:
+def _downsample(features: Tensor) -> Tensor:
     high, wide = features.shape[-2:]
     return F.max_pool2d(features, (min(2, high), min(2, wide)))
 
 
-def _joined(low: Tensor, skip: Tensor) -> Tensor:
-    """The coarser features at the size of the finer ones, and these."""
+def _upsample_and_concat(low: Tensor, skip: Tensor) -> Tensor:
+    """Resizes the coarser features to the size of the finer ones and concatenates both."""
     return torch.cat([F.interpolate(low, size=skip.shape[-2:], mode="bilinear"), skip], dim=1)
 
 

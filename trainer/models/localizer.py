@@ -1,10 +1,10 @@
-"""A trained run at inference: frozen backbone, what draws maps and what names classes, on one device.
+"""A trained run at inference: the frozen backbone, the model of maps and the model of classes, on one device.
 
-    Localiser.maps     (B, map_px, map_px, 3) uint8      > (B, h, w) float32
-    Localiser.logits   (B, class_px, class_px, 3) uint8  > (B, K) float32
+    Localizer.maps     (B, map_px, map_px, 3) uint8      > (B, h, w) float32
+    Localizer.logits   (B, class_px, class_px, 3) uint8  > (B, K) float32
 
-LocLoc is GEG and LFDM, PPD its decoder and its linear classifier; a run may hold one of the two alone. No dask, zarr or
-icechunk in here: it runs on a bare GPU machine.
+LocLoc is GEG and LFDM, PPD its decoder and its linear classifier; a run may hold one of the two alone. Imports no dask,
+zarr or icechunk: it runs on a bare GPU machine.
 """
 
 from dataclasses import replace
@@ -15,25 +15,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...pipeline.backbones.spec import BackboneSpec
+from ...pipeline.backbones.spec import BackboneSpec, recorded_weights
 from ...pipeline.backbones.vit import Backbone
 from ...pipeline.errors import TrainError, did_you_mean
 from ...pipeline.geometry.resize_crop import ResizeCrop
 from ...pipeline.masks.pseudo_mask import working_geometry
 from ...pipeline.recipe import ImageSettings, Recipe
 from .checkpoint import load_checkpoint
+from .classifier import Classifier
 from .ppd import LAST_CLS
-from .token_selection import is_guided, kept_tokens
+from .token_selection import is_guided, select_tokens
 
-TASKS_BY_KIND = {"locloc": ("generator", "classifier"), "ppd": ("decoder", "linear")}
-"""Kinds of run: the folder of what draws maps, and of what names classes."""
+Kind = Literal["locloc", "ppd"]
+
+TASKS_BY_KIND: dict[Kind, tuple[str, str]] = {"locloc": ("generator", "classifier"), "ppd": ("decoder", "linear")}
+"""By kind of run: the tasks, which are folders of the run, of the map model and of the class model."""
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 RESIZE_PX = 256
-"""The short side before the central square is cut, where a header does not tell: as in every released code."""
+"""Short side before the central crop, where the header has none: as in all released code."""
 
-UNKNOWN_TAU = 0.5
+DEFAULT_TAU = 0.5
 
 WEIGHTS = "best.safetensors"
 
@@ -41,62 +44,62 @@ Rgb = np.ndarray | Tensor
 
 
 class Localizer:
-    """The models of one run in eval mode. `load_localiser` makes it.
+    """The models of one run in eval mode. Create it with `load_localizer`.
 
     kind             "locloc" or "ppd"
-    headers          what each stage's checkpoint tells of itself, by the stage's name
-    classes, count   names of the classes, empty where they are not known; how many, 0 without a classifier
-    tau              threshold of a map between its minimum and maximum: the best on the validation images, else 0.5
-    map_px           side of the whole square that `maps` takes
-    class_px         side of the central square that `logits` takes, cut when the short side is `class_resize_px`
-    images           how an image becomes a square, and how many pixels it may have
-    backbone         the frozen ViT at `map_px`; `class_backbone` at `class_px`, the same object where the sizes agree
+    headers          the checkpoints' headers by task
+    classes, count   names of the classes, empty if unknown; their number, 0 without a classifier
+    tau              threshold of a min-max normalised map: the best one on the validation images, else 0.5
+    map_px           side of the square that `maps` takes
+    class_px         side of the central square that `logits` takes, cropped after the short side is `class_resize_px`
+    images           how an image becomes a square, and the largest number of pixels it may have
+    backbone         the frozen ViT at `map_px`; `class_backbone` at `class_px`, the same object if the sizes are equal
     """
 
     def __init__(
         self,
-        kind: Literal["locloc", "ppd"],
+        kind: Kind,
         models: dict[str, tuple[nn.Module, dict[str, Any]]],
         backbones: dict[int, Backbone],
         device: torch.device,
         precision: str,
     ):
-        """models: by stage, with their headers; backbones: by the side of their input."""
+        """models: with their headers, by task; backbones: by the side of their input."""
         self.kind, self.device, self.precision = kind, device, precision
-        self.headers = {stage: header for stage, (_, header) in models.items()}
-        mapper, namer = (models.get(stage, (None, {})) for stage in TASKS_BY_KIND[kind])
-        self._mapper, self._namer = _placed(mapper[0], device), _placed(namer[0], device)
-        self.has_maps, self.has_classes = self._mapper is not None, self._namer is not None
-        of_maps, of_classes = mapper[1] or namer[1], namer[1] or mapper[1]
-        self.images = ImageSettings.model_validate(of_maps.get("images", {}))
-        self.tau = float(mapper[1].get("figures", {}).get("tau", UNKNOWN_TAU))
-        self.count = int(namer[1]["shape"]["classes"]) if self.has_classes else 0
-        names = tuple(namer[1].get("classes", ()))
+        self.headers = {task: header for task, (_, header) in models.items()}
+        map_task, class_task = TASKS_BY_KIND[kind]
+        self._map_model = _frozen(models[map_task][0], device) if map_task in models else None
+        self._class_model = _frozen(models[class_task][0], device) if class_task in models else None
+        self.has_maps, self.has_classes = self._map_model is not None, self._class_model is not None
+        map_header, class_header = self.headers.get(map_task, {}), self.headers.get(class_task, {})
+        self.images = ImageSettings.model_validate((map_header or class_header).get("images", {}))
+        self.tau = float(map_header.get("figures", {}).get("tau", DEFAULT_TAU))
+        self.count = int(class_header["shape"]["classes"]) if self.has_classes else 0
+        names = tuple(class_header.get("classes", ()))
         self.classes = names if len(names) == self.count else ()
-        self.map_px, self.class_px = int(of_maps["backbone_size_px"]), int(of_classes["backbone_size_px"])
-        self.class_resize_px = int(
-            namer[1].get("recipe", {}).get(TASKS_BY_KIND[kind][1], {}).get("resize_px", RESIZE_PX)
-        )
+        self.map_px = int((map_header or class_header)["backbone_size_px"])
+        self.class_px = int((class_header or map_header)["backbone_size_px"])
+        self.class_resize_px = int(class_header.get("recipe", {}).get(class_task, {}).get("resize_px", RESIZE_PX))
         self.backbone, self.class_backbone = backbones[self.map_px], backbones[self.class_px]
         self._recipe = Recipe(images=self.images)
 
     def map_geometry(self, source_px: tuple[int, int]) -> ResizeCrop:
-        """An image of `source_px` (width, height) as the square that `maps` takes: as the run's masks were made."""
+        """Maps an image of `source_px` (width, height) to the square that `maps` takes, as the masks were made."""
         return working_geometry(np.array(source_px), self._recipe, self.map_px)
 
     def class_geometry(self, source_px: tuple[int, int]) -> ResizeCrop:
-        """The same for `logits`: short side to `class_resize_px`, the central square of `class_px`."""
+        """The same for `logits`: short side to `class_resize_px`, then the central square of `class_px`."""
         return ResizeCrop.centre_crop(source_px, self.class_px, self.class_resize_px)
 
     @property
     def one_square(self) -> bool:
-        """Whether maps and logits may be asked of the same pixels."""
+        """Whether `maps` and `logits` take squares of the same size."""
         return self.has_maps and self.has_classes and self.map_px == self.class_px
 
     @property
     def guided(self) -> bool:
-        """Whether maps say which tokens the classifier looks at (trainer/guided.py); then logits cost maps too."""
-        return self.kind == "locloc" and self.has_classes and is_guided(self._namer.keep_tokens)
+        """Whether the maps select the classifier's tokens (token_selection.py); then logits need maps too."""
+        return isinstance(self._class_model, Classifier) and is_guided(self._class_model.keep_tokens)
 
     @torch.inference_mode()
     def maps(self, rgb: Rgb) -> Tensor:
@@ -109,30 +112,39 @@ class Localizer:
         if self.kind == "ppd":
             return self._logits_of(self.class_backbone.last_cls_tokens(rgb, LAST_CLS))
         if self.guided:
-            embedded, features = self.class_backbone.embed_and_patch_features(rgb, self._namer.shared_blocks)
+            embedded, features = self.class_backbone.embed_and_patch_features(rgb, self._classifier.shared_blocks)
             return self._logits_of(embedded, self._maps_of(features))
-        return self._logits_of(self.class_backbone.embed(rgb, self._namer.shared_blocks))
+        return self._logits_of(self.class_backbone.embed(rgb, self._classifier.shared_blocks))
 
     @torch.inference_mode()
     def both(self, rgb: Rgb) -> tuple[Tensor, Tensor]:
-        """The same squares > maps and logits, where `one_square`. LocLoc embeds them once for both."""
+        """The same squares > maps and logits, if `one_square`. LocLoc runs the backbone once for both."""
         if self.kind == "ppd":
             return self.maps(rgb), self.logits(rgb)
-        embedded, features = self.backbone.embed_and_patch_features(rgb, self._namer.shared_blocks)
+        embedded, features = self.backbone.embed_and_patch_features(rgb, self._classifier.shared_blocks)
         maps = self._maps_of(features)
         return maps, self._logits_of(embedded, maps if self.guided else None)
 
+    @property
+    def _classifier(self) -> Classifier:
+        """LFDM, in runs of LocLoc with a classifier."""
+        assert isinstance(self._class_model, Classifier)
+        return self._class_model
+
     def _maps_of(self, features: Tensor) -> Tensor:
+        assert self._map_model is not None, "has_maps"
         if self.kind == "ppd":
             features = self.backbone.norm_features(features)
         with self._autocast():
-            return self._mapper(features.contiguous(memory_format=torch.channels_last))[:, 0].float()
+            return self._map_model(features.contiguous(memory_format=torch.channels_last))[:, 0].float()
 
     def _logits_of(self, tokens: Tensor, maps: Tensor | None = None) -> Tensor:
-        """`maps` choose the tokens of guided LFDM."""
-        keep = () if maps is None else (kept_tokens(maps, self._namer.grid, self._namer.keep_tokens),)
+        """maps: those that select the tokens of guided LFDM."""
+        assert self._class_model is not None, "has_classes"
+        keep = None if maps is None else select_tokens(maps, self._classifier.grid, self._classifier.keep_tokens)
         with self._autocast():
-            return self._namer(tokens, *keep).float()
+            logits = self._class_model(tokens) if keep is None else self._class_model(tokens, keep)
+            return logits.float()
 
     def _autocast(self) -> torch.autocast:
         dtype = PRECISIONS[self.precision]
@@ -142,37 +154,38 @@ class Localizer:
 def load_localizer(
     run: Path | str,
     device: str = "auto",
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
-    models: Literal["auto", "locloc", "ppd"] = "auto",
+    precision: str = "fp32",
+    models: str = "auto",
     backbone: str | None = None,
     weights: str | None = None,
 ) -> Localizer:
-    """The best weights of a RUN of `locloc train` or `locloc weights import`.
+    """Loads the best weights of a RUN of `locloc train` or `locloc weights import`.
 
-    device    "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1"
-    models    which of a folder that holds both; "auto": LocLoc's, where there are any
-    backbone  a timm name, for imported files, which do not hold theirs
-    weights   file of the backbone's weights, where they are now; "random" for trying the machinery
+    device     "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1"
+    precision  "fp32", "bf16" or "fp16" (GPU only)
+    models     "locloc" or "ppd", for a run that holds both; "auto": LocLoc's if there are any
+    backbone   a timm name, for imported weights, whose files do not hold the backbone
+    weights    file of the backbone's weights, if they were moved; "random" to try the code without them
 
-    Raises TrainError, BackboneError in one line for whatever is not there or does not fit.
+    Raises TrainError, BackboneError for anything that is missing or does not fit.
     """
-    run, where = Path(run), _device(device, precision)
-    kind, stages = _found(run, models)
-    loaded = {stage: load_checkpoint(run / stage / WEIGHTS) for stage in stages}
-    known = _backbone_of(run, [header for _, header in loaded.values()], backbone, weights)
+    run, torch_device = Path(run), _checked_device(device, precision)
+    kind, tasks = _find_tasks(run, models)
+    loaded = {task: load_checkpoint(run / task / WEIGHTS) for task in tasks}
+    spec = _backbone_spec(run, [header for _, header in loaded.values()], backbone, weights)
     sizes = {int(header["backbone_size_px"]) for _, header in loaded.values()}
-    backbones = {size: Backbone(replace(known, size_px=size, precision=precision), str(where)) for size in sizes}
+    backbones = {size: Backbone(replace(spec, size_px=size, precision=precision), str(torch_device)) for size in sizes}
     if "generator" not in loaded and is_guided(getattr(loaded.get("classifier", (None,))[0], "keep_tokens", 1.0)):
         raise TrainError(
             f"{run}/classifier looks at the tokens that its generator's maps choose, and {run}/generator has no "
             f"{WEIGHTS}; put the generator it was trained with there"
         )
-    for stage, (_, header) in loaded.items():
-        _check_fits(run / stage, header["shape"], backbones[int(header["backbone_size_px"])])
-    return Localizer(kind, loaded, backbones, where, precision)
+    for task, (_, header) in loaded.items():
+        _check_fits(run / task, header["shape"], backbones[int(header["backbone_size_px"])])
+    return Localizer(kind, loaded, backbones, torch_device, precision)
 
 
-def _device(name: str, precision: str) -> torch.device:
+def _checked_device(name: str, precision: str) -> torch.device:
     if precision not in PRECISIONS:
         raise TrainError(f"No precision {precision!r}{did_you_mean(precision, PRECISIONS)}")
     if name == "auto":
@@ -188,24 +201,24 @@ def _device(name: str, precision: str) -> torch.device:
     return device
 
 
-def _found(run: Path, models: str) -> tuple[Literal["locloc", "ppd"], list[str]]:
-    """Which kind, and those of its stages that have weights."""
+def _find_tasks(run: Path, models: str) -> tuple[Kind, list[str]]:
+    """Returns the kind of the run, and those of its tasks that have weights."""
     if models not in ("auto", *TASKS_BY_KIND):
         raise TrainError(f"No models {models!r}{did_you_mean(models, ('auto', *TASKS_BY_KIND))}")
-    for kind, stages in TASKS_BY_KIND.items():
-        there = [stage for stage in stages if (run / stage / WEIGHTS).is_file()]
-        if there and models in ("auto", kind):
-            return kind, there
-    wanted = [stage for kind, stages in TASKS_BY_KIND.items() if models in ("auto", kind) for stage in stages]
+    for kind, tasks in TASKS_BY_KIND.items():
+        with_weights = [task for task in tasks if (run / task / WEIGHTS).is_file()]
+        if with_weights and models in ("auto", kind):
+            return kind, with_weights
+    wanted = [task for kind, tasks in TASKS_BY_KIND.items() if models in ("auto", kind) for task in tasks]
     raise TrainError(
         f"{run} holds no {'/'.join(wanted)} with {WEIGHTS}; `locloc train STORE@V --out RUN` makes a run, "
         "`locloc weights import FILE --out RUN` makes one of released weights"
     )
 
 
-def _backbone_of(run: Path, headers: list[dict[str, Any]], backbone: str | None, weights: str | None) -> BackboneSpec:
-    """That of the masks the run was trained on, by the digest of its weights, or the one that is named."""
-    about = next((header["backbone"] for header in headers if "sha256" in header["backbone"]), None)
+def _backbone_spec(run: Path, headers: list[dict[str, Any]], backbone: str | None, weights: str | None) -> BackboneSpec:
+    """The backbone that the run was trained on, checked by its weights' digest; for imported weights the named one."""
+    trained_on = next((header["backbone"] for header in headers if "sha256" in header["backbone"]), None)
     imported = next((header for header in headers if "sha256" not in header["backbone"]), None)
     if weights not in (None, "random") and not Path(weights).is_file():
         raise TrainError(f"No weights file {weights}")
@@ -216,35 +229,33 @@ def _backbone_of(run: Path, headers: list[dict[str, Any]], backbone: str | None,
                 f"name it, as in --backbone {imported['backbone']['name']} --weights FILE"
             )
         return BackboneSpec(backbone, weights=weights)
-    if backbone not in (None, about["name"]):
-        raise TrainError(f"{run} was trained on {about['name']}, not {backbone}; leave --backbone out")
-    weights = weights or (None if about["weights"] in ("bundled", "hub") else about["weights"])
+    assert trained_on is not None  # every header holds either a digest or an imported file
+    if backbone not in (None, trained_on["name"]):
+        raise TrainError(f"{run} was trained on {trained_on['name']}, not {backbone}; leave --backbone out")
+    weights = weights or recorded_weights(trained_on)
     if weights not in (None, "random") and not Path(weights).is_file():
         raise TrainError(f"The backbone's weights are no longer at {weights}; name their file with --weights")
-    return BackboneSpec(about["name"], weights=weights, sha256=about["sha256"])
+    return BackboneSpec(trained_on["name"], weights=weights, sha256=trained_on["sha256"])
 
 
 def _check_fits(folder: Path, shape: dict[str, Any], backbone: Backbone) -> None:
-    """TrainError where a model was made for another ViT's tokens."""
+    """Raises TrainError if a model takes the tokens of another ViT."""
+    expected: tuple[int, ...]
+    actual: tuple[int, ...]
     if "vit" in shape:
-        wanted = (shape["vit"]["embed_dim"], shape["vit"]["num_prefix_tokens"], *shape["grid"])
-        found = (backbone.width, backbone.prefix, *backbone.grid)
+        expected = (shape["vit"]["embed_dim"], shape["vit"]["num_prefix_tokens"], *shape["grid"])
+        actual = (backbone.width, backbone.prefix, *backbone.grid)
         names = "width, prefix tokens and grid"
     else:
-        wanted, found, names = (shape["channels"],), (backbone.width,), "width"
-    if found != wanted:
+        expected, actual, names = (shape["channels"],), (backbone.width,), "width"
+    if actual != expected:
         raise TrainError(
-            f"{folder} takes tokens of {names} {_listed(wanted)}, but {backbone.name} at {backbone.size_px} px gives "
-            f"{_listed(found)}; name the ViT that it was trained on with --backbone"
+            f"{folder} takes tokens of {names} {', '.join(map(str, expected))}, but {backbone.name} at "
+            f"{backbone.size_px} px gives {', '.join(map(str, actual))}; name the ViT that it was trained on with "
+            "--backbone"
         )
 
 
-def _listed(numbers: tuple[int, ...]) -> str:
-    return ", ".join(map(str, numbers))
-
-
-def _placed(model: nn.Module | None, device: torch.device) -> nn.Module | None:
-    """Frozen on the device. Channels last: a third faster for convolutions, on CPUs and GPUs."""
-    if model is None:
-        return None
+def _frozen(model: nn.Module, device: torch.device) -> nn.Module:
+    """Moves a model to the device, without gradients. Channels last: a third faster for convolutions."""
     return model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)

@@ -98,7 +98,7 @@ def _keep_first_classes(model: nn.Module, classes: int) -> None:
 def _official_generator(state: State) -> Official:
     """`att_layer4.down_N.1.UConv.{0,1,3,4}`, `.up_N.conv.UConv...`, `upN` and `bnN`, `att_conv2`, `bn_att2`."""
     tail = tuple(state[f"up{step}.weight"].shape[1] for step in (1, 2, 3))
-    shape = {
+    shape: dict[str, Any] = {
         "channels": state["att_layer4.down_1.1.UConv.0.weight"].shape[1],
         "base": state["att_layer4.down_1.1.UConv.0.weight"].shape[0] // 2,
         "width": state["up1.weight"].shape[0],

@@ -2,20 +2,20 @@
 
 from torch import Tensor, nn
 
-LAST_CLS = 4  # the classifier sees the CLS tokens of so many last blocks, each normed
+LAST_CLS = 4  # the linear classifier takes the normed CLS tokens of the last 4 blocks
 
 
 class LinearClassifier(nn.Linear):
-    """CLS tokens of the last 4 blocks, normed and side by side, `(B, 4 D) float` > logits `(B, K)`."""
+    """Normed CLS tokens of the last 4 blocks, concatenated, `(B, 4 D) float` > logits `(B, K)`."""
 
     def __init__(self, channels: int, classes: int):
         super().__init__(LAST_CLS * channels, classes)
 
 
 class Decoder(nn.Module):
-    """Normed patch tokens `(B, D, h, w) float` > maps `(B, 1, 4h, 4w)`, not bounded.
+    """Normed patch tokens `(B, D, h, w) float` > unbounded maps `(B, 1, 4h, 4w)`.
 
-    14 x 14 tokens > max-pool 7 x 7 > three transposed convolutions, 56 x 56. An odd grid is rounded up: 15 > 8 > 64.
+    14 x 14 tokens > max-pool, 7 x 7 > three transposed convolutions, 56 x 56. An odd grid is rounded up: 15 > 8 > 64.
     """
 
     def __init__(self, channels: int, hidden: int = 2048, width: int = 256):

@@ -1,10 +1,10 @@
-"""Guided tokens: the map that finds the object also says which patch tokens the classifier looks at.
+"""Guided tokens: GEG's map selects the patch tokens that LFDM processes.
 
-LFDM is a second ViT, and most of what LocLoc costs at inference. Mask-enhanced images teach it to look at the object by
-blackening the rest; here the rest is left out, in training and at inference. Positions are in the embedded tokens
-already, so leaving some out is sound.
+LFDM is a second ViT, and most of LocLoc's cost at inference. Mask-enhanced images teach it to look at the object by
+blackening the rest; guided tokens leave the rest out, in training and at inference. This is sound because the embedded
+tokens already carry their positions.
 
-B images, h x w token grid, T = h * w, k tokens kept.
+B images, h x w token grid, T = h * w, k selected tokens, P prefix tokens (CLS and registers), D width.
 """
 
 import torch
@@ -17,49 +17,49 @@ def is_guided(share: float) -> bool:
     return 0 < share < 1
 
 
-def kept_count(tokens: int, share: float) -> int:
-    """How many of T tokens a share keeps: at least one."""
+def selected_count(tokens: int, share: float) -> int:
+    """How many of T tokens a share selects: at least one."""
     return max(1, round(share * tokens)) if is_guided(share) else tokens
 
 
-def shared_count(depth: int, share: float) -> int:
-    """How many of a ViT's `depth` blocks a share of them is: LFDM keeps one of its own."""
+def shared_block_count(depth: int, share: float) -> int:
+    """How many of a ViT's `depth` blocks a share of them is; at least one block stays LFDM's own."""
     return min(round(share * depth), depth - 1)
 
 
-def kept_tokens(maps: Tensor, grid: tuple[int, int], share: float) -> Tensor | None:
-    """Maps `(B, 1, H, W)` or `(B, H, W)`, higher where the object is, > indices `(B, k) int64` of the tokens to keep.
+def select_tokens(maps: Tensor, grid: tuple[int, int], share: float) -> Tensor | None:
+    """Maps `(B, 1, H, W)` or `(B, H, W)`, higher on the object, > indices `(B, k) int64` of the selected tokens.
 
-    Each token is worth the mean of the map over its patch; the k that are worth most are kept, in ascending order of
-    their places. None where all are kept.
+    A token's score is the mean of the map over its patch. Returns the k tokens of highest score in ascending order of
+    their indices, or None if all are selected.
     """
-    count = kept_count(grid[0] * grid[1], share)
+    count = selected_count(grid[0] * grid[1], share)
     if count == grid[0] * grid[1]:
         return None
     if maps.ndim == 3:
         maps = maps[:, None]
-    worth = F.adaptive_avg_pool2d(maps.float(), grid).flatten(1)  # (B, T)
-    return worth.topk(count, sorted=False).indices.sort().values
+    scores = F.adaptive_avg_pool2d(maps.float(), grid).flatten(1)  # (B, T)
+    return scores.topk(count, sorted=False).indices.sort().values
 
 
-def kept_in_training(places: Tensor, grid: tuple[int, int], share: float) -> Tensor | None:
-    """The same in training, by `places` `(B, S, S, 2) uint8`: where the object is, and what is not blackened.
+def select_tokens_in_training(places: Tensor, grid: tuple[int, int], share: float) -> Tensor | None:
+    """Selects tokens by the object's mask and the visible area, `places` `(B, S, S, 2) uint8`, instead of a map.
 
-    The object comes first, then what is shown of its surroundings (the random box; everything in plain images), then
-    black; among equals chance decides (torch's generator), so that every part of a large object is seen in some epoch.
+    The object comes first, then the visible surroundings (the random box; everything in plain images), then black.
+    Ties are broken at random (torch's generator), so that every part of a large object is selected in some epoch.
     """
-    worth = (places[..., 0] / 255 + places[..., 1] / 510)[:, None]  # (B, 1, S, S)
-    noise = 0.01 * torch.rand(len(worth), 1, *grid, device=worth.device)
-    return kept_tokens(F.adaptive_avg_pool2d(worth, grid) + noise, grid, share)
+    scores = (places[..., 0] / 255 + places[..., 1] / 510)[:, None]  # (B, 1, S, S)
+    noise = 0.01 * torch.rand(len(scores), 1, *grid, device=scores.device)
+    return select_tokens(F.adaptive_avg_pool2d(scores, grid) + noise, grid, share)
 
 
-def gathered(tokens: Tensor, keep: Tensor, prefix: int) -> Tensor:
-    """Tokens `(B, P + T, D)` > the P prefix tokens and the kept ones, `(B, P + k, D)`."""
-    places = keep[:, :, None].expand(-1, -1, tokens.shape[2])
-    return torch.cat([tokens[:, :prefix], tokens[:, prefix:].gather(1, places)], dim=1)
+def gather_tokens(tokens: Tensor, keep: Tensor, prefix: int) -> Tensor:
+    """Tokens `(B, P + T, D)` > the P prefix tokens and those of the indices `keep`, `(B, P + k, D)`."""
+    indices = keep[:, :, None].expand(-1, -1, tokens.shape[2])
+    return torch.cat([tokens[:, :prefix], tokens[:, prefix:].gather(1, indices)], dim=1)
 
 
-def scattered(kept: Tensor, keep: Tensor, tokens: int) -> Tensor:
-    """Kept patch tokens `(B, k, D)` > `(B, T, D)`: each at its place, zeros elsewhere."""
-    places = keep[:, :, None].expand(-1, -1, kept.shape[2])
-    return kept.new_zeros(len(kept), tokens, kept.shape[2]).scatter(1, places, kept)
+def scatter_tokens(patches: Tensor, keep: Tensor, count: int) -> Tensor:
+    """Patch tokens `(B, k, D)` > `(B, count, D)`: each at its index in `keep`, zeros elsewhere."""
+    indices = keep[:, :, None].expand(-1, -1, patches.shape[2])
+    return patches.new_zeros(len(patches), count, patches.shape[2]).scatter(1, indices, patches)

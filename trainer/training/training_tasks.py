@@ -21,7 +21,7 @@ from ..models.checkpoint import create_model, load_checkpoint, vit_shape
 from ..models.classifier import Classifier
 from ..models.generator import GENERATORS, Generator
 from ..models.ppd import LAST_CLS, Decoder, LinearClassifier
-from ..models.token_selection import is_guided, kept_in_training, kept_tokens, shared_count
+from ..models.token_selection import is_guided, select_tokens, select_tokens_in_training, shared_block_count
 from ..recipe import FitSettings, Settings, TrainRecipe
 from .validation_metrics import ClassMetrics, MaskMetrics
 
@@ -115,7 +115,7 @@ def _decoder(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -
 
 def _classifier(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> TrainingTask:
     _check_labels(rows)
-    shared = shared_count(len(backbone.model.blocks), settings.shared_blocks)
+    shared = shared_block_count(len(backbone.model.blocks), settings.shared_blocks)
     guided = {"keep_tokens": settings.keep_tokens, "shared_blocks": shared}
     model = Classifier(backbone.model, rows.classes, backbone.grid, **guided)
     shape = {"vit": vit_shape(backbone.model), "classes": rows.classes, "grid": list(backbone.grid), **guided}
@@ -133,11 +133,11 @@ def _guided_classifier(
     def inputs(batch: Batch) -> tuple[Tensor, ...]:
         rgb = _rgb(batch)
         if isinstance(batch, GuidedBatch):
-            return backbone.embed(rgb, shared), kept_in_training(batch.places, backbone.grid, share)
+            return backbone.embed(rgb, shared), select_tokens_in_training(batch.places, backbone.grid, share)
         tokens, patches = backbone.embed_and_patch_features(rgb, shared)
         with torch.no_grad():
             maps = guide(patches.contiguous(memory_format=torch.channels_last))
-        return tokens, kept_tokens(maps, backbone.grid, share)
+        return tokens, select_tokens(maps, backbone.grid, share)
 
     return replace(plain, inputs=inputs)
 

@@ -10,7 +10,7 @@ from PIL import Image
 from locloc.pipeline.errors import TrainError
 from locloc.trainer.models.checkpoint import load_checkpoint
 from locloc.trainer.models.localizer import load_localizer
-from locloc.trainer.models.token_selection import kept_tokens
+from locloc.trainer.models.token_selection import select_tokens
 
 from .conftest import SMALL, in_process, lines, losses
 
@@ -46,7 +46,7 @@ def test_it_was_judged_as_it_is_used(run, scenes):
     loss = torch.nn.functional.cross_entropy(logits, torch.tensor([label for _, label in val]))
     header = load_checkpoint(run / "classifier" / "best.safetensors")[1]
     assert abs(float(loss) - header["figures"]["loss"]) < 1e-3
-    assert kept_tokens(maps, (14, 14), 0.25).shape == (8, 49)
+    assert select_tokens(maps, (14, 14), 0.25).shape == (8, 49)
     ends = [line for line in lines(run, "classifier") if "val_top1" in line]
     assert all(line["val_images"] == 8 for line in ends)
 

@@ -12,7 +12,7 @@ from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.errors import BackboneError, TrainError
 from locloc.trainer.models.checkpoint import create_model, save_checkpoint, vit_shape
 from locloc.trainer.models.localizer import load_localizer
-from locloc.trainer.models.token_selection import kept_tokens
+from locloc.trainer.models.token_selection import select_tokens
 
 TINY = "vit_tiny_patch16_224"  # 192 wide, as pocket; 12 blocks
 
@@ -72,7 +72,7 @@ def test_a_run_of_locloc_gives_what_its_models_give(tmp_path, pocket):
     assert torch.allclose(localizer.logits(torch.from_numpy(rgb)), logits, atol=1e-6) and logits.shape == (2, 3)
     both = localizer.both(rgb)
     assert torch.equal(both[0], localizer.maps(rgb)) and torch.equal(both[1], localizer.logits(rgb))
-    assert not any(parameter.requires_grad for parameter in localizer._namer.parameters())
+    assert not any(parameter.requires_grad for parameter in localizer._class_model.parameters())
 
 
 def test_a_run_of_ppd_sees_two_squares(tmp_path, pocket):
@@ -204,7 +204,7 @@ def test_maps_say_what_a_guided_classifier_looks_at(shared, tmp_path, pocket):
     classifier, rgb = save(tmp_path, "classifier", shape, known), pixels(2, 224)
     localizer = load_localizer(tmp_path, "cpu")
     with torch.no_grad():
-        keep = kept_tokens(models["generator"](pocket.patch_features(rgb)), (14, 14), 0.25)
+        keep = select_tokens(models["generator"](pocket.patch_features(rgb)), (14, 14), 0.25)
         logits = classifier(pocket.embed(rgb, shared), keep)
     assert len(classifier.blocks) == 6 - shared
     assert keep.shape == (2, 49) and localizer.guided

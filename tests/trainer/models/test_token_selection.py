@@ -15,12 +15,12 @@ from locloc.trainer.data.transforms import augment_image, augment_image_and_plac
 from locloc.trainer.models.checkpoint import create_model, load_checkpoint, save_checkpoint, vit_shape
 from locloc.trainer.models.classifier import Classifier
 from locloc.trainer.models.token_selection import (
-    gathered,
-    kept_count,
-    kept_in_training,
-    kept_tokens,
-    scattered,
-    shared_count,
+    gather_tokens,
+    scatter_tokens,
+    select_tokens,
+    select_tokens_in_training,
+    selected_count,
+    shared_block_count,
 )
 from locloc.trainer.recipe import ClassifierSettings, TrainRecipe, load_train_recipe
 from locloc.trainer.training.training_tasks import create_task, load_guide, needs_guide
@@ -49,7 +49,7 @@ def tokens_of(model: Classifier, batch: int = 3) -> torch.Tensor:
     [(196, 0.5, 98), (196, 0.35, 69), (196, 1.0, 196), (196, 0.0, 196), (196, 1e-9, 1), (15, 0.999, 15), (1, 0.5, 1)],
 )
 def test_a_share_keeps_so_many(tokens, share, count):
-    assert kept_count(tokens, share) == count
+    assert selected_count(tokens, share) == count
 
 
 @pytest.mark.parametrize("share", [0.1, 0.35, 0.5, 0.9])
@@ -58,11 +58,11 @@ def test_a_share_keeps_so_many(tokens, share, count):
 def test_the_maps_highest_places_are_kept_in_order(grid, share, scale):
     cells = torch.rand(4, 1, *grid)
     maps = cells.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    keep, wanted = kept_tokens(maps, grid, share), kept_count(grid[0] * grid[1], share)
+    keep, wanted = select_tokens(maps, grid, share), selected_count(grid[0] * grid[1], share)
     if wanted == grid[0] * grid[1]:
         assert keep is None
         return
-    assert torch.equal(keep, kept_tokens(maps[:, 0], grid, share))
+    assert torch.equal(keep, select_tokens(maps[:, 0], grid, share))
     for image, kept in enumerate(keep.tolist()):
         ranked = cells[image].flatten().argsort(descending=True).tolist()
         assert kept == sorted(ranked[:wanted])
@@ -72,13 +72,13 @@ def test_a_token_is_worth_the_mean_over_its_patch():
     maps = torch.zeros(1, 1, 4, 4)
     maps[0, 0, 0, 0] = 1.0  # one bright pixel, mean .25
     maps[0, 0, 2:, 2:] = 0.3
-    assert kept_tokens(maps, (2, 2), 0.25).tolist() == [[3]]
+    assert select_tokens(maps, (2, 2), 0.25).tolist() == [[3]]
 
 
 def test_maps_that_are_no_multiple_of_the_grid_choose_tokens_too():
     maps = torch.zeros(1, 1, 11, 9)
     maps[:, :, 6:, 5:] = 1.0
-    assert kept_tokens(maps, (2, 2), 0.25).tolist() == [[3]]
+    assert select_tokens(maps, (2, 2), 0.25).tolist() == [[3]]
 
 
 @pytest.mark.parametrize("registers", [0, 2])
@@ -96,14 +96,14 @@ def test_keeping_every_token_is_the_plain_forward(grid, registers):
 def test_tokens_that_are_left_out_have_no_say_and_the_others_stand_in_their_places(grid, registers):
     model = lfdm(grid, registers=registers)
     tokens = tokens_of(model)
-    keep = kept_tokens(torch.rand(3, 1, *grid), grid, 0.5)
+    keep = select_tokens(torch.rand(3, 1, *grid), grid, 0.5)
     others = tokens + torch.randn_like(tokens)
     for image, kept in enumerate(keep.tolist()):
         places = list(range(model.prefix)) + [model.prefix + place for place in kept]
         others[image, places] = tokens[image, places]
     with torch.no_grad():
         assert torch.equal(model(tokens, keep), model(others, keep))
-    back = scattered(gathered(tokens, keep, model.prefix)[:, model.prefix :], keep, grid[0] * grid[1])
+    back = scatter_tokens(gather_tokens(tokens, keep, model.prefix)[:, model.prefix :], keep, grid[0] * grid[1])
     for image, kept in enumerate(keep.tolist()):
         assert torch.equal(back[image, kept], tokens[image, model.prefix :][kept])
         left = sorted(set(range(grid[0] * grid[1])) - set(kept))
@@ -113,7 +113,7 @@ def test_tokens_that_are_left_out_have_no_say_and_the_others_stand_in_their_plac
 def test_every_parameter_learns_from_half_of_the_tokens_and_left_out_tokens_get_no_gradient():
     model = lfdm((3, 5), registers=1).train()
     tokens = tokens_of(model).requires_grad_()
-    keep = kept_tokens(torch.rand(3, 1, 3, 5), (3, 5), 0.5)
+    keep = select_tokens(torch.rand(3, 1, 3, 5), (3, 5), 0.5)
     found = model(tokens, keep)
     (found - torch.randn_like(found)).square().mean().backward()
     assert [name for name, one in model.named_parameters() if one.grad is None or not one.grad.any()] == []
@@ -126,7 +126,7 @@ def test_every_parameter_learns_from_half_of_the_tokens_and_left_out_tokens_get_
     ("depth", "share", "count"), [(12, 0.33, 4), (6, 0.33, 2), (12, 0.0, 0), (12, 0.5, 6), (12, 0.99, 11), (1, 0.9, 0)]
 )
 def test_a_share_of_the_blocks_is_so_many_and_one_is_its_own(depth, share, count):
-    assert shared_count(depth, share) == count
+    assert shared_block_count(depth, share) == count
 
 
 @pytest.mark.parametrize("registers", [0, 2])
@@ -157,9 +157,9 @@ def test_in_training_the_object_comes_first_then_what_the_box_shows_then_black()
     object_px[0, :8, :8] = shown[0, :8, :8] = 255  # token 0 of 4 x 4
     shown[0, 24:, 16:] = 255  # tokens 14 and 15
     places = torch.from_numpy(np.stack([object_px, shown], axis=-1))
-    assert kept_in_training(places, (4, 4), 1 / 16).tolist() == [[0]]
-    assert kept_in_training(places, (4, 4), 3 / 16).tolist() == [[0, 14, 15]]
-    seconds = {tuple(kept_in_training(places, (4, 4), 2 / 16)[0].tolist()) for _ in range(40)}
+    assert select_tokens_in_training(places, (4, 4), 1 / 16).tolist() == [[0]]
+    assert select_tokens_in_training(places, (4, 4), 3 / 16).tolist() == [[0, 14, 15]]
+    seconds = {tuple(select_tokens_in_training(places, (4, 4), 2 / 16)[0].tolist()) for _ in range(40)}
     assert seconds == {(0, 14), (0, 15)}, "among equals chance decides"
 
 
@@ -220,12 +220,12 @@ def test_what_training_shows_the_classifier(keep, share):
     if keep == 1:
         assert not chosen
         return
-    assert torch.equal(chosen[0], kept_tokens(maps, (14, 14), keep))
+    assert torch.equal(chosen[0], select_tokens(maps, (14, 14), keep))
     places = torch.zeros(2, 224, 224, 2, dtype=torch.uint8)
     places[:, :112, :112] = 255  # 7 x 7 tokens: a quarter
     tokens, kept = task.inputs(GuidedBatch(rgb, target, row, places))
     assert torch.equal(tokens, backbone.embed(rgb, shared))
-    assert torch.equal(kept, kept_tokens(places[..., 0].float(), (14, 14), keep))
+    assert torch.equal(kept, select_tokens(places[..., 0].float(), (14, 14), keep))
 
 
 def test_a_guided_classifier_needs_the_runs_generator(tmp_path):
