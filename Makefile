@@ -5,14 +5,22 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PYTEST := $(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-slow test-all check docs bench clean
 
 demo: $(INSTALLED)
 	$(RUN)/locloc demo demo
 
+# What a change needs, in five minutes on two cores.
 test: $(INSTALLED)
-	$(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+# The rest: fault campaigns, many builders at once, clusters of processes.
+test-slow: $(INSTALLED)
+	$(PYTEST) -m slow
+
+test-all: test test-slow
 
 check: $(INSTALLED)
 	$(RUN)/ruff check .
@@ -20,6 +28,9 @@ check: $(INSTALLED)
 	$(RUN)/lint-imports
 	@mkdir -p $(VENV)/typing && ln -sfn "$(CURDIR)" $(VENV)/typing/locloc  # the root is the package
 	MYPYPATH=$(VENV)/typing $(RUN)/mypy -m locloc -m locloc.cli -p locloc.pipeline -p locloc.trainer
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
 
 # Set IMAGES and TRUTH to folders of photographs and masks to measure on them too.
 bench: $(INSTALLED)
@@ -39,4 +50,4 @@ $(INSTALLED): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info
+	rm -rf $(VENV) demo build dist site *.egg-info
