@@ -30,9 +30,12 @@ def bounds(requirements: list[str]) -> dict[str, str]:
 
 def test_pixi_and_pip_install_the_same():
     extras = PYPROJECT["project"]["optional-dependencies"]
-    wanted = bounds(PYPROJECT["project"]["dependencies"] + extras["cluster"] + extras["dev"])
-    features = [PIXI["feature"][name]["dependencies"] for name in ("cluster", "dev")]
-    conda = PIXI["dependencies"] | features[0] | features[1] | PIXI["pypi-dependencies"]
+    assert {"locloc[cluster]", "locloc[docs]"} <= set(extras["dev"])  # `make` installs `dev` alone
+    wanted = bounds(PYPROJECT["project"]["dependencies"] + extras["cluster"] + extras["docs"] + extras["dev"])
+    conda = PIXI["dependencies"] | PIXI["pypi-dependencies"]
+    for name in ("cluster", "docs", "dev"):
+        conda |= PIXI["feature"][name]["dependencies"]
+        assert all(name in features for features in PIXI["environments"].values())
     conda |= {name: entry["version"] for name, entry in PIXI["feature"]["dev"]["pypi-dependencies"].items()}
     renamed = {"dask": "dask-core", "huggingface-hub": "huggingface_hub"}
     for name, bound in wanted.items():
@@ -44,9 +47,15 @@ def test_pixi_and_pip_install_the_same():
 
 
 def test_pixi_has_the_tasks_of_make():
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)) - {"clean"}
-    assert targets == set(PIXI["feature"]["dev"]["tasks"]) == {"demo", "test", "check", "bench"}
-    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "make test"
+    makefile, tasks = (ROOT / "Makefile").read_text(), PIXI["feature"]["dev"]["tasks"]
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE)) - {"clean"}
+    assert targets == set(tasks) == {"demo", "test", "test-slow", "test-all", "check", "docs", "bench"}
+    pytest = re.search(r"^PYTEST := (.*)$", makefile, re.MULTILINE).group(1)
+    for name in ("demo", "test", "test-slow", "docs"):
+        command = re.search(rf"^{name}: .*\n\t(.*)$", makefile, re.MULTILINE).group(1)
+        assert tasks[name]["cmd"] == command.replace("$(PYTEST)", pytest).replace("$(RUN)/", ""), name
+    assert f"test-all: {' '.join(tasks['test-all']['depends-on'])}\n" in makefile
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-3:] == ["make check", "make test", "make test-slow"]
 
 
 def flags(command) -> dict[str, list[str]]:
