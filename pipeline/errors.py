@@ -18,6 +18,7 @@ Anything else that escapes is a bug, and shows its traceback.
 """
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -78,3 +79,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+def os_error_reason(error: OSError) -> str:
+    """`"no space left on device"`: the text of the error's number, for the end of an error line."""
+    return os.strerror(error.errno).lower() if error.errno else str(error) or type(error).__name__

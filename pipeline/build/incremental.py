@@ -23,7 +23,7 @@ from ..status import DONE, Status
 from ..store.location import StoreLocation
 from ..store.reader import Version, VersionInfo, list_versions, open_version, unfinished_catalog
 from ..store.schema import BLOCK_ROWS, block_count
-from ..store.writer import Shared, StoreWriter
+from ..store.writer import SharedParent, StoreWriter
 from .build import BuildRequest, build_version
 from .coordinator import make_version
 from .spec import (
@@ -69,7 +69,7 @@ def retry_rows(
     parent_rows = np.arange(len(catalog))
     parent_rows[rows] = -1
     context = TaskContext(catalog.root, recipe, backbone.spec, version, "rows")
-    shared = Shared(version.tag, np.unique(rows // BLOCK_ROWS))
+    shared = SharedParent(version.tag, np.unique(rows // BLOCK_ROWS))
     spec = BuildSpec(version.store, catalog, context, metadata, backbone.attention, name, parent_rows, shared)
     with StoreWriter(version.store) as writer:
         return make_version(spec, writer, run, on_progress)
@@ -99,7 +99,7 @@ def refine_again(
     metadata = provenance(catalog, recipe, recipe_name, parent["backbone"], {"kind": "refine"}, version)
     check_heads(recipe, version.attention_shape[0])
     context = TaskContext(catalog.root, recipe, None, version, "attention")
-    shared = Shared(version.tag, np.arange(block_count(len(catalog))))
+    shared = SharedParent(version.tag, np.arange(block_count(len(catalog))))
     every_row = np.arange(len(catalog))
     spec = BuildSpec(version.store, catalog, context, metadata, version.attention_shape, name, every_row, shared)
     return _make_if_new(spec, run, on_progress)

@@ -27,7 +27,7 @@ from ..status import Status
 from ..store.location import StoreLocation
 from ..store.reader import Version
 from ..store.schema import BLOCK_ROWS, SCHEMA, STATS, input_digest
-from ..store.writer import Shared, coverage, timestamp
+from ..store.writer import SharedParent, coverage, timestamp
 from .cluster.spec import ClusterSpec
 from .progress import BuildProgress
 from .tasks import Block, TaskContext
@@ -68,7 +68,7 @@ class BuildSpec:
     attention: tuple[int, int, int]
     name: str | None = None
     parent_rows: np.ndarray | None = None
-    shared: Shared | None = None
+    shared: SharedParent | None = None
 
     @property
     def fingerprint(self) -> str:

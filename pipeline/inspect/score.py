@@ -89,7 +89,7 @@ def _truths(version: Version, truth: str, recipe: Recipe) -> Iterator[tuple[int,
     """Rows whose truth is known, in order."""
     sizes = version.read_column("size")
     if truth == "catalog":
-        boxes, box_rows = version.given_boxes()
+        boxes, box_rows = version.catalog_boxes()
         for row in np.unique(box_rows).tolist():
             own = boxes[box_rows == row]
             # An image that could not be decoded has no size. It has no box either, and scores 0 in any.

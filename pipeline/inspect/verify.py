@@ -21,7 +21,7 @@ from ..catalogs.paths import parse_location
 from ..errors import ImageError, StoreError
 from ..io.images import read_image_bytes
 from ..status import DONE, Status
-from ..store.corruption import UNREADABLE, reason
+from ..store.corruption import CORRUPTION_ERRORS, corruption_reason
 from ..store.reader import Version, open_version
 from ..store.schema import BLOCK_ROWS, COLUMN_ROWS, COLUMNS, block_count, content_crc, input_digest
 
@@ -185,9 +185,9 @@ def _read(version: Version, name: str, rows: range) -> np.ndarray:
     """A column, or _UnreadableError with the reason; StoreError where it is the whole store that cannot be read."""
     try:
         return version.read_column(name, slice(rows.start, rows.stop))
-    except UNREADABLE as error:
+    except CORRUPTION_ERRORS as error:
         open_version(version.name)  # so that a network that is down, or a disk that is gone, is not taken for damage
-        raise _UnreadableError(f"{name}: {reason(version.name, error)}") from None
+        raise _UnreadableError(f"{name}: {corruption_reason(version.name, error)}") from None
 
 
 def _check_catalog(version: Version, found: _Findings) -> Catalog | None:
@@ -195,9 +195,9 @@ def _check_catalog(version: Version, found: _Findings) -> Catalog | None:
     wanted = version.provenance["catalog"]["sha256"]
     try:
         catalog = version.catalog
-    except UNREADABLE as error:
+    except CORRUPTION_ERRORS as error:
         open_version(version.name)
-        found.add_whole("catalog", reason(version.name, error))
+        found.add_whole("catalog", corruption_reason(version.name, error))
         return None
     if len(catalog) == len(version) and catalog.sha256 == wanted:
         return catalog

@@ -1,4 +1,4 @@
-"""Chunks that cannot be read, in one line: what Icechunk and Zarr raise for them is of many kinds, and long."""
+"""Turns the many exceptions that Icechunk and Zarr raise for damaged chunks into one StoreError of one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,22 +7,25 @@ from icechunk import IcechunkError
 
 from ..errors import CatalogError, StoreError
 
-# Found by removing, cutting short and overwriting chunks at random: see tests/pipeline/test_verify.py.
-UNREADABLE = (IcechunkError, StoreError, CatalogError, RuntimeError, ValueError, TypeError, KeyError, MemoryError)
+CORRUPTION_ERRORS = (
+    IcechunkError, StoreError, CatalogError, RuntimeError, ValueError, TypeError, KeyError, MemoryError,
+)  # fmt: skip
+"""Seen when chunks were removed, truncated and overwritten at random: tests/pipeline/inspect/test_verify.py."""
 
 
-def reason(name: str, error: Exception) -> str:
-    """Why something of the version `name` could not be read."""
+def corruption_reason(name: str, error: Exception) -> str:
+    """The first line of an error that reading the version `name` raised."""
     lines = str(error).removeprefix(f"{name}: ").strip(" x|\n").splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 @contextmanager
 def corruption_as_error(name: str) -> Iterator[None]:
-    """Around nothing but reading from the version `name`: what it cannot read becomes a StoreError."""
+    """Raises StoreError if the block cannot read the version `name`. Put only reads in the block."""
     try:
         yield
-    except UNREADABLE as error:
+    except CORRUPTION_ERRORS as error:
         raise StoreError(
-            f"{name} cannot be read ({reason(name, error)}); `locloc masks verify {name}` says what is damaged"
+            f"{name} cannot be read ({corruption_reason(name, error)}); "
+            f"`locloc masks verify {name}` says what is damaged"
         ) from error

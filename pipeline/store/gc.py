@@ -1,7 +1,7 @@
-"""Throwing away: what no version and no unfinished build needs, and versions that nobody wants.
+"""Garbage collection: deletes versions, and objects that no version and no unfinished build needs.
 
-Everything here holds the store's lock, and the lock is what makes it safe: while nobody writes, whatever no reference
-reaches is garbage, however young it is. So ages, which are told by another machine's clock, are not asked.
+All of it holds the store's lock. While nobody else writes, every object that no reference reaches is garbage, however
+young it is. So the age of an object, which depends on another machine's clock, does not matter.
 """
 
 import uuid
@@ -18,7 +18,7 @@ from ..errors import StoreError, did_you_mean
 from .lease import Lease
 from .location import StoreLocation
 from .lock import store_lock
-from .reader import read_about, tag_snapshots
+from .reader import tag_snapshots, version_metadata
 from .repository import BUILD_PREFIX, first_snapshot, icechunk_errors, open_repository
 
 _EVERYTHING = datetime(9999, 1, 1, tzinfo=UTC)
@@ -27,7 +27,7 @@ _FENCE = "locloc_fence"
 
 @dataclass(frozen=True)
 class GarbageSummary:
-    """Objects deleted, by kind, and their bytes together."""
+    """Number of deleted objects by kind, and their bytes in all."""
 
     chunks: int
     manifests: int
@@ -41,44 +41,44 @@ class GarbageSummary:
 
 
 def collect_garbage(store: str | Path | StoreLocation) -> GarbageSummary:
-    """Deletes what no version and no unfinished build's last checkpoint needs. Versions that are being read stay whole.
+    """Deletes what neither a version nor the last checkpoint of an unfinished build needs. Readers are not disturbed.
 
-    Raises StoreLockedError while anybody writes.
+    Raises StoreLockedError while another process writes.
     """
-    with _collecting(store) as (repository, held):
-        drop_empty_branches(repository)
-        # A reference keeps its own snapshot, and loses its history: older checkpoints, and versions it began as.
-        held.check()
+    with _locked_repository(store) as (repository, lease):
+        delete_empty_branches(repository)
+        # Tags and branches keep their snapshot and lose its history: older checkpoints and parent versions.
+        lease.check()
         repository.expire_snapshots(_EVERYTHING)
-        for branch in sorted(_builds(repository)):
-            held.check()
+        for branch in sorted(_build_branches(repository)):
+            lease.check()
             _fence(repository, branch)
-        held.check()
-        found = repository.garbage_collect(_EVERYTHING)
+        lease.check()
+        deleted = repository.garbage_collect(_EVERYTHING)
     return GarbageSummary(
-        found.chunks_deleted,
-        found.manifests_deleted,
-        found.snapshots_deleted,
-        found.transaction_logs_deleted,
-        found.bytes_deleted,
+        chunks=deleted.chunks_deleted,
+        manifests=deleted.manifests_deleted,
+        snapshots=deleted.snapshots_deleted,
+        logs=deleted.transaction_logs_deleted,
+        bytes=deleted.bytes_deleted,
     )
 
 
 def delete_version(store: str | Path | StoreLocation, tag: str) -> None:
-    """Takes a version away; versions that began as it stay whole. Its space is free after `collect_garbage`.
+    """Deletes a version; versions that share its chunks stay whole. `collect_garbage` then frees its space.
 
-    `latest` is then the newest version that is left. `tag` may also be an unfinished build's id, from its first 8
-    digits on. Raises StoreError where there is neither, and for a version that an unfinished build goes on from.
+    `latest` becomes the newest remaining version. `tag` may also be the id of an unfinished build, or at least its
+    first 8 digits. Raises StoreError if there is neither, and for a version that is the parent of an unfinished build.
     """
-    with _collecting(store) as (repository, held):
-        drop_empty_branches(repository)
+    with _locked_repository(store) as (repository, lease):
+        delete_empty_branches(repository)
         snapshots = tag_snapshots(repository)
-        builds = {branch: read_about(repository, branch=branch) for branch in _builds(repository)}
+        builds = {branch: version_metadata(repository, branch=branch) for branch in _build_branches(repository)}
         if tag not in snapshots:
-            named = [branch for branch in builds if len(tag) >= 8 and branch.startswith(BUILD_PREFIX + tag)]
-            if len(named) == 1:
-                held.check()
-                repository.delete_branch(named[0])
+            matching = [branch for branch in builds if len(tag) >= 8 and branch.startswith(BUILD_PREFIX + tag)]
+            if len(matching) == 1:
+                lease.check()
+                repository.delete_branch(matching[0])
                 return
             known = did_you_mean(tag, snapshots) if snapshots else "; it has none"
             raise StoreError(f"Store {StoreLocation.of(store)} has no version {tag!r}{known}")
@@ -86,33 +86,33 @@ def delete_version(store: str | Path | StoreLocation, tag: str) -> None:
             if metadata["parent"] == tag:
                 build, location = metadata["build_id"][:8], StoreLocation.of(store)
                 raise StoreError(
-                    f"{location}@{tag} is needed by the unfinished build {build}; finish that with `locloc masks "
-                    f"resume {location} --build {build}`, or give it up with `locloc masks delete {location}@{build}`"
+                    f"{location}@{tag} is needed by the unfinished build {build}; finish it with `locloc masks "
+                    f"resume {location} --build {build}`, or delete it with `locloc masks delete {location}@{build}`"
                 )
-        left = [other for other in snapshots if other != tag]
-        newest = max(left, key=lambda other: read_about(repository, tag=other)["sequence"], default=None)
-        held.check()
-        # `main` first: a reader of `latest` never finds none where there is one.
+        remaining = [name for name in snapshots if name != tag]
+        newest = max(remaining, key=lambda name: version_metadata(repository, tag=name)["sequence"], default=None)
+        lease.check()
+        # `main` first: a reader of `latest` then always finds a version if there is one.
         repository.reset_branch("main", snapshots[newest] if newest else first_snapshot(repository))
         repository.delete_tag(tag)
 
 
-def drop_empty_branches(repository: icechunk.Repository) -> None:
-    """Deletes builds that never got a commit of their own, and those whose version is tagged already."""
-    begun_at = {first_snapshot(repository), *tag_snapshots(repository).values()}
-    for branch in _builds(repository):
-        if repository.lookup_branch(branch) in begun_at:
+def delete_empty_branches(repository: icechunk.Repository) -> None:
+    """Deletes branches of builds that have no commit of their own, or whose version is already tagged."""
+    not_unfinished = {first_snapshot(repository), *tag_snapshots(repository).values()}
+    for branch in _build_branches(repository):
+        if repository.lookup_branch(branch) in not_unfinished:
             repository.delete_branch(branch)
 
 
-def _builds(repository: icechunk.Repository) -> set[str]:
+def _build_branches(repository: icechunk.Repository) -> set[str]:
     return {branch for branch in repository.list_branches() if branch.startswith(BUILD_PREFIX)}
 
 
 def _fence(repository: icechunk.Repository, branch: str) -> None:
-    """Moves an unfinished build on: a builder frozen before its commit finds its branch elsewhere when it wakes.
+    """Moves the branch of an unfinished build, so that a builder that froze before its commit gets a conflict.
 
-    Its commit would name chunks that are garbage by now. Two commits, and the contents are as they were.
+    That commit would refer to chunks that are deleted as garbage. Makes two commits and leaves the content unchanged.
     """
     for value in (uuid.uuid4().hex, None):
         session = repository.writable_session(branch)
@@ -125,8 +125,8 @@ def _fence(repository: icechunk.Repository, branch: str) -> None:
 
 
 @contextmanager
-def _collecting(store: str | Path | StoreLocation) -> Iterator[tuple[icechunk.Repository, Lease]]:
+def _locked_repository(store: str | Path | StoreLocation) -> Iterator[tuple[icechunk.Repository, Lease]]:
     location = StoreLocation.of(store)
-    repository = open_repository(location)  # before the lock, which would leave its files in a folder that is no store
-    with store_lock(location) as held, icechunk_errors(str(location)):
-        yield repository, held
+    repository = open_repository(location)  # before the lock, which would leave its files in any folder
+    with store_lock(location) as lease, icechunk_errors(str(location)):
+        yield repository, lease

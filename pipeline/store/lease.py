@@ -1,21 +1,22 @@
-"""Who writes to a store, on any storage that can create a file exclusively: also without flock, and across machines.
+"""A lease that names the one writer of a store, on any storage that can create a file exclusively.
 
-`locloc.lease/` holds numbered epochs. The holder is the one of the highest number, unless it is marked as released.
-Only the holder writes its file: every `BEAT_S` a thread raises the beat in it. Whoever wants to follow creates the next
-number, exclusively, so one process alone succeeds.
+It needs no flock and works across machines. `locloc.lease/` holds numbered epochs, one file each. The holder is the
+process in the file with the highest number, unless that file is marked as released. Only the holder writes its file: a
+thread raises its heartbeat counter every `HEARTBEAT_S`. A process that wants the lease creates the next number
+exclusively, so only one process succeeds.
 
-When may a holder be followed against its will?
+A lease is taken over without its holder's consent:
 
-- At once where its process is gone: same boot of the same machine, same process table, and no such process there.
-- Else when its file has not changed for `STALE_S`, *by the clock of the one who watches*. Clocks of two machines are
-  never compared. As soon as the file changes the holder is alive.
+- at once if the holder's process has ended: same machine, same boot, same PID namespace, and no such process there;
+- otherwise if its file has not changed for `STALE_S`, *by the clock of the process that watches it*. Clocks of two
+  machines are never compared. A file that changes means that the holder is alive.
 
-A holder that was suspended and followed meanwhile must not go on. So `check`, asked before each commit, is sure for
-`STALE_S / 2` after the last beat that was written, counted from before it was written: nobody can have followed by
-then, and half of `STALE_S` is left for the commit itself. After that (suspended, or beats fail: disk full, network
-down) it looks whether its number is still the highest, and writes a beat; where it can do neither, it says so.
-What no lease can exclude, a process frozen between check and commit, ends in Icechunk's own comparison: the
-branch is not where the commit expects it, once another builder went on with it or `collect.py` went through.
+A holder that was suspended and then lost its lease must not continue. `check`, called before each commit, returns
+without a request for `STALE_S / 2` after the start of the last successful heartbeat: nobody can have taken over by
+then, and half of `STALE_S` is left for the commit itself. Later (the process was suspended, or heartbeats fail: disk
+full, network down) `check` tests whether its number is still the highest and writes a heartbeat; if it can do neither,
+it raises. No lease can exclude a process that freezes between `check` and its commit. Icechunk rejects that commit:
+the branch has moved, because another builder resumed it or the garbage collector (`gc.py`) fenced it.
 """
 
 import contextlib
@@ -35,16 +36,19 @@ from .location import StoreLocation
 from .object_store import ObjectStore, open_object_store
 
 LEASE_FOLDER = "locloc.lease"
-BEAT_S = 5.0
+HEARTBEAT_S = 5.0
 STALE_S = 30.0
 POLL_S = 1.0
 
-_FILE_BYTES = 512  # always the same, so that a beat needs no space on a full disk
+_FILE_BYTES = 512  # constant, so that a heartbeat needs no space on a full disk
 
 
 @dataclass(frozen=True)
 class Holder:
-    """What a lease's file says: which process, since when, its last beat, and whether it has let go."""
+    """Content of a lease file: the process, the start of the lease, its heartbeat counter, and whether it was released.
+
+    The names of the fields are the keys of the file's JSON.
+    """
 
     host: str
     pid: int
@@ -58,13 +62,20 @@ class Holder:
 
     @classmethod
     def this_process(cls) -> "Holder":
-        boot, table = _machine()
-        since, token = time.strftime("%F %T %z"), uuid.uuid4().hex
-        return cls(socket.gethostname(), os.getpid(), boot, table, _started(os.getpid()) or "", since, token)
+        boot, pid_namespace = _boot_and_pid_namespace()
+        return cls(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            boot=boot,
+            pid_namespace=pid_namespace,
+            started=_process_start(os.getpid()) or "",
+            since=time.strftime("%F %T %z"),
+            token=uuid.uuid4().hex,
+        )
 
     @classmethod
     def parse(cls, data: bytes) -> "Holder | None":
-        """None for a file that has just been created, and not yet been written."""
+        """None for a file that was created and not yet written."""
         try:
             return cls(**json.loads(data))
         except (ValueError, TypeError):
@@ -77,132 +88,133 @@ class Holder:
         return f"process {self.pid} on {self.host} since {self.since}"
 
     def is_gone(self) -> bool:
-        """True where this machine can tell that the process has ended; a process of the same number is another."""
-        if not self.boot or (self.boot, self.pid_namespace) != _machine():
+        """True if the process is known to have ended: its PID is free, or belongs to a process started later."""
+        if not self.boot or (self.boot, self.pid_namespace) != _boot_and_pid_namespace():
             return False
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return True
-        except PermissionError:  # another user's, alive
+        except PermissionError:  # alive, of another user
             pass
-        return _started(self.pid) not in (self.started, None)
+        return _process_start(self.pid) not in (self.started, None)
 
 
 class Lease:
-    """Held between `take` and `release`."""
+    """Held between `acquire` and `release`."""
 
     def __init__(self, location: StoreLocation):
-        self._place, self._objects = location, open_object_store(location)
+        self._location, self._objects = location, open_object_store(location)
         self._number = 0
-        self._lost: str | None = None
-        self._sure_until = 0.0
+        self._new_holder: str | None = None  # the process that took over
+        self._valid_until = 0.0  # nobody can have taken over before, by _clock()
         self._mutex = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._keep_beating, name="locloc-lease", daemon=True)
+        self._thread = threading.Thread(target=self._heartbeat_loop, name="locloc-lease", daemon=True)
 
-    def take(self) -> None:
-        """Raises StoreLockedError, naming the holder, as soon as it is seen alive: within `BEAT_S` and a little."""
-        watched, watched_since = None, 0.0
+    def acquire(self) -> None:
+        """Raises StoreLockedError, naming the holder, as soon as its heartbeat is seen: a little over `HEARTBEAT_S`."""
+        watched: tuple[int, bytes | None] | None = None
+        watched_since = 0.0
         while True:
             number = newest_epoch(self._objects)
             data = self._objects.read(_name(number)) if number else None
-            if number and data is None:  # whoever followed it has tidied it away
+            if number and data is None:  # a later holder has removed it
                 continue
             holder = Holder.parse(data) if data is not None else None
             if number and not (holder is not None and (holder.released or holder.is_gone())):
                 if watched is None:
                     watched, watched_since = (number, data), time.monotonic()
                 if watched != (number, data):
-                    raise locked_by(self._place, holder)
+                    raise locked_error(self._location, holder)
                 if time.monotonic() - watched_since < STALE_S:
                     time.sleep(POLL_S)
                     continue
             if not self._create(number + 1):
-                raise locked_by(self._place, current_holder(self._place))
+                raise locked_error(self._location, current_holder(self._location))
             self._thread.start()
             return
 
     def check(self) -> None:
-        """Raises StoreLockedError if another process has taken over, StoreError where that cannot be excluded."""
+        """Raises StoreLockedError if another process has taken over, StoreError if that cannot be excluded."""
         with self._mutex:
-            if self._lost is None and _clock() >= self._sure_until:
+            if self._new_holder is None and _clock() >= self._valid_until:
                 try:
-                    self._beat()
+                    self._write_heartbeat()
                 except StoreError as error:
                     raise StoreError(f"{error}; without it the store's lock cannot be kept up") from error
-        if self._lost is not None:
+        if self._new_holder is not None:
             raise StoreLockedError(
-                f"Store {self._place} was taken over by {self._lost} while this process was suspended or cut off; "
-                "nothing was written since; run the command again when the other one has finished"
+                f"Store {self._location} was taken over by {self._new_holder} while this process was suspended or cut "
+                "off; nothing was written since; run the command again when the other one has finished"
             )
 
     def release(self) -> None:
-        """Lets go; of nobody else's lease, as it writes to its own file alone."""
+        """Marks its own file as released; another holder's file is never written."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
-        if self._lost is None and self._number:
-            with contextlib.suppress(StoreError):  # the next one finds the process gone, or its beat standing still
+        if self._new_holder is None and self._number:
+            with contextlib.suppress(StoreError):  # unmarked, it is taken over as a dead holder's
                 self._objects.replace(_name(self._number), replace(self._holder, released=True).data())
 
     def _create(self, number: int) -> bool:
-        """Creates an epoch; False if another process was faster."""
+        """Creates an epoch. False if another process created it first."""
         self._holder, started = Holder.this_process(), _clock()
         if not self._objects.create(_name(number), self._holder.data()):
             return False
-        if newest_epoch(self._objects) != number:  # a whole epoch came and went since this process looked
+        if newest_epoch(self._objects) != number:  # a whole epoch passed since `number` was chosen
             self._objects.remove(_name(number))
             return False
-        self._number, self._sure_until = number, started + STALE_S / 2
-        with contextlib.suppress(StoreError):  # they mean nothing any more
+        self._number, self._valid_until = number, started + STALE_S / 2
+        with contextlib.suppress(StoreError):  # older epochs have no effect: a leftover file is harmless
             for old in _epochs(self._objects):
                 if old < number:
                     self._objects.remove(_name(old))
         return True
 
-    def _keep_beating(self) -> None:
-        while not self._stop.wait(BEAT_S):
-            with self._mutex, contextlib.suppress(StoreError):  # `check` says so when it lasts
-                if self._lost is None:
-                    self._beat()
+    def _heartbeat_loop(self) -> None:
+        while not self._stop.wait(HEARTBEAT_S):
+            with self._mutex, contextlib.suppress(StoreError):  # `check` raises if the failure lasts
+                if self._new_holder is None:
+                    self._write_heartbeat()
 
-    def _beat(self) -> None:
+    def _write_heartbeat(self) -> None:
         started = _clock()
         if newest_epoch(self._objects) != self._number:
-            self._lost = str(current_holder(self._place) or "another process")
+            self._new_holder = str(current_holder(self._location) or "another process")
             return
         self._holder = replace(self._holder, beat=self._holder.beat + 1)
         self._objects.replace(_name(self._number), self._holder.data())
-        self._sure_until = started + STALE_S / 2
+        self._valid_until = started + STALE_S / 2
 
 
 @contextmanager
-def leased(location: StoreLocation) -> Iterator[Lease]:
-    """Holds the lease of a place. Raises StoreLockedError, naming the holder."""
+def hold_lease(location: StoreLocation) -> Iterator[Lease]:
+    """Holds the lease of a store. Raises StoreLockedError, naming the holder."""
     lease = Lease(location)
     try:
-        lease.take()
+        lease.acquire()
         yield lease
     finally:
         lease.release()
 
 
 def current_holder(location: StoreLocation) -> Holder | None:
-    """What the newest epoch says, if there is one that has been written."""
+    """The holder in the newest epoch; None if there is no epoch, or it is not yet written."""
     objects = open_object_store(location)
     number = newest_epoch(objects)
     data = objects.read(_name(number)) if number else None
     return Holder.parse(data) if data is not None else None
 
 
-def locked_by(location: StoreLocation, holder: Holder | None) -> StoreLockedError:
-    who = "another process" if holder is None or holder.released else str(holder)
-    return StoreLockedError(f"Store {location} is being written to by {who}; wait for it")
+def locked_error(location: StoreLocation, holder: Holder | None) -> StoreLockedError:
+    name = "another process" if holder is None or holder.released else str(holder)
+    return StoreLockedError(f"Store {location} is being written to by {name}; wait for it")
 
 
 def newest_epoch(objects: ObjectStore) -> int:
-    """The highest number, 0 where there is none."""
+    """The highest number, 0 if there is none."""
     return max(_epochs(objects), default=0)
 
 
@@ -216,12 +228,12 @@ def _name(number: int) -> str:
 
 
 def _clock() -> float:
-    """Seconds that go on while the machine sleeps, where the system has such a clock."""
+    """Seconds, including time in which the machine was suspended if the system has such a clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-def _machine() -> tuple[str, str]:
-    """This boot of this machine, and the process table that this process sees; empty where there is no /proc."""
+def _boot_and_pid_namespace() -> tuple[str, str]:
+    """Ids of this machine's boot and of this process's PID namespace; empty without /proc."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return boot, str(os.stat("/proc/self/ns/pid").st_ino)
@@ -229,8 +241,8 @@ def _machine() -> tuple[str, str]:
         return "", ""
 
 
-def _started(pid: int) -> str | None:
-    """When a process started, in ticks since boot; "" for one that has ended, None where that is hidden."""
+def _process_start(pid: int) -> str | None:
+    """Start of a process in ticks since boot; "" if it has ended, None if it cannot be read."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     except OSError:

@@ -1,8 +1,8 @@
-"""Where a store is: a local folder, or a prefix in a bucket. The only place that knows schemes and endpoints.
+"""Location of a store: a local folder, or a prefix in a bucket. The only module that knows schemes and endpoints.
 
-Credentials are never part of it. Icechunk and fsspec find them in the environment of the process that needs them
-(`AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, an instance's role, `GOOGLE_APPLICATION_CREDENTIALS`, ...), so that a place, and
-whatever is opened from it, can be pickled, logged and stored.
+A location never holds credentials. Icechunk and fsspec read them from the environment of the process that needs them
+(`AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, an instance's role, `GOOGLE_APPLICATION_CREDENTIALS`, ...), so a location, and
+everything opened from it, can be pickled, logged and stored.
 """
 
 import os
@@ -30,7 +30,7 @@ class StoreLocation:
 
     @classmethod
     def of(cls, where: Union[str, Path, "StoreLocation"]) -> "StoreLocation":
-        """A folder or URL as a user types it. Raises StoreError for schemes, buckets and passwords it cannot take."""
+        """Parses a folder or URL as the user typed it. Raises StoreError for a wrong scheme or prefix or a password."""
         if isinstance(where, StoreLocation):
             return where
         url = _URL.fullmatch(os.fspath(where))
@@ -38,17 +38,17 @@ class StoreLocation:
             return cls("file", "", os.path.abspath(where))
         scheme, rest = url[1].lower(), url[2]
         bucket, _, path = rest.partition("/")
-        if "@" in bucket or ":" in bucket:  # a password may hold slashes, so nothing of the rest is repeated
+        if "@" in bucket or ":" in bucket:  # a password may contain slashes: repeat nothing of the URL
             raise StoreError(
                 f"{scheme}://... has a password in it, which would end up in logs; "
                 f"write {scheme}://BUCKET/PREFIX and keep credentials in the environment"
             )
         if scheme not in REMOTE_SCHEMES:
-            raise StoreError(f"{scheme}:// is no place for a store{did_you_mean(scheme, REMOTE_SCHEMES)}; or a folder")
+            raise StoreError(f"{scheme}:// cannot hold a store{did_you_mean(scheme, REMOTE_SCHEMES)}; or use a folder")
         parts = [part for part in path.split("/") if part]
         if not bucket or not parts:
             raise StoreError(
-                f"{scheme}://{bucket} names no store: a store has a prefix of its own in a bucket, "
+                f"{scheme}://{bucket} names no store: a store needs its own prefix in a bucket, "
                 f"such as {scheme}://{bucket or 'BUCKET'}/masks.store"
             )
         if {".", ".."} & set(parts):
@@ -66,18 +66,18 @@ class StoreLocation:
 
     @property
     def folder(self) -> Path:
-        """The folder of a local store; asking it of another is a bug."""
+        """The folder of a local store. Raises ValueError for a remote one."""
         if self.is_remote:
             raise ValueError(f"{self} is no folder")
         return Path(self.path)
 
     @property
     def key(self) -> str:
-        """`bucket/path`, as fsspec names it."""
+        """`bucket/path`, as in fsspec."""
         return f"{self.bucket}/{self.path}"
 
     def storage(self) -> icechunk.Storage:
-        """For Icechunk. Credentials are looked up when it is used, and travel in no pickle."""
+        """Icechunk's storage. Credentials are read from the environment at use and are not pickled."""
         if self.scheme == "s3":
             endpoint = s3_endpoint()
             return icechunk.s3_storage(
@@ -103,13 +103,13 @@ def s3_endpoint() -> str | None:
 
 
 def s3_region() -> str | None:
-    """`AWS_REGION`, else `AWS_DEFAULT_REGION`; servers that are not Amazon's want any region at all."""
+    """`AWS_REGION`, else `AWS_DEFAULT_REGION`; a placeholder for other servers, which need some region."""
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return region or ("us-east-1" if s3_endpoint() else None)
 
 
 def file_system(location: StoreLocation) -> Any:
-    """The fsspec file system of a remote place. Raises StoreError where its package is missing."""
+    """The fsspec file system of a remote location. Raises StoreError if its package is not installed."""
     try:
         if location.scheme == "s3":
             import s3fs

@@ -1,19 +1,18 @@
-"""One writer a store. Concurrent commits on a local file system lose commits silently, so every writer holds this lock.
+"""The lock that gives a store one writer at a time: concurrent commits on a local file system are lost silently.
 
-A local store is locked by `flock` on `STORE/locloc.lock`: the kernel lets go of it when the process dies, however it
-dies. Where there is no flock (network file systems, object storage) or it does not reach other machines, the lease of
-`lease.py` decides, which is always taken too, and which says who holds the store.
+A local store is locked by `flock` on `STORE/locloc.lock`, which the kernel releases whenever the process ends. The
+lease in `lease.py` is always held too: it names the holder, and it is the only lock where flock is missing or does not
+reach other machines (network file systems, object storage).
 """
 
 import errno
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ..errors import StoreError
-from .lease import Lease, current_holder, leased, locked_by
+from ..errors import StoreError, os_error_reason
+from .lease import Lease, current_holder, hold_lease, locked_error
 from .location import StoreLocation
 from .object_store import check_conditional_writes
 
@@ -23,31 +22,31 @@ NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 @contextmanager
 def store_lock(store: str | Path | StoreLocation) -> Iterator[Lease]:
-    """Holds an existing store for writing or collecting; call `check` of what it gives before each commit.
+    """Locks an existing store for writing or garbage collection. Call `check` of the yielded lease before each commit.
 
-    Raises StoreLockedError naming the holder: at once where the kernel knows it, else as soon as it is seen alive.
+    Raises StoreLockedError naming the holder: at once if flock is held, else as soon as the holder's heartbeat is seen.
     """
     location = StoreLocation.of(store)
-    with ExitStack() as held:
+    with ExitStack() as stack:
         if location.is_remote:
             check_conditional_writes(location)
         else:
-            held.enter_context(_flock(location))
-        yield held.enter_context(leased(location))
+            stack.enter_context(_flock(location))
+        yield stack.enter_context(hold_lease(location))
 
 
 @contextmanager
 def _flock(location: StoreLocation) -> Iterator[None]:
     try:
-        file = (location.folder / LOCK_FILE).open("a+")  # not "w": a lock is no reason to write
+        file = (location.folder / LOCK_FILE).open("a+")  # not "w", which would truncate it
     except OSError as error:
-        raise StoreError(f"Store {location} cannot be written to: {os.strerror(error.errno).lower()}") from None
+        raise StoreError(f"Store {location} cannot be written to: {os_error_reason(error)}") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise locked_by(location, current_holder(location)) from None
+            raise locked_error(location, current_holder(location)) from None
         except OSError as error:
             if error.errno not in NO_FLOCK:
-                raise StoreError(f"Store {location} cannot be locked: {os.strerror(error.errno).lower()}") from None
+                raise StoreError(f"Store {location} cannot be locked: {os_error_reason(error)}") from None
         yield

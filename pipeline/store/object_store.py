@@ -1,7 +1,7 @@
-"""Small files of a store beside Icechunk's own, in a folder or a bucket: the five things that a lease needs of them.
+"""Small files of a store beside Icechunk's own, in a folder or a bucket: the five operations that a lease needs.
 
-What both can do, and nothing more: creating a file is exclusive (`O_EXCL`, `If-None-Match`), so that of two processes
-that create one file one is told so. Every error is a StoreError of one line, within `TIMEOUT_S` on a network.
+Creating a file is exclusive (`O_EXCL`, `If-None-Match`): if two processes create the same file, one of them gets False.
+Every error is a StoreError of one line; a request on a network takes at most `TIMEOUT_S`.
 """
 
 import logging
@@ -12,30 +12,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import StoreError
+from ..errors import StoreError, os_error_reason
 from .location import StoreLocation, file_system
 
 TIMEOUT_S = 20.0
 PROBE = "locloc.probe"
 
+_PRECONDITION_CODES = ("PreconditionFailed", "412", "ConditionalRequestConflict")
+
 
 class ObjectStore(Protocol):
-    """Files by their names relative to a place, such as `locloc.lease/000007.json`."""
+    """Files by their names relative to the store, such as `locloc.lease/000007.json`."""
 
     def names(self, folder: str = "") -> list[str]:
-        """What is directly in a folder, sorted; nothing where it is not there."""
+        """Names directly in a folder, sorted; none if it does not exist."""
 
     def read(self, name: str) -> bytes | None:
-        """A file's content, None where there is none."""
+        """A file's content, None if it does not exist."""
 
     def create(self, name: str, data: bytes) -> bool:
-        """Makes a file that must not be there yet; False where it is. `data` is no other process's."""
+        """Creates a file; False if it exists. `data` must be unique to this process."""
 
     def replace(self, name: str, data: bytes) -> None:
-        """New content for a file that is there."""
+        """Overwrites an existing file."""
 
     def remove(self, name: str) -> None:
-        """Removes a file, if it is there."""
+        """Removes a file if it exists."""
 
 
 def open_object_store(location: StoreLocation) -> ObjectStore:
@@ -43,9 +45,10 @@ def open_object_store(location: StoreLocation) -> ObjectStore:
 
 
 def check_conditional_writes(location: StoreLocation) -> None:
-    """Raises StoreError for a bucket that ignores If-None-Match or If-Match: leases and commits would be lost unseen.
+    """Raises StoreError for a bucket that ignores If-None-Match or If-Match, where writers would overwrite each other.
 
-    Icechunk moves a branch by If-Match, and a lease is taken by If-None-Match. Three small requests and their tidying.
+    Icechunk moves a branch with If-Match, and a lease is created with If-None-Match. Writes a probe file three times
+    and removes it.
     """
     bucket, name = BucketObjectStore(location), f"{PROBE}/{uuid.uuid4().hex}"
     bucket.create(name, b"1")
@@ -63,8 +66,10 @@ def check_conditional_writes(location: StoreLocation) -> None:
 
 
 class FolderObjectStore:
+    """Files of a local store."""
+
     def __init__(self, location: StoreLocation):
-        self._place = location
+        self._location = location
 
     def names(self, folder: str = "") -> list[str]:
         with self._errors("read"):
@@ -97,8 +102,8 @@ class FolderObjectStore:
         return True
 
     def replace(self, name: str, data: bytes) -> None:
-        # In place, not by a rename: content of the same length needs no space, so a full disk does not end a lease;
-        # and a file that another process has removed is not there again.
+        # In place, not by a rename: content of the same length needs no space, so a full disk does not end a lease,
+        # and a file that another process removed is not created again.
         with self._errors("written to"):
             file = os.open(self._path(name), os.O_WRONLY)
             try:
@@ -112,41 +117,43 @@ class FolderObjectStore:
             self._path(name).unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
-        return self._place.folder / name
+        return self._location.folder / name
 
     @contextmanager
-    def _errors(self, done: str) -> Iterator[None]:
+    def _errors(self, action: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            reason = os.strerror(error.errno).lower() if error.errno else str(error)
-            raise StoreError(f"Store {self._place} cannot be {done}: {reason}") from None
+            raise StoreError(f"Store {self._location} cannot be {action}: {os_error_reason(error)}") from None
 
 
 class BucketObjectStore:
+    """Files of a remote store, through fsspec."""
+
     def __init__(self, location: StoreLocation):
-        self._place = location
+        self._location = location
         self._files = file_system(location)
 
     def names(self, folder: str = "") -> list[str]:
         top = self._key(folder).rstrip("/")
         try:
-            found = self._call("read", self._files._ls, top, detail=False)
+            paths = self._call("read", self._files._ls, top, detail=False)
         except FileNotFoundError:
             return []
-        return sorted(path[len(top) + 1 :].rstrip("/") for path in found if path.startswith(f"{top}/"))
+        return sorted(path[len(top) + 1 :].rstrip("/") for path in paths if path.startswith(f"{top}/"))
 
     def read(self, name: str) -> bytes | None:
         try:
-            return self._call("read", self._files._cat_file, self._key(name))
+            content: bytes = self._call("read", self._files._cat_file, self._key(name))
         except FileNotFoundError:
             return None
+        return content
 
     def create(self, name: str, data: bytes) -> bool:
         try:
             self._call("written to", self._files._pipe_file, self._key(name), data, mode="create")
         except FileExistsError:
-            return self.read(name) == data  # a retry, after an answer that was lost, finds what it has written
+            return self.read(name) == data  # True for a retry after a lost answer: the file is its own
         return True
 
     def replace(self, name: str, data: bytes) -> None:
@@ -159,7 +166,7 @@ class BucketObjectStore:
             return
 
     def replace_if(self, name: str, data: bytes, etag: str) -> bool:
-        """S3 alone: new content if the present one has this etag; False where it has not."""
+        """S3 only: overwrites a file whose etag is `etag`; False if it has another."""
         bucket, _, key = self._key(name).partition("/")
         try:
             self._call(
@@ -170,25 +177,21 @@ class BucketObjectStore:
         return True
 
     def _key(self, name: str) -> str:
-        return f"{self._place.key}/{name}"
+        return f"{self._location.key}/{name}"
 
-    def _call(self, done: str, method: Callable, *args: Any, **kwargs: Any) -> Any:
-        """Runs a coroutine of fsspec. FileNotFoundError and FileExistsError pass, every other error is a StoreError."""
+    def _call(self, action: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Runs a coroutine of fsspec. FileNotFoundError and FileExistsError pass; others become StoreError."""
         from fsspec.asyn import sync
 
-        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # else it prints the traceback of what is raised anyway
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs tracebacks of errors that it also raises
         try:
             return sync(self._files.loop, method, *args, timeout=TIMEOUT_S, **kwargs)
-        except Exception as error:  # botocore, aiohttp, google.auth: each has a tree of its own
+        except Exception as error:  # botocore, aiohttp and google.auth share no base class
             code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
-            if isinstance(error, FileExistsError) or code in (
-                "PreconditionFailed",
-                "412",
-                "ConditionalRequestConflict",
-            ):
-                raise FileExistsError(str(self._place)) from None
+            if isinstance(error, FileExistsError) or code in _PRECONDITION_CODES:
+                raise FileExistsError(str(self._location)) from None
             if isinstance(error, FileNotFoundError) and "bucket does not exist" not in str(error):
                 raise
             lines = (str(error) or type(error).__name__).strip().splitlines()
             reason = "no answer" if isinstance(error, TimeoutError) else lines[0].rstrip(".")
-            raise StoreError(f"Store {self._place} cannot be {done}: {reason}") from error
+            raise StoreError(f"Store {self._location} cannot be {action}: {reason}") from error

@@ -1,7 +1,7 @@
-"""The arrays of one version, and how masks, text and blocks lie in them. Everything a foreign reader has to know.
+"""The arrays of one version and their encoding: all that another program needs to read a store.
 
     mask         (N, S, S/8) u1    chunks of 64 rows   bits of a row left to right, most significant first
-    attention    (N, H, h, w) f2   chunks of 64 rows   CLS attention of the last block, as the softmax gave it
+    attention    (N, H, h, w) f2   chunks of 64 rows   CLS attention of the last block, after the softmax
     box          (N, 4) f4         x0, y0, x1, y1 in the original image; zeros where the mask is empty
     stats        (N, 3) f4         mask_share, unknown_share, threshold_iou
     status       (N,) u1           see status.py
@@ -11,10 +11,10 @@
     block_done   (blocks,) u1      1 where the block's rows are complete
     error        (N, 240) u1       UTF-8, zero-padded; only blocks with failed rows have a chunk
     catalog/     id, path (each offsets (N+1,) i8 and bytes (M,) u1, UTF-8) · label (N,) i4 · split (N,) u1
-                 boxes (B, 4) f4 and box_row (B,) i8: the given boxes and the row of each
+                 boxes (B, 4) f4 and box_row (B,) i8: the catalog's boxes and the row of each
 
-Blocks are 64 rows and one chunk: no two tasks ever write one chunk. No shards: a shard's index is a second request at
-every read. All that is known of a version as a whole is JSON in the root's attribute `locloc`.
+A block is 64 rows and one chunk, so two tasks never write the same chunk. There are no shards, because reading a
+shard's index costs a second request each time. The provenance of a version is JSON in the root's attribute `locloc`.
 """
 
 import hashlib
@@ -32,12 +32,12 @@ from zarr.codecs import ZstdCodec
 
 from ..catalogs.catalog import Catalog, catalog_from_columns, text_bytes
 from ..errors import StoreError
+from .arrays import Array, open_array, open_subgroup, read_array
 
 SCHEMA = 1
 BLOCK_ROWS = 64
-COLUMN_ROWS = 256 * BLOCK_ROWS  # a chunk of the small columns, which the coordinator writes once a checkpoint
+COLUMN_ROWS = 256 * BLOCK_ROWS  # a chunk of the small columns, which the coordinator writes at checkpoints
 ERROR_BYTES = 240
-EMPTY: Mapping = MappingProxyType({})
 STATS = ("mask_share", "unknown_share", "threshold_iou")
 ATTRIBUTE = "locloc"
 
@@ -51,14 +51,16 @@ COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
 }
 
 _CATALOG_CHUNK_BYTES = 1 << 22
+_NO_ERRORS: Mapping[int, str] = MappingProxyType({})
 
 
 def block_count(rows: int) -> int:
+    """Blocks of `rows` rows; the last one may be shorter."""
     return -(-rows // BLOCK_ROWS)
 
 
 def create_arrays(store: Any, rows: int, attention: tuple[int, int, int], mask_px: int) -> zarr.Group:
-    """Empty arrays for `rows` images with attention maps `(H, h, w)` in a Zarr store; returns the root group."""
+    """Creates arrays for `rows` images with attention maps `(H, h, w)` in an empty Zarr store; returns the root."""
     root = zarr.create_group(store=store)
     _create(root, "mask", (rows, mask_px, mask_px // 8), "u1", BLOCK_ROWS)
     _create(root, "attention", (rows, *attention), "f2", BLOCK_ROWS)
@@ -76,84 +78,92 @@ def _create(root: zarr.Group, name: str, shape: tuple[int, ...], dtype: str, chu
     )
 
 
-def reopen_arrays(store: Any, redo: np.ndarray, mask_px: int) -> zarr.Group:
-    """Makes the blocks `redo` of a finished version unfinished again, with masks of another size if need be."""
+def reopen_arrays(store: Any, redo: Array, mask_px: int) -> zarr.Group:
+    """Marks the blocks `redo` of a finished version as unfinished; replaces the masks if their size changes."""
     root = zarr.open_group(store=store, mode="r+")
-    count = root["status"].shape[0]
-    done = root["block_done"][:]
+    status, block_done = open_array(root, "status"), open_array(root, "block_done")
+    count = status.shape[0]
+    done = np.asarray(block_done[:])
     done[redo] = 0
-    root["block_done"][:] = done
+    block_done[:] = done
     done_rows = done.repeat(BLOCK_ROWS)[:count]
-    # What is made again as a whole chunk is emptied without being read: it may be the damage that is to be mended.
+    # A chunk that is redone as a whole is emptied without reading it: it may be the damage to repair.
     for start in range(0, count, COLUMN_ROWS):
         rows = slice(start, min(start + COLUMN_ROWS, count))
         if not done_rows[rows].any():
             for name in COLUMNS:
-                root[name][rows] = 0
+                open_array(root, name)[rows] = 0
         else:
-            root["status"][rows] = root["status"][rows] * (done_rows[rows] > 0)
+            status[rows] = np.asarray(status[rows]) * (done_rows[rows] > 0)
     if len(redo) == len(done):
         del root["error"]
         _create(root, "error", (count, ERROR_BYTES), "u1", BLOCK_ROWS)
     else:
+        errors = open_array(root, "error")
         for block in redo.tolist():
-            root["error"][block * BLOCK_ROWS : (block + 1) * BLOCK_ROWS] = 0
-    if root["mask"].shape[1] != mask_px:
+            errors[block * BLOCK_ROWS : (block + 1) * BLOCK_ROWS] = 0
+    if open_array(root, "mask").shape[1] != mask_px:
         del root["mask"]
         _create(root, "mask", (count, mask_px, mask_px // 8), "u1", BLOCK_ROWS)
     return root
 
 
 def write_block(
-    store: Any, start: int, packed: np.ndarray, attention: np.ndarray | None, errors: Mapping[int, str] = EMPTY
+    store: Any, start: int, packed: Array, attention: Array | None, errors: Mapping[int, str] = _NO_ERRORS
 ) -> None:
-    """One block's rows: packed masks `(n, S, S/8) uint8`, attention `(n, H, h, w) float16`, or None to leave it, and
-    reasons by row of the block."""
+    """Writes the rows of one block, from row `start` on.
+
+    packed     masks `(n, S, S/8) uint8`
+    attention  `(n, H, h, w) float16`; None leaves the stored attention
+    errors     error text by row within the block
+    """
     root = zarr.open_group(store=store, mode="r+")
     rows = slice(start, start + len(packed))
-    root["mask"][rows] = packed
+    open_array(root, "mask")[rows] = packed
     if attention is not None:
-        root["attention"][rows] = attention
+        open_array(root, "attention")[rows] = attention
     if errors:
-        root["error"][rows] = np.array([pack_error(errors.get(row, "")) for row in range(len(packed))])
+        open_array(root, "error")[rows] = np.array([pack_error(errors.get(row, "")) for row in range(len(packed))])
 
 
-def pack_masks(masks: np.ndarray) -> np.ndarray:
+def pack_masks(masks: Array) -> Array:
     """Masks `(n, S, S) bool` > `(n, S, S/8) uint8`, eight pixels a byte."""
     return np.packbits(masks, axis=-1, bitorder="big")
 
 
-def unpack_masks(packed: np.ndarray) -> np.ndarray:
+def unpack_masks(packed: Array) -> Array:
     """Bytes `(n, S, S/8) uint8` > masks `(n, S, S) bool`."""
     return np.unpackbits(packed, axis=-1, bitorder="big").view(bool)
 
 
-def content_crc(packed: np.ndarray, attention: np.ndarray) -> np.ndarray:
+def content_crc(packed: Array, attention: Array) -> Array:
     """CRC-32 over each row's packed mask and attention, `(n,) uint32`."""
     rows = zip(packed, attention, strict=True)
     return np.array([zlib.crc32(maps.tobytes(), zlib.crc32(mask.tobytes())) for mask, maps in rows], np.uint32)
 
 
-def input_digest(data: bytes) -> np.ndarray:
-    """An image's file > `(16,) uint8`, blake2b."""
+def input_digest(data: bytes) -> Array:
+    """blake2b of an image file's bytes, `(16,) uint8`."""
     return np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), np.uint8)
 
 
-def pack_error(text: str) -> np.ndarray:
-    """A reason > `(240,) uint8`, cut between characters."""
+def pack_error(text: str) -> Array:
+    """Error text > `(240,) uint8`, UTF-8, cut between characters."""
     data = text.encode("utf-8", "replace")[:ERROR_BYTES].decode("utf-8", "ignore").encode()
     return np.frombuffer(data.ljust(ERROR_BYTES, b"\0"), np.uint8)
 
 
-def unpack_error(data: np.ndarray) -> str:
+def unpack_error(data: Array) -> str:
+    """`(240,) uint8` > error text."""
     return data.tobytes().rstrip(b"\0").decode()
 
 
 def write_catalog(root: zarr.Group, catalog: Catalog) -> None:
+    """Writes a catalog's columns to the group `catalog`."""
     group = root.create_group("catalog")
     table = catalog.table
 
-    def create(name: str, values: np.ndarray) -> None:
+    def create(name: str, values: Array) -> None:
         row_bytes = max(1, values[:1].nbytes)
         chunks = (max(1, min(len(values), _CATALOG_CHUNK_BYTES // row_bytes)), *values.shape[1:])
         array = group.create_array(
@@ -173,25 +183,31 @@ def write_catalog(root: zarr.Group, catalog: Catalog) -> None:
     create("box_row", np.repeat(np.arange(len(table)), boxes.value_lengths().to_numpy()))
 
 
+def read_metadata(root: zarr.Group) -> dict[str, Any]:
+    """The provenance of a version: the JSON in the root's attribute `locloc`."""
+    metadata: Any = root.attrs[ATTRIBUTE]
+    return dict(metadata)
+
+
 def read_catalog(root: zarr.Group, metadata: dict[str, Any]) -> Catalog:
-    """What `write_catalog` wrote; `about` is the root's attribute, which knows the rest."""
-    group = root["catalog"]
+    """The catalog that `write_catalog` wrote; kind, root and classes come from the provenance `metadata`."""
+    group = open_subgroup(root, "catalog")
     text, numbers = ("id", "path"), ("label", "split", "boxes", "box_row")
-    columns = {name: read_text(group, name) for name in text} | {name: group[name][:] for name in numbers}
-    known = metadata["catalog"]
-    where = known["root"] if "://" in known["root"] else Path(known["root"])
-    return catalog_from_columns(known["kind"], where, known["classes"], **columns)
+    columns = {name: read_text(group, name) for name in text} | {name: read_array(group, name) for name in numbers}
+    entry = metadata["catalog"]
+    catalog_root = entry["root"] if "://" in entry["root"] else Path(entry["root"])
+    return catalog_from_columns(entry["kind"], catalog_root, entry["classes"], **columns)
 
 
 def read_text(group: zarr.Group, name: str) -> pa.LargeStringArray:
-    """A text column of the group `catalog`. Raises StoreError where it is damaged."""
-    offsets = pa.py_buffer(group[f"{name}/offsets"][:].tobytes())
-    data = pa.py_buffer(group[f"{name}/bytes"][:].tobytes())
-    text = pa.LargeStringArray.from_buffers(group[f"{name}/offsets"].shape[0] - 1, offsets, data)
+    """A text column of the group `catalog`. Raises StoreError if it is damaged."""
+    offsets = read_array(group, f"{name}/offsets")
+    data = read_array(group, f"{name}/bytes")
+    text = pa.LargeStringArray.from_buffers(
+        len(offsets) - 1, pa.py_buffer(offsets.tobytes()), pa.py_buffer(data.tobytes())
+    )
     try:
-        text.validate(full=True)  # offsets that damage has made up would end the process, and raise nothing
+        text.validate(full=True)  # wrong offsets would make Arrow read outside of its buffers and crash the process
     except pa.ArrowInvalid as error:
-        raise StoreError(
-            f"The catalog's {name} is damaged ({error}); `locloc masks verify` says what else is"
-        ) from None
+        raise StoreError(f"The catalog's {name} is damaged ({error}); `locloc masks verify` lists all damage") from None
     return text

@@ -1,16 +1,16 @@
-"""A version being made: lock > branch > blocks through forks > checkpoints > verify > publish.
+"""Builds a version: lock > branch > blocks through forks > checkpoints > verify > publish.
 
-The protocol (shared by everything that writes):
+The protocol, which every writer follows:
 
-1. The store is made if it is not there; `store_lock` is held from before it is opened until the version is published,
-   and asked before each commit whether it is still ours.
-2. The branch `build-<build id>` begins at the store's empty first snapshot with arrays and catalog, or at another
-   version's, to share its chunks: one commit.
-3. Workers write whole blocks through copies of one `fork`. The coordinator merges a copy only when its task succeeded.
-4. A checkpoint writes the small columns and `block_done` of what was merged, in one commit. A build killed at any
-   moment goes on at its last checkpoint; blocks merged after it are done again, with the same bytes.
-5. Publishing reads every row back against its CRC, seals the attributes, tags the snapshot, moves `main` there and
-   deletes the branch. Killed between two of these steps, the next writer does the rest.
+1. Create the store if there is none. Hold `store_lock` from before the store is opened until the version is published,
+   and check it before each commit.
+2. Create the branch `build-<build id>` at the store's empty first snapshot, with arrays and catalog, or at the snapshot
+   of a parent version, to share its chunks. One commit.
+3. Workers write whole blocks through copies of one `fork`. The coordinator merges a copy only if its task succeeded.
+4. A checkpoint writes the small columns and `block_done` of the merged blocks, in one commit. A killed build resumes at
+   its last checkpoint; blocks merged later are written again, with the same bytes.
+5. Publishing checks every row against its CRC, seals the attributes, tags the snapshot, moves `main` to it and deletes
+   the branch. If the process is killed in between, the next writer completes these steps.
 """
 
 import os
@@ -28,8 +28,9 @@ import zarr
 from ..catalogs.catalog import Catalog
 from ..errors import StoreError
 from ..status import DONE, Status
+from .arrays import Array, open_array, read_array
 from .corruption import corruption_as_error
-from .gc import drop_empty_branches
+from .gc import delete_empty_branches
 from .location import StoreLocation
 from .lock import store_lock
 from .reader import VersionInfo, build_branch, list_versions, tag_snapshots
@@ -42,6 +43,7 @@ from .schema import (
     SCHEMA,
     content_crc,
     create_arrays,
+    read_metadata,
     reopen_arrays,
     write_catalog,
 )
@@ -50,51 +52,51 @@ VERIFY_ROWS = 16 * BLOCK_ROWS
 
 
 @dataclass(frozen=True)
-class Shared:
-    """A version that a new one begins as: its chunks are shared, and only the blocks `redo` are written anew."""
+class SharedParent:
+    """A version whose chunks the new version shares, except for the blocks `redo`, which are written again."""
 
     tag: str
-    redo: np.ndarray  # block numbers
+    redo: Array  # (n,) block numbers
 
 
 class StoreWriter:
-    """The one writer of a store, for the time of a `with` statement."""
+    """The only writer of a store, inside a `with` statement."""
 
     def __init__(self, store: str | Path | StoreLocation):
         self.store = StoreLocation.of(store)
-        self._held = ExitStack()
+        self._exit_stack = ExitStack()
 
     def __enter__(self) -> "StoreWriter":
         ensure_repository(self.store)
-        self._lock = self._held.enter_context(store_lock(self.store))
+        self._lease = self._exit_stack.enter_context(store_lock(self.store))
         try:
             self._repository = open_repository(self.store)
-            self._tidy()
+            self._complete_interrupted()
         except BaseException:
-            self._held.close()
+            self._exit_stack.close()
             raise
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._held.close()
+        self._exit_stack.close()
 
-    def _tidy(self) -> None:
-        """Finishes a publication or a deletion that was cut short: `main` is the newest version, its branch is gone."""
+    def _complete_interrupted(self) -> None:
+        """Completes an interrupted publication or deletion: moves `main` to the newest version, deletes its branch."""
         with icechunk_errors(str(self.store)):
             snapshots = tag_snapshots(self._repository)
-            newest = [version.tag for version in list_versions(self.store) if version.tag is not None][-1:]
-            wanted = snapshots[newest[0]] if newest else first_snapshot(self._repository)
-            if self._repository.lookup_branch("main") != wanted:
-                self._repository.reset_branch("main", wanted)
-            drop_empty_branches(self._repository)
+            tags = [info.tag for info in list_versions(self.store) if info.tag is not None]
+            newest = snapshots[tags[-1]] if tags else first_snapshot(self._repository)
+            if self._repository.lookup_branch("main") != newest:
+                self._repository.reset_branch("main", newest)
+            delete_empty_branches(self._repository)
 
     def published(self, fingerprint: str) -> VersionInfo | None:
-        """The newest version with this fingerprint, if there is one."""
-        same = [info for info in list_versions(self.store) if info.tag and info.fingerprint == fingerprint]
-        return same[-1] if same else None
+        """The newest version with this fingerprint, None if there is none."""
+        matching = [info for info in list_versions(self.store) if info.tag and info.fingerprint == fingerprint]
+        return matching[-1] if matching else None
 
     def check_name(self, name: str) -> None:
-        """Raises StoreError for a version name that is taken or cannot be one."""
+        """Raises StoreError for a version name that is taken or not allowed."""
         if name == "latest" or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
             raise StoreError(
                 f"{name!r} cannot name a version: use letters, digits, '-', '_' and '.' (and not 'latest')"
@@ -108,20 +110,21 @@ class StoreWriter:
         catalog: Catalog,
         attention: tuple[int, int, int],
         mask_px: int,
-        shared: Shared | None = None,
+        shared: SharedParent | None = None,
     ) -> None:
-        """Starts the build's branch, or goes on with it at its last checkpoint.
+        """Starts the build's branch, or resumes it at its last checkpoint.
 
-        `about` is what the version will say of itself; its `build_id` names the branch. When a build is gone on with,
-        what is new in it is kept beside what it began with, under `resumed`.
+        metadata   provenance of the version; its `build_id` names the branch. On resuming, keys that changed since the
+                   start are appended to the list `resumed`
+        attention  `(H, h, w)` of the attention maps
         """
         branch = self._branch = build_branch(metadata["build_id"])
         with icechunk_errors(str(self.store)):
             start = self._repository.lookup_tag(shared.tag) if shared is not None else first_snapshot(self._repository)
             if branch not in self._repository.list_branches():
                 self._repository.create_branch(branch, start)
-            begins = self._repository.lookup_branch(branch) == start
-            if begins:
+            is_new = self._repository.lookup_branch(branch) == start
+            if is_new:
                 session = self._repository.writable_session(branch)
                 if shared is None:
                     root = create_arrays(session.store, len(catalog), attention, mask_px)
@@ -130,35 +133,35 @@ class StoreWriter:
                     root = reopen_arrays(session.store, shared.redo, mask_px)
                 root.attrs[ATTRIBUTE] = {"schema": SCHEMA, **metadata, "resumed": []}
                 self._commit(session, "catalog and empty arrays" if shared is None else f"begins as {shared.tag}")
-            # Of a session that is never committed: Icechunk lets forks merge into any later session of the branch.
+            # From a session that is never committed: Icechunk merges forks into any later session of the branch.
             self.fork = self._repository.writable_session(branch).fork()
             self._open_session()
             root = self._root
-            self._about: dict[str, Any] = dict(root.attrs[ATTRIBUTE])
-            with self._damage_as_error():
-                self._columns = {name: root[name][:] for name in COLUMNS}
-            self.block_done: np.ndarray = root["block_done"][:]
-        if self._about["build_id"] != metadata["build_id"]:
+            self._metadata = read_metadata(root)
+            with self._corruption_as_error():
+                self._columns = {name: read_array(root, name) for name in COLUMNS}
+            self.block_done = read_array(root, "block_done")
+        if self._metadata["build_id"] != metadata["build_id"]:
             raise StoreError(f"Store {self.store}: branch {branch} belongs to another build; this is a bug of locloc")
-        changed = {key: value for key, value in metadata.items() if self._about.get(key) != value}
-        if not begins and self.block_done.any():
-            self._about["resumed"].append(changed)
+        changed = {key: value for key, value in metadata.items() if self._metadata.get(key) != value}
+        if not is_new and self.block_done.any():
+            self._metadata["resumed"].append(changed)
         self._dirty: set[int] = set()
         self._verified = False
 
     @property
-    def input_digest(self) -> np.ndarray:
-        """`(N, 16) uint8` so far: blake2b of each image's file."""
+    def input_digest(self) -> Array:
+        """`(N, 16) uint8`: blake2b of each image's file, zeros for rows not yet written."""
         return self._columns["input_digest"]
 
     @property
-    def status(self) -> np.ndarray:
-        """`(N,) uint8` so far, merged blocks among them that are not in a checkpoint yet."""
+    def status(self) -> Array:
+        """`(N,) uint8`, including merged blocks that no checkpoint holds yet."""
         return self._columns["status"]
 
     @property
     def counts(self) -> dict[str, int]:
-        """Rows by status, rows and blocks in all, and blocks that are done."""
+        """Rows by status, all rows, all blocks, and finished blocks."""
         counts = {status.label: int((self.status == status).sum()) for status in Status}
         return counts | {
             "rows": len(self.status),
@@ -166,8 +169,8 @@ class StoreWriter:
             "blocks_done": int(self.block_done.sum()),
         }
 
-    def merge(self, fork: icechunk.ForkSession, block: int, columns: dict[str, np.ndarray]) -> None:
-        """Takes over a finished block: the chunks in its fork, and its columns."""
+    def merge(self, fork: icechunk.ForkSession, block: int, columns: dict[str, Array]) -> None:
+        """Merges a finished block: the chunks in its fork, and the values of its columns by name."""
         with icechunk_errors(str(self.store)):
             self._session.merge(fork)
         start = block * BLOCK_ROWS
@@ -178,7 +181,7 @@ class StoreWriter:
         self.block_done[block] = 1
 
     def checkpoint(self) -> bool:
-        """Commits what was merged since the last one; False where there was nothing."""
+        """Commits the blocks merged since the last checkpoint. False if there were none."""
         if not self._dirty:
             return False
         with icechunk_errors(str(self.store)):
@@ -186,61 +189,66 @@ class StoreWriter:
             for chunk in sorted({block * BLOCK_ROWS // COLUMN_ROWS for block in self._dirty}):
                 rows = slice(chunk * COLUMN_ROWS, (chunk + 1) * COLUMN_ROWS)
                 for name, values in self._columns.items():
-                    root[name][rows] = values[rows]
-            root["block_done"][:] = self.block_done
-            root.attrs[ATTRIBUTE] = {**self._about, "counts": self.counts}
+                    open_array(root, name)[rows] = values[rows]
+            open_array(root, "block_done")[:] = self.block_done
+            root.attrs[ATTRIBUTE] = {**self._metadata, "counts": self.counts}
             self._commit(self._session, f"checkpoint: {int(self.block_done.sum())} of {len(self.block_done)} blocks")
             self._open_session()
         self._dirty.clear()
         return True
 
     def publish(self, name: str | None = None) -> str:
-        """Seals a version, verified if it has not been yet, and tags it. Returns the tag."""
+        """Verifies the version if that is not yet done, seals and tags it. Returns the tag."""
         if not self._verified:
             self.verify()
         with icechunk_errors(str(self.store)):
             sequence = 1 + max((info.metadata["sequence"] for info in list_versions(self.store) if info.tag), default=0)
-            sealed = {"counts": self.counts, "sequence": sequence, "published_at": timestamp()}
-            self._root.attrs[ATTRIBUTE] = {**self._about, **sealed}
+            self._root.attrs[ATTRIBUTE] = {
+                **self._metadata,
+                "counts": self.counts,
+                "sequence": sequence,
+                "published_at": timestamp(),
+            }
             snapshot = self._commit(self._session, "sealed")
             if not self.store.is_remote:
-                os.sync()  # Icechunk does not fsync: the tag must not survive a power cut that its chunks do not
+                os.sync()  # Icechunk does not fsync: after a power cut there must be no tag without its chunks
             tag = self._tag(snapshot, name)
-        self._tidy()
+        self._complete_interrupted()
         return tag
 
     def verify(self) -> None:
-        """Checks that every row is there and reads as it was made. Raises StoreError; what is amiss is made again."""
+        """Checks every row against its CRC. Raises StoreError if rows are missing or wrong, and resets wrong blocks."""
         self.checkpoint()
         missing = int((self.block_done == 0).sum())
         if missing or (self.status == Status.PENDING).any():
             raise StoreError(
                 f"Store {self.store}: {missing} of {len(self.block_done)} blocks are missing at the end of a build"
             )
-        root, wanted = self._root, self._columns["content_crc"]
-        for start in range(0, len(wanted), VERIFY_ROWS):
+        root, expected = self._root, self._columns["content_crc"]
+        for start in range(0, len(expected), VERIFY_ROWS):
             rows = slice(start, start + VERIFY_ROWS)
-            with self._damage_as_error():
-                found = content_crc(root["mask"][rows], root["attention"][rows])
-            bad = np.flatnonzero(found != wanted[rows])
-            if len(bad):
-                # Their blocks are done again by the next call: a lost commit costs a block, never a version.
-                self.block_done[np.unique((start + bad) // BLOCK_ROWS)] = 0
-                self._dirty.update(np.unique((start + bad) // BLOCK_ROWS).tolist())
+            with self._corruption_as_error():
+                actual = content_crc(read_array(root, "mask", rows), read_array(root, "attention", rows))
+            wrong = np.flatnonzero(actual != expected[rows])
+            if len(wrong):
+                # The next run redoes these blocks: a lost commit costs a block, never a version.
+                blocks = np.unique((start + wrong) // BLOCK_ROWS)
+                self.block_done[blocks] = 0
+                self._dirty.update(blocks.tolist())
                 self.checkpoint()
                 raise StoreError(
-                    f"Store {self.store}: {len(bad)} rows from {start + int(bad[0])} on were not stored as they were "
-                    "made (disk full, or another program writing here?); run the same command to make them again"
+                    f"Store {self.store}: {len(wrong)} rows from {start + int(wrong[0])} on were not stored as "
+                    "written (disk full, or another program writing here?); run the same command to redo them"
                 )
         self._verified = True
 
-    def _damage_as_error(self) -> AbstractContextManager[None]:
-        """Around reading: chunks that cannot be read are the parent's, which shares them, where there is one."""
-        parent = self._about["parent"]
+    def _corruption_as_error(self) -> AbstractContextManager[None]:
+        """For a block that reads: names the parent, if there is one, since unreadable chunks are shared with it."""
+        parent = self._metadata["parent"]
         return icechunk_errors(str(self.store)) if parent is None else corruption_as_error(f"{self.store}@{parent}")
 
     def _tag(self, snapshot: str, name: str | None) -> str:
-        """Tags a snapshot by `name`, or by the next number that no version has, or ever had: Icechunk keeps them."""
+        """Tags a snapshot with `name`, or with the next number never used: Icechunk does not reuse deleted tags."""
         numbers = [int(tag[1:]) for tag in self._repository.list_tags() if tag[:1] == "v" and tag[1:].isdecimal()]
         first = max(numbers, default=0) + 1
         for tag in ([name] if name else []) + [f"v{number}" for number in range(first, first + 1000)]:
@@ -253,7 +261,7 @@ class StoreWriter:
         raise StoreError(f"Store {self.store}: too many versions after v{first - 1} were deleted; give a --name")
 
     def _commit(self, session: icechunk.Session, message: str) -> str:
-        self._lock.check()
+        self._lease.check()
         return session.commit(message)
 
     def _open_session(self) -> None:
@@ -265,9 +273,10 @@ class StoreWriter:
 
 
 def coverage(counts: dict[str, int]) -> float:
-    """Share of the rows that were decoded and went through refinement: ok and fallback."""
+    """Share of the rows whose mask was made: status ok or fallback."""
     return sum(counts[status.label] for status in DONE) / counts["rows"]
 
 
 def timestamp() -> str:
+    """The current UTC time, ISO 8601 with microseconds."""
     return datetime.now(UTC).isoformat(timespec="microseconds")

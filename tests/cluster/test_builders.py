@@ -25,7 +25,7 @@ from .faults.nursery import Child, Nursery
 BUILDERS, COLLECTORS = 5, 3
 LEASE = "locloc.pipeline.store.lease"
 STALE_S = 3.0
-NO_FLOCK = {"no_flock": True, "set": {LEASE: {"BEAT_S": 0.3, "STALE_S": STALE_S, "POLL_S": 0.1}}}
+NO_FLOCK = {"no_flock": True, "set": {LEASE: {"HEARTBEAT_S": 0.3, "STALE_S": STALE_S, "POLL_S": 0.1}}}
 
 
 @dataclass

@@ -66,7 +66,7 @@ def test_a_store_in_a_bucket_is_made_and_opened(location, s3_environment):
     assert open_object_store(location).names(PROBE) == []
 
     put(s3_environment, f"/{location.bucket}/data/thesis.txt", b"precious")
-    with pytest.raises(StoreError, match="is there and is no mask store; name a new or empty prefix"):
+    with pytest.raises(StoreError, match="exists and is not a mask store; name a new or empty prefix"):
         ensure_repository(f"s3://{location.bucket}/data")
     check_can_hold_store(f"s3://{location.bucket}/dat")
 
@@ -202,7 +202,7 @@ def locker(location: StoreLocation, *options: object) -> subprocess.Popen:
 
 @pytest.fixture
 def quick(monkeypatch) -> None:
-    monkeypatch.setattr(lease, "BEAT_S", 0.2)
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.2)
     monkeypatch.setattr(lease, "STALE_S", 4.0)
     monkeypatch.setattr(lease, "POLL_S", 0.1)
 

@@ -108,8 +108,8 @@ def test_view_shows_five_panels(undisturbed, tmp_path, locloc):
         ([*BUILD, "{tmp}", "--store", "{tmp}/s"], "Found no images"),
         ([*BUILD, "{photos}", "--store", "{tmp}/s", "--recipe", "loclok"], "did you mean 'locloc'"),
         ([*BUILD, "{photos}", "--store", "{tmp}/s", "--catalog", "cubs"], "did you mean 'cub'"),
-        ([*BUILD, "{photos}", "--store", "{photos}"], "is there and is no mask store"),
-        ([*BUILD, "{photos}", "--store", "{photos}/even/0000.jpg", "--dry-run"], "is there and is no mask store"),
+        ([*BUILD, "{photos}", "--store", "{photos}"], "exists and is not a mask store"),
+        ([*BUILD, "{photos}", "--store", "{photos}/even/0000.jpg", "--dry-run"], "exists and is not a mask store"),
         (["masks", "build", "{photos}", "--store", "{tmp}/s", "--weights", "{tmp}/w.pth"], "No weights file"),
     ],
 )

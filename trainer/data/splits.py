@@ -60,7 +60,7 @@ def load_training_rows(
     share = version.read_column("stats")[:, STATS.index("mask_share")]
     labels = catalog.table["label"].to_numpy().astype(np.int64)
     train, val, test = split_rows(catalog.table["split"].to_numpy(), labels, done, catalog.kind, seed, val_share)
-    boxes, box_rows = version.given_boxes()
+    boxes, box_rows = version.catalog_boxes()
     ends = np.flatnonzero(np.diff(box_rows)) + 1
     rows = TrainingRows(
         VersionImages(

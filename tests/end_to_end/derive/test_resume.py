@@ -123,7 +123,7 @@ def test_a_parent_is_not_deleted_before_its_build_is_finished_or_given_up(begin,
         on(*command, "--checkpoint-s", 0)
     build = list_versions(store)[-1].build_id[:8]
     refused = locloc("masks", "delete", f"{store}@v1")
-    assert (refused.code, f"give it up with `locloc masks delete {store}@{build}`" in refused.stderr) == (1, True)
+    assert (refused.code, f"delete it with `locloc masks delete {store}@{build}`" in refused.stderr) == (1, True)
     assert locloc("masks", "delete", f"{store}@{build}").code == 0
     assert [info.tag for info in list_versions(store)] == ["v1"]
     assert locloc("masks", "delete", f"{store}@v1").code == 0

@@ -134,7 +134,7 @@ def test_masks_alone_need_no_images(version, scenes, tmp_path):
     own = found["results"][f"masks of {Path(version).name}"]
     opened = open_version(version)
     test = [row for row, split in enumerate(opened.table["split"].to_pylist()) if split == "test"]
-    boxes, rows = opened.given_boxes()
+    boxes, rows = opened.catalog_boxes()
     corloc = np.mean([box_iou(opened.read_column("box", [row]), boxes[rows == row]).max() >= 0.5 for row in test])
     assert abs(own["wsol"]["gt_known_loc"] - corloc) <= 1 / 8 and "top1_cls" not in own["wsol"]
 

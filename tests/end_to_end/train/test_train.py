@@ -143,7 +143,7 @@ def _paths(version: str, split: str) -> list[Path]:
 
 
 def _corloc(version: str, split: str, found: list[Prediction]) -> float:
-    boxes, box_rows = open_version(version).given_boxes()
+    boxes, box_rows = open_version(version).catalog_boxes()
     pairs = zip(_rows(version, split), found, strict=True)
     return float(np.mean([box_iou(one.box[None], boxes[box_rows == row]).max() >= 0.5 for row, one in pairs]))
 

@@ -1,4 +1,4 @@
-"""A process that locks stores, for tests: `locker.py STORE BEAT_S STALE_S flock|no-flock hold|ROUNDS`.
+"""A process that locks stores, for tests: `locker.py STORE HEARTBEAT_S STALE_S flock|no-flock hold|ROUNDS`.
 
 `hold` prints `held`, answers each line of its input with what `check` says, and lets go at the end of its input.
 A number takes the lock that many times, writes `STORE.inside` exclusively while it has it, and prints `done`.
@@ -15,7 +15,7 @@ from locloc.pipeline.store import lease
 from locloc.pipeline.store.lock import store_lock
 
 store, beat_s, stale_s, flock, mode, *inside = sys.argv[1:]
-lease.BEAT_S, lease.STALE_S, lease.POLL_S = float(beat_s), float(stale_s), 0.05
+lease.HEARTBEAT_S, lease.STALE_S, lease.POLL_S = float(beat_s), float(stale_s), 0.05
 
 
 def no_flock(*args):

@@ -21,7 +21,7 @@ from locloc.pipeline.store.gc import collect_garbage, delete_version
 from locloc.pipeline.store.reader import build_branch
 from locloc.pipeline.store.repository import first_snapshot, open_repository
 from locloc.pipeline.store.schema import BLOCK_ROWS, COLUMNS, content_crc, pack_masks, write_block
-from locloc.pipeline.store.writer import Shared, StoreWriter
+from locloc.pipeline.store.writer import SharedParent, StoreWriter
 
 ROWS, BLOCKS, HEADS, GRID, MASK_PX = 250, 4, 6, (8, 8), 64
 
@@ -30,7 +30,7 @@ def identity(salt: int) -> str:
     return f"{salt:02}" * 32
 
 
-def begin(writer: StoreWriter, salt: int, shared: Shared | None = None) -> None:
+def begin(writer: StoreWriter, salt: int, shared: SharedParent | None = None) -> None:
     rows = CatalogRows()
     for n in range(ROWS):
         rows.add(f"{n:04}.jpg", f"{n:04}.jpg", label=n % 5)
@@ -60,7 +60,7 @@ def write(writer: StoreWriter, block: int, salt: int) -> None:
     writer.merge(fork, block, columns)
 
 
-def build(store: Path, salt: int, shared: Shared | None = None, blocks: int = BLOCKS) -> str | None:
+def build(store: Path, salt: int, shared: SharedParent | None = None, blocks: int = BLOCKS) -> str | None:
     """A checkpoint a block, as a long build has many; a version, if all its blocks are wanted."""
     with StoreWriter(store) as writer:
         begin(writer, salt, shared)
@@ -177,8 +177,8 @@ def test_a_build_that_was_only_begun_goes_with_the_version_that_it_was_to_begin_
 @pytest.mark.parametrize("collected_before", [True, False])
 def test_a_deleted_version_leaves_those_that_began_as_it_whole(store, collected_before):
     build(store, 1)
-    assert build(store, 2, Shared("v1", np.array([1, 3]))) == "v2"
-    build(store, 3, Shared("v2", np.array([0])), blocks=0)  # begun, and not finished
+    assert build(store, 2, SharedParent("v1", np.array([1, 3]))) == "v2"
+    build(store, 3, SharedParent("v2", np.array([0])), blocks=0)  # begun, and not finished
     if collected_before:
         collect_garbage(store)
     delete_version(store, "v1")
@@ -187,7 +187,7 @@ def test_a_deleted_version_leaves_those_that_began_as_it_whole(store, collected_
     assert collect_garbage(store).chunks >= 2 * len(own)
     assert_no_orphans(store)
     check(f"{store}@v2", 1, 2, 1, 2)
-    with pytest.raises(StoreError, match=f"needed by the unfinished build {identity(3)[:8]}; finish that"):
+    with pytest.raises(StoreError, match=f"needed by the unfinished build {identity(3)[:8]}; finish it"):
         delete_version(store, "v2")
     collect_garbage(store)
     with StoreWriter(store):
@@ -201,7 +201,7 @@ def test_a_deleted_version_leaves_those_that_began_as_it_whole(store, collected_
 def test_an_unfinished_build_is_given_up_by_its_id(store):
     build(store, 1)
     build(store, 2, blocks=2)
-    build(store, 3, Shared("v1", np.array([0])), blocks=0)
+    build(store, 3, SharedParent("v1", np.array([0])), blocks=0)
     for wrong in (identity(2)[:7], "0" * 8):
         with pytest.raises(StoreError, match="has no version"):
             delete_version(store, wrong)
@@ -313,7 +313,7 @@ for _ in sys.stdin:
 
 def test_readers_in_other_processes_see_nothing_of_it(store):
     build(store, 1)
-    build(store, 2, Shared("v1", np.array([2])))
+    build(store, 2, SharedParent("v1", np.array([2])))
     command = [sys.executable, "-c", READER, f"{store}@v2"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
         assert reader.stdout.readline() == "open\n"

@@ -14,7 +14,7 @@ import pytest
 
 from locloc.pipeline.errors import StoreError, StoreLockedError
 from locloc.pipeline.store import lease
-from locloc.pipeline.store.lease import Holder, Lease, current_holder, leased
+from locloc.pipeline.store.lease import Holder, Lease, current_holder, hold_lease
 from locloc.pipeline.store.location import StoreLocation
 from locloc.pipeline.store.object_store import FolderObjectStore
 
@@ -24,7 +24,7 @@ ELSEWHERE = {"host": "node7", "boot": "another boot", "since": "2026-01-01 00:00
 
 @pytest.fixture
 def location(tmp_path, monkeypatch) -> StoreLocation:
-    monkeypatch.setattr(lease, "BEAT_S", 0.05)
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.05)
     monkeypatch.setattr(lease, "STALE_S", 2.0)
     monkeypatch.setattr(lease, "POLL_S", 0.02)
     return StoreLocation.of(tmp_path)
@@ -70,7 +70,7 @@ def left_behind(location: StoreLocation, number: int = 1, **changed) -> Holder:
 
 def test_epochs_count_up_and_old_ones_go(location):
     for number in (1, 2, 3):
-        with leased(location) as held:
+        with hold_lease(location) as held:
             held.check()
             assert epochs(location) == [f"{number:06}.json"]
             assert not current_holder(location).released
@@ -79,7 +79,7 @@ def test_epochs_count_up_and_old_ones_go(location):
 
 
 def test_the_beat_goes_on(location):
-    with leased(location):
+    with hold_lease(location):
         first = current_holder(location).beat
         time.sleep(0.3)
         assert current_holder(location).beat > first
@@ -91,7 +91,7 @@ def test_a_live_holder_is_named(location, holding):
     started = time.monotonic()
     with (
         pytest.raises(StoreLockedError, match=f"written to by process {process.pid} on .* since 20") as caught,
-        leased(location),
+        hold_lease(location),
     ):
         pass
     assert time.monotonic() - started < 20, "told when it was seen alive, not when it could have been stale"
@@ -105,7 +105,7 @@ def test_a_killed_holder_is_followed_at_once(location, holding):
     process.kill()
     process.wait()
     started = time.monotonic()
-    with leased(location) as held:
+    with hold_lease(location) as held:
         held.check()
         assert epochs(location) == ["000002.json"]
     assert time.monotonic() - started < 30
@@ -130,32 +130,32 @@ def test_a_process_of_the_same_number_is_another(location):
 def test_the_holder_of_another_machine_is_followed_when_its_beat_stands_still(location):
     left_behind(location, **ELSEWHERE)
     started = time.monotonic()
-    with leased(location) as held:
+    with hold_lease(location) as held:
         assert time.monotonic() - started >= lease.STALE_S
         held.check()
         assert epochs(location) == ["000002.json"]
 
 
 def test_the_holder_of_another_machine_that_beats_is_alive_whatever_its_clock_says(location, monkeypatch):
-    with leased(location):
+    with hold_lease(location):
         here = current_holder(location)
         monkeypatch.setattr(Holder, "is_gone", lambda self: False)
         # Two hours ago, by the file's and the holder's clocks; only that it changes counts.
         os.utime(location.folder / lease.LEASE_FOLDER / "000001.json", (0, 0))
         with pytest.raises(StoreLockedError, match=f"process {here.pid} on {here.host}"):
-            Lease(location).take()
+            Lease(location).acquire()
 
 
 def test_a_file_that_was_never_written_is_followed_when_it_is_stale(location):
     assert FolderObjectStore(location).create(f"{lease.LEASE_FOLDER}/000004.json", b"")
-    with leased(location):
+    with hold_lease(location):
         assert epochs(location) == ["000005.json"]
 
 
 def test_a_suspended_holder_finds_out(location, holding):
     process = holding()
     process.send_signal(signal.SIGSTOP)
-    with leased(location) as held:  # after STALE_S
+    with hold_lease(location) as held:  # after STALE_S
         process.send_signal(signal.SIGCONT)
         assert "StoreLockedError: " in (answer := ask(process))
         assert f"was taken over by process {os.getpid()} on " in answer
@@ -166,7 +166,7 @@ def test_a_suspended_holder_finds_out(location, holding):
         held.check()
         assert not current_holder(location).released
         with pytest.raises(StoreLockedError, match=f"process {os.getpid()}"):
-            Lease(location).take()
+            Lease(location).acquire()
 
 
 def test_a_holder_that_was_suspended_and_not_followed_goes_on(location, holding):
@@ -197,7 +197,7 @@ def test_beats_that_fail_for_a_while_do_no_harm(location, monkeypatch):
         real(self, name, data)
 
     lease.STALE_S = 4.0
-    with leased(location) as held:
+    with hold_lease(location) as held:
         monkeypatch.setattr(FolderObjectStore, "replace", replace_or_fail)
         held.check()  # sure for half of STALE_S
         time.sleep(2.2)
@@ -208,7 +208,7 @@ def test_beats_that_fail_for_a_while_do_no_harm(location, monkeypatch):
 
 
 def test_a_beat_needs_no_space(location):
-    with leased(location):
+    with hold_lease(location):
         before = os.stat(location.folder / lease.LEASE_FOLDER / "000001.json")
         time.sleep(0.3)
         after = os.stat(location.folder / lease.LEASE_FOLDER / "000001.json")
@@ -222,4 +222,4 @@ def test_a_place_that_cannot_be_written_to_is_one_line(location, monkeypatch):
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(StoreError, match="cannot be written to: read-only file system$"):
-        Lease(location).take()
+        Lease(location).acquire()

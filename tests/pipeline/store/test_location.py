@@ -1,4 +1,4 @@
-"""A place says where a store is, and nothing of who may write there."""
+"""A store's location: folders and URLs, endpoints, and no credentials in it."""
 
 import os
 import pickle
@@ -42,7 +42,7 @@ def test_urls_are_normalised(where, wanted):
     ("where", "message"),
     [
         ("s4://bucket/a", "did you mean|known: gs, s3"), ("gcs://bucket/a", "did you mean 'gs'"),
-        ("file:///tmp/a", "known: gs, s3; or a folder"), ("https://host/a", "is no place for a store"),
+        ("file:///tmp/a", "known: gs, s3; or use a folder"), ("https://host/a", "cannot hold a store"),
         ("s3://bucket", "names no store: .* such as s3://bucket/masks.store"), ("gs://", "names no store"),
         ("s3://bucket/a/../b", "mean nothing in a bucket"),
     ],

@@ -60,7 +60,7 @@ def test_without_flock_the_lease_alone_decides(tmp_path, monkeypatch, number):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", no_flock)
-    monkeypatch.setattr(lease, "BEAT_S", 0.05)
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.05)
     monkeypatch.setattr(lease, "POLL_S", 0.02)
     with store_lock(tmp_path) as held:
         held.check()

@@ -1,4 +1,4 @@
-"""What Icechunk says, in one line; and what a killed maker of a store leaves behind."""
+"""Icechunk's errors in one line; leftovers of a killed creation of a store."""
 
 import os
 import time
@@ -28,8 +28,8 @@ OUT_OF_ORDER = """\
 
 @pytest.mark.parametrize("said", [DRIFTED, OUT_OF_ORDER])
 def test_clocks_that_differ_are_told_with_what_mends_it(said):
-    told = r"photos.store: the clock .* differ \(2026-11-24 08:22:05.* UTC, 2026-11-23 08:22:.* UTC\); set them right"
-    with pytest.raises(StoreError, match=told) as error, icechunk_errors("photos.store"):
+    message = r"photos.store: the clock .* differs .* \(2026-11-24 08:22:05.* UTC, 2026-11-23 08:22:.* UTC\); synch"
+    with pytest.raises(StoreError, match=message) as error, icechunk_errors("photos.store"):
         raise icechunk.IcechunkError(said)
     assert "\n" not in str(error.value)
 

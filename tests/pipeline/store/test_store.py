@@ -103,7 +103,7 @@ def test_what_was_written_is_read(store):
     assert version.table["split"][:5].to_pylist() == ["", "train", "val", "test", ""]
     assert version.table["status"][6:8].to_pylist() == ["ok", "undecodable"]
     assert sum(error is not None for error in version.table["error"].to_pylist()) == 3
-    boxes, rows = version.given_boxes()
+    boxes, rows = version.catalog_boxes()
     assert np.array_equal(rows, np.repeat(np.arange(ROWS), np.arange(ROWS) % 3))
     assert boxes[0].tolist() == [1, 2, 4, 5]
     assert version.provenance["counts"]["undecodable"] == 3
@@ -272,7 +272,7 @@ def test_rows_that_are_not_as_they_were_made_are_found_and_made_again(store):
         fork = pickle.loads(pickle.dumps(writer.fork))
         write_block(fork.store, BLOCK_ROWS, pack_masks(masks), attention)
         writer._session.merge(fork)
-        with pytest.raises(StoreError, match="1 rows from 69 on were not stored as they were made"):
+        with pytest.raises(StoreError, match="1 rows from 69 on were not stored as written"):
             writer.publish()
     with StoreWriter(store) as writer:
         begin(writer)
@@ -316,14 +316,14 @@ def test_a_killed_writer_leaves_no_lock(store):
 
 def test_folders_that_are_no_store_are_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(StoreError, match="is there and is no mask store"):
+    with pytest.raises(StoreError, match="exists and is not a mask store"):
         StoreWriter(tmp_path).__enter__()
-    with pytest.raises(StoreError, match="is there and is no mask store"):
+    with pytest.raises(StoreError, match="exists and is not a mask store"):
         StoreWriter(tmp_path / "thesis.txt").__enter__()
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(StoreError, match="is not a mask store"):
         list_versions(tmp_path)
-    with pytest.raises(StoreError, match="cannot be made"):
+    with pytest.raises(StoreError, match="cannot be created"):
         StoreWriter(Path("/proc/no/such.store")).__enter__()
 
 

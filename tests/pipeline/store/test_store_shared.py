@@ -11,7 +11,7 @@ from locloc.pipeline.status import Status
 from locloc.pipeline.store import list_versions, open_version
 from locloc.pipeline.store.gc import collect_garbage, delete_version
 from locloc.pipeline.store.schema import BLOCK_ROWS, COLUMNS, content_crc, pack_masks, write_block
-from locloc.pipeline.store.writer import Shared, StoreWriter
+from locloc.pipeline.store.writer import SharedParent, StoreWriter
 
 HEADS, GRID = 2, (3, 3)
 
@@ -28,7 +28,7 @@ def metadata(parent, **changes) -> dict:
 
 
 def begin(writer: StoreWriter, parent, redo: list[int], mask_px: int = 32, **changes) -> None:
-    shared = Shared(parent.tag, np.array(redo, np.int64))
+    shared = SharedParent(parent.tag, np.array(redo, np.int64))
     writer.begin(metadata(parent, **changes), parent.catalog, (HEADS, *GRID), mask_px, shared)
 
 
