@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: a file appears whole or not at all."""
 
 import os
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from pathlib import Path
 def replacing(file: Path) -> Iterator[Path]:
     """Yields a path beside `file` to write to; when the block ends it is synced to disk and renamed to `file`.
 
-    After an error there is neither the part nor any change to `file`. Raises OSError. On a crash of the machine `file`
-    has its old content or its new one.
+    After an error `file` is unchanged and the part is removed. After a crash of the machine `file` has its old content
+    or its new one. Raises OSError.
     """
     part = file.with_name(f"{file.name}.part")
     try:

@@ -1,4 +1,4 @@
-"""Where everything is printed: tables and JSON on stdout, progress and errors on stderr. Needs no store."""
+"""Consoles: tables and JSON on stdout, progress and errors on stderr."""
 
 import dataclasses
 import json
@@ -8,19 +8,23 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-# Not on a terminal there is no width to fit into.
+# Output that is piped or written to a file is not wrapped to a terminal's width.
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 err = Console(highlight=False, soft_wrap=True, stderr=True)
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value, indent=2))
+    """Prints a dataclass instance, or whatever `json` takes."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    print(json.dumps(value, indent=2))
 
 
 def print_error(message: str) -> None:
-    """One line, whatever the names of files hold."""
+    """Prints the message in one line, also where a file's name in it holds a line break."""
     err.print(f"[bold red]error:[/] {escape(one_line(message))}")
 
 
 def one_line(text: str) -> str:
+    """Escapes line breaks."""
     return text.replace("\n", "\\n").replace("\r", "\\r")

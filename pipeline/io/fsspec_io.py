@@ -1,22 +1,21 @@
 """Files by URL, through fsspec: `s3://bucket/prefix`, `gs://...`, and whatever other protocol has a package installed.
 
-Credentials come from the environment, as each protocol's own library looks for them. None is taken from a URL, kept in
-an object that is pickled, or repeated in a message.
+Credentials come from the environment, by the rules of each protocol's library. None is taken from a URL, kept in an
+object that is pickled, or repeated in a message.
 
-A file that is not there, or that we may not read, is a fact about that file: FileNotFoundError. Everything else
-(network, throttling, an outage, expired credentials) is UnreachableError, since a hiccup must not be written down as
-a thousand missing images.
+A file that does not exist or that we may not read is FileNotFoundError. Everything else (network, throttling,
+outage, expired credentials) is UnreachableError: a network fault must not be recorded as a thousand missing images.
 """
 
 import os
 import re
 import threading
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..errors import UnreachableError
 
-# A request waits 5 s for a connection and 20 s for bytes; libraries try again with growing pauses. An endpoint that
-# does not answer has failed after about 30 s, and a single file after `READ_DEADLINE_S` whatever the library does.
+# A request waits 5 s for a connection and 20 s for bytes; libraries retry with growing pauses. An endpoint that does
+# not answer fails after about 30 s, a single file after `READ_DEADLINE_S` in any case.
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 20
 READ_DEADLINE_S = 60
@@ -24,10 +23,10 @@ ATTEMPTS = 5
 
 _S3, _GS = ("s3", "s3a"), ("gs", "gcs")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
-# "name:secret@" (a secret may hold slashes, a port is none), and for web addresses whatever stands before an "@".
+# "name:secret@" (a secret may hold slashes; a port number is no secret), and in web addresses all text before an "@".
 _SECRET = re.compile(r"(?<=://)[^/@:\s]*:(?!\d+(?:/|\Z))[^@\s]*@|(?<=http://)[^/@\s]+@|(?<=https://)[^/@\s]+@")
 
-# What S3 says of one object; other codes concern the bucket or who asks, and a bare 403 or 404 is some proxy's.
+# S3's error codes for one object. Other codes concern the bucket or the client; a bare 403 or 404 comes from a proxy.
 _OBJECT_CODES = frozenset({"NoSuchKey", "NoSuchVersion", "AccessDenied", "InvalidObjectState", "KeyTooLongError"})
 _OBJECT_STATUS = frozenset({403, 404, 410, 414})
 
@@ -35,17 +34,17 @@ _filesystems: dict[str, Any] = {}
 _lock = threading.RLock()
 
 
-def _forget() -> None:
-    """A forked child must not use its parent's connections: it opens its own."""
+def _reset_after_fork() -> None:
+    """Drops connections in a forked child, which must not use its parent's."""
     global _lock
     _filesystems.clear()
     _lock = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_reset_after_fork)
 
 
-def is_url(text: object) -> bool:
+def is_url(text: object) -> TypeGuard[str]:
     return isinstance(text, str) and _URL.match(text) is not None
 
 
@@ -55,13 +54,14 @@ def without_secrets(text: str) -> str:
 
 
 def tidy_url(url: str) -> str:
-    """A URL with its protocol in lower case and no slash at its end.
+    """A URL with its protocol in lower case and no slash at its end. Sends no request.
 
     Raises ValueError with the reason: no bucket or host, a secret inside, a protocol that is unknown or lacks its
-    package. Nothing is sent.
+    package.
     """
-    protocol, rest = _URL.fullmatch(url).groups()
-    protocol, rest = protocol.lower(), rest.rstrip("/")
+    match = _URL.fullmatch(url)
+    assert match is not None, "callers test is_url first"
+    protocol, rest = match[1].lower(), match[2].rstrip("/")
     shown = without_secrets(f"{protocol}://{rest}")
     if shown != f"{protocol}://{rest}":
         raise ValueError(f"{shown} holds a secret; give credentials by the environment, not in the address")
@@ -74,9 +74,9 @@ def tidy_url(url: str) -> str:
 
 
 def read_remote(url: str) -> bytes:
-    """The bytes of one file; any number of threads at once.
+    """The bytes of one file. Thread-safe.
 
-    Raises FileNotFoundError with the reason: not there, or not ours to read. UnreachableError: all else.
+    Raises FileNotFoundError with the reason: no such file, or no permission. UnreachableError: everything else.
     """
     filesystem = open_filesystem(url)
     path = filesystem._strip_protocol(url)
@@ -85,9 +85,9 @@ def read_remote(url: str) -> bytes:
             from fsspec.asyn import sync
 
             return sync(filesystem.loop, filesystem._cat_file, path, timeout=READ_DEADLINE_S)
-        with _lock:  # FTP and its like are one conversation
+        with _lock:  # FTP and similar protocols allow one request at a time
             return filesystem.cat_file(path)
-    except Exception as error:  # each library raises its own kinds
+    except Exception as error:  # each library raises its own classes
         if reason := _object_is_missing(error):
             raise FileNotFoundError(reason) from None
         raise _unreachable(url, error) from None
@@ -101,28 +101,28 @@ def list_remote(url: str) -> list[str]:
     filesystem = open_filesystem(url)
     try:
         base = filesystem._strip_protocol(url)
-        found = filesystem.find(base)
+        paths = filesystem.find(base)
     except Exception as error:
         if reason := _object_is_missing(error):
             raise FileNotFoundError(reason) from None
         raise _unreachable(url, error) from None
-    if found == [base]:
+    if paths == [base]:
         raise NotADirectoryError("a file, not a folder")
-    begin = len(base.rstrip("/")) + 1
-    return [name[begin:] for name in found]
+    prefix_length = len(base.rstrip("/")) + 1
+    return [path[prefix_length:] for path in paths]
 
 
 def open_filesystem(url: str) -> Any:
-    """The fsspec file system of a URL's bucket or host: one a process, shared by its threads."""
+    """The fsspec file system of a URL's bucket or host: one per process, shared by its threads."""
     host = "/".join(url.split("/", 3)[:3])
     with _lock:
         if host not in _filesystems:
             protocol = host.partition(":")[0]
             try:
-                kind = _filesystem_class(protocol, without_secrets(host))
-                options = kind._get_kwargs_from_urls(host) | _options(protocol)
-                # not fsspec's own cache: that keeps one for every thread that ever was, for some protocols
-                _filesystems[host] = kind(**options, skip_instance_cache=True, use_listings_cache=False)
+                filesystem_class = _filesystem_class(protocol, without_secrets(host))
+                options = filesystem_class._get_kwargs_from_urls(host) | _options(protocol)
+                # fsspec's own cache is off: for some protocols it keeps an instance for every thread, also ended ones
+                _filesystems[host] = filesystem_class(**options, skip_instance_cache=True, use_listings_cache=False)
             except Exception as error:
                 raise _unreachable(url, error) from None
         return _filesystems[host]
@@ -132,13 +132,15 @@ def _filesystem_class(protocol: str, shown: str) -> Any:
     import fsspec
 
     try:
-        kind = fsspec.get_filesystem_class(protocol)
-        if protocol in _GS:  # the package's own default asks a second service about the bucket, and hung
-            from gcsfs.core import GCSFileSystem as kind
-        return kind
+        filesystem_class = fsspec.get_filesystem_class(protocol)
+        if protocol in _GS:  # the package's default class asks a second service about the bucket, and hung
+            from gcsfs.core import GCSFileSystem
+
+            return GCSFileSystem
+        return filesystem_class
     except ImportError:
-        mend = "pip install locloc[cluster]" if protocol in (*_S3, *_GS) else f"see fsspec's {protocol!r}"
-        raise ValueError(f"{shown} needs a package that is not installed; {mend}") from None
+        remedy = "pip install locloc[cluster]" if protocol in (*_S3, *_GS) else f"see fsspec's {protocol!r}"
+        raise ValueError(f"{shown} needs a package that is not installed; {remedy}") from None
     except ValueError:
         raise ValueError(f"{shown}: unknown protocol {protocol!r}; s3, gs and fsspec's others are known") from None
 
@@ -147,7 +149,7 @@ def _options(protocol: str) -> dict[str, Any]:
     if protocol in _S3:
         retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
         timeouts = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
-        # with more than one part at a time, s3fs asks for the size first: two requests an image
+        # with max_concurrency above 1, s3fs requests the size first: two requests an image
         return {"config_kwargs": {**timeouts, "retries": retries}, "max_concurrency": 1}
     if protocol in _GS:
         return {"requests_timeout": _aiohttp_timeout()}
@@ -163,10 +165,10 @@ def _aiohttp_timeout() -> Any:
 
 
 def _object_is_missing(error: Exception) -> str:
-    """The reason, where an error concerns the one file that was asked for; else the empty string."""
-    answer = getattr(error.__cause__, "response", None)  # s3fs has botocore's error as the cause of a plain one
-    if isinstance(answer, dict):
-        code = str(answer.get("Error", {}).get("Code", ""))
+    """The reason, if the error concerns the requested file alone; else the empty string."""
+    response = getattr(error.__cause__, "response", None)  # s3fs raises a plain error with botocore's as its cause
+    if isinstance(response, dict):
+        code = str(response.get("Error", {}).get("Code", ""))
         return _reason(error, code) if code in _OBJECT_CODES else ""
     if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
         return _reason(error)

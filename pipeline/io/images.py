@@ -1,4 +1,4 @@
-"""Bytes of an image > RGB pixels. The only place that knows EXIF, grey, palette, CMYK, alpha, 16 bit and Radiance.
+"""Bytes of an image > RGB pixels: EXIF, grey, palette, CMYK, alpha, 16 bit and Radiance are handled here alone.
 
 Whatever the file holds, the result is `(H, W, 3) uint8` in RGB order, upright:
 
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..errors import ImageError, UnreachableError
 from .fsspec_io import read_remote
@@ -30,9 +30,9 @@ from .fsspec_io import read_remote
 # Twice Pillow's own warning level, where Pillow too raises: 0.5 GB of RGB, five times a 36 megapixel camera.
 MAX_PIXELS = 178_956_970
 
-# Every raster format that Pillow decodes by itself. EPS and WMF start other programs or need them; MPEG, HDF5, GRIB
-# and BUFR are only recognised, never decoded. MPO is opened as JPEG. They are tried in this order, so TGA, which has no
-# magic number and would take some icons for its own, comes last.
+# Every raster format that Pillow decodes by itself. EPS and WMF need other programs; MPEG, HDF5, GRIB and BUFR are
+# only recognised, never decoded. MPO is opened as JPEG. Formats are tried in this order: TGA has no magic number and
+# would match some icons, so it comes last.
 # fmt: off
 FORMATS = [
     "JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "SUN", "ICO", "ICNS", "CUR", "PCX",
@@ -41,7 +41,7 @@ FORMATS = [
 ]
 # fmt: on
 
-# What a viewer does for each EXIF orientation; 1 is upright.
+# The transposition that makes each EXIF orientation upright; 1 is upright already.
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -56,8 +56,8 @@ _RADIANCE = re.compile(
     rb"\A#\?(?:RADIANCE|RGBE)[^\n]*\n(?:[^\n]+\n)*?FORMAT=32-bit_rle_rgbe\n(?:[^\n]+\n)*\n-Y (\d{1,9}) \+X (\d{1,9})\n"
 )
 
-# What a network file system says when the trouble is its own, and a machine when it has run out of something.
-_NOT_THE_FILES_FAULT = frozenset({
+# Errors of a network file system, and of a machine that has run out of a resource: they say nothing about the file.
+_SYSTEM_ERRORS = frozenset({
     errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED,
     errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ESHUTDOWN, errno.EREMOTEIO,
     errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR,
@@ -67,15 +67,15 @@ _opening = threading.Lock()
 
 
 class MissingImageError(ImageError):
-    """There is no file to decode: missing, a broken link, a directory, no permission."""
+    """No file to decode: missing, a broken link, a directory, no permission."""
 
 
 def read_image_bytes(where: Path | str) -> bytes:
-    """The bytes of a regular file, or of what a URL (text) names; `catalogs.resolve` gives either.
+    """The bytes of a regular file (a path) or of a URL (text), as `catalogs.resolve` returns them.
 
-    Raises MissingImageError for everything that is no file or not ours to read. A FIFO or device named `.jpg` must not
-    hang a worker, so a file is opened without waiting and looked at before it is read. UnreachableError: the disk or
-    the network failed, which says nothing about the image.
+    Raises MissingImageError for what is not a regular file or may not be read. A FIFO or device named `.jpg` must not
+    block a worker, so a file is opened with O_NONBLOCK and its type is checked before it is read. UnreachableError: the
+    disk or the network failed, which says nothing about the image.
     """
     if isinstance(where, Path):
         return _read_file(where)
@@ -106,9 +106,10 @@ def _read_file(path: Path) -> bytes:
         os.close(descriptor)
 
 
-def _read_error(path: Path, error: OSError, begin: str = "") -> MissingImageError | UnreachableError:
-    reason = begin + os.strerror(error.errno).lower()
-    if error.errno not in _NOT_THE_FILES_FAULT:
+def _read_error(path: Path, error: OSError, prefix: str = "") -> MissingImageError | UnreachableError:
+    assert error.errno is not None, "from a system call"
+    reason = prefix + os.strerror(error.errno).lower()
+    if error.errno not in _SYSTEM_ERRORS:
         return MissingImageError(reason)
     shown = os.fsencode(path).decode("utf-8", "backslashreplace")
     return UnreachableError(f"Images cannot be reached: {shown}: {reason}; check the disk or its network, then resume")
@@ -120,7 +121,7 @@ class Decoded:
 
     rgb: np.ndarray  # (h, w, 3) uint8, upright
     size_px: tuple[int, int]  # width, height of the upright image itself
-    window: tuple[float, float, float, float]  # where all of it is in rgb: left, top, right, bottom, in rgb's pixels
+    window: tuple[float, float, float, float]  # the whole image in pixels of rgb: left, top, right, bottom
 
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -134,8 +135,8 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 def decode_reduced(data: bytes, covers_px: int | None, max_pixels: int = MAX_PIXELS) -> Decoded:
     """As `decode_image`, but a JPEG at 1/2, 1/4 or 1/8 while both its sides stay at least `covers_px`.
 
-    The decoder then computes fewer samples of each 8 x 8 block, which costs less. None: nothing is reduced. A side
-    that the factor does not divide leaves a last pixel of which only a part is image: that is what `window` says.
+    The decoder then computes fewer samples of each 8 x 8 block, which costs less. None: nothing is reduced. If the
+    factor does not divide a side, only a part of its last pixel is image: `window` excludes the rest.
     """
     if not data:
         raise ImageError("empty file")
@@ -144,8 +145,9 @@ def decode_reduced(data: bytes, covers_px: int | None, max_pixels: int = MAX_PIX
     try:
         with _open(data, max_pixels) as image:
             width, height = image.size
-            reducible = covers_px is not None and image.format in ("JPEG", "MPO")
-            reduced = image.draft(None, (covers_px, covers_px)) if reducible else None
+            reduced = None
+            if covers_px is not None and image.format in ("JPEG", "MPO"):
+                reduced = image.draft(None, (covers_px, covers_px))
             if reduced is None:
                 return _whole(_to_rgb(_upright(image)[0]))
             *_, right, bottom = reduced[1]
@@ -158,11 +160,11 @@ def decode_reduced(data: bytes, covers_px: int | None, max_pixels: int = MAX_PIX
             return Decoded(_to_rgb(image), (width, height), (left, top, right, bottom))
     except ImageError:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ImageError("not an image of a known format") from None
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's plugins raise anything on a broken file: OSError, SyntaxError, struct.error
+    except Exception as error:  # Pillow's plugins raise many classes on a broken file: OSError, SyntaxError, ...
         raise ImageError(f"cannot be decoded: {str(error) or type(error).__name__}") from None
 
 
@@ -178,12 +180,12 @@ def rgb_of(image: Image.Image) -> np.ndarray:
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
-    """Reads the header, so that the pixel limit holds before any pixel is decoded."""
-    with _opening:  # Pillow's limit is a module global: ours stands in for it while the header is read, then it is back
+    """Reads the header and checks the pixel limit before any pixel is decoded."""
+    with _opening:  # Pillow's own limit is a module global: it is off while the header is read
         pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             Image.init()
-            formats = [kind for kind in FORMATS if kind in Image.OPEN]  # one that Pillow has dropped is a KeyError
+            formats = [name for name in FORMATS if name in Image.OPEN]  # a format that Pillow has dropped is a KeyError
             image = Image.open(io.BytesIO(data), formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = pillow_limit
@@ -204,7 +206,10 @@ def _whole(rgb: np.ndarray) -> Decoded:
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, int]:
-    """Not ImageOps.exif_transpose: that also writes the block anew, and fails where any other tag in it is broken."""
+    """The image upright, and its EXIF orientation.
+
+    ImageOps.exif_transpose also rewrites the EXIF block, and fails where any other tag in it is broken.
+    """
     image.load()
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
@@ -238,7 +243,7 @@ def _decode_radiance(data: bytes, max_pixels: int) -> np.ndarray:
     if header is None:
         raise ImageError("cannot be decoded: broken Radiance header")
     _check_pixels(int(header[2]), int(header[1]), max_pixels)
-    # OpenCV breaks lines at 127 bytes, and may find another size than the one checked: it gets a header of our own.
+    # OpenCV breaks header lines at 127 bytes and may read another size than the one checked: it gets a clean header.
     clean = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y %d +X %d\n" % (int(header[1]), int(header[2]))
     pixels = np.frombuffer(clean + data[header.end() :], np.uint8)
     try:
@@ -251,5 +256,5 @@ def _decode_radiance(data: bytes, max_pixels: int) -> np.ndarray:
 
 
 def ignore_decoder_warnings() -> None:
-    """For worker processes: what Pillow warns of (odd EXIF, extra bytes) is no news to who has a million files."""
+    """Silences Pillow's warnings (odd EXIF, extra bytes) in worker processes: they are common in large data sets."""
     warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at moments that can bear them."""
+"""Ctrl-C (SIGINT) and SIGTERM: stop a loop between its steps, and defer both during a commit."""
 
 import signal
 import sys
@@ -6,25 +6,29 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_STOPS = (signal.SIGINT, signal.SIGTERM)
-_heard: list[int] = []
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_received: list[int] = []
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Both raise KeyboardInterrupt, and are remembered for `raise_if_interrupted`. For the main thread only.
+    """Both signals raise KeyboardInterrupt, and are recorded for `raise_if_interrupted`. For the main thread only.
 
-    Python runs a handler wherever the program happens to be. Inside a `__del__` or a weak reference's callback, such as
-    those of Dask's futures, it drops the exception: the program would go on as if not asked. It would also print it, a
-    traceback that says nothing, so that one is kept quiet here.
-    A SIGINT that is ignored (a job in a shell's background) stays ignored.
+    Python runs a signal handler at any point of the program. An exception raised inside a `__del__` or a weak
+    reference's callback, such as those of Dask's futures, is dropped and printed as a traceback: the program would
+    continue, so `raise_if_interrupted` raises it again; and the traceback of the dropped KeyboardInterrupt is not
+    printed. A signal that is ignored (SIGINT of a job in a shell's background) stays ignored.
     """
-    _heard.clear()
-    before = {stop: signal.signal(stop, _interrupt) for stop in _STOPS if signal.getsignal(stop) is not signal.SIG_IGN}
+    _received.clear()
+    previous_handlers = {
+        number: signal.signal(number, _interrupt)
+        for number in _SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     print_dropped = sys.unraisablehook
 
-    def print_others(dropped: object) -> None:
-        if not (_heard and issubclass(dropped.exc_type, KeyboardInterrupt)):
+    def print_others(dropped: "sys.UnraisableHookArgs") -> None:
+        if not (_received and issubclass(dropped.exc_type, KeyboardInterrupt)):
             print_dropped(dropped)
 
     sys.unraisablehook = print_others
@@ -32,34 +36,36 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = print_dropped
-        _heard.clear()
-        for stop, handler in before.items():
-            signal.signal(stop, handler)
+        _received.clear()
+        for number, handler in previous_handlers.items():
+            signal.signal(number, handler)
 
 
 def raise_if_interrupted() -> None:
-    """For loops, once a turn. Raises KeyboardInterrupt where a signal was heard, though its own exception was lost."""
-    if _heard:
+    """Raises KeyboardInterrupt if a signal arrived whose own exception was dropped. Call it once a turn in loops."""
+    if _received:
         raise KeyboardInterrupt
 
 
 def _interrupt(number: int, _frame: object) -> None:
-    _heard.append(number)
+    _received.append(number)
     raise KeyboardInterrupt
 
 
 @contextmanager
 def signals_held_back() -> Iterator[None]:
-    """Both wait until the end of the `with` block: a commit must not be left half way. In other threads, nothing."""
+    """Defers both signals to the end of the `with` block, so that a commit completes. Other threads: does nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    waiting: list[int] = []
-    before = {stop: signal.signal(stop, lambda number, _: waiting.append(number)) for stop in _STOPS}
+    deferred: list[int] = []
+    previous_handlers = {
+        number: signal.signal(number, lambda number, _: deferred.append(number)) for number in _SIGNALS
+    }
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
-    for number in waiting[:1]:
-        signal.raise_signal(number)
+    if deferred:
+        signal.raise_signal(deferred[0])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def usable_cores() -> int:
-    """CPU cores that this process may use: what its affinity mask or container allows, where the system tells."""
+    """CPU cores that this process may use, by its affinity mask where the system has one."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -23,7 +23,7 @@ def cpu_name() -> str:
 
 
 def device_name() -> str:
-    """The first GPU's name, or `"CPU (x86_64)"` without one: what provenance records."""
-    import torch  # here: the store and `locloc masks list` must not wait for it
+    """The first GPU's name, or `"CPU (x86_64)"` without one, as recorded in provenance."""
+    import torch  # imported here: slow, and the store and `locloc masks list` do not need it
 
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU ({platform.machine()})"

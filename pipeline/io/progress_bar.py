@@ -1,4 +1,4 @@
-"""Progress on stderr: a live bar on a terminal, elsewhere plain lines."""
+"""Progress on stderr: a live bar on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ PLAIN_EVERY_S = 5.0  # between plain lines
 
 @dataclass(frozen=True)
 class ProgressLine:
-    """One state of the work. `plain` is the whole line where there is no live bar; a `message` is printed at once."""
+    """One state of the progress. `plain` is the line without a live bar; a `message` is printed at once."""
 
     description: str
     done: int
@@ -51,7 +51,7 @@ def progress_bar() -> Iterator[Callable[[ProgressLine], None]]:
 
 @contextmanager
 def count_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """Yields `show(done, total)`, for commands that go once through known rows. Nothing where there is no terminal."""
+    """Yields `show(done, total)` for commands with a known number of rows. Shows nothing without a terminal."""
     with Progress(*Progress.get_default_columns(), console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -59,9 +59,9 @@ def count_bar(description: str) -> Iterator[Callable[[int, int], None]]:
 
 def duration(seconds: float) -> str:
     """`"2 h 05 min"`, `"3 min 07 s"` or `"12 s"`."""
-    minutes, seconds = divmod(round(seconds), 60)
+    minutes, rest_s = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest_s:02d} s" if minutes else f"{rest_s} s"
 
 
 class _PlainLines:

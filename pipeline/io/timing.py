@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def timed(seconds: Counter, stage: str) -> Iterator[None]:
-    """Adds the wall time of the `with` block to `seconds[stage]`."""
+def timed(seconds: Counter[str], stage: str) -> Iterator[None]:
+    """Adds the wall time of the `with` block, in seconds, to `seconds[stage]`."""
     start = time.perf_counter()
     try:
         yield
     finally:
-        seconds[stage] += time.perf_counter() - start
+        seconds[stage] += time.perf_counter() - start  # type: ignore[assignment]  # the stubs know only int counts

@@ -64,7 +64,7 @@ def keep(files: Any) -> Any:
 def forget_filesystems() -> None:
     """As in a new process: images will be read through fresh connections."""
     keep(dict(remote._filesystems))
-    remote._forget()
+    remote._reset_after_fork()
 
 
 @pytest.fixture

@@ -322,7 +322,7 @@ def fail_with(error):
     return fail
 
 
-@pytest.mark.parametrize("number", sorted(images._NOT_THE_FILES_FAULT))
+@pytest.mark.parametrize("number", sorted(images._SYSTEM_ERRORS))
 def test_a_failing_disk_is_no_status(tmp_path, monkeypatch, number):
     (tmp_path / "a.jpg").touch()
     monkeypatch.setattr(images.os, "open", fail_with(OSError(number, os.strerror(number))))
