@@ -56,7 +56,19 @@ class Version:
         return Version, (self.store, self.tag)
 
     def __repr__(self) -> str:
-        return f"Version({self.name!r})"
+        """With the rows by status, where the store can be read."""
+        try:
+            counts = self.provenance["counts"]
+        except (StoreError, KeyError):
+            return f"Version({self.name!r})"
+        shown = [f"{counts[status.label]} {status.label}" for status in Status if counts.get(status.label)]
+        return f"Version({self.name!r}: {', '.join(shown)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: counts by status, and a row of thumbnails."""
+        from ..inspect.notebook import version_html
+
+        return version_html(self)
 
     @property
     def name(self) -> str:

@@ -1,0 +1,21 @@
+"""HTML pages from Jinja2 templates, which lie in a folder `templates` beside the module that renders them."""
+
+from typing import Any
+
+
+def render_html(package: str, template: str, **values: Any) -> str:
+    """Renders a template of a package, such as `render_html(__package__, "report.html.j2", title=...)`.
+
+    Values are escaped. A template that names a value it is not given raises jinja2.UndefinedError.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # here: most commands write no HTML
+
+    environment = Environment(
+        loader=PackageLoader(package),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(**values)
