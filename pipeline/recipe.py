@@ -6,14 +6,14 @@ A recipe says *what* is computed. *How* (workers, devices, checkpoints) is no pa
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Union
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from .config import BuiltinRecipes, Settings, validate_settings
 from .errors import RecipeError
 from .io.images import MAX_PIXELS
-from .masks.grabcut import REFINERS
+from .masks.grabcut import AnyEngine, FastGrabCut
 from .masks.saliency import SaliencySettings
 
 BUILTIN = BuiltinRecipes(__package__)
@@ -31,7 +31,7 @@ class ImageSettings(Settings):
         description="Large JPEGs are decoded at 1/2, 1/4 or 1/8 of their size while that covers the backbone's input "
         "and the mask: 2 to 11 times faster from 1024 px on. On such scenes masks lost 0.1 to 0.9 points of IoU.",
     )
-    max_pixels: int = Field(MAX_PIXELS, gt=0, description="More pixels than this and an image is not decoded.")
+    max_pixels: int = Field(MAX_PIXELS, gt=0, description="An image with more pixels than this is not decoded.")
 
 
 class BackboneSettings(Settings):
@@ -46,7 +46,7 @@ class Recipe(Settings):
     images: ImageSettings = ImageSettings()
     backbone: BackboneSettings = BackboneSettings()
     saliency: SaliencySettings = SaliencySettings()
-    refine: Annotated[Union[tuple(REFINERS.values())], Field(discriminator="engine")] = REFINERS["fast"]()  # noqa: UP007
+    refine: Annotated[AnyEngine, Field(discriminator="engine")] = FastGrabCut()
     mask_px: int = Field(256, ge=16, le=4096, description="Side of a mask, and of the image GrabCut sees.")
     seed: int = Field(0, ge=0, description="Mixed with each image's id into the seed of its refinement.")
 
@@ -56,9 +56,14 @@ class Recipe(Settings):
             raise ValueError("mask_px must be a multiple of 8: masks are stored as bits")
         return self
 
+    @classmethod
+    def load(cls, name_or_file: str | Path = "locloc") -> "Recipe":
+        """As `load_recipe`: a built-in recipe by name, or a TOML file."""
+        return load_recipe(name_or_file)
+
     @property
     def covers_px(self) -> int | None:
-        """What both sides of an image must keep where it is decoded smaller; None: it is decoded whole."""
+        """Smallest side of an image that may be decoded at reduced size; None: images are decoded whole."""
         return max(self.backbone.size_px, self.mask_px) if self.images.reduced_decode else None
 
     def with_backbone(self, name: str | None) -> "Recipe":

@@ -102,6 +102,11 @@ class TrainRecipe(Settings):
     decoder: DecoderSettings = DecoderSettings()
     linear: LinearSettings = LinearSettings()
 
+    @classmethod
+    def load(cls, name_or_file: str = "locloc", kind: str = "folder", changes: tuple[str, ...] = ()) -> "TrainRecipe":
+        """As `load_train_recipe`: a built-in recipe by name, or a TOML file, for one kind of catalog."""
+        return load_train_recipe(name_or_file, kind, changes)
+
 
 def recipe_names() -> list[str]:
     return BUILTIN.names()
