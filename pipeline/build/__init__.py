@@ -1,1 +1,1 @@
-"""Makes versions: what is to be built, the coordinator, its workers, and what happens when one dies."""
+"""Builds versions: their specification, the coordinator, the workers' tasks, and isolation of images that crash."""

@@ -1,4 +1,4 @@
-"""`locloc masks build`: images and a recipe to a version, unless the store has it."""
+"""`locloc masks build`: makes a version from images and a recipe, unless the store has it already."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,45 +29,45 @@ from .tasks import TaskContext
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What a build is asked for. `recipe` decides the masks; the rest says where and how."""
+    """The arguments of a build. Masks depend on `catalog`, `recipe` and `weights` alone."""
 
     catalog: Catalog
     store: StoreLocation | Path | str
     recipe: Recipe = field(default_factory=load_recipe)
     recipe_name: str = "locloc"
-    weights: str | None = None  # None: the published ones; "random"; or a file
+    weights: str | None = None  # a file or "random"; None: the published ones
     name: str | None = None  # of the version; None: the next v1, v2, ...
     run: RunSettings = field(default_factory=RunSettings)
 
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """What a build would do. `version` is the published version with the same fingerprint, if there is one."""
+    """What a build would do. `version`: the published version with the same fingerprint, if there is one."""
 
     version: str | None
     fingerprint: str
     images: int
     blocks: int
     blocks_done: int
-    store_mb: float  # upper bound of what the whole version adds to the store
+    store_mb: float  # upper bound of the space that the whole version takes
     device: str
     workers: int
 
 
 def plan_build(request: BuildRequest) -> BuildPlan:
-    """What `build_version` would do with the same request. Writes nothing."""
+    """The plan of `build_version` for a request. Writes nothing."""
     backbone = resolve_backbone(request.recipe, request.weights)
-    wanted = fingerprint(request.recipe, request.catalog.sha256, backbone.metadata)
+    digest = fingerprint(request.recipe, request.catalog.sha256, backbone.metadata)
     store = StoreLocation.of(request.store)
     check_can_hold_store(store)
-    same = [info for info in list_versions(store) if info.fingerprint == wanted] if has_repository(store) else []
+    same = [info for info in list_versions(store) if info.fingerprint == digest] if has_repository(store) else []
     done = next((info for info in reversed(same) if info.tag), same[-1] if same else None)
     rows, mask_px = len(request.catalog), request.recipe.mask_px
-    heads, high, wide = backbone.attention
-    row_bytes = mask_px * mask_px // 8 + 2 * heads * high * wide + 80
+    heads, grid_height, grid_width = backbone.attention
+    row_bytes = mask_px * mask_px // 8 + 2 * heads * grid_height * grid_width + 80  # mask, attention, columns
     return BuildPlan(
         done.tag if done else None,
-        wanted,
+        digest,
         rows,
         block_count(rows),
         done.metadata.get("counts", {}).get("blocks_done", 0) if done else 0,
@@ -82,12 +82,12 @@ def build_version(
     on_progress: OnProgress = lambda progress: None,
     backbone: ResolvedBackbone | None = None,
 ) -> BuildSummary:
-    """Builds and publishes a version, resumes one that was cut short, or finds that it is there already.
+    """Builds and publishes a version, resumes an interrupted build, or returns the version if it exists already.
 
-    backbone  the request's, where the caller has loaded it; None: it is loaded here
+    backbone  the backbone of the request where the caller has loaded it, else None
 
-    Raises LocLocError subclasses. Whatever ends a build, its finished blocks stay in the store, and the same request
-    resumes from there.
+    Raises LocLocError subclasses. The finished blocks of an interrupted build stay in the store, and the same request
+    resumes it.
     """
     backbone = backbone or resolve_backbone(request.recipe, request.weights)
     catalog, recipe = request.catalog, request.recipe

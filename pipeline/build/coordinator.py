@@ -1,8 +1,8 @@
-"""Makes a version: sends blocks to workers and writes what they make to the store. The coordinator of every build.
+"""The coordinator of a build: sends blocks to workers, merges their results into the store, commits and publishes.
 
-It keeps a window of about two blocks a worker in flight, merges what comes back, and commits a checkpoint every few
-seconds. Its memory is the catalog and the small columns, however many blocks there are. Whatever fails, the store keeps
-what was merged: a block that fails is tried again; one that kills workers is made image by image (isolation.py).
+It keeps about two blocks a worker in flight and commits a checkpoint every few seconds. Its memory holds the catalog
+and the small columns, however many blocks there are. A block that fails is tried again; one that kills workers is made
+image by image (isolation.py). Merged blocks stay in the store whatever ends the build.
 """
 
 import queue
@@ -11,6 +11,7 @@ from collections import Counter, deque
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 
+from dask.typing import Key
 from distributed import Future, KilledWorker
 from distributed.scheduler import NoValidWorkerError
 from icechunk import ForkSession, IcechunkError
@@ -28,45 +29,48 @@ from .progress import ProgressCounter
 from .spec import BuildSpec, BuildSummary, OnProgress, RunSettings
 from .tasks import Block, BlockResult, TaskContext, attend, refine_and_write
 
-BLOCKS_IN_FLIGHT = 2  # a worker: one at work and one waiting, so that none is idle while the coordinator commits
-TRIES = 3
-CHECK_S = 2.0  # between looks at the cluster
-RESULT_S = 10.0  # for a result that is there to arrive
+BLOCKS_IN_FLIGHT = 2  # a worker: one running and one waiting, so that no worker idles while the coordinator commits
+TRIES = 3  # of a block
+POLL_S = 2.0  # between two checks of the cluster
+RESULT_S = 10.0  # for a finished result to arrive
 
-# May have gone by the next try; where there are no workers for long, the cluster's check says so before the third.
+# May succeed at the next try. Where there are no workers for long, `Cluster.check` raises before the third try.
 _TRANSIENT = (IcechunkError, NoValidWorkerError, OSError, StoreError, UnreachableError)
 
 
 def make_version(spec: BuildSpec, writer: StoreWriter, run: RunSettings, on_progress: OnProgress) -> BuildSummary:
-    """Begins or resumes the build's branch, makes the unfinished blocks, and publishes. The writer has been entered."""
+    """Begins or resumes the branch of a build, makes its unfinished blocks, and publishes the version.
+
+    writer  entered by the caller, so that it holds the store's lock
+    """
     if spec.name is not None:
         writer.check_name(spec.name)
     with EventLog(run.log or default_event_log(spec.store, spec.metadata["build_id"])) as log:
         counter = ProgressCounter(on_progress)
         if log.trouble:
-            counter.say(log.trouble)
-        metadata = spec.metadata | {"name": spec.name}  # kept for `masks resume`
+            counter.report(log.trouble)
+        metadata = spec.metadata | {"name": spec.name}  # `masks resume` reads the name
         writer.begin(metadata, spec.catalog, spec.attention, spec.context.recipe.mask_px, spec.shared)
         counter.begin(writer.status)
         unfinished = int((writer.block_done == 0).sum())
-        facts = ("build_id", "fingerprint", "operation", "parent", "recipe_name", "code_version", "packages", "host")
+        logged = ("build_id", "fingerprint", "operation", "parent", "recipe_name", "code_version", "packages", "host")
         log.write(
             "begin",
             store=str(spec.store),
             rows=len(spec.catalog),
             blocks=len(writer.block_done),
             blocks_to_do=unfinished,
-            **{name: spec.metadata[name] for name in facts},
+            **{name: spec.metadata[name] for name in logged},
         )
         worker_s = _make_blocks(spec, unfinished, writer, run, counter, log) if unfinished else 0.0
-        counter.say("verifying")
+        counter.report("verifying")
         with timed(counter.coordinator_s, "verify"):
             writer.verify()
         raise_if_interrupted()
         with signals_held_back(), timed(counter.coordinator_s, "publish"):
             version = writer.publish(spec.name)
         if spec.name not in (None, version):
-            counter.say(f"note: {spec.name} is the name of a deleted version, which cannot be used again")
+            counter.report(f"note: {spec.name} is the name of a deleted version, which cannot be used again")
         log.write("end", version=version, counts=writer.counts, coordinator_s=dict(counter.coordinator_s))
         return BuildSummary(
             version,
@@ -84,12 +88,12 @@ def make_version(spec: BuildSpec, writer: StoreWriter, run: RunSettings, on_prog
 def _make_blocks(
     spec: BuildSpec, unfinished: int, writer: StoreWriter, run: RunSettings, counter: ProgressCounter, log: EventLog
 ) -> float:
-    """Makes the unfinished blocks on a cluster; returns the worker seconds that were available."""
-    if (caution := _caution(spec)) is not None:
-        counter.say(caution)
-    kernels, began = kernels_of(spec.context.recipe.refine), time.monotonic()
-    with open_cluster(run.cluster, spec.context.backbone, unfinished, counter.say, kernels) as cluster:
-        log.write("ready", seconds=round(time.monotonic() - began, 3), device=cluster.device, kernels=kernels)
+    """Makes the unfinished blocks on a cluster. Returns workers x seconds."""
+    if (note := _backbone_note(spec)) is not None:
+        counter.report(note)
+    kernels, start = kernels_of(spec.context.recipe.refine), time.monotonic()
+    with open_cluster(run.cluster, spec.context.backbone, unfinished, counter.report, kernels) as cluster:
+        log.write("ready", seconds=round(time.monotonic() - start, 3), device=cluster.device, kernels=kernels)
         context = replace(
             spec.context,
             device=cluster.device,
@@ -102,7 +106,8 @@ def _make_blocks(
         return loop.worker_s
 
 
-def _caution(spec: BuildSpec) -> str | None:
+def _backbone_note(spec: BuildSpec) -> str | None:
+    """A warning about weights that give no useful masks."""
     backbone = spec.metadata["backbone"]
     if backbone["weights"] == "random":
         return "note: with random weights the masks mean nothing"
@@ -116,16 +121,21 @@ def _caution(spec: BuildSpec) -> str | None:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A block in flight."""
+    """One try of a block."""
 
     block: Block
-    failures: int = 0  # by exceptions that may pass
-    isolated: bool = False  # it has killed workers, and is made image by image
+    failures: int = 0  # transient errors so far
+    isolated: bool = False  # it has killed a worker, and is made image by image now
     deaths: int = 0  # of workers, while it was isolated
+
+    @property
+    def number(self) -> int:
+        """1 for the first try."""
+        return 1 + self.failures + self.isolated + self.deaths
 
 
 class BlockLoop:
-    """Sends a build's unfinished blocks through a cluster, and handles what becomes of each."""
+    """Runs the unfinished blocks of a build on a cluster, and retries those that fail."""
 
     def __init__(
         self,
@@ -140,69 +150,71 @@ class BlockLoop:
         self._cluster, self._context, self._writer = cluster, context, writer
         self._checkpoint_s, self._counter, self._log = checkpoint_s, counter, log
         self._blocks = spec.unfinished_blocks(writer.block_done)
-        self._left = int((writer.block_done == 0).sum())
-        self._again: deque[_Attempt] = deque()
-        self._in_flight: dict[str, _Attempt] = {}
-        self._landed: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        self._submitted = 0
+        self._blocks_left = int((writer.block_done == 0).sum())
+        self._retries: deque[_Attempt] = deque()
+        self._in_flight: dict[Key, _Attempt] = {}
+        self._done_futures: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self._submit_count = 0
         self.worker_s = 0.0
 
     def run(self) -> None:
-        """Until all are in the store. Raises BuildError; an error or Ctrl-C too keeps what is finished."""
-        self._looked_at = time.monotonic()
-        self._look()
+        """Makes all blocks. Raises BuildError; after any error, and after Ctrl-C, the finished blocks are committed."""
+        self._counted_at = time.monotonic()
+        self._poll_cluster()
         checkpoint_at = time.monotonic() + self._checkpoint_s
         try:
-            while self._fill():
-                self._take_one()
+            while self._fill_window():
+                self._handle_result()
                 raise_if_interrupted()
-                if time.monotonic() >= self._look_at:
-                    self._look()
+                if time.monotonic() >= self._poll_at:
+                    self._poll_cluster()
                 if time.monotonic() >= checkpoint_at:
                     self._checkpoint()
                     checkpoint_at = time.monotonic() + self._checkpoint_s
         except BaseException as error:
             try:
                 self._checkpoint()
-            except StoreError as second:  # the same trouble, most likely
-                error.add_note(f"nor could the last blocks be kept: {second}")
+            except StoreError as second:  # most likely with the same cause
+                error.add_note(f"the last finished blocks could not be committed: {second}")
             if isinstance(error, Exception) and not isinstance(error, LocLocError):
-                self._cluster.check()  # what a client says whose scheduler is lost is of many kinds
+                self._cluster.check()  # a lost scheduler causes errors of many types: raise BuildError
             raise
         self._checkpoint()
-        self._count_time()
+        self._count_worker_time()
 
-    def _look(self) -> None:
+    def _poll_cluster(self) -> None:
+        """Checks the cluster, requests workers for the blocks left, and adjusts the window to the number of workers."""
         workers = self._cluster.check()
-        self._cluster.want(self._left)
-        self._count_time()
+        self._cluster.scale(self._blocks_left)
+        self._count_worker_time()
         if workers != self._counter.workers:
             self._log.write("workers", workers=workers)
-        self._counter.workers, self._look_at = workers, self._looked_at + CHECK_S
+        self._counter.workers, self._poll_at = workers, self._counted_at + POLL_S
         self._window = BLOCKS_IN_FLIGHT * max(1, workers)
 
-    def _count_time(self) -> None:
+    def _count_worker_time(self) -> None:
+        """Adds workers x seconds since the last call."""
         now = time.monotonic()
-        self.worker_s += (self._counter.workers or 0) * (now - self._looked_at)
-        self._looked_at = now
+        self.worker_s += (self._counter.workers or 0) * (now - self._counted_at)
+        self._counted_at = now
 
-    def _fill(self) -> bool:
-        """Sends blocks out until the window is full; False when there are none left, here or there."""
+    def _fill_window(self) -> bool:
+        """Submits blocks until the window is full. False when no block is left or in flight."""
         while len(self._in_flight) < self._window:
-            if self._again:
-                self._send(self._again.popleft())
+            if self._retries:
+                self._submit(self._retries.popleft())
             elif (block := next(self._blocks, None)) is not None:
-                self._send(_Attempt(block))
+                self._submit(_Attempt(block))
             else:
                 break
         return bool(self._in_flight)
 
-    def _send(self, attempt: _Attempt) -> None:
+    def _submit(self, attempt: _Attempt) -> None:
         client, context, block = self._cluster.client, self._context, attempt.block
-        self._submitted += 1
-        # The scheduler may serve other builds too, and takes equal keys for the same task.
-        name = f"{self._cluster.run}-{block.index}-{self._submitted}"
-        # attend_on asks for a GPU where there is one.
+        self._submit_count += 1
+        # The scheduler may serve other builds too, and would treat equal keys as the same task.
+        name = f"{self._cluster.run}-{block.index}-{self._submit_count}"
+        # attend_on is a GPU worker where there is one.
         refine_on = self._cluster.attend_on if refines_on_gpu(context.recipe.refine) else self._cluster.refine_on
         attend_on = refine_on if context.backbone is None else self._cluster.attend_on
         fork = self._writer.fork
@@ -212,44 +224,44 @@ class BlockLoop:
             )
         else:
             batch = client.submit(attend, block, context, key=f"attend-{name}", resources=attend_on)
-            # Before further attends, so that images do not pile up.
+            # Runs before further attends, so that decoded images do not fill the memory.
             future = client.submit(
                 refine_and_write, batch, context, fork, key=f"refine-{name}", resources=refine_on, priority=1
             )
         self._in_flight[future.key] = attempt
-        future.add_done_callback(self._landed.put)
+        future.add_done_callback(self._done_futures.put)
 
-    def _take_one(self) -> None:
+    def _handle_result(self) -> None:
+        """Waits for the next finished block, then merges it or schedules another try."""
         try:
-            future = self._landed.get(timeout=CHECK_S)
+            future = self._done_futures.get(timeout=POLL_S)
         except queue.Empty:
             return
         attempt = self._in_flight.pop(future.key)
         try:
             fork, result = future.result(timeout=RESULT_S)
         except KilledWorker as error:
-            self._again.append(self._after_death(attempt, error))
+            self._retries.append(self._retry_isolated(attempt, error))
         except _TRANSIENT as error:
             if isinstance(error, TimeoutError) and future.status != "error":
-                # Its worker has died with the result, and the block is made again: look at the cluster meanwhile.
+                # Its worker died with the result, so Dask makes the block again. Check the cluster meanwhile.
                 self._in_flight[future.key] = attempt
-                self._landed.put(future)
+                self._done_futures.put(future)
                 return
-            self._again.append(self._after_failure(attempt, error))
+            self._retries.append(self._retry(attempt, error))
         except CancelledError as error:
-            self._cluster.check()  # raises where the scheduler is lost; else somebody has restarted or emptied it
-            self._again.append(self._after_failure(attempt, error))
+            self._cluster.check()  # raises where the scheduler is lost; else it was restarted
+            self._retries.append(self._retry(attempt, error))
         else:
             self._merge(attempt, fork, result)
 
     def _merge(self, attempt: _Attempt, fork: ForkSession, result: BlockResult) -> None:
+        block = attempt.block
         with signals_held_back():
             with timed(self._counter.coordinator_s, "merge"):
                 self._writer.merge(fork, result.index, result.columns)
-            self._counter.add(
-                result, int(attempt.block.new.sum()) if self._context.reuse == "rows" else len(attempt.block)
-            )
-        self._left -= 1
+            self._counter.add(result, int(block.new.sum()) if self._context.reuse == "rows" else len(block))
+        self._blocks_left -= 1
         counts = Counter(result.columns["status"].tolist())
         self._log.write(
             "block",
@@ -258,6 +270,7 @@ class BlockLoop:
             seconds={stage: round(seconds, 4) for stage, seconds in result.seconds.items()},
             status={Status(code).label: count for code, count in sorted(counts.items())},
             isolated=attempt.isolated,
+            attempt=attempt.number,
         )
 
     def _checkpoint(self) -> None:
@@ -270,35 +283,36 @@ class BlockLoop:
             done = int(self._writer.block_done.sum())
             self._log.write("checkpoint", seconds=round(time.monotonic() - start, 4), blocks_done=done)
 
-    def _after_death(self, attempt: _Attempt, error: KilledWorker) -> _Attempt:
-        """Dask blames every block that a dead worker had: each is looked at by itself."""
+    def _retry_isolated(self, attempt: _Attempt, error: KilledWorker) -> _Attempt:
+        """The next try of a block that was on a dead worker, by itself: Dask blames all blocks of that worker."""
         self._log.write("fault", block=attempt.block.index, why=f"killed its worker {error.last_worker.address}")
         if not attempt.isolated:
-            self._counter.say(f"{_name(attempt.block)} was on workers that died: now one image at a time")
+            self._counter.report(f"{_block_name(attempt.block)} was on workers that died: now one image at a time")
             return replace(attempt, isolated=True)
         if attempt.deaths + 1 == TRIES:
             raise BuildError(
-                f"{_name(attempt.block)} was on workers that died again and again, also one image at a time: too "
+                f"{_block_name(attempt.block)} was on workers that died again and again, also one image at a time: too "
                 "little memory (try fewer --workers), or workers that are being stopped; all other finished blocks are "
                 "kept"
             )
         return replace(attempt, deaths=attempt.deaths + 1)
 
-    def _after_failure(self, attempt: _Attempt, error: Exception) -> _Attempt:
-        reason = one_reason(error)
+    def _retry(self, attempt: _Attempt, error: Exception) -> _Attempt:
+        """The next try of a block after a transient error. Raises BuildError after TRIES."""
+        reason = short_reason(error)
         self._log.write("fault", block=attempt.block.index, why=reason)
         if attempt.failures + 1 == TRIES:
             raise BuildError(
-                f"{_name(attempt.block)} failed {TRIES} times ({reason}); what is finished is kept, and the same "
-                "command goes on from there"
+                f"{_block_name(attempt.block)} failed {TRIES} times ({reason}); what is finished is kept, and the same "
+                "command resumes from there"
             ) from error
         return replace(attempt, failures=attempt.failures + 1)
 
 
-def one_reason(error: Exception) -> str:
-    """The line of an error that says something: Icechunk draws trees."""
+def short_reason(error: Exception) -> str:
+    """The first line of an error with text: Icechunk formats its errors as trees."""
     return next(line for line in f"{error}\n{type(error).__name__}".splitlines() if line.strip(" x|")).strip(" x|")
 
 
-def _name(block: Block) -> str:
+def _block_name(block: Block) -> str:
     return f"Block {block.index} ({block.ids[0]} to {block.ids[-1]})"

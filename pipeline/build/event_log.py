@@ -1,10 +1,10 @@
-"""A run's log: one JSON object a line, for those who look afterwards where the time and the failures were.
+"""The log of a build: one JSON object a line, with the time, the workers and the failures of its blocks.
 
-begin       what is made, where, with what settings
-ready       seconds until workers were there, the model and the engine's compiled `kernels` in their memory
-workers     how many there are, whenever it changes
-block       which, by which worker, seconds by stage, rows by status, at which try
-fault       a block that has to be done again, and why
+begin       the version's provenance in short, rows, blocks, blocks to do
+ready       seconds until the workers had loaded the model and the engine's compiled `kernels`
+workers     their number, at every change
+block       its index, worker, seconds by stage, rows by status, and number of the attempt (1 for the first)
+fault       a block that has to be made again, and why
 checkpoint  seconds, blocks done
 end         the version, or the error
 """
@@ -14,33 +14,36 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from ..store.location import StoreLocation
 
 
 class EventLog:
-    """Appends to a file as long as that is possible: a log that cannot be written ends no build."""
+    """Appends to a file while it can be written: errors of the log do not stop a build.
+
+    file     None where it could not be opened
+    trouble  a note for the user that says why, else None
+    """
 
     def __init__(self, file: Path):
-        self.file = file
+        self.file: Path | None = file
+        self.trouble: str | None = None
+        self._out: TextIO | None = None
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._out = file.open("a", encoding="utf-8")
         except OSError as error:
-            self.file, self._out = None, None
-            reason = os.strerror(error.errno).lower()
-            self.trouble: str | None = f"note: no log, since {file} cannot be written: {reason}"
-        else:
-            self.trouble = None
+            self.file = None
+            reason = os.strerror(error.errno or 0).lower()
+            self.trouble = f"note: no log, since {file} cannot be written: {reason}"
 
     def __enter__(self) -> "EventLog":
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:
-            self.write("end", error=f"{kind.__name__}: {error}")
+            self.write("end", error=f"{type(error).__name__}: {error}")
         self._close()
 
     def write(self, event: str, **facts: Any) -> None:
@@ -61,7 +64,7 @@ class EventLog:
 
 
 def default_event_log(store: StoreLocation, build_id: str) -> Path:
-    """Inside a local store; for one by URL in the user's state folder."""
+    """A new file in a local store, or in the user's state folder where the store is a URL."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{build_id[:8]}-{os.getpid()}.jsonl"
     if not store.is_remote:
         return store.folder / "logs" / name

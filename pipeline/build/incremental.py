@@ -1,7 +1,7 @@
-"""Versions from versions: `masks retry`, `refine` and `extend`; and `masks resume`, which resumes any build.
+"""Versions derived from versions: `masks retry`, `refine` and `extend`; and `masks resume`, which resumes any build.
 
-A derived version begins as its parent where rows keep their places (retry, refine): only the chunks that change are
-written. `extend` puts new rows between old ones, so it copies the old ones instead of making them.
+Retry and refine keep the row order, so a derived version shares its parent's chunks and writes only those that change.
+`extend` inserts new rows between old ones, so it copies the old ones instead of making them again.
 """
 
 from collections.abc import Collection
@@ -56,9 +56,10 @@ def retry_rows(
     name: str | None = None,
     on_progress: OnProgress = lambda progress: None,
 ) -> BuildSummary:
-    """Makes some rows of a version again, as a new version with the same fingerprint that shares the rest.
+    """Makes some rows of a version again: a new version with the same fingerprint that shares the other rows.
 
-    rows  row numbers; `failed_rows` finds them by status. `why` is kept in the provenance.
+    rows  row numbers; `failed_rows` finds them by status
+    why   as `retried_rows` takes it; recorded in the provenance
     """
     parent, recipe = version.provenance, _recipe(version)
     catalog = _with_root(version.catalog, root)
@@ -89,9 +90,9 @@ def refine_again(
     name: str | None = None,
     on_progress: OnProgress = lambda progress: None,
 ) -> BuildSummary:
-    """New masks from the attention that a version keeps; no ViT is loaded, and attention is shared.
+    """Makes new masks from the stored attention of a version, without the ViT; the attention is shared.
 
-    The same bytes as a build with that recipe. Raises RecipeError for a recipe that needs other attention.
+    Gives the same bytes as a build with that recipe. Raises RecipeError for a recipe that needs other attention.
     """
     parent = version.provenance
     _check_same_attention(recipe, version)
@@ -102,7 +103,7 @@ def refine_again(
     shared = SharedParent(version.tag, np.arange(block_count(len(catalog))))
     every_row = np.arange(len(catalog))
     spec = BuildSpec(version.store, catalog, context, metadata, version.attention_shape, name, every_row, shared)
-    return _make_if_new(spec, run, on_progress)
+    return _make_unless_published(spec, run, on_progress)
 
 
 def extend_version(
@@ -113,9 +114,11 @@ def extend_version(
     name: str | None = None,
     on_progress: OnProgress = lambda progress: None,
 ) -> BuildSummary:
-    """A version of the old images and the new ones, for which only the new ones are made. `images` may hold old ones.
+    """Makes a version of the old images and the new ones, for which only the new ones are computed.
 
-    The same bytes as a build of all of them; raises CatalogError where the two lists contradict each other.
+    images  new images; may contain old ones
+
+    Gives the same bytes as a build of all. Raises CatalogError where the two catalogs contradict each other.
     """
     catalog = merge_catalogs(version.catalog, images)
     return _extend(version, catalog, run, weights, name, on_progress)
@@ -138,12 +141,13 @@ def _extend(
     metadata = provenance(catalog, recipe, parent["recipe_name"], backbone.metadata, operation, version)
     context = TaskContext(catalog.root, recipe, backbone.spec, version, "rows")
     spec = BuildSpec(version.store, catalog, context, metadata, backbone.attention, name, parent_rows)
-    return _make_if_new(spec, run, on_progress)
+    return _make_unless_published(spec, run, on_progress)
 
 
-def _make_if_new(spec: BuildSpec, run: RunSettings, on_progress: OnProgress) -> BuildSummary:
+def _make_unless_published(spec: BuildSpec, run: RunSettings, on_progress: OnProgress) -> BuildSummary:
     with StoreWriter(spec.store) as writer:
         if (published := writer.published(spec.fingerprint)) is not None:
+            assert published.tag is not None
             return already_there(published.tag, published.metadata)
         return make_version(spec, writer, run, on_progress)
 
@@ -157,10 +161,12 @@ def resume_build(
     name: str | None = None,
     on_progress: OnProgress = lambda progress: None,
 ) -> BuildSummary:
-    """Goes on with an unfinished build, from what the store knows of it. `build`: how its id begins, if there are more.
+    """Resumes an unfinished build from its metadata in the store.
 
-    Raises StoreError where there is none, or where it is not clear which; BuildError where this locloc would go on in
-    another way than the build began.
+    build  how its id begins, where the store has several
+
+    Raises StoreError where there is none, or where `build` is ambiguous; BuildError where this release would give other
+    masks than those that the build has already.
     """
     location = StoreLocation.of(store)
     info = _unfinished(location, build)
@@ -170,8 +176,8 @@ def resume_build(
     catalog = _with_root(unfinished_catalog(location, info.build_id), root)
     backbone = _same_backbone(recipe, weights, metadata) if operation["kind"] == "build" else None
     if fingerprint(recipe, catalog.sha256, backbone.metadata if backbone else metadata["backbone"]) != info.fingerprint:
-        raise BuildError(_other_code(f"The build {info.build_id[:12]}", metadata))
-    if operation["kind"] == "build":
+        raise BuildError(_incompatible_release(f"The build {info.build_id[:12]}", metadata))
+    if backbone is not None:
         request = BuildRequest(catalog, location, recipe, metadata["recipe_name"], backbone.spec.weights, name, run)
         return build_version(request, on_progress, backbone)
     parent = open_version(f"{location}@{metadata['parent']}")
@@ -184,7 +190,7 @@ def resume_build(
 
 
 def retried_rows(version: Version, why: str) -> np.ndarray:
-    """The rows that a retry is about: `why` is "damaged", or labels of statuses with commas."""
+    """The rows that a retry makes again. `why`: "damaged", or the labels of statuses, with commas."""
     if why == "damaged":
         from ..inspect.verify import verify_version
 
@@ -194,13 +200,13 @@ def retried_rows(version: Version, why: str) -> np.ndarray:
 
 def _unfinished(location: StoreLocation, build: str | None) -> VersionInfo:
     builds = [info for info in list_versions(location) if info.tag is None]
-    found = [info for info in builds if info.build_id.startswith(build or "")]
+    matching = [info for info in builds if info.build_id.startswith(build or "")]
     if not builds:
         raise StoreError(f"Store {location} has no unfinished build; `locloc masks list {location}` shows its versions")
-    if len(found) != 1:
+    if len(matching) != 1:
         names = ", ".join(info.build_id[:12] for info in builds)
         raise StoreError(f"Store {location} has the unfinished builds {names}; say which one with --build")
-    return found[0]
+    return matching[0]
 
 
 def _recipe(version: Version) -> Recipe:
@@ -215,21 +221,24 @@ def _with_root(catalog: Catalog, root: str | Path | None) -> Catalog:
 
 
 def _same_backbone(recipe: Recipe, weights: str | None, metadata: dict[str, Any]) -> ResolvedBackbone:
-    """The backbone of a version or build, from `weights` if they were moved since. Raises BackboneError for others."""
-    known = metadata["backbone"]
-    return resolve_backbone(recipe, weights or recorded_weights(known), known["sha256"])
+    """The backbone of a version or build. Raises BackboneError for other weights.
+
+    weights  where they are now; None: where they were
+    """
+    recorded = metadata["backbone"]
+    return resolve_backbone(recipe, weights or recorded_weights(recorded), recorded["sha256"])
 
 
-def _check_same_fingerprint(found: str, version: Version) -> None:
-    """New rows must be what the old ones would be: the same code, recipe and weights."""
-    if found != version.provenance["fingerprint"]:
-        raise BuildError(_other_code(version.name, version.provenance))
+def _check_same_fingerprint(digest: str, version: Version) -> None:
+    """Raises BuildError where new rows would be made by other code than the rows of the version."""
+    if digest != version.provenance["fingerprint"]:
+        raise BuildError(_incompatible_release(version.name, version.provenance))
 
 
 def _check_same_attention(recipe: Recipe, version: Version) -> None:
+    """Raises RecipeError for a setting, BuildError for a revision of the code, that changes the attention."""
     parent = version.provenance
-    mine = {"images": recipe.images, "backbone": recipe.backbone}
-    for section, settings in mine.items():
+    for section, settings in {"images": recipe.images, "backbone": recipe.backbone}.items():
         for name, value in settings.model_dump(mode="json").items():
             if (was := parent["recipe"][section][name]) != value:
                 raise RecipeError(
@@ -237,10 +246,11 @@ def _check_same_attention(recipe: Recipe, version: Version) -> None:
                     "attention; `locloc masks build` makes it"
                 )
     if any(parent["revisions"][stage] != REVISIONS[stage] for stage in _ATTENTION_REVISIONS):
-        raise BuildError(_other_code(version.name, parent))
+        raise BuildError(_incompatible_release(version.name, parent))
 
 
-def _other_code(what: str, metadata: dict[str, Any]) -> str:
+def _incompatible_release(what: str, metadata: dict[str, Any]) -> str:
+    """The message for masks that this release would make differently."""
     return (
         f"{what} was made by locloc {metadata['code_version']}, whose stages give other masks than this one's; "
         "use that release, or make all masks anew with `locloc masks build`"

@@ -1,4 +1,4 @@
-"""How far a build is: counted by the coordinator, shown by whoever asked for it."""
+"""Counts the progress of a build, and passes snapshots of it to a callback."""
 
 import time
 from collections import Counter
@@ -13,7 +13,7 @@ from .tasks import BlockResult
 
 @dataclass(frozen=True)
 class BuildProgress:
-    """`done` of `total` images, `failed` of them without a mask. `eta_s` and `workers` are None while not known."""
+    """A snapshot: `done` of `total` images, `failed` of them without a mask. None: not known yet."""
 
     done: int
     total: int
@@ -25,11 +25,11 @@ class BuildProgress:
 
 
 class ProgressCounter:
-    """Counts finished blocks and tells `on_progress`."""
+    """Counts finished blocks, and calls `on_progress` after each."""
 
     def __init__(self, on_progress: Callable[[BuildProgress], None]):
         self._on_progress = on_progress
-        self.total = self._done_before = self._failed = 0
+        self.total = self._resumed_rows = self._failed = 0
         self._started = self._last = time.monotonic()
         self.new_rows = self._done_rows = 0
         self.stage_s: Counter[str] = Counter()  # of the workers
@@ -37,27 +37,28 @@ class ProgressCounter:
         self.workers: int | None = None
 
     def begin(self, status: np.ndarray) -> None:
-        """`(N,) uint8` as the store has it: what is done already."""
+        """Takes the rows that are done already from `status` `(N,) uint8`."""
         self.total = len(status)
-        self._done_before = int((status > 0).sum())
-        self._failed = self._done_before - int(_usable(status))
+        self._resumed_rows = int((status > 0).sum())
+        self._failed = self._resumed_rows - int(_usable(status))
 
     def start(self) -> None:
-        """Workers are ready: rates count from here."""
+        """Starts the clock of the rates, when the workers are ready."""
         self._started = self._last = time.monotonic()
 
     def add(self, result: BlockResult, made: int) -> None:
-        """A finished block, of whose rows `made` were not just taken over."""
+        """Counts a finished block. `made`: its rows that were not taken over from a parent version."""
         status = result.columns["status"]
         self.new_rows += made
         self._done_rows += len(status)
         self._failed += len(status) - int(_usable(status))
         self.stage_s.update(result.seconds)
         self._last = time.monotonic()
-        self.say("")
+        self.report("")
 
-    def say(self, message: str) -> None:
-        done, rate = self._done_before + self._done_rows, self.images_per_s
+    def report(self, message: str) -> None:
+        """Calls `on_progress` with a snapshot and `message`."""
+        done, rate = self._resumed_rows + self._done_rows, self.images_per_s
         pace = self._done_rows / self.elapsed_s if rate else 0.0
         eta_s = (self.total - done) / pace if pace else None
         self._on_progress(BuildProgress(done, self.total, self._failed, rate, eta_s, self.workers, message))
@@ -72,5 +73,6 @@ class ProgressCounter:
         return self.new_rows / self.elapsed_s if self.new_rows and self.elapsed_s else 0.0
 
 
-def _usable(status) -> int:
+def _usable(status: np.ndarray) -> int:
+    """Rows with a mask."""
     return sum(int((status == code).sum()) for code in DONE)

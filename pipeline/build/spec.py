@@ -1,6 +1,6 @@
-"""What is to be built: one version, in one form for `masks build`, `retry`, `refine` and `extend`.
+"""The specification of a build, the same for `masks build`, `retry`, `refine` and `extend`.
 
-`build.py` and `incremental.py` write a `BuildSpec`; `coordinator.py` carries it out.
+`build.py` and `incremental.py` make a `BuildSpec`; `coordinator.py` carries it out.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from .cluster.spec import ClusterSpec
 from .progress import BuildProgress
 from .tasks import Block, TaskContext
 
-SAMPLED_FILES = 32  # read before rows are taken for done
+SAMPLED_FILES = 32  # compared with the digests of finished rows
 
 _PACKAGES = ("torch", "timm", "opencv-python-headless", "pillow", "numpy", "numba", "zarr", "icechunk", "dask")
 
@@ -41,24 +41,24 @@ OnProgress = Callable[[BuildProgress], None]
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How a version is built: on which workers, within which limits. None of it changes a mask."""
+    """Where and within which limits a version is built. No setting changes a mask."""
 
     cluster: ClusterSpec = field(default_factory=ClusterSpec)
     checkpoint_s: float = 20.0
-    image_limit_s: float = 120.0  # an image that takes longer becomes status 6, crashed
-    log: Path | None = None  # JSON lines; None: beside the store
+    image_limit_s: float = 120.0  # an image that takes longer gets status 6, crashed
+    log: Path | None = None  # JSON lines; None: as `default_event_log` says
 
 
 @dataclass(frozen=True)
 class BuildSpec:
     """One version to be built.
 
-    context       what its blocks are made from; the coordinator adds where they run
+    context       settings of its blocks; the coordinator adds device and threads
     metadata      provenance, with `fingerprint` and the `build_id` that names the build's branch
     attention     H, h, w of the attention maps
     name          of the version; None: the next v1, v2, ...
-    parent_rows   (N,) int64: the row of `context.parent` that each row takes over, -1 for none
-    shared        where the build's branch begins as the parent
+    parent_rows   (N,) int64: the row of `context.parent` that each row reuses, -1 for none
+    shared        the parent whose chunks the build's branch begins with, if any
     """
 
     store: StoreLocation
@@ -80,14 +80,13 @@ class BuildSpec:
         return Block(index, start, *self.catalog.slice(start, stop), parent_rows)
 
     def unfinished_blocks(self, block_done: np.ndarray) -> Iterator[Block]:
-        """Blocks whose entry in `block_done` `(blocks,)` is 0, one at a time: a million rows are never Python objects
-        at once."""
+        """Yields the blocks whose entry in `block_done` `(blocks,)` is 0; lazily, to keep memory small."""
         return map(self.block, np.flatnonzero(block_done == 0).tolist())
 
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What a build did. Only counts where the version was there already."""
+    """The result of a build; only version, fingerprint and counts where the version existed already."""
 
     version: str
     fingerprint: str
@@ -95,9 +94,9 @@ class BuildSummary:
     already_there: bool = False
     new_rows: int = 0
     images_per_s: float = 0.0
-    stage_s: dict[str, float] = field(default_factory=dict)  # worker time by stage, summed over the workers
+    stage_s: dict[str, float] = field(default_factory=dict)  # by stage, summed over the workers
     worker_s: float = 0.0  # workers x time from the first task to the last result
-    coordinator_s: dict[str, float] = field(default_factory=dict)  # merging, checkpoints, verifying, publishing
+    coordinator_s: dict[str, float] = field(default_factory=dict)  # by stage: merge, checkpoint, verify, publish
     log: str | None = None
 
     @property
@@ -106,13 +105,13 @@ class BuildSummary:
 
 
 def already_there(version: str, metadata: dict[str, Any]) -> BuildSummary:
-    """The summary for a version that has this fingerprint already."""
+    """The summary of a build whose version is published already."""
     return BuildSummary(version, metadata["fingerprint"], metadata["counts"], already_there=True)
 
 
 @dataclass(frozen=True)
 class ResolvedBackbone:
-    """A backbone that was loaded once, to learn its weights' digest and its shapes."""
+    """A backbone with the digest of its weights and its shapes, which are known once it was loaded."""
 
     spec: BackboneSpec  # with its sha256
     attention: tuple[int, int, int]  # H, h, w
@@ -120,7 +119,10 @@ class ResolvedBackbone:
 
 
 def resolve_backbone(recipe: Recipe, weights: str | None, sha256: str | None = None) -> ResolvedBackbone:
-    """Loads it. Raises RecipeError for heads that it does not have, BackboneError for weights other than `sha256`."""
+    """Loads the backbone of a recipe.
+
+    Raises RecipeError for heads that it does not have, BackboneError for weights with another digest than `sha256`.
+    """
     if weights not in (None, "random"):
         weights = str(Path(weights).absolute())  # workers may have another working directory
     spec = BackboneSpec(recipe.backbone.name, recipe.backbone.size_px, recipe.backbone.precision, weights, sha256)
@@ -140,15 +142,15 @@ def resolve_backbone(recipe: Recipe, weights: str | None, sha256: str | None = N
 
 def check_heads(recipe: Recipe, heads: int) -> None:
     """Raises RecipeError where the recipe names a head that a backbone with `heads` heads does not have."""
-    wanted = recipe.saliency.heads
-    if wanted != "mean" and max(wanted) >= heads:
+    selected = recipe.saliency.heads
+    if selected != "mean" and max(selected) >= heads:
         raise RecipeError(
-            f"saliency.heads asks for head {max(wanted)}, but {recipe.backbone.name} has heads 0 to {heads - 1}"
+            f"saliency.heads asks for head {max(selected)}, but {recipe.backbone.name} has heads 0 to {heads - 1}"
         )
 
 
 def fingerprint(recipe: Recipe, catalog_sha256: str, backbone: dict[str, Any]) -> str:
-    """sha256 of all that decides masks: recipe, catalog, weights, and the revisions of locloc's own stages."""
+    """sha256 of everything that masks depend on: recipe, catalog, weights, and the revisions of locloc's stages."""
     return recipe.fingerprint(
         schema=SCHEMA,
         catalog=catalog_sha256,
@@ -166,7 +168,10 @@ def provenance(
     operation: dict[str, Any],
     parent: Version | None = None,
 ) -> dict[str, Any]:
-    """All that decides the masks, and the process that began the build. `operation` names the command."""
+    """The metadata of a version: everything its masks depend on, and where the build began.
+
+    operation  the command (`kind`) and its arguments
+    """
     digest = fingerprint(recipe, catalog.sha256, backbone)
     identity = [digest, operation, parent.tag, parent.provenance["published_at"]] if parent is not None else None
     return {
@@ -196,9 +201,9 @@ def provenance(
 
 
 def check_same_files(catalog: Catalog, status: np.ndarray, digest: np.ndarray, where: str) -> None:
-    """Compares the files of some finished rows with the digests they were made from.
+    """Compares the files of SAMPLED_FILES finished rows with the digests of the files their masks were made from.
 
-    The fingerprint knows names, not contents: reading a million files again would cost as much as decoding them. Rows
+    The fingerprint covers names, not contents: reading a million files again would cost as much as decoding them. Rows
     that were missing or crashed are left to `masks retry`. Raises StoreError for a file that differs.
     """
     done = np.flatnonzero(digest.any(1) & (status != Status.PENDING))
@@ -206,7 +211,7 @@ def check_same_files(catalog: Catalog, status: np.ndarray, digest: np.ndarray, w
         (image_id,), (path,) = catalog.slice(row, row + 1)
         try:
             now = input_digest(read_image_bytes(resolve(catalog.root, path)))
-        except ImageError:  # a file that is missing now says nothing about what was there then
+        except ImageError:  # a missing file cannot be compared
             continue
         if not np.array_equal(now, digest[row]):
             raise StoreError(

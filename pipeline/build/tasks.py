@@ -1,14 +1,14 @@
-"""The two tasks of a block of 64 images, from top to bottom: bytes > attention > trimap > mask > store.
+"""The two tasks of a block of 64 images: bytes > attention, then attention > trimap > mask > store.
 
-Two tasks, because they want different machines: `attend` (decode, ViT) runs where a GPU is, `refine_and_write` (cut,
-write) on CPUs, or where a GPU is too if the engine cuts batches there. No dask in here: coordinator.py sends these
-functions to workers.
+They are two because they need different machines: `attend` (decode, ViT) runs on GPU workers where there are any,
+`refine_and_write` on CPU workers, or on GPU workers for an engine that refines batches there. This module imports no
+dask: coordinator.py submits these functions.
 
 Shapes: n rows of a block, H heads, h x w token grid, S side of a mask.
 
-A mask depends on its recipe and its image alone: on the CPU every image goes through the ViT by itself, since a
-matrix product's last bits change with the size of the batch (docs/decisions/0003), and masks are made from the
-attention as it is stored, in float16.
+A mask depends on its recipe and its image alone. On the CPU images go through the ViT one by one, since the last bits
+of a matrix product change with the size of the batch (docs/decisions/0003). Masks are made from the attention as it is
+stored, in float16.
 """
 
 import os
@@ -38,19 +38,20 @@ from ..store.schema import COLUMNS, STATS, content_crc, input_digest, pack_masks
 from .watchdog import watchdog
 
 if TYPE_CHECKING:
+    import torch
     from icechunk import ForkSession
 
-CUDA_BATCH = 32  # half a block: the device works on one half while threads decode the other
+CUDA_BATCH = 32  # half a block: the device computes one half while threads decode the other
 
 
 @dataclass(frozen=True)
 class TaskContext:
-    """What all blocks of a build are made from, and how; sent to the workers with every task.
+    """The settings that all blocks of a build share; sent to the workers with every task.
 
     root            folder or URL of the images
-    backbone        None where no attention has to be computed
-    parent, reuse   rows with a parent row in `Block.parent_rows` take it over: "rows", all of it as it is; "attention",
-                    and the mask is made again with this recipe
+    backbone        None where no task computes attention
+    parent          the version that rows with a number in `Block.parent_rows` come from, if any
+    reuse           "rows": such rows are copied; "attention": only their attention is, and the mask is made again
     image_limit_s   an image that takes longer kills its process; None: no limit
     """
 
@@ -66,22 +67,22 @@ class TaskContext:
 
 @dataclass(frozen=True)
 class Block:
-    """Rows `start` to `start + len(ids)` of the catalog."""
+    """Rows `start` to `start + len(ids) - 1` of the catalog."""
 
     index: int
     start: int
     ids: list[str]
     paths: list[str]
-    parent_rows: np.ndarray | None = None  # (n,) int64: rows of the parent to take over, -1 for none
+    parent_rows: np.ndarray | None = None  # (n,) int64: rows of the parent version, -1 for none
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def row(self, number: int) -> "Block":
-        """One row of it, as a block of its own."""
-        part = slice(number, number + 1)
+    def row(self, row: int) -> "Block":
+        """A block of one row of this one."""
+        part = slice(row, row + 1)
         parent_rows = None if self.parent_rows is None else self.parent_rows[part]
-        return Block(self.index, self.start + number, self.ids[part], self.paths[part], parent_rows)
+        return Block(self.index, self.start + row, self.ids[part], self.paths[part], parent_rows)
 
     @property
     def new(self) -> np.ndarray:
@@ -91,16 +92,16 @@ class Block:
 
 @dataclass
 class AttentionBatch:
-    """What `attend` gives. Rows that failed are zero everywhere but in `status` and `errors`."""
+    """The result of `attend`. Rows that failed are zero in all arrays but `status`."""
 
     block: Block
     attention: np.ndarray  # (n, H, h, w) float16
-    images: np.ndarray  # (n, S, S, 3) uint8, so that nothing is decoded twice
+    images: np.ndarray  # (n, S, S, 3) uint8, for `refine`
     size: np.ndarray  # (n, 2) int32, width and height in pixels
     digest: np.ndarray  # (n, 16) uint8, blake2b of the file
     status: np.ndarray  # (n,) uint8
     errors: dict[int, str] = field(default_factory=dict)  # by row of the block
-    seconds: Counter = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)  # by stage
 
     def fail(self, row: int, status: Status, reason: str) -> None:
         self.status[row] = status
@@ -109,53 +110,56 @@ class AttentionBatch:
 
 @dataclass
 class BlockResult:
-    """A block that is in the store (through its fork), and its small columns for the coordinator to write."""
+    """The small columns of a block, for the coordinator to write; masks and attention are in its fork of the store."""
 
     index: int
     columns: dict[str, np.ndarray]
-    errors: dict[int, str]
-    seconds: Counter
+    errors: dict[int, str]  # by row of the block
+    seconds: Counter[str]  # by stage
     worker: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
 
 
 def attend(block: Block, context: TaskContext) -> AttentionBatch:
-    """Decodes and resizes the block's images, and takes their CLS attention. A bad image becomes a status."""
+    """Decodes and resizes the images of a block, and computes their CLS attention. A bad image becomes a status."""
     if context.reuse == "attention":
         return _parent_attention(block, context)
     from ..backbones.vit import load_backbone  # torch: not above, since schedulers import this module to unpickle tasks
 
+    assert context.backbone is not None
     backbone = load_backbone(context.backbone, context.device)
     batch = _empty_batch(block, context, (backbone.heads, *backbone.grid))
     inputs = np.zeros((len(block), backbone.size_px, backbone.size_px, 3), np.uint8)
-    together = CUDA_BATCH if backbone.device.type == "cuda" else 1
-    attentions, waiting = [], []
+    batch_size = CUDA_BATCH if backbone.device.type == "cuda" else 1
+    attentions: list[tuple[list[int], torch.Tensor]] = []
+    waiting: list[int] = []
     rows = np.flatnonzero(block.new).tolist()
     with watchdog(context.image_limit_s) as feed:
 
-        def decode(row: int, seconds: Counter) -> None:
+        def decode(row: int, seconds: Counter[str]) -> None:
             _decode_row(row, block, context, batch, inputs[row], seconds)
 
         for row in _in_order(decode, rows, context, batch):
             feed()
             if batch.status[row] == Status.OK:
                 waiting.append(row)
-            if len(waiting) == together or (waiting and row == rows[-1]):
+            if len(waiting) == batch_size or (waiting and row == rows[-1]):
                 with timed(batch.seconds, "vit"):
                     attentions.append((waiting, backbone.cls_attention(inputs[waiting]).half()))
                 waiting = []
-        with timed(batch.seconds, "vit"):  # on CUDA the forward passes above were only queued
-            for members, attention in attentions:
+        with timed(batch.seconds, "vit"):  # CUDA runs the forward passes asynchronously: wait for their results
+            for decoded, attention in attentions:
                 feed()
-                batch.attention[members] = attention.cpu().numpy()
-    for row in np.flatnonzero(~np.isfinite(batch.attention).all((1, 2, 3))):
+                batch.attention[decoded] = attention.cpu().numpy()
+    for row in np.flatnonzero(~np.isfinite(batch.attention).all((1, 2, 3))).tolist():
         batch.attention[row] = 0
         batch.fail(row, Status.NON_FINITE, "the backbone's attention is not finite")
     return batch
 
 
 def _parent_attention(block: Block, context: TaskContext) -> AttentionBatch:
-    """The parent's attention instead of the ViT's, and the images, if the engine looks at them."""
+    """The attention of the parent's rows, and the images where the engine uses their pixels."""
     parent, rows = context.parent, block.parent_rows
+    assert parent is not None and rows is not None
     attention = parent.read_attention(rows)
     batch = _empty_batch(block, context, attention.shape[1:])
     batch.attention[:] = attention
@@ -163,11 +167,11 @@ def _parent_attention(block: Block, context: TaskContext) -> AttentionBatch:
     batch.digest[:] = parent.read_column("input_digest", rows)
     for row, (status, error) in enumerate(parent.reasons(rows)):
         if status not in DONE:
-            batch.fail(row, status, error)
+            batch.fail(row, status, error or "")
     readable = np.flatnonzero(batch.status == Status.OK).tolist() if context.recipe.refine.uses_pixels else []
     with watchdog(context.image_limit_s) as feed:
 
-        def decode(row: int, seconds: Counter) -> None:
+        def decode(row: int, seconds: Counter[str]) -> None:
             before = batch.digest[row].copy()
             _decode_row(row, block, context, batch, None, seconds)
             if batch.status[row] == Status.OK and not np.array_equal(before, batch.digest[row]):
@@ -191,12 +195,12 @@ def _empty_batch(block: Block, context: TaskContext, attention: tuple[int, ...])
 
 
 def _in_order(
-    decode: Callable[[int, Counter], None], rows: list[int], context: TaskContext, batch: AttentionBatch
+    decode: Callable[[int, Counter[str]], None], rows: list[int], context: TaskContext, batch: AttentionBatch
 ) -> Iterator[int]:
-    """Calls `decode(row, seconds)` for each row, and yields the row that is done. Threads, if any, run ahead."""
+    """Calls `decode(row, seconds)` for each row, and yields the rows in order. Threads, if any, decode ahead."""
 
-    def decoded(row: int) -> tuple[int, Counter]:
-        seconds = Counter()  # of its own, since threads would lose each other's additions
+    def decoded(row: int) -> tuple[int, Counter[str]]:
+        seconds: Counter[str] = Counter()  # one a row: additions of several threads to one Counter would be lost
         decode(row, seconds)
         return row, seconds
 
@@ -212,14 +216,14 @@ def _decode_row(
     context: TaskContext,
     batch: AttentionBatch,
     backbone_input: np.ndarray | None,
-    seconds: Counter,
+    seconds: Counter[str],
 ) -> None:
-    settings = context.recipe.images
+    """Reads one image into its row of `batch` and, resized, into `backbone_input` `(size_px, size_px, 3) uint8`."""
     try:
         with timed(seconds, "decode"):
             data = read_image_bytes(resolve(context.root, block.paths[row]))
             batch.digest[row] = input_digest(data)
-            image = decode_reduced(data, context.recipe.covers_px, settings.max_pixels)
+            image = decode_reduced(data, context.recipe.covers_px, context.recipe.images.max_pixels)
             del data
     except MissingImageError as error:
         if isinstance(context.root, Path) and not context.root.is_dir():
@@ -242,7 +246,7 @@ def _decode_row(
 
 
 def refine(batch: AttentionBatch, context: TaskContext) -> tuple[np.ndarray, BlockResult]:
-    """Masks of the block, packed `(n, S, S // 8) uint8`, and their columns. Leaves `batch.status` as it was."""
+    """The masks of a block, packed `(n, S, S // 8) uint8`, and its columns. Does not change `batch`."""
     block, recipe = batch.block, context.recipe
     batch = replace(batch, status=batch.status.copy(), errors=dict(batch.errors), seconds=Counter(batch.seconds))
     masks = np.zeros((len(block), recipe.mask_px, recipe.mask_px), bool)
@@ -250,13 +254,13 @@ def refine(batch: AttentionBatch, context: TaskContext) -> tuple[np.ndarray, Blo
     stats = np.zeros((len(block), len(STATS)), np.float32)
     rows = (batch.status == Status.OK) & (block.new | (context.reuse == "attention"))
     with watchdog(context.image_limit_s) as feed:
-        for row, made in _pseudo_masks(np.flatnonzero(rows), batch, context, feed):
-            masks[row], stats[row] = made.mask, made.stats
-            if made.reason:
-                batch.fail(row, Status.FALLBACK, made.reason)
-            if made.mask.any():
+        for row, pseudo_mask in _make_pseudo_masks(np.flatnonzero(rows).tolist(), batch, context, feed):
+            masks[row], stats[row] = pseudo_mask.mask, pseudo_mask.stats
+            if pseudo_mask.reason:
+                batch.fail(row, Status.FALLBACK, pseudo_mask.reason)
+            if pseudo_mask.mask.any():
                 geometry = working_geometry(batch.size[row], recipe, recipe.mask_px)
-                boxes[row] = geometry.boxes_back(largest_box(made.mask))
+                boxes[row] = geometry.boxes_back(largest_box(pseudo_mask.mask))
     packed = pack_masks(masks)
     columns = {
         "box": boxes,
@@ -268,14 +272,15 @@ def refine(batch: AttentionBatch, context: TaskContext) -> tuple[np.ndarray, Blo
     }
     result = BlockResult(block.index, columns, batch.errors, batch.seconds)
     if context.reuse == "rows":
+        assert context.parent is not None
         _copy_parent_rows(block, context.parent, packed, batch.attention, result)
     return packed, result
 
 
-def _pseudo_masks(
-    rows: np.ndarray, batch: AttentionBatch, context: TaskContext, feed: Callable[[], None]
+def _make_pseudo_masks(
+    rows: list[int], batch: AttentionBatch, context: TaskContext, feed: Callable[[], None]
 ) -> Iterator[tuple[int, PseudoMask]]:
-    """Each row with its mask: one after the other, or CUDA_BATCH together where engine and device allow it."""
+    """Yields each row with its mask: one by one, or in batches of CUDA_BATCH where the engine runs on the device."""
     recipe, ids, seconds = context.recipe, batch.block.ids, batch.seconds
     if context.device == "cpu" or not refines_on_gpu(recipe.refine):
         for row in rows:
@@ -284,11 +289,11 @@ def _pseudo_masks(
         return
     for start in range(0, len(rows), CUDA_BATCH):
         feed()
-        here = rows[start : start + CUDA_BATCH]
-        some = [ids[row] for row in here]
+        part = rows[start : start + CUDA_BATCH]
+        part_ids = [ids[row] for row in part]
         yield from zip(
-            here,
-            make_masks(batch.attention[here], batch.images[here], recipe, some, context.device, seconds),
+            part,
+            make_masks(batch.attention[part], batch.images[part], recipe, part_ids, context.device, seconds),
             strict=True,
         )
 
@@ -296,17 +301,17 @@ def _pseudo_masks(
 def _copy_parent_rows(
     block: Block, parent: Version, packed: np.ndarray, attention: np.ndarray, result: BlockResult
 ) -> None:
-    """Copies the rows of the block that have a parent row, as they are."""
-    here = np.flatnonzero(~block.new)
-    if not len(here):
+    """Copies the rows of the block that have a parent row."""
+    rows = np.flatnonzero(~block.new)
+    if block.parent_rows is None or not len(rows):
         return
-    there = block.parent_rows[here]
+    parent_rows = block.parent_rows[rows]
     with timed(result.seconds, "take over"):
-        packed[here] = parent.read_column("mask", there)
-        attention[here] = parent.read_attention(there)
+        packed[rows] = parent.read_column("mask", parent_rows)
+        attention[rows] = parent.read_attention(parent_rows)
         for name in COLUMNS:
-            result.columns[name][here] = parent.read_column(name, there)
-        for row, (_, error) in zip(here.tolist(), parent.reasons(there), strict=True):
+            result.columns[name][rows] = parent.read_column(name, parent_rows)
+        for row, (_, error) in zip(rows.tolist(), parent.reasons(parent_rows), strict=True):
             if error:
                 result.errors[row] = error
 
@@ -314,9 +319,9 @@ def _copy_parent_rows(
 def refine_and_write(
     batch: AttentionBatch, context: TaskContext, fork: "ForkSession"
 ) -> tuple["ForkSession", BlockResult]:
-    """The second task: refines, writes masks and attention through `fork`, and hands it back.
+    """The second task: makes the masks, and writes them and the attention through `fork`.
 
-    The fork comes back only on success: one that failed half way would still merge the chunks that it wrote.
+    Returns the fork only on success: after an error, merging it would add the chunks it had written.
     """
     packed, result = refine(batch, context)
     write(batch.block, context, packed, batch.attention, result, fork)
@@ -331,7 +336,7 @@ def write(
     result: BlockResult,
     fork: "ForkSession",
 ) -> None:
-    """Writes through a fork; attention that is the parent's is in the store already."""
+    """Writes a block through a fork, without attention that the version shares with its parent."""
     with timed(result.seconds, "write"):
-        stored = context.reuse == "attention"
-        write_block(fork.store, block.start, packed, None if stored else attention, result.errors)
+        shared = context.reuse == "attention"
+        write_block(fork.store, block.start, packed, None if shared else attention, result.errors)

@@ -1,7 +1,7 @@
-"""A time limit that holds even where Python does not run: a decoder or a matrix product that never comes back.
+"""A time limit that also ends hangs in C code, such as a decoder or a matrix product.
 
-The kernel's alarm clock, with SIGALRM's default action: the process is killed, whatever it hangs in and whoever holds
-the interpreter's lock. The caller's scheduler sees a dead worker, as it does after any other crash.
+The kernel sends SIGALRM, whose default action kills the process even where another thread holds the interpreter's lock.
+The scheduler then sees a dead worker, as after any other crash.
 """
 
 import signal
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def watchdog(limit_s: float | None) -> Iterator[Callable[[], None]]:
-    """Yields `feed()`: between two calls, and before the first one, no more than `limit_s` may pass. None: no limit."""
+    """Kills the process unless the yielded `feed()` is called every `limit_s` seconds. None: no limit."""
     if limit_s is None:
         yield lambda: None
         return

@@ -1,4 +1,4 @@
-"""What every process that works on images is told at its start."""
+"""Settings of every process that makes masks, set once at its start."""
 
 import cv2
 import torch

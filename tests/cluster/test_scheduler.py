@@ -200,7 +200,7 @@ def test_a_scheduler_that_hangs_is_lost_after_a_while(shared: tuple[str, Popen],
     address, scheduler = shared
     with open_at(address) as cluster:
         monkeypatch.setattr(running, "NO_WORKERS_S", 2.0)
-        monkeypatch.setattr(running, "ASK_S", 0.5)
+        monkeypatch.setattr(running, "REPLY_S", 0.5)
         os.kill(scheduler.pid, signal.SIGSTOP)
         try:
             with pytest.raises(BuildError, match="was lost"):

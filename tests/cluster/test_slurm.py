@@ -166,8 +166,8 @@ class FakeQueue:
 @pytest.fixture
 def queue(monkeypatch) -> FakeQueue:
     fake = FakeQueue()
-    monkeypatch.setattr(jobs, "_call", fake)
-    monkeypatch.setattr(jobs, "QUEUE_S", 0.0)
+    monkeypatch.setattr(jobs, "_run_command", fake)
+    monkeypatch.setattr(jobs, "POLL_S", 0.0)
     return fake
 
 
@@ -176,13 +176,13 @@ def test_the_number_of_jobs_follows_the_blocks_left(settings: SlurmSettings, que
     mine = Jobs(only_cpu, "tcp://10.0.0.1:5000", None)
     mine.start(1)
     assert queue.count() == 2  # minimum_jobs
-    mine.follow(1000, list)
+    mine.scale(1000, list)
     assert queue.count() == 8  # 1000 blocks / 16 processes / 8 blocks each
-    mine.follow(10**6, list)
+    mine.scale(10**6, list)
     assert queue.count() == 40  # maximum_jobs
     for job in list(queue.states)[:30]:
         queue.states[job] = "RUNNING"
-    mine.follow(10, list)  # running ones stay; of those that wait, all are more than enough
+    mine.scale(10, list)  # running ones stay; of those that wait, all are more than enough
     assert queue.cancelled == list(queue.states)[30:]
     assert queue.count() == 30
     mine.cancel_all()
@@ -192,18 +192,18 @@ def test_the_number_of_jobs_follows_the_blocks_left(settings: SlurmSettings, que
 def test_a_job_that_ends_is_replaced_unless_its_like_never_begin(settings: SlurmSettings, queue: FakeQueue):
     mine = Jobs(settings.model_copy(update={"cpu": None}), "tcp://10.0.0.1:5000", None)
     mine.start(1)
-    mine.follow(1, lambda: ["gpu-0"])  # seen at work
+    mine.scale(1, lambda: ["gpu-0"])  # seen at work
     queue.states["100"] = "ENDED"
-    mine.follow(1, list)
+    mine.scale(1, list)
     assert list(mine.submitted) == ["gpu-1"]
     assert mine.failed == 0
     queue.states["101"] = "ENDED"
-    mine.follow(1, list)
+    mine.scale(1, list)
     queue.states["102"] = "ENDED"
-    mine.follow(1, list)
+    mine.scale(1, list)
     queue.states["103"] = "ENDED"
-    with pytest.raises(BuildError, match="3 SLURM jobs ended before their workers came"):
-        mine.follow(1, list)
+    with pytest.raises(BuildError, match="3 SLURM jobs ended before their workers joined"):
+        mine.scale(1, list)
 
 
 SBATCH = """#!/bin/bash
@@ -234,7 +234,7 @@ def slurm_here(tmp_path: Path, monkeypatch) -> Iterator[Path]:
         (bin_folder / name).write_text(text.format(folder=folder))
         (bin_folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr(jobs, "QUEUE_S", 0.5)
+    monkeypatch.setattr(jobs, "POLL_S", 0.5)
     try:
         yield folder
     finally:
@@ -272,14 +272,14 @@ def test_a_cluster_of_jobs(slurm_here: Path, tmp_path: Path):
         assert said[0].startswith("submitted 1 SLURM jobs as locloc-")
         wait_for(lambda: cluster.check() == 2, 150, "both workers of the job")
         assert names(cluster) == {"cpu-0-0", "cpu-0-1"}
-        cluster.want(10)
+        cluster.scale(10)
         assert running(slurm_here) == ["1"]
 
         kill_job(slurm_here, "1")  # a node that fails
 
         def replaced() -> bool:
             cluster.check()
-            cluster.want(10)
+            cluster.scale(10)
             return cluster.check() == 2 and running(slurm_here) == ["2"]
 
         wait_for(replaced, 200, "another job in its place")
@@ -291,7 +291,7 @@ def test_jobs_that_cannot_start_are_an_error_with_the_place_to_look(slurm_here: 
     file = tmp_path / "slurm.toml"
     file.write_text('[cpu]\nmemory_gib = 4\nwalltime_min = 60\npython = "/nowhere/python"\n')
     with (
-        pytest.raises(BuildError, match="3 SLURM jobs ended before their workers came"),
+        pytest.raises(BuildError, match="3 SLURM jobs ended before their workers joined"),
         open_cluster(ClusterSpec(slurm=file), SMALL_BACKBONE, 10, print),
     ):
         pass

@@ -1,6 +1,6 @@
-"""Where a build's tasks run: on this machine, at a Dask scheduler that runs already, or in SLURM jobs.
+"""Where a build's tasks run: on this machine, at a running Dask scheduler, or in SLURM jobs.
 
-`open_cluster` gives a `Cluster` for any of them; build.py knows no more. With build.py the only part that imports dask.
+`open_cluster` gives a `Cluster` for any of them. Only this package and `coordinator.py` import dask.
 """
 
 from collections.abc import Iterator
@@ -8,69 +8,78 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from ...io.machine import usable_cores
-from . import dask_scheduler as remote
-from . import slurm_jobs as jobs
-from .cluster import Cluster, Say, running_cluster
+from .cluster import Cluster, OnMessage, running_cluster
+from .dask_scheduler import dashboard_link, decode_threads, scheduler_client
 from .local import dashboard_address, local_cluster, usable_gpus
+from .slurm_jobs import slurm_client, worker_names
 from .spec import ClusterSpec
 from .worker_plugin import PrepareWorker
 
-if TYPE_CHECKING:  # schedulers and workers import this package before it is known whether their torch may be loaded
+if TYPE_CHECKING:  # imports torch, which schedulers and workers must not do before their versions are checked
     from ...backbones.spec import BackboneSpec
 
-__all__ = ["Cluster", "ClusterSpec", "open_cluster", "PrepareWorker", "dashboard_address", "local_cluster"]
+__all__ = ["Cluster", "ClusterSpec", "PrepareWorker", "dashboard_address", "local_cluster", "open_cluster"]
 
 
 @contextmanager
 def open_cluster(
-    spec: ClusterSpec, backbone: "BackboneSpec", blocks: int, say: Say, kernels: tuple[str, ...] = ()
+    spec: ClusterSpec,
+    backbone: "BackboneSpec | None",
+    blocks: int,
+    on_message: OnMessage,
+    kernels: tuple[str, ...] = (),
 ) -> Iterator[Cluster]:
-    """The workers of `spec`, each with `backbone` in memory and modules `kernels` compiled, for a build of `blocks`.
+    """The workers of `spec` for a build of `blocks` blocks, with the backbone loaded and the `kernels` compiled.
 
-    Says what it starts. Raises BuildError with one line for whatever keeps them from working.
+    backbone    None where no task computes attention
+    kernels     modules with the engine's compiled kernels
+    on_message  called with a line for what is started
+
+    Raises BuildError with one line where workers cannot be started or used.
     """
     if kernels:
-        say("workers load the engine's kernels; the first time on a machine they are compiled, for some 20 s")
+        on_message("workers load the engine's kernels; the first time on a machine they are compiled, for some 20 s")
     with ExitStack() as stack:
         if spec.scheduler is not None:
-            client = stack.enter_context(remote.remote_client(spec.scheduler))
+            client = stack.enter_context(scheduler_client(spec.scheduler))
             running = running_cluster(
                 client,
                 backbone,
                 kernels,
-                say,
+                on_message,
                 spec.scheduler,
-                remote.dashboard(client),
-                lambda: remote.decode_threads(client),
+                dashboard_link(client),
+                lambda: decode_threads(client),
             )
         elif spec.slurm is not None:
-            client, submitted = stack.enter_context(jobs.slurm_client(spec.slurm, blocks, say))
-            gpu_job = submitted.settings.gpu
+            client, jobs = stack.enter_context(slurm_client(spec.slurm, blocks, on_message))
+            gpu_job = jobs.settings.gpu
+            gpu_job_threads = max(1, gpu_job.cores - 1) if gpu_job is not None else 1
             running = running_cluster(
                 client,
                 backbone,
                 kernels,
-                say,
-                submitted.scheduler,
+                on_message,
+                jobs.scheduler,
                 dashboard_address(client),
-                lambda: max(1, gpu_job.cores - 1),
-                want=lambda blocks_left: submitted.follow(blocks_left, lambda: jobs.worker_names(client)),
+                lambda: gpu_job_threads,
+                scale=lambda blocks_left: jobs.scale(blocks_left, lambda: worker_names(client)),
                 queued=True,
             )
         else:
             gpus = min(usable_gpus(spec.gpus), blocks)
             workers = min(spec.workers, blocks)
             cores = usable_cores()
-            say(f"starting {workers} worker processes" + (f", and one for each of {gpus} GPUs" if gpus else ""))
+            on_message(f"starting {workers} worker processes" + (f", and one for each of {gpus} GPUs" if gpus else ""))
             client = stack.enter_context(local_cluster(workers, gpus, kernels))
             running = running_cluster(
                 client,
                 backbone,
                 kernels,
-                say,
+                on_message,
                 "this machine",
                 dashboard_address(client),
                 lambda: max(1, cores // gpus - 1),
-                on_our_terminal=True,
+                shares_terminal=True,
             )
         yield stack.enter_context(running)

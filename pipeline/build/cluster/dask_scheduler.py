@@ -1,4 +1,4 @@
-"""The workers of a Dask scheduler that runs already, here or on other machines. TLS as Dask's configuration says."""
+"""Connects to a running Dask scheduler, on this machine or another. TLS follows Dask's configuration."""
 
 import asyncio
 from collections import Counter
@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from distributed import Client
-from distributed.comm import connect, normalize_address
+from distributed.comm.addressing import normalize_address
+from distributed.comm.core import connect
 from distributed.security import Security
 
 from ...errors import BuildError
@@ -15,7 +16,7 @@ from ...io.machine import usable_cores
 from .cluster import loss_as_error, silence_dask
 
 CONNECT_S = 15.0
-WORKERS_S = 20.0  # workers are thought to be there already; some may just be starting
+WORKERS_S = 20.0  # for the first worker, which may just be starting
 
 _CERTIFICATES = (
     "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, ..._TLS__CLIENT__CERT and ..._TLS__CLIENT__KEY (docs/cluster.md) name them"
@@ -23,16 +24,16 @@ _CERTIFICATES = (
 
 
 @contextmanager
-def remote_client(address: str) -> Iterator[Client]:
-    """A client of the scheduler at `address` (`host:8786`, `tcp://...`, `tls://...`), which has a worker at least.
+def scheduler_client(address: str) -> Iterator[Client]:
+    """A client of the scheduler at `address` (`host:8786`, `tcp://...`, `tls://...`) that has at least one worker.
 
     Raises BuildError within seconds where there is no scheduler, no worker, or no permission.
     """
     silence_dask()
-    with ThreadPoolExecutor(1) as thread:  # there may be an event loop in this one
-        refused = thread.submit(asyncio.run, _knock(address)).exception()
-    if refused is not None:  # of many kinds: ValueError, TypeError, OSError, RuntimeError, ImportError
-        raise BuildError(f"No connection to the Dask scheduler at {address}: {_why(refused, address)}")
+    with ThreadPoolExecutor(1) as thread:  # this thread may have an event loop already
+        refused = thread.submit(asyncio.run, _test_connection(address)).exception()
+    if refused is not None:  # of many types: ValueError, TypeError, OSError, RuntimeError, ImportError
+        raise BuildError(f"No connection to the Dask scheduler at {address}: {_refusal_reason(refused, address)}")
     with Client(address, timeout=CONNECT_S) as client:
         with loss_as_error(client, address):
             try:
@@ -44,14 +45,14 @@ def remote_client(address: str) -> Iterator[Client]:
         yield client
 
 
-async def _knock(address: str) -> None:
-    """Connects and goes. A Client whose first connection fails is never closed, and spoils the next."""
+async def _test_connection(address: str) -> None:
+    """Connects and disconnects. A Client whose first connection fails is never closed, and breaks the next one."""
     comm = await connect(normalize_address(address), timeout=CONNECT_S, **Security().get_connection_args("client"))
     await comm.close()
 
 
-def dashboard(client: Client) -> str | None:
-    """Where the scheduler's dashboard is, where it has one."""
+def dashboard_link(client: Client) -> str | None:
+    """The address of the scheduler's dashboard, or None where it has none."""
     try:
         return client.dashboard_link
     except KeyError:
@@ -59,16 +60,15 @@ def dashboard(client: Client) -> str | None:
 
 
 def decode_threads(client: Client) -> int:
-    """Cores that each GPU worker has beside its own: the fewest of any, since a task may go anywhere."""
+    """Spare cores of a GPU worker, for decoding: the fewest of all hosts, since any worker may get any task."""
     workers = client.scheduler_info()["workers"]
     on_host = Counter(worker["host"] for worker in workers.values())
-    cores = client.run(
-        usable_cores, workers=[address for address, worker in workers.items() if "GPU" in worker["resources"]]
-    )
+    gpu_workers = [address for address, worker in workers.items() if "GPU" in worker["resources"]]
+    cores = client.run(usable_cores, workers=gpu_workers)
     return max(1, min(count // on_host[workers[address]["host"]] for address, count in cores.items()) - 1)
 
 
-def _why(error: BaseException, address: str) -> str:
+def _refusal_reason(error: BaseException, address: str) -> str:
     text = str(error)
     if "ssl_context" in text:
         return f"it asks for TLS, and no certificates are configured; {_CERTIFICATES}"

@@ -1,8 +1,7 @@
 """Worker processes on this machine, one thread each.
 
-Masks then depend on nothing that is shared, and torch, OpenCV and BLAS are told to use one thread each, or N workers
-would run N x cores of them. A GPU gets a worker of its own that holds the resource `GPU`; `attend` tasks ask for it,
-and the other workers refine.
+torch, OpenCV and BLAS use one thread each too: N workers would otherwise run N x cores threads. Each GPU gets a worker
+of its own with the resource `GPU`, which `attend` tasks ask for; the other workers refine.
 """
 
 import atexit
@@ -15,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster
@@ -26,13 +26,13 @@ from .cluster import silence_dask
 
 _CONFIG = {
     "distributed.scheduler.work-stealing": True,
-    "distributed.scheduler.no-workers-timeout": "300s",  # a resource nobody has would otherwise be waited for for ever
-    "distributed.scheduler.allowed-failures": 1,  # the build runs what two workers died of again, by itself
-    "distributed.worker.memory.spill": False,  # a window of blocks is small; what does not fit is a leak to be seen
+    "distributed.scheduler.no-workers-timeout": "300s",  # for a resource that no worker has
+    "distributed.scheduler.allowed-failures": 1,  # the coordinator retries blocks that killed two workers
+    "distributed.worker.memory.spill": False,  # the blocks in flight are small: spilling would hide a leak
     "distributed.worker.memory.target": False,
     "distributed.comm.timeouts.connect": "60s",
-    # Forked from a clean process that has imported everything and started nothing: a fork of this one would hang once
-    # Icechunk or torch has threads, and spawned ones would each import torch for seconds, into memory of their own.
+    # Workers are forked from a process that has imported everything and started no thread. A fork of this process would
+    # hang once Icechunk or torch has threads; spawned workers would each import torch, into memory of their own.
     "distributed.worker.multiprocessing-method": "forkserver",
 }
 
@@ -42,12 +42,12 @@ _BOKEH = importlib.util.find_spec("bokeh") is not None  # comes with `pip instal
 
 
 def _start_forkserver(kernels: tuple[str, ...]) -> None:
-    """The process that workers are forked from, once in the life of this one, with modules `kernels` in its memory.
+    """Starts the process that workers are forked from, once, with the modules `kernels` imported.
 
-    What they import is started with one thread each; Dask's own variables for that would come too late.
+    Thread counts are set before its imports; Dask's own variables for that take effect too late.
     """
     forkserver = multiprocessing.get_context("forkserver")
-    get_mp_context()  # has Dask choose what is imported, so that it does not do so later
+    get_mp_context()  # Dask sets its own preload list at the first call, so it must come before ours
     imported = ("distributed", "locloc.pipeline.backbones.vit", "locloc.pipeline.build.isolation", *kernels)
     forkserver.set_forkserver_preload(list(imported))
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
@@ -55,8 +55,8 @@ def _start_forkserver(kernels: tuple[str, ...]) -> None:
     try:
         with _sigint_ignored():
             multiprocessing.forkserver.ensure_running()
-        # Returns when everything is imported. Workers that are asked for before would be forked even after this process
-        # was interrupted, and say in tracebacks that it is gone.
+        # Wait until everything is imported. Workers requested earlier would still be forked after this process was
+        # interrupted, and print tracebacks.
         (first := forkserver.Process(target=int)).start()
         first.join()
     finally:
@@ -68,7 +68,7 @@ def _start_forkserver(kernels: tuple[str, ...]) -> None:
 
 @contextmanager
 def _sigint_ignored() -> Iterator[None]:
-    """What is started inside ignores it from its first moment: Ctrl-C reaches all, and the coordinator decides."""
+    """Processes started inside ignore SIGINT: Ctrl-C reaches all of them, and the coordinator handles it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -81,15 +81,15 @@ def _sigint_ignored() -> Iterator[None]:
 
 @contextmanager
 def local_cluster(workers: int, gpus: int = 0, kernels: tuple[str, ...] = ()) -> Iterator[Client]:
-    """A client of `workers` CPU processes on this machine, and one more for each of its first `gpus` GPUs.
+    """A client of `workers` CPU processes on this machine, and of one process for each of its first `gpus` GPUs.
 
-    kernels  modules that are compiled at import: once, before there are workers, which have them from the start
+    kernels  modules that are compiled at import; imported once, before workers are forked
     """
     silence_dask()
     with tempfile.TemporaryDirectory(prefix="locloc-dask-") as scratch, dask.config.set(_CONFIG):
         _start_forkserver(kernels)
 
-        def worker(env: dict[str, str], resources: dict[str, float]) -> dict:
+        def worker(env: dict[str, str], resources: dict[str, float]) -> dict[str, Any]:
             options = {
                 "nthreads": 1,
                 "resources": resources,
@@ -98,7 +98,7 @@ def local_cluster(workers: int, gpus: int = 0, kernels: tuple[str, ...] = ()) ->
                 "host": "127.0.0.1",
                 "dashboard": False,
                 "memory_limit": 1.0 / (workers + gpus),
-                "silence_logs": logging.CRITICAL,  # what goes wrong in a task comes back with its future
+                "silence_logs": logging.CRITICAL,  # errors of tasks are raised by their futures
             }
             return {"cls": Nanny, "options": options}
 
@@ -107,7 +107,7 @@ def local_cluster(workers: int, gpus: int = 0, kernels: tuple[str, ...] = ()) ->
         specs |= {f"gpu-{n}": worker({"CUDA_VISIBLE_DEVICES": names[n]}, {"GPU": 1}) for n in range(gpus)}
         options = {"host": "127.0.0.1", "port": 0, "dashboard": _BOKEH, "dashboard_address": "127.0.0.1:0"}
         scheduler = {"cls": Scheduler, "options": options}
-        with _started(specs, scheduler) as cluster, Client(cluster) as client:
+        with _start_cluster(specs, scheduler) as cluster, Client(cluster) as client:
             try:
                 client.wait_for_workers(workers + gpus, timeout=120)
             except TimeoutError:
@@ -117,32 +117,32 @@ def local_cluster(workers: int, gpus: int = 0, kernels: tuple[str, ...] = ()) ->
             yield client
 
 
-def _started(specs: dict[str, dict], scheduler: dict) -> SpecCluster:
+def _start_cluster(specs: dict[str, dict[str, Any]], scheduler: dict[str, Any]) -> SpecCluster:
     try:
         return SpecCluster(specs, scheduler, silence_logs=logging.CRITICAL)
     except KeyboardInterrupt:
-        # Dask would close it at the exit, and stumble over workers that are not there yet. They end with this process.
+        # Dask would close it at exit, and fail on workers that have not started. They end with this process anyway.
         atexit.unregister(close_clusters)
         raise
 
 
 def usable_gpus(wanted: int | None) -> int:
     """How many GPUs to use; None: all that are visible. Raises BuildError where there are fewer than wanted."""
-    import torch  # not above, where workers come by that may have another
+    import torch  # not above: workers import this module before their torch is checked
 
-    there = torch.cuda.device_count() if wanted != 0 else 0
-    if wanted is not None and wanted > there:
+    visible = torch.cuda.device_count() if wanted != 0 else 0
+    if wanted is not None and wanted > visible:
         raise BuildError(
-            f"--gpus {wanted}: this machine shows {there}; give --gpus all, or look at CUDA_VISIBLE_DEVICES"
+            f"--gpus {wanted}: this machine shows {visible}; give --gpus all, or look at CUDA_VISIBLE_DEVICES"
         )
-    return there if wanted is None else wanted
+    return visible if wanted is None else wanted
 
 
 def _gpu_names(gpus: int) -> list[str]:
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")  # a batch system's choice, by number or UUID
-    return [name.strip() for name in given.split(",")] if given else [str(n) for n in range(gpus)]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # set by batch systems, by number or UUID
+    return [name.strip() for name in visible.split(",")] if visible else [str(n) for n in range(gpus)]
 
 
 def dashboard_address(client: Client) -> str | None:
-    """Where a browser shows the workers at work, or None without bokeh."""
+    """The address of the dashboard, or None without bokeh."""
     return client.dashboard_link if _BOKEH else None

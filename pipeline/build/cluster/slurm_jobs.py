@@ -1,7 +1,7 @@
-"""SLURM jobs of a build: submitted, counted, replaced and cancelled by the coordinator, whose scheduler they join.
+"""SLURM jobs of a build: the coordinator submits, counts, replaces and cancels them; they join its scheduler.
 
-Dask's own adaptive clusters know one kind of worker and no resources; here the blocks that are left decide, and a job
-that has begun is never cancelled before the end. What ends (its time limit, a node that failed) is submitted again.
+Dask's adaptive clusters have one kind of worker and no resources. Here the number of jobs follows the blocks that are
+left; a running job is not cancelled before the end, and one that ends (time limit, failed node) is submitted again.
 """
 
 import logging
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import dask
 from distributed import Client, Scheduler, SpecCluster
@@ -24,60 +25,60 @@ from ...errors import BuildError
 from .cluster import silence_dask
 from .slurm_settings import SlurmSettings, job_script, load_slurm
 
-QUEUE_S = 20.0  # between two looks at the queue, which all users of a cluster share
-BLOCKS_A_PROCESS = 8  # for less work a further job is not worth its start
-FAILED_JOBS = 3  # in a row, without a worker: the next would fail too
+POLL_S = 20.0  # between two calls of squeue, whose server all users of a cluster share
+BLOCKS_A_PROCESS = 8  # for fewer blocks another job is not worth its start
+FAILED_JOBS = 3  # in a row, without a worker: further ones would fail too
 
 _CONFIG = {
-    "distributed.scheduler.allowed-failures": 1,  # as on this machine
+    "distributed.scheduler.allowed-failures": 1,  # as in local.py
     "distributed.scheduler.no-workers-timeout": None,  # jobs may wait for hours
 }
 
 
 @dataclass
 class Jobs:
-    """The jobs of one run, by worker name; a job of several processes has workers `NAME-0`, `NAME-1`, ..."""
+    """The jobs of one build. The job NAME has the worker `NAME`, or `NAME-0`, `NAME-1`, ... if it has several."""
 
     settings: SlurmSettings
     scheduler: str
     security: Security | None
     name: str = field(default_factory=lambda: f"locloc-{secrets.token_hex(3)}")
-    submitted: dict[str, tuple[str, str]] = field(default_factory=dict)  # worker name: (kind, job id)
-    came: set[str] = field(default_factory=set)  # worker names of jobs that were seen at work
-    failed: int = 0  # jobs in a row that ended before they were
+    submitted: dict[str, tuple[str, str]] = field(default_factory=dict)  # name: (kind, SLURM job id)
+    joined: set[str] = field(default_factory=set)  # names of jobs whose workers have joined the scheduler
+    failed: int = 0  # jobs in a row that ended before a worker joined
     numbers: Iterator[int] = field(default_factory=count)
-    looked_at: float = 0.0  # monotonic
+    polled_at: float = 0.0  # monotonic time
 
-    def follow(self, blocks_left: int, worker_names: Callable[[], list[str]]) -> None:
-        """Brings the number of jobs to what `blocks_left` ask for. Cheap to call often: it looks every 20 s.
+    def scale(self, blocks_left: int, worker_names: Callable[[], list[str]]) -> None:
+        """Submits or cancels jobs to match the blocks left. Cheap to call often: it polls SLURM every POLL_S seconds.
 
-        Raises BuildError where jobs cannot be submitted, or end before their workers come.
+        Raises BuildError where jobs cannot be submitted, or end before their workers join.
         """
-        if time.monotonic() < self.looked_at + QUEUE_S:
+        if time.monotonic() < self.polled_at + POLL_S:
             return
-        states = self._queue()
-        self.looked_at = time.monotonic()
+        states = self._job_states()
+        self.polled_at = time.monotonic()
         if states is None:
             return
         workers = worker_names()
         for name, (_, job_id) in list(self.submitted.items()):
             if any(worker == name or worker.startswith(f"{name}-") for worker in workers):
-                self.came.add(name)
+                self.joined.add(name)
                 self.failed = 0
             elif job_id not in states:
-                self.failed += name not in self.came
+                self.failed += name not in self.joined
                 del self.submitted[name]
         if self.failed >= FAILED_JOBS:
             raise BuildError(
-                f"{self.failed} SLURM jobs ended before their workers came; their output (slurm-*.out, or in the "
+                f"{self.failed} SLURM jobs ended before their workers joined; their output (slurm-*.out, or in the "
                 "--slurm file's log_directory) says why"
             )
         for kind in self.settings.kinds:
-            mine = {name: job_id for name, (its, job_id) in self.submitted.items() if its == kind}
-            surplus = len(mine) - self._target(kind, blocks_left)
+            jobs = {name: job_id for name, (job_kind, job_id) in self.submitted.items() if job_kind == kind}
+            surplus = len(jobs) - self._target(kind, blocks_left)
             for _ in range(-surplus):
                 self._submit(kind)
-            pending = [name for name, job_id in mine.items() if states.get(job_id) == "PENDING"]
+            pending = [name for name, job_id in jobs.items() if states.get(job_id) == "PENDING"]
             if surplus > 0 and pending:
                 self._cancel(pending[-surplus:])
 
@@ -101,28 +102,28 @@ class Jobs:
         with tempfile.NamedTemporaryFile("w", prefix=f"{name}-", suffix=".sh") as script:
             script.write(text)
             script.flush()
-            done = _call("sbatch", "--parsable", script.name)
+            done = _run_command("sbatch", "--parsable", script.name)
         if done.returncode:
             reason = next(iter(done.stderr.strip().splitlines()), f"exit {done.returncode}")
-            raise BuildError(f"sbatch refused a {kind} job: {reason}; mend the --slurm file and run the same command")
+            raise BuildError(f"sbatch refused a {kind} job: {reason}; fix the --slurm file and run the same command")
         self.submitted[name] = kind, done.stdout.strip().split(";")[0]
 
-    def _queue(self) -> dict[str, str] | None:
-        """State of each job of the run that has not ended, by its id; None where SLURM does not answer."""
-        done = _call("squeue", "--noheader", "--name", self.name, "--format", "%i %T")
+    def _job_states(self) -> dict[str, str] | None:
+        """The state of each unfinished job of the build, by job id; None where squeue fails."""
+        done = _run_command("squeue", "--noheader", "--name", self.name, "--format", "%i %T")
         return None if done.returncode else dict(line.split() for line in done.stdout.splitlines() if line.strip())
 
     def _cancel(self, names: list[str]) -> None:
         ids = [self.submitted.pop(name)[1] for name in names]
         if ids:
-            _call("scancel", *ids)
+            _run_command("scancel", *ids)
 
 
 @contextmanager
-def slurm_client(file: Path, blocks: int, say: Callable[[str], None]) -> Iterator[tuple[Client, Jobs]]:
-    """A client whose scheduler is in this process, and the jobs that join it, once a worker of each kind has come.
+def slurm_client(file: Path, blocks: int, on_message: Callable[[str], None]) -> Iterator[tuple[Client, Jobs]]:
+    """A client whose scheduler is in this process, and its jobs, once a worker of each kind has joined.
 
-    Waits as long as the queue does. All jobs are cancelled at the end.
+    Waits without a limit for the queue. All jobs are cancelled at the end.
     """
     settings = load_slurm(file)
     for command in ("sbatch", "squeue", "scancel"):
@@ -132,9 +133,9 @@ def slurm_client(file: Path, blocks: int, say: Callable[[str], None]) -> Iterato
             )
     silence_dask()
     with dask.config.set(_CONFIG):
-        # Without encryption, whoever reaches the port may run code as this user (docs/cluster.md).
+        # Without encryption, anyone who can reach the port can run code as this user (docs/cluster.md).
         security = Security() if dask.config.get("distributed.comm.require-encryption") else None
-        options = {"protocol": "tls://" if security else "tcp://", "port": 0, "dashboard_address": ":0"}
+        options: dict[str, Any] = {"protocol": "tls://" if security else "tcp://", "port": 0, "dashboard_address": ":0"}
         options |= {"security": security} if security else {}
         options |= {"interface": settings.interface} if settings.interface else {}
         scheduler = {"cls": Scheduler, "options": options}
@@ -145,7 +146,7 @@ def slurm_client(file: Path, blocks: int, say: Callable[[str], None]) -> Iterato
             jobs = Jobs(settings, cluster.scheduler_address, security)
             try:
                 jobs.start(blocks)
-                say(f"submitted {len(jobs.submitted)} SLURM jobs as {jobs.name}; waiting for the first to begin")
+                on_message(f"submitted {len(jobs.submitted)} SLURM jobs as {jobs.name}; waiting for the first to begin")
                 _wait_for_each_kind(client, jobs, blocks)
                 yield client, jobs
             finally:
@@ -161,11 +162,11 @@ def _wait_for_each_kind(client: Client, jobs: Jobs, blocks: int) -> None:
         workers = client.scheduler_info()["workers"].values()
         if all(any(kind in worker["resources"] for worker in workers) for kind in jobs.settings.kinds):
             return
-        jobs.follow(blocks, lambda: worker_names(client))
+        jobs.scale(blocks, lambda: worker_names(client))
         time.sleep(1)
 
 
-def _call(*command: str) -> subprocess.CompletedProcess[str]:
+def _run_command(*command: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except subprocess.TimeoutExpired:

@@ -15,7 +15,7 @@ from distributed.scheduler import NoValidWorkerError
 from locloc.pipeline.backbones.vit import BackboneSpec
 from locloc.pipeline.build.cluster import ClusterSpec, PrepareWorker, local, open_cluster
 from locloc.pipeline.build.cluster import cluster as running
-from locloc.pipeline.build.cluster.cluster import _kinds
+from locloc.pipeline.build.cluster.cluster import _task_resources
 from locloc.pipeline.build.cluster.local import local_cluster, usable_gpus
 from locloc.pipeline.build.cluster.worker_plugin import difference
 from locloc.pipeline.errors import BuildError
@@ -91,8 +91,8 @@ def test_a_cluster_on_this_machine_has_no_more_workers_than_blocks(monkeypatch):
 
 COMPILED_BEFORE_FORKING = """
 import sys
-from locloc.pipeline.cluster import local_cluster
-from locloc.pipeline.refine import FastGrabCut, kernels_of
+from locloc.pipeline.build.cluster import local_cluster
+from locloc.pipeline.masks.grabcut import FastGrabCut, kernels_of
 
 kernels = kernels_of(FastGrabCut())
 with local_cluster(1, 0, kernels) as client:
@@ -139,7 +139,7 @@ def test_more_gpus_than_there_are_is_an_error(monkeypatch):
     ],
 )
 def test_what_workers_declare_decides_where_tasks_go(declared, expected):
-    assert _kinds([{"resources": resources} for resources in declared]) == expected
+    assert _task_resources([{"resources": resources} for resources in declared]) == expected
 
 
 def test_a_difference_names_package_and_both_versions():

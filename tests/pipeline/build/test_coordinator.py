@@ -19,7 +19,7 @@ from icechunk import IcechunkError
 
 from locloc.pipeline.build import coordinator as run_module
 from locloc.pipeline.build.cluster import ClusterSpec
-from locloc.pipeline.build.coordinator import BlockLoop, make_version, one_reason
+from locloc.pipeline.build.coordinator import BlockLoop, make_version, short_reason
 from locloc.pipeline.build.spec import BuildSpec, RunSettings
 from locloc.pipeline.build.tasks import Block, BlockResult, TaskContext
 from locloc.pipeline.catalogs import CatalogRows, build_catalog
@@ -106,7 +106,7 @@ class Cluster:
             raise BuildError("The scheduler was lost")
         return 1
 
-    def want(self, blocks):
+    def scale(self, blocks):
         self.wanted.append(blocks)
 
     def __enter__(self):
@@ -204,7 +204,7 @@ def test_a_block_that_fails_twice_and_then_works(make, work, error):
     check_whole(work)
     assert [block for _, block, _ in make.cluster.client.sent].count(2) == 3
     assert [fault["block"] for fault in events(make, "fault")] == [2, 2]
-    assert all(one_reason(error) in fault["why"] for fault in events(make, "fault"))
+    assert all(short_reason(error) in fault["why"] for fault in events(make, "fault"))
 
 
 def test_a_block_that_fails_three_times_ends_the_build_and_what_is_finished_is_kept(make, work):
@@ -230,6 +230,7 @@ def test_a_block_that_kills_its_worker_is_done_image_by_image(make, work):
     (fault,) = events(make, "fault")
     assert fault["why"] == "killed its worker tcp://10.0.0.7:1234"
     assert [block["block"] for block in events(make, "block") if block["isolated"]] == [1]
+    assert {block["block"]: block["attempt"] for block in events(make, "block")} == {0: 1, 1: 2, 2: 1, 3: 1}
     assert any("now one image at a time" in progress.message for progress in make.said)
 
 
@@ -238,6 +239,7 @@ def test_an_isolated_block_may_fail_in_passing_and_stays_isolated(make, work):
     check_whole(work, crashed=(64,))
     tasks = [task for task, block, _ in make.cluster.client.sent if block == 1]
     assert tasks == ["refine_and_write"] + ["refine_isolated_and_write"] * 3
+    assert [block["attempt"] for block in events(make, "block") if block["block"] == 1] == [4]
 
 
 def test_workers_that_die_all_the_time_end_the_build(make, work):
@@ -261,7 +263,7 @@ def test_an_interruption_that_python_dropped_ends_the_build_and_what_is_finished
         def __del__(self):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    printed, went_on, take_one = [], [], BlockLoop._take_one
+    printed, went_on, take_one = [], [], BlockLoop._handle_result
 
     def take_one_and_be_interrupted(blocks):
         taken = take_one(blocks)
@@ -270,7 +272,7 @@ def test_an_interruption_that_python_dropped_ends_the_build_and_what_is_finished
         return taken
 
     monkeypatch.setattr(sys, "unraisablehook", lambda event: printed.append(event.exc_type))
-    monkeypatch.setattr(BlockLoop, "_take_one", take_one_and_be_interrupted)
+    monkeypatch.setattr(BlockLoop, "_handle_result", take_one_and_be_interrupted)
     with pytest.raises(KeyboardInterrupt), interruptible():
         make(checkpoint_s=1000)
     assert (went_on, printed) == (["dropped"], [])
@@ -326,5 +328,5 @@ def test_a_log_that_cannot_be_written_stops_no_build(make, work, log):
 
 
 def test_an_errors_line_is_the_one_that_says_something():
-    assert one_reason(IcechunkError("  x \n  x disk full\n  | more")) == "disk full"
-    assert one_reason(ValueError()) == "ValueError"
+    assert short_reason(IcechunkError("  x \n  x disk full\n  | more")) == "disk full"
+    assert short_reason(ValueError()) == "ValueError"

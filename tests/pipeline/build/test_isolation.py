@@ -107,7 +107,7 @@ def test_a_child_that_cannot_start_is_said(folder, monkeypatch, tmp_path_factory
     broken = tmp_path_factory.mktemp("broken")
     (broken / "sitecustomize.py").write_text("import os; os._exit(7)")
     monkeypatch.setenv("PYTHONPATH", str(broken))
-    with pytest.raises(BuildError, match="has ended: its process ended with 7"):
+    with pytest.raises(BuildError, match="isolated block ended: its process ended with 7"):
         make_isolated(Block(0, 0, ["0"], paths), TaskContext(folder, RECIPE, SPEC))
 
 
@@ -122,7 +122,7 @@ def test_a_child_that_cannot_start_is_said(folder, monkeypatch, tmp_path_factory
     ],
 )
 def test_how_a_child_ended_is_a_reason(code, text):
-    assert isolated._end(code, 0.5) == text
+    assert isolated._cause_of_death(code, 0.5) == text
 
 
 def test_a_child_does_not_outlive_its_worker(folder):

@@ -8,7 +8,7 @@ import pytest
 
 from locloc.pipeline.build.watchdog import watchdog
 
-BEGIN = "import ctypes, signal, threading, time\nfrom locloc.pipeline.build.watchdog import killed_unless_fed\n"
+BEGIN = "import ctypes, signal, threading, time\nfrom locloc.pipeline.build.watchdog import watchdog\n"
 HANGS = {
     "python": "while True: pass",
     "C, holding the lock": "ctypes.PyDLL(None).pause()",
@@ -23,11 +23,11 @@ def ends_with(code: str) -> int:
 
 @pytest.mark.parametrize("hang", HANGS.values(), ids=HANGS)
 def test_a_process_that_hangs_is_killed(hang):
-    assert ends_with(f"with killed_unless_fed(0.3):\n    {hang}") == -signal.SIGALRM
+    assert ends_with(f"with watchdog(0.3):\n    {hang}") == -signal.SIGALRM
 
 
 def test_a_process_that_hangs_after_it_was_fed_is_killed():
-    code = "with killed_unless_fed(0.3) as feed:\n    feed(); time.sleep(0.1); feed(); ctypes.PyDLL(None).pause()"
+    code = "with watchdog(0.3) as feed:\n    feed(); time.sleep(0.1); feed(); ctypes.PyDLL(None).pause()"
     assert ends_with(code) == -signal.SIGALRM
 
 
@@ -35,7 +35,7 @@ def test_work_in_another_thread_is_limited_too():
     """Dask runs tasks in threads."""
     code = (
         "def work():\n"
-        "    with killed_unless_fed(0.3): ctypes.PyDLL(None).pause()\n"
+        "    with watchdog(0.3): ctypes.PyDLL(None).pause()\n"
         "thread = threading.Thread(target=work); thread.start(); thread.join()"
     )
     assert ends_with(code) == -signal.SIGALRM
@@ -44,7 +44,7 @@ def test_work_in_another_thread_is_limited_too():
 def test_fed_in_time_it_lives_and_the_clock_is_off_afterwards():
     code = (
         "start = time.monotonic()\n"
-        "with killed_unless_fed(0.5) as feed:\n"
+        "with watchdog(0.5) as feed:\n"
         "    while time.monotonic() < start + 1.2: feed(); time.sleep(0.05)\n"
         "assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)\n"
         "time.sleep(0.7)"
