@@ -13,8 +13,8 @@ from .trainer import commands as trainer_commands
 
 app = typer.Typer(
     help="Object masks and boxes for images that only have class labels.\n\n"
-    "Self-attention of a frozen ViT says where the object is, GrabCut finds its outline, and a versioned store keeps "
-    "the masks. From these a generator learns to find objects, and a classifier to name them.",
+    "Self-attention of a frozen ViT locates the object, GrabCut finds its outline, and a versioned store keeps the "
+    "masks. A generator learns from them to localize objects, and a classifier to name them.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -22,12 +22,12 @@ app = typer.Typer(
 )
 app.add_typer(masks, name="masks")
 trainer_commands.add_to(app)
-data = typer.Typer(help="Data to try things on.", no_args_is_help=True)
+data = typer.Typer(help="Data for trying locloc.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
 
 def main() -> None:
-    """Console script. Errors that locloc knows are one line and exit 1; anything else is a bug, with its traceback."""
+    """Console script. A LocLocError is printed as one line and exits 1; other exceptions are bugs, with a traceback."""
     try:
         app()
     except LocLocError as error:
@@ -37,8 +37,8 @@ def main() -> None:
         sys.exit(1)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"locloc {__version__}")
         raise typer.Exit
 
@@ -54,13 +54,13 @@ def _app(
 @data.command()
 def synth(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to: images, masks and list.csv.")],
-    images: Annotated[int, typer.Option(min=1, help="How many scenes.")] = 1000,
-    classes: Annotated[int, typer.Option(min=1, help="How many classes of objects.")] = 10,
+    images: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = 1000,
+    classes: Annotated[int, typer.Option(min=1, help="Number of object classes.")] = 10,
     seed: Annotated[
-        int, typer.Option(min=0, help="Same seed, same bytes. From 1000 on: what `pocket` was trained on.")
+        int, typer.Option(min=0, help="Same seed, same bytes. `pocket` was trained on seeds from 1000 on.")
     ] = 0,
 ) -> None:
-    """Make photograph-like scenes with known masks, boxes and classes, in splits for training, validation and test."""
+    """Render photo-like scenes with known masks, boxes and classes, in splits for training, validation and test."""
     from .pipeline.synthetic import write_dataset
 
     write_dataset(out, images, classes, seed)
@@ -71,7 +71,7 @@ def synth(
 def demo(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to.")] = Path("demo"),
 ) -> None:
-    """Show it all at work on made scenes: each command that is run is printed, to be repeated with your own images."""
+    """Run every step on synthetic scenes; each command is printed, so that you can repeat it with your own images."""
     import shlex
 
     from .trainer.commands.demo import demo_commands, write_demo_summary
@@ -82,7 +82,7 @@ def demo(
             raise typer.Exit(code)
     write_demo_summary(out)
     print(
-        f"\nLook at {out}/masks.png; all figures are in {out}/summary.json.\n"
-        "With your own photographs, and DINO's weights (downloaded once):\n"
+        f"\nLook at {out}/masks.png; all results are in {out}/summary.json.\n"
+        "With your own photos, and DINO's weights (downloaded once):\n"
         "$ locloc masks build PHOTOS --store photos.store --backbone vit_small_patch16_224.dino"
     )

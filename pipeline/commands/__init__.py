@@ -4,7 +4,7 @@ import typer
 
 from . import build, inspect, store
 
-masks = typer.Typer(help="Make masks, and look at what was made.", no_args_is_help=True)
+masks = typer.Typer(help="Build, inspect and manage masks.", no_args_is_help=True)
 build.add_to(masks)
 inspect.add_to(masks)
 store.add_to(masks)

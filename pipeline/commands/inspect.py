@@ -1,11 +1,11 @@
-"""`locloc masks list`, `show`, `view`, `score`, `diff`, `verify` and `recipe`: what only looks."""
+"""The commands that only read: `locloc masks list`, `show`, `view`, `score`, `diff`, `verify` and `recipe`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .options import Json, Root, StoreName, VersionName, split_store
+from .options import Json, Root, StoreName, VersionName
 
 
 def add_to(masks: typer.Typer) -> None:
@@ -15,7 +15,7 @@ def add_to(masks: typer.Typer) -> None:
 
 
 def list_(store: StoreName, json: Json = False) -> None:
-    """The versions of a store, oldest first, and builds that have not been finished."""
+    """List the versions of a store, oldest first, and its unfinished builds."""
     from ..io.console import print_json
     from ..store.reader import list_versions
     from .rendering.versions import print_versions
@@ -25,7 +25,7 @@ def list_(store: StoreName, json: Json = False) -> None:
 
 
 def show(version: VersionName, json: Json = False) -> None:
-    """What is in a version: images by status, where they came from, and why some have no mask."""
+    """Show a version: images by status, how it was built, and why some images have no mask."""
     from ..io.console import print_json
     from ..store import open_version
     from .rendering.versions import print_version, version_summary
@@ -37,10 +37,10 @@ def show(version: VersionName, json: Json = False) -> None:
 def view(
     version: VersionName,
     image_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of images: their paths in the catalog.")],
-    out: Annotated[Path, typer.Option(metavar="FILE.png", help="Where the image goes.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.png", help="Image file to write.")],
     root: Root = None,
 ) -> None:
-    """Images as an image: the image, attention, trimap, mask and box side by side, a row each."""
+    """Draw images of a version: image, attention, trimap, mask and box side by side, one row each."""
     from ..inspect.visualize import save_view, view_rows
     from ..store import open_version
 
@@ -51,14 +51,14 @@ def view(
 def score(
     version: VersionName,
     truth: Annotated[
-        str, typer.Option(metavar="DIR|catalog", help="Folder of true masks, or the catalog's own boxes.")
+        str, typer.Option(metavar="DIR|catalog", help="Folder of ground-truth masks, or the catalog's boxes.")
     ],
     json: Json = False,
 ) -> None:
-    """How good the masks are, beside the thresholded attention and a box in the middle.
+    """Score masks against ground truth, next to thresholded attention and a centred box.
 
-    A true mask has its image's path below DIR, or a name that no other image or mask has, suffixes aside; it is grey,
-    and brighter than half where the object is.
+    A ground-truth mask has its image's path below DIR, or a file name that no other image or mask has, without
+    suffixes. It is grey, and brighter than half where the object is.
     """
     from ..inspect.score import score_version
     from ..io.console import print_json
@@ -71,32 +71,32 @@ def score(
 
 def diff(
     version: VersionName,
-    other: Annotated[str, typer.Argument(metavar="VERSION", help="Of the same store; or STORE@VERSION.")],
+    other: Annotated[str, typer.Argument(metavar="VERSION", help="A version of the same store, or STORE@VERSION.")],
     json: Json = False,
 ) -> None:
-    """What differs between two versions: rows, statuses, and how far the masks are from each other.
+    """Compare two versions: rows, statuses, settings, and the IoU between their masks.
 
     **Example:** locloc masks diff photos.store@v1 v2
     """
     from ..inspect.diff import diff_versions
     from ..io.console import print_json
-    from ..store import open_version
+    from ..store.reader import open_version, split_version_name
     from .rendering.inspection import print_diff
 
-    second = other if "@" in other else f"{split_store(version)[0]}@{other}"
-    found = diff_versions(open_version(version), open_version(second))
-    print_json(found) if json else print_diff(found)
+    second = other if "@" in other else f"{split_version_name(version)[0]}@{other}"
+    difference = diff_versions(open_version(version), open_version(second))
+    print_json(difference) if json else print_diff(difference)
 
 
 def verify(
     version: VersionName,
     sample: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share of the blocks that are read, and of their images.")
+        float, typer.Option(min=0.0, max=1.0, help="Share of the blocks, and of their images, to read.")
     ] = 1.0,
     root: Root = None,
     json: Json = False,
 ) -> None:
-    """Read a version against its checksums, and the images against theirs. Exits 1 where the store is damaged."""
+    """Check a version and its images against their checksums. Exits 1 if the store is damaged."""
     from ..inspect.verify import verify_version
     from ..io.console import print_json
     from ..io.progress_bar import count_bar
@@ -104,9 +104,9 @@ def verify(
     from .rendering.inspection import print_verified
 
     with count_bar("verifying") as on_progress:
-        found = verify_version(open_version(version), sample, root, on_progress)
-    print_json(found) if json else print_verified(found)
-    if not found.ok:
+        verified = verify_version(open_version(version), sample, root, on_progress)
+    print_json(verified) if json else print_verified(verified)
+    if not verified.ok:
         raise typer.Exit(1)
 
 
@@ -115,7 +115,7 @@ def recipe(
         str, typer.Argument(metavar="NAME|FILE", help="locloc, official, ppd, or your own TOML.")
     ] = "locloc",
 ) -> None:
-    """A recipe in full as TOML, each setting with its reason: the start of your own.
+    """Print a recipe as TOML, with the description of each setting, to edit as your own.
 
     **Example:** locloc masks recipe > mine.toml
     """

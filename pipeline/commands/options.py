@@ -1,14 +1,13 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options shared by several commands."""
 
 import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import StoreError
 from ..io.interrupts import interruptible
 from ..io.machine import usable_cores
 
@@ -23,15 +22,13 @@ VersionName = Annotated[
 StoreName = Annotated[str, typer.Argument(metavar="STORE", help="Folder or URL of the store.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Name = Annotated[str | None, typer.Option(help="Name of the version. Default: v1, v2, ...")]
-Root = Annotated[
-    str | None, typer.Option(metavar="DIR|URL", help="Where the images are now, if they were moved since.")
-]
+Root = Annotated[str | None, typer.Option(metavar="DIR|URL", help="Where the images are now, if they were moved.")]
 Weights = Annotated[
     str | None,
-    typer.Option(metavar="FILE|random", help="Weights of the backbone. Default: its published ones, downloaded once."),
+    typer.Option(metavar="FILE|random", help="Weights of the backbone. Default: the published ones, downloaded once."),
 ]
 SameWeights = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Where the backbone's weights are now, if they were moved since.")
+    str | None, typer.Option(metavar="FILE", help="Where the backbone's weights are now, if they were moved.")
 ]
 
 
@@ -40,20 +37,20 @@ def _run_options(
         int,
         typer.Option(min=1, help="Worker processes on this machine, one thread each.", show_default="one a core"),
     ] = usable_cores(),
-    gpus: Annotated[str, typer.Option(metavar="all|N", help="GPUs of this machine to use, a process each.")] = "all",
+    gpus: Annotated[str, typer.Option(metavar="all|N", help="GPUs of this machine to use, one process each.")] = "all",
     scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Work on a running Dask scheduler's workers instead.")
+        str | None, typer.Option(metavar="ADDRESS", help="Use the workers of a running Dask scheduler instead.")
     ] = None,
     slurm: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Work in SLURM jobs instead, as the TOML file says.")
+        Path | None, typer.Option(metavar="FILE", help="Use SLURM jobs instead, described in a TOML file.")
     ] = None,
     checkpoint_s: Annotated[float, typer.Option(min=0.0, help="Seconds between checkpoints.")] = 20.0,
     image_limit_s: Annotated[
-        float, typer.Option(min=0.1, help="An image that takes longer is given up: status crashed.")
+        float, typer.Option(min=0.1, help="An image that takes longer gets the status crashed.")
     ] = 120.0,
     log: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="JSON lines of the run.", show_default="in the store's folder logs"),
+        typer.Option(metavar="FILE", help="Event log, JSON lines.", show_default="in the store's folder logs"),
     ] = None,
 ) -> "RunSettings":
     from ..build.cluster.spec import ClusterSpec
@@ -67,36 +64,43 @@ def _run_options(
     return RunSettings(cluster, checkpoint_s, image_limit_s, log)
 
 
-def with_run_options(command: Callable) -> Callable:
-    """Gives a command, in the place of its parameter `run: RunSettings`, the options that say how a build runs."""
-    own, shared = inspect.signature(command), inspect.signature(_run_options)
+def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Replaces a command's parameter `run` by the options of `_run_options`.
+
+    The command gets `run` as a function that returns the RunSettings: it is called after the other arguments are
+    checked, because it imports the code that builds.
+    """
+    signature, run_parameters = inspect.signature(command), inspect.signature(_run_options).parameters
 
     @functools.wraps(command)
-    def wrapped(**given):
-        run = {name: given.pop(name) for name in shared.parameters}
-        return command(run=lambda: _run_options(**run), **given)
+    def wrapper(**arguments: Any) -> None:
+        run_arguments = {name: arguments.pop(name) for name in run_parameters}
+        command(run=lambda: _run_options(**run_arguments), **arguments)
 
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = []
-    for name, parameter in own.parameters.items():
-        parameters += shared.parameters.values() if name == "run" else [parameter]
-    wrapped.__signature__ = own.replace(parameters=[parameter.replace(kind=keyword) for parameter in parameters])
-    wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return wrapped
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        parameters += run_parameters.values() if name == "run" else [parameter]
+    keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    wrapper.__dict__["__signature__"] = signature.replace(parameters=keyword_only)
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper
 
 
-def make_and_print(
-    make: "Callable[[OnProgress], BuildSummary]", store: str, json: bool, min_coverage: float = 0.0
+def build_and_print(
+    build: "Callable[[OnProgress], BuildSummary]", store: str, json: bool, min_coverage: float = 0.0
 ) -> None:
-    """Runs a build with its progress shown and its signals heard, and prints what came of it."""
+    """Runs a build with a progress bar and interrupt handling, and prints its summary.
+
+    Exits 130 after an interrupt, 3 if the coverage is 0 or below `min_coverage`.
+    """
     from ..io.console import print_error
     from .rendering.builds import build_progress_bar, print_summary
 
     try:
         with interruptible(), build_progress_bar() as on_progress:
-            summary = make(on_progress)
+            summary = build(on_progress)
     except KeyboardInterrupt:
-        print_error("interrupted; what was finished is kept, and the same command goes on from there")
+        print_error("interrupted; finished blocks are kept, and the same command resumes there")
         raise typer.Exit(INTERRUPTED) from None
     print_summary(summary, store, json)
     if summary.coverage < min_coverage or summary.coverage == 0:
@@ -105,11 +109,3 @@ def make_and_print(
             f"`locloc masks show {store}@{summary.version}` says why"
         )
         raise typer.Exit(COVERAGE_TOO_LOW)
-
-
-def split_store(version: str) -> tuple[str, str]:
-    """`"STORE@V"` > the store as the user wrote it, and the version."""
-    store, at, tag = version.rpartition("@")
-    if not at:
-        raise StoreError(f"{version!r} names no version; write {version}@latest, or @v1 and so on")
-    return store, tag

@@ -1,10 +1,10 @@
-"""`locloc masks delete`, `gc` and `export`: what takes from a store, or out of it."""
+"""`locloc masks delete`, `gc` and `export`: remove versions, free space, copy versions out of a store."""
 
 from typing import Annotated
 
 import typer
 
-from .options import Json, StoreName, VersionName, split_store
+from .options import Json, StoreName, VersionName
 
 
 def add_to(masks: typer.Typer) -> None:
@@ -13,27 +13,28 @@ def add_to(masks: typer.Typer) -> None:
 
 
 def delete(version: VersionName) -> None:
-    """Take a version out of its store. Its name is never used again; `locloc masks gc` then frees its space.
+    """Delete a version. Its name cannot be used again; `locloc masks gc` then frees its space.
 
-    An unfinished build is given up by its id, as `locloc masks list` shows it: STORE@1a2b3c4d.
+    An unfinished build is deleted by its id, as `locloc masks list` shows it: STORE@1a2b3c4d.
     """
     from ..store.gc import delete_version
+    from ..store.reader import split_version_name
 
-    store, tag = split_store(version)
+    store, tag = split_version_name(version)
     delete_version(store, tag)
     print(f"{version} is deleted; `locloc masks gc {store}` frees its space")
 
 
 def gc(store: StoreName, json: Json = False) -> None:
-    """Delete what no version and no unfinished build needs: what killed builds and deleted versions left behind."""
+    """Delete the data that no version and no unfinished build needs, left by killed builds and deleted versions."""
     from ..io.console import print_json
     from ..store.gc import collect_garbage
 
-    found = collect_garbage(store)
+    garbage = collect_garbage(store)
     if json:
-        print_json(found)
+        print_json(garbage)
         return
-    print(f"{store}: {found.objects} objects deleted, {found.bytes / 1e6:.1f} MB")
+    print(f"{store}: {garbage.objects} objects deleted, {garbage.bytes / 1e6:.1f} MB")
 
 
 def export(
@@ -42,7 +43,7 @@ def export(
     to: Annotated[str, typer.Option(metavar="FORMAT", help="zarr: plain Zarr v3.")] = "zarr",
     json: Json = False,
 ) -> None:
-    """Copy a version into a form that other programs read without locloc and without Icechunk.
+    """Copy a version to a format that other programs read without locloc and without Icechunk.
 
     **Example:** locloc masks export photos.store@v1 --to zarr photos.zarr
     """

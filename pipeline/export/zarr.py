@@ -1,8 +1,8 @@
-"""A version as a plain Zarr v3 group, which any reader of Zarr opens without Icechunk and without locloc.
+"""Exports a version as a plain Zarr v3 group, which Zarr readers open without Icechunk and without locloc.
 
-The same arrays in the same chunks, each with a sentence of what it means, all provenance in the root's attributes, and
-consolidated metadata. A folder is written beside its place and moved there whole. A bucket has no such move: there the
-root says that it is incomplete until all else is written.
+The group has the same arrays in the same chunks, a description of each array, the provenance in the root's attributes,
+and consolidated metadata. A folder is written under a temporary name beside its target and renamed. A bucket has no
+rename: there the root's title says that the export is incomplete until everything else is written.
 """
 
 import errno
@@ -13,15 +13,18 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
 from zarr.storage import FsspecStore, LocalStore
+from zarr.types import AnyArray
 
 from ..catalogs.paths import parse_location
-from ..errors import CatalogError, LocLocError, StoreError, UnreachableError
+from ..errors import CatalogError, LocLocError, StoreError, UnreachableError, os_error_reason
 from ..io.fsspec_io import list_remote, without_secrets
 from ..status import Status
+from ..store.arrays import Array, open_array
 from ..store.corruption import corruption_as_error
 from ..store.reader import Version
 from ..store.schema import ATTRIBUTE, BLOCK_ROWS, STATS, content_crc
@@ -30,7 +33,7 @@ BATCH_BYTES = 64 << 20
 
 _STATUSES = ", ".join(f"{status.value} {status.label}" for status in Status)
 
-# Every array of layout.py: the names of its axes (xarray asks for them), and what it means.
+# Every array of schema.py: the names of its axes (xarray needs them) and its description.
 ARRAYS: dict[str, tuple[tuple[str, ...], str]] = {
     "mask": (
         ("row", "y", "x_byte"),
@@ -64,7 +67,7 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and where."""
+    """Summary of an export."""
 
     version: str
     format: str
@@ -75,27 +78,27 @@ class Exported:
 def export_zarr(version: Version, out: Path | str, on_progress: OnProgress = lambda done, total: None) -> Exported:
     """Writes `version` to `out`: a folder that is new or empty, or a URL (`s3://bucket/prefix`) with nothing below it.
 
-    Credentials for a URL come from the environment. Raises StoreError for a place that is taken or cannot be written
-    to, and for a damaged version; then no folder is left.
+    Credentials for a URL come from the environment. Raises StoreError for a target that is not empty or cannot be
+    written, and for a damaged version; then no folder is left.
     """
-    with _place(out) as store:
+    with _open_target(out) as store:
         root = zarr.create_group(store, attributes={"title": f"Incomplete export of {version.name}: remove it"})
         for name, array in version.group.members(max_depth=None):
             if isinstance(array, zarr.Array):
                 copy = _create_like(store, name, array)
                 if name not in ("mask", "attention"):
-                    for part in _parts(array):
-                        copy[part] = _read(version, array, part)
+                    for rows in _chunk_slices(array):
+                        copy[rows] = _read(version, array, rows)
         _copy_blocks(version, store, on_progress)
-        root.attrs.put(_about(version))
-        with warnings.catch_warnings():  # zarr-python, its writer, is who reads it; others do without
+        root.attrs.put(_root_attributes(version))
+        with warnings.catch_warnings():  # only zarr-python reads it, and others ignore it
             warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
             zarr.consolidate_metadata(store)
     return Exported(version.name, "zarr", str(out), len(version))
 
 
-def _create_like(store: LocalStore | FsspecStore, name: str, array: zarr.Array) -> zarr.Array:
-    axes, meaning = ARRAYS[name]
+def _create_like(store: LocalStore | FsspecStore, name: str, array: AnyArray) -> AnyArray:
+    axes, description = ARRAYS[name]
     return zarr.create_array(
         store,
         name=name,
@@ -105,14 +108,14 @@ def _create_like(store: LocalStore | FsspecStore, name: str, array: zarr.Array) 
         compressors=array.compressors,
         filters=array.filters or None,
         fill_value=array.fill_value,
-        attributes={"description": meaning},
+        attributes={"description": description},
         dimension_names=axes,
     )
 
 
 def _copy_blocks(version: Version, store: LocalStore | FsspecStore, on_progress: OnProgress) -> None:
-    """Masks and attention, each row against its CRC."""
-    arrays = {name: version.group[name] for name in ("mask", "attention")}
+    """Copies masks and attention, and checks each row's CRC."""
+    arrays = {name: open_array(version.group, name) for name in ("mask", "attention")}
     copies = {name: zarr.open_array(store, path=name, mode="r+") for name in arrays}
     rows = len(version)
     row_bytes = sum(array.dtype.itemsize * int(np.prod(array.shape[1:])) for array in arrays.values())
@@ -120,83 +123,83 @@ def _copy_blocks(version: Version, store: LocalStore | FsspecStore, on_progress:
     for start in range(0, rows, step):
         part = slice(start, min(start + step, rows))
         values = {name: _read(version, array, part) for name, array in arrays.items()}
-        crc = _read(version, version.group["content_crc"], part)
+        crc = _read(version, open_array(version.group, "content_crc"), part)
         wrong = np.flatnonzero(content_crc(values["mask"], values["attention"]) != crc)
         if len(wrong):
             raise StoreError(
                 f"{version.name} is damaged: row {start + int(wrong[0])} is not what was written; "
-                f"`locloc masks verify {version.name}` says what else is"
+                f"`locloc masks verify {version.name}` lists all damage"
             )
         for name, copy in copies.items():
             copy[part] = values[name]
         on_progress(part.stop, rows)
 
 
-def _parts(array: zarr.Array) -> Iterator[slice]:
-    """Whole chunks along the first axis, about BATCH_BYTES each."""
+def _chunk_slices(array: AnyArray) -> Iterator[slice]:
+    """Slices of whole chunks along the first axis, about BATCH_BYTES each."""
     row_bytes = array.dtype.itemsize * int(np.prod(array.shape[1:]))
     step = max(1, BATCH_BYTES // (row_bytes * array.chunks[0])) * array.chunks[0]
     for start in range(0, array.shape[0], step):
         yield slice(start, min(start + step, array.shape[0]))
 
 
-def _read(version: Version, array: zarr.Array, part: slice) -> np.ndarray:
+def _read(version: Version, array: AnyArray, rows: slice) -> Array:
     with corruption_as_error(version.name):
-        return array[part]
+        return np.asarray(array[rows])
 
 
-def _about(version: Version) -> dict:
+def _root_attributes(version: Version) -> dict[str, Any]:
     return {
         "title": f"Pseudo-masks and attention of {len(version)} images, made by locloc",
         "version": version.name,
         "rows": "Row n of every array whose first axis is `row` is image n of the catalog; ids are the key.",
-        "arrays": {name: meaning for name, (_, meaning) in ARRAYS.items()},
+        "arrays": {name: description for name, (_, description) in ARRAYS.items()},
         ATTRIBUTE: version.provenance,
     }
 
 
-def _place(out: Path | str) -> AbstractContextManager[LocalStore | FsspecStore]:
+def _open_target(out: Path | str) -> AbstractContextManager[LocalStore | FsspecStore]:
     try:
-        where = parse_location(out)
+        location = parse_location(out)
     except CatalogError as error:
         raise StoreError(str(error)) from None
-    return _folder(Path(os.path.abspath(where))) if isinstance(where, Path) else _bucket(where)
+    return _folder(Path(os.path.abspath(location))) if isinstance(location, Path) else _url(location)
 
 
 @contextmanager
 def _folder(out: Path) -> Iterator[LocalStore]:
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise _taken(out)
+            raise _not_empty(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
             yield LocalStore(Path(beside, out.name))
-            os.rename(Path(beside, out.name), out)  # replaces an empty folder, and fails for any other
+            os.rename(Path(beside, out.name), out)  # replaces an empty folder, fails for any other
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise _taken(out) from None
-        raise StoreError(f"{out} cannot be written: {os.strerror(error.errno or errno.EIO).lower()}") from None
+            raise _not_empty(out) from None
+        raise StoreError(f"{out} cannot be written: {os_error_reason(error)}") from None
 
 
 @contextmanager
-def _bucket(url: str) -> Iterator[FsspecStore]:
+def _url(url: str) -> Iterator[FsspecStore]:
     try:
         if list_remote(url):
-            raise _taken(url)
+            raise _not_empty(url)
     except FileNotFoundError:
         pass
     except NotADirectoryError:
-        raise _taken(url) from None
+        raise _not_empty(url) from None
     except UnreachableError as error:
         raise StoreError(f"{url} cannot be written: {error}") from None
     try:
         yield FsspecStore.from_url(url)
     except LocLocError:
         raise
-    except Exception as error:  # botocore, aiohttp, google.auth: each has a tree of its own
+    except Exception as error:  # botocore, aiohttp and google.auth share no base class
         lines = str(error).splitlines() or [""]
         raise StoreError(f"{url} cannot be written: {type(error).__name__}: {without_secrets(lines[0])}") from error
 
 
-def _taken(out: Path | str) -> StoreError:
-    return StoreError(f"{out} is there and not empty; name a new or empty folder to export to")
+def _not_empty(out: Path | str) -> StoreError:
+    return StoreError(f"{out} exists and is not empty; name a new or empty folder to export to")

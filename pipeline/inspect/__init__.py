@@ -1,1 +1,1 @@
-"""Looks at versions: verify, diff, score, draw."""
+"""Inspects versions: verify, diff, score, visualize."""

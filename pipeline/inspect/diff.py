@@ -1,6 +1,6 @@
-"""`locloc masks diff`: what became of each image in two versions, joined by id.
+"""`locloc masks diff`: compares two versions image by image, joined by id.
 
-Masks are compared as packed bytes, 1024 rows at a time: 1.28 million rows are read once, and held nowhere.
+Masks are compared as packed bytes, 1024 rows at a time: each row is read once, and memory does not grow with N.
 """
 
 from collections.abc import Iterator
@@ -13,23 +13,24 @@ import pyarrow.compute as pc
 
 from ..catalogs import Catalog
 from ..status import DONE, Status
+from ..store.arrays import open_array
 from ..store.corruption import corruption_as_error
 from ..store.reader import RowSelection, Version
 from ..store.schema import BLOCK_ROWS, pack_masks, unpack_masks
 
-FIRST = 5  # ids that each kind of change names
-WORST = 20
+FIRST = 5  # ids listed for each kind of change
+WORST = 20  # ids listed with the lowest IoU
 BATCH_ROWS = 16 * BLOCK_ROWS
 QUANTILES = {"1%": 0.01, "5%": 0.05, "25%": 0.25, "median": 0.5}
 BINS = 10
 
-# What may explain a difference. The rest of the provenance (when, where, how often resumed) never does.
-_EXPLAINS = ("recipe", "backbone", "catalog", "code_version", "packages", "python", "device")
+# Provenance that can explain a difference; time, host and resumed runs cannot.
+_SETTINGS = ("recipe", "backbone", "catalog", "code_version", "packages", "python", "device")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting that differs; None where one version has no such setting."""
+    """A setting that differs; None if a version does not have it."""
 
     name: str  # as in recipe.saliency.threshold
     one: Any
@@ -38,16 +39,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class Changed:
+    """Number of images with one kind of change, and the first ids."""
+
     rows: int
     first_ids: list[str]
 
 
 @dataclass(frozen=True)
 class MaskIoU:
-    """Intersection over union of the two masks of an image, over the images that are done in both versions.
+    """IoU between the two masks of an image, over the images with status ok or fallback in both versions.
 
-    Failed rows are left out: two masks that are not there agree, which would say nothing and look well. Two masks that
-    are both empty agree: 1.
+    Failed rows are left out: missing masks would count as IoU 1. Two empty masks count as IoU 1.
     """
 
     rows: int
@@ -59,6 +61,8 @@ class MaskIoU:
 
 @dataclass(frozen=True)
 class Worst:
+    """An image whose masks differ, with one of the lowest IoUs."""
+
     id: str
     iou: float
     one: str  # status in each version
@@ -67,7 +71,7 @@ class Worst:
 
 @dataclass(frozen=True)
 class Diff:
-    """What `diff_versions` found. Of the rows in both versions, `changed` counts those that differ, by what differs."""
+    """Result of `diff_versions`. `changed` counts the images in both versions that differ, by what differs."""
 
     one: str
     other: str
@@ -86,38 +90,39 @@ class Diff:
 def diff_versions(one: Version, other: Version) -> Diff:
     """Joins two versions by id, and compares masks, attention, statuses, files and settings.
 
-    Masks of two sizes are compared at the finer one, the coarser one enlarged by nearest pixel: a mask stays a mask,
-    and nothing of the finer one is lost. Masks of two croppings (`images.fit`) show different parts of an image and
-    are not compared; attention is not where heads or grid differ. Raises StoreError where a version cannot be read.
+    Masks of different sizes are compared at the larger size; the smaller ones are enlarged by nearest neighbour. Masks
+    with different cropping (`images.fit`) show different parts of an image and are not compared, nor is attention with
+    different heads or grid. Raises StoreError if a version cannot be read.
     """
     catalogs = [_catalog(version) for version in (one, other)]
     ids, other_ids = (catalog.table["id"] for catalog in catalogs)
-    there = pc.index_in(ids, value_set=other_ids)  # null where it is only in one
-    rows = np.flatnonzero(there.is_valid().to_numpy())  # (n,) of the common images, ascending in both versions
-    other_rows = there.drop_null().to_numpy().astype(np.int64)
+    positions = pc.index_in(ids, value_set=other_ids)  # null for ids that `other` does not have
+    rows = np.flatnonzero(positions.is_valid().to_numpy())  # (n,) of the common images, ascending in both versions
+    other_rows = positions.drop_null().to_numpy().astype(np.int64)
 
     def changed(flags: np.ndarray) -> Changed:
         return Changed(int(flags.sum()), ids.take(rows[flags][:FIRST]).to_pylist())
 
-    def only(names: Any, common: np.ndarray) -> Changed:
-        alone = np.setdiff1d(np.arange(len(names)), common, assume_unique=True)
-        return Changed(len(alone), names.take(alone[:FIRST]).to_pylist())
+    def only(version_ids: Any, common: np.ndarray) -> Changed:
+        not_common = np.setdiff1d(np.arange(len(version_ids)), common, assume_unique=True)
+        return Changed(len(not_common), version_ids.take(not_common[:FIRST]).to_pylist())
 
     status, other_status = _read(one, "status")[rows], _read(other, "status")[other_rows]
     differs = {"status": status != other_status, "file": _files_differ(one, rows, other, other_rows)}
     label, other_label = (catalog.table["label"].to_numpy() for catalog in catalogs)
     differs["label"] = label[rows] != other_label[other_rows]
     not_compared = _not_comparable(one, other)
-    found, attention_max = _compare(one, rows, other, other_rows, not_compared)
-    differs |= {name: found[name] for name in ("mask", "attention") if name in found}
-    iou, worst = None, []
-    if "iou" in found:
+    compared, attention_max = _compare(one, rows, other, other_rows, not_compared)
+    differs |= {name: compared[name] for name in ("mask", "attention") if name in compared}
+    mask_iou, worst = None, []
+    if "iou" in compared:
+        iou = compared["iou"]
         done = np.flatnonzero(np.isin(status, DONE) & np.isin(other_status, DONE))
-        iou = _distribution(found["iou"][done], ~found["mask"][done])
-        lowest = done[np.argsort(found["iou"][done], kind="stable")][:WORST]
+        mask_iou = _distribution(iou[done], ~compared["mask"][done])
+        lowest = done[np.argsort(iou[done], kind="stable")][:WORST]
         worst = [
-            Worst(ids[int(rows[n])].as_py(), float(found["iou"][n]), _label(status[n]), _label(other_status[n]))
-            for n in lowest[found["iou"][lowest] < 1]
+            Worst(ids[int(rows[n])].as_py(), float(iou[n]), _label(status[n]), _label(other_status[n]))
+            for n in lowest[iou[lowest] < 1]
         ]
     return Diff(
         one.name,
@@ -129,22 +134,23 @@ def diff_versions(one: Version, other: Version) -> Diff:
         not_compared,
         attention_max,
         _crosstab(status, other_status),
-        iou,
+        mask_iou,
         worst,
         _settings(one.provenance, other.provenance),
     )
 
 
 def packed_mask_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Packed masks `(n, S, S/8) uint8`, row by row > intersection over union `(n,) float64`; 1 where both are empty."""
-    a, b = (np.ascontiguousarray(packed).reshape(len(packed), -1).view(np.uint64) for packed in (a, b))  # S is 8 k
+    """IoU `(n,) float64` of packed masks `(n, S, S/8) uint8`, row by row; 1 where both are empty."""
+    # S is a multiple of 8, so a mask is a whole number of 64-bit words.
+    a, b = (np.ascontiguousarray(packed).reshape(len(packed), -1).view(np.uint64) for packed in (a, b))
     both = np.bitwise_count(a & b).sum(1, dtype=np.int64)
     either = np.bitwise_count(a | b).sum(1, dtype=np.int64)
     return np.divide(both, either, out=np.ones(len(a)), where=either > 0)
 
 
 def enlarge(packed: np.ndarray, mask_px: int) -> np.ndarray:
-    """Packed masks `(n, S, S/8) uint8` at `mask_px` a side, each pixel from the one that its centre lies in."""
+    """Resizes packed masks `(n, S, S/8) uint8` to a side of `mask_px` by nearest neighbour."""
     side = packed.shape[1]
     if side == mask_px:
         return packed
@@ -155,25 +161,31 @@ def enlarge(packed: np.ndarray, mask_px: int) -> np.ndarray:
 def _compare(
     one: Version, rows: np.ndarray, other: Version, other_rows: np.ndarray, not_compared: dict[str, str]
 ) -> tuple[dict[str, np.ndarray], float | None]:
-    """By common row: do `mask` and `attention` differ `(n,) bool`, and `iou (n,) float64`; attention's largest move."""
-    found, largest = {}, None
-    mask_px = max(one.group["mask"].shape[1], other.group["mask"].shape[1])
+    """Compares masks and attention of the common rows.
+
+    Returns arrays by name, without those in `not_compared`: `mask` and `attention` `(n,) bool`, True where they differ,
+    and `iou` `(n,) float64`; and the largest difference of attention.
+    """
+    compared: dict[str, np.ndarray] = {}
+    attention_max = None if "attention" in not_compared else 0.0
+    mask_px = max(open_array(version.group, "mask").shape[1] for version in (one, other))
     if "mask" not in not_compared:
-        found |= {"mask": np.zeros(len(rows), bool), "iou": np.ones(len(rows))}
-    if "attention" not in not_compared:
-        found["attention"], largest = np.zeros(len(rows), bool), 0.0
+        compared |= {"mask": np.zeros(len(rows), bool), "iou": np.ones(len(rows))}
+    if attention_max is not None:
+        compared["attention"] = np.zeros(len(rows), bool)
     for part in _batches(rows):
-        here, there = _as_slice(rows[part]), _as_slice(other_rows[part])
-        if "mask" in found:
-            a, b = (enlarge(_read(v, "mask", r), mask_px) for v, r in ((one, here), (other, there)))
-            found["mask"][part] = (a != b).any((1, 2))
-            found["iou"][part] = packed_mask_iou(a, b)
-        if "attention" in found:
-            a, b = _read(one, "attention", here), _read(other, "attention", there)
-            found["attention"][part] = moved = (a != b).any((1, 2, 3))
-            if moved.any():
-                largest = max(largest, float(np.abs(a[moved].astype(np.float32) - b[moved]).max()))
-    return found, largest
+        batch, other_batch = _as_slice(rows[part]), _as_slice(other_rows[part])
+        if "mask" in compared:
+            a, b = (enlarge(_read(v, "mask", r), mask_px) for v, r in ((one, batch), (other, other_batch)))
+            compared["mask"][part] = (a != b).any((1, 2))
+            compared["iou"][part] = packed_mask_iou(a, b)
+        if attention_max is not None:
+            a, b = _read(one, "attention", batch), _read(other, "attention", other_batch)
+            compared["attention"][part] = differs = (a != b).any((1, 2, 3))
+            if differs.any():
+                difference = np.abs(a[differs].astype(np.float32) - b[differs]).max()
+                attention_max = max(attention_max, float(difference))
+    return compared, attention_max
 
 
 def _catalog(version: Version) -> Catalog:
@@ -182,15 +194,16 @@ def _catalog(version: Version) -> Catalog:
 
 
 def _batches(rows: np.ndarray) -> Iterator[slice]:
-    """Positions in `rows`, cut where the chunks are, so that no chunk is read twice."""
-    cuts = np.searchsorted(rows, np.arange(0, rows[-1] + BATCH_ROWS + 1, BATCH_ROWS)) if len(rows) else []
-    for start, stop in pairwise(cuts):
+    """Slices of `rows`, cut at chunk boundaries, so that no chunk is read twice."""
+    last_row = rows[-1] if len(rows) else 0
+    cuts = np.searchsorted(rows, np.arange(0, last_row + BATCH_ROWS + 1, BATCH_ROWS))
+    for start, stop in pairwise(cuts.tolist()):
         if stop > start:
-            yield slice(int(start), int(stop))
+            yield slice(start, stop)
 
 
 def _as_slice(rows: np.ndarray) -> RowSelection:
-    """Ascending rows without gaps as a slice, which is read five times as fast."""
+    """A slice if ascending rows have no gaps: it is read five times as fast."""
     return slice(int(rows[0]), int(rows[-1]) + 1) if rows[-1] - rows[0] == len(rows) - 1 else rows
 
 
@@ -204,7 +217,7 @@ def _not_comparable(one: Version, other: Version) -> dict[str, str]:
     fits = [version.provenance["recipe"]["images"]["fit"] for version in (one, other)]
     if fits[0] != fits[1]:
         reasons["mask"] = f"they show different parts of an image: images.fit is {fits[0]}, and {fits[1]}"
-    shapes = [version.group["attention"].shape[1:] for version in (one, other)]
+    shapes = [version.attention_shape for version in (one, other)]
     if shapes[0] != shapes[1]:
         reasons["attention"] = "heads and grid differ: " + ", and ".join("x".join(map(str, s)) for s in shapes)
     return reasons
@@ -212,7 +225,7 @@ def _not_comparable(one: Version, other: Version) -> dict[str, str]:
 
 def _files_differ(one: Version, rows: np.ndarray, other: Version, other_rows: np.ndarray) -> np.ndarray:
     a, b = _read(one, "input_digest")[rows], _read(other, "input_digest")[other_rows]
-    return (a != b).any(1)  # zeros are a file that was not read: it has come or gone
+    return (a != b).any(1)  # zeros: the file was not read
 
 
 def _distribution(iou: np.ndarray, equal: np.ndarray) -> MaskIoU | None:
@@ -237,12 +250,12 @@ def _label(status: int) -> str:
 
 
 def _settings(one: dict[str, Any], other: dict[str, Any]) -> list[Setting]:
-    a, b = (_flat({name: metadata[name] for name in _EXPLAINS if name in metadata}) for metadata in (one, other))
+    a, b = (_flat({name: metadata[name] for name in _SETTINGS if name in metadata}) for metadata in (one, other))
     return [Setting(name, a.get(name), b.get(name)) for name in dict.fromkeys([*a, *b]) if a.get(name) != b.get(name)]
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat

@@ -1,12 +1,13 @@
-"""How good the masks of a version are, where the truth is known, beside what costs nothing.
+"""Scores the masks of a version against ground truth, next to simple baselines.
 
-Masks are compared on the square working copy, boxes in the original image. A row without a mask scores 0: nobody
-gains by failing. Baselines: the thresholded attention that refinement started from, and the best box and ellipse that
-stand in the middle of every image, chosen in hindsight on these very images.
+Masks are compared on the square working copy, boxes in the original image. A row without a mask scores 0. Baselines:
+the thresholded attention that refinement started from, and the box and the ellipse in the centre of every image whose
+proportions score best on these same images.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import cv2
@@ -28,105 +29,112 @@ from .ground_truth import pair_masks, read_truth, square_truth
 
 @dataclass(frozen=True)
 class Score:
-    """Means over images, as shares. The mask figures are None where the truth is boxes only."""
+    """Means over images, in [0, 1]. The mask scores are None if the ground truth is boxes only."""
 
     mask_iou: float | None
     precision: float | None
     recall: float | None
     box_iou: float
-    corloc: float  # share of images whose box has an IoU of at least 0.5 with a true one
+    corloc: float  # share of images whose box has an IoU of at least 0.5 with a ground-truth box
 
 
 @dataclass(frozen=True)
 class ScoreReport:
+    """Result of `score_version`."""
+
     version: str
-    images: int  # rows whose truth is known
-    coverage: float  # share of these that went through refinement
+    images: int  # rows with ground truth
+    coverage: float  # share of these with status ok or fallback
     scores: dict[str, Score]  # "masks" first, then the baselines
 
 
 @dataclass(frozen=True)
 class _Truth:
+    """Ground truth of one image."""
+
     mask: np.ndarray | None  # (S, S) bool on the working copy
     boxes: np.ndarray  # (n, 4) in the original image
     geometry: ResizeCrop
 
 
 def score_version(version: Version, truth: str) -> ScoreReport:
-    """Scores against a folder of mask images (brighter than half is object) or, for `"catalog"`, the given boxes.
+    """Scores against a folder of masks (brighter than half is object) or, for `"catalog"`, the catalog's boxes.
 
-    A mask (truth.py says whose it is) shows all of its image, at any size. Rows without truth are left out. Raises
-    TruthError for masks that cannot be ones and where no row has any, StoreError where none has a box.
+    A mask (paired by `pair_masks`) shows its whole image, at any size. Rows without ground truth are left out. Raises
+    TruthError for a file that cannot be a mask and if no row has a mask, StoreError if no row has a box.
     """
     recipe = Recipe.model_validate(version.provenance["recipe"])
     rows: dict[str, list[tuple[float, ...]]] = {"masks": [], "thresholded attention": []}
     shapes = _CentredShapes()
-    usable, block = 0, (-1, None, None, None)
-    for row, known in _truths(version, truth, recipe):
-        if block[0] != row // BLOCK_ROWS:  # rows come in order: each block is read once
-            part = slice(row // BLOCK_ROWS * BLOCK_ROWS, (row // BLOCK_ROWS + 1) * BLOCK_ROWS)
-            block = (
-                row // BLOCK_ROWS,
-                version.read_masks(part),
-                version.read_attention(part),
-                version.read_column("box", part),
-            )
-        _, masks, attention, boxes = block
-        within, done = row % BLOCK_ROWS, version.status[row] in DONE
-        usable += done
-        rows["masks"].append(_compare(masks[within], boxes[within], known))
-        saliency = saliency_map(attention[within], recipe.saliency, recipe.mask_px) if done else None
-        cut = np.zeros_like(masks[within]) if saliency is None else saliency >= recipe.saliency.threshold
-        rows["thresholded attention"].append(_compare(cut, known.geometry.boxes_back(largest_box(cut)), known))
-        shapes.add(known)
+    done_rows = 0
+    for block, truths in groupby(_truths(version, truth, recipe), lambda pair: pair[0] // BLOCK_ROWS):
+        part = slice(block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS)
+        masks, attention, boxes = (
+            version.read_masks(part),
+            version.read_attention(part),
+            version.read_column("box", part),
+        )
+        for row, image_truth in truths:
+            within, done = row % BLOCK_ROWS, version.status[row] in DONE
+            done_rows += done
+            rows["masks"].append(_compare(masks[within], boxes[within], image_truth))
+            saliency = saliency_map(attention[within], recipe.saliency, recipe.mask_px) if done else None
+            cut = np.zeros_like(masks[within]) if saliency is None else saliency >= recipe.saliency.threshold
+            cut_box = image_truth.geometry.boxes_back(largest_box(cut))
+            rows["thresholded attention"].append(_compare(cut, cut_box, image_truth))
+            shapes.add(image_truth)
     if not rows["masks"]:
         raise StoreError(f"No image of {version.name} has a box in its catalog; name a folder of masks with --truth")
     scores = {name: _mean(np.array(values, np.float64)) for name, values in rows.items()}
-    return ScoreReport(version.name, len(rows["masks"]), usable / len(rows["masks"]), scores | shapes.best())
+    return ScoreReport(version.name, len(rows["masks"]), done_rows / len(rows["masks"]), scores | shapes.best())
 
 
 def _truths(version: Version, truth: str, recipe: Recipe) -> Iterator[tuple[int, _Truth]]:
-    """Rows whose truth is known, in order."""
+    """Yields row and ground truth of each row that has one, ascending."""
     sizes = version.read_column("size")
     if truth == "catalog":
         boxes, box_rows = version.catalog_boxes()
         for row in np.unique(box_rows).tolist():
-            own = boxes[box_rows == row]
-            # An image that could not be decoded has no size. It has no box either, and scores 0 in any.
-            size = sizes[row] if sizes[row].all() else np.ceil(own.max(0)[2:])
-            yield row, _Truth(None, own, working_geometry(size, recipe, recipe.mask_px))
+            row_boxes = boxes[box_rows == row]
+            # An image that was not decoded has no size in the store. It has no box either and scores 0 with any size.
+            size = sizes[row] if sizes[row].all() else np.ceil(row_boxes.max(0)[2:])
+            yield row, _Truth(None, row_boxes, working_geometry(size, recipe, recipe.mask_px))
         return
     paths, root = version.table["path"].to_pylist(), parse_location(version.provenance["catalog"]["root"])
     files = pair_masks(paths, Path(truth))
     for row, path in enumerate(paths):
         if (file := files.get(path)) is None:
             continue
-        whole = read_truth(file, resolve(root, path))
-        mask_size = np.array(whole.shape[::-1])
-        square = square_truth(whole, working_geometry(mask_size, recipe, recipe.mask_px))
-        size = sizes[row] if sizes[row].all() else mask_size  # masks are often kept at another size than images
-        box = largest_box(whole) * np.tile(size / mask_size, 2)
+        mask = read_truth(file, resolve(root, path))
+        mask_size = np.array(mask.shape[::-1])
+        square = square_truth(mask, working_geometry(mask_size, recipe, recipe.mask_px))
+        size = sizes[row] if sizes[row].all() else mask_size  # the mask file may have another size than the image
+        box = largest_box(mask) * np.tile(size / mask_size, 2)
         yield row, _Truth(square, box[None], working_geometry(size, recipe, recipe.mask_px))
 
 
-def _compare(mask: np.ndarray, box: np.ndarray, known: _Truth) -> tuple[float, ...]:
-    """In the order of Score's fields, NaN where there is no mask to compare with."""
-    of_boxes = float(box_iou(box[None], known.boxes).max())
-    found = (of_boxes, float(of_boxes >= CORRECT_IOU))
-    if known.mask is None:
-        return (np.nan, np.nan, np.nan, *found)
-    both = np.count_nonzero(mask & known.mask)
-    precision, recall = both / max(np.count_nonzero(mask), 1), both / max(np.count_nonzero(known.mask), 1)
-    return (mask_iou(mask, known.mask), precision, recall, *found)
+def _compare(mask: np.ndarray, box: np.ndarray, truth: _Truth) -> tuple[float, ...]:
+    """The fields of Score for one image; NaN for the mask scores if there is no ground-truth mask."""
+    best_iou = float(box_iou(box[None], truth.boxes).max())
+    box_scores = (best_iou, float(best_iou >= CORRECT_IOU))
+    if truth.mask is None:
+        return (np.nan, np.nan, np.nan, *box_scores)
+    both = int(np.count_nonzero(mask & truth.mask))
+    precision = both / max(int(np.count_nonzero(mask)), 1)
+    recall = both / max(int(np.count_nonzero(truth.mask)), 1)
+    return (mask_iou(mask, truth.mask), precision, recall, *box_scores)
 
 
 def _mean(values: np.ndarray) -> Score:
-    """Rows `(n, 5)` > their means."""
-    return Score(*(None if np.isnan(mean) else float(mean) for mean in values.mean(0)))
+    """The means of rows `(n, 5)`; None for NaN."""
+    iou, precision, recall, mean_box_iou, corloc = values.mean(0).tolist()
+    if np.isnan(iou):
+        return Score(None, None, None, mean_box_iou, corloc)
+    return Score(iou, precision, recall, mean_box_iou, corloc)
 
 
 class _CentredShapes:
-    """Boxes and ellipses of 9 x 9 proportions in the middle of every image, masks compared on a grid of 64 px."""
+    """Boxes and ellipses of 9 x 9 proportions in the centre of every image. Masks are compared on a grid of 64 px."""
 
     GRID = 64
 
@@ -140,25 +148,25 @@ class _CentredShapes:
         self.masks = {"centred box": np.maximum(x, y) <= 1, "centred ellipse": x**2 + y**2 <= 1}  # (K, GRID, GRID)
         self.sums = {name: np.zeros((len(PROPORTIONS), 5)) for name in self.masks}
 
-    def add(self, known: _Truth) -> None:
-        square = centred_boxes(PROPORTIONS, known.geometry.target_px)
-        of_boxes = box_iou(known.geometry.boxes_back(square), known.boxes).max(1)  # (K,)
+    def add(self, truth: _Truth) -> None:
+        boxes = centred_boxes(PROPORTIONS, truth.geometry.target_px)
+        best_iou = box_iou(truth.geometry.boxes_back(boxes), truth.boxes).max(1)  # (K,)
         self.count += 1
         for name, shapes in self.masks.items():
             iou = precision = recall = np.full(len(shapes), np.nan)
-            if known.mask is not None:
-                truth = cv2.resize(known.mask.astype(np.float32), (self.GRID,) * 2, interpolation=cv2.INTER_AREA)
-                both, area = (shapes * truth).sum((1, 2)), shapes.sum((1, 2))
-                iou, precision = both / (area + truth.sum() - both), both / area
-                recall = both / max(truth.sum(), 1e-6)
-            self.sums[name] += np.stack([iou, precision, recall, of_boxes, of_boxes >= CORRECT_IOU], 1)
+            if truth.mask is not None:
+                mask = cv2.resize(truth.mask.astype(np.float32), (self.GRID,) * 2, interpolation=cv2.INTER_AREA)
+                both, area = (shapes * mask).sum((1, 2)), shapes.sum((1, 2))
+                iou, precision = both / (area + mask.sum() - both), both / area
+                recall = both / max(mask.sum(), 1e-6)
+            self.sums[name] += np.stack([iou, precision, recall, best_iou, best_iou >= CORRECT_IOU], 1)
 
     def best(self) -> dict[str, Score]:
-        """Of each kind the one with the highest mask IoU (box IoU without masks), and of boxes that for CorLoc."""
-        found = {}
+        """Box and ellipse with the highest mask IoU (box IoU without masks), and those with the highest CorLoc."""
+        scores = {}
         for name, sums in self.sums.items():
             means = sums / self.count  # (K, 5)
             key = 3 if np.isnan(means[0, 0]) else 0
-            found[f"{name}, best for {'box' if key else 'mask'} IoU"] = _mean(means[None, means[:, key].argmax()])
-            found[f"{name}, best for CorLoc"] = _mean(means[None, means[:, 4].argmax()])
-        return found
+            scores[f"{name}, best for {'box' if key else 'mask'} IoU"] = _mean(means[None, means[:, key].argmax()])
+            scores[f"{name}, best for CorLoc"] = _mean(means[None, means[:, 4].argmax()])
+        return scores

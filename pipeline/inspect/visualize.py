@@ -1,4 +1,4 @@
-"""One row of a version as an image: image, attention, trimap, mask and box side by side."""
+"""Draws rows of a version: image, attention, trimap, mask and box side by side."""
 
 from pathlib import Path
 
@@ -26,15 +26,17 @@ _TRIMAP_COLOURS = {
 
 
 def view_rows(version: Version, image_ids: list[str], root: Path | str | None = None) -> np.ndarray:
-    """Rows of panels, one an image, `(h, w, 3) uint8`."""
+    """One row of panels for each image, `(h, w, 3) uint8`."""
     return np.concatenate([view_row(version, image_id, root) for image_id in image_ids])
 
 
 def view_row(version: Version, image_id: str, root: Path | str | None = None) -> np.ndarray:
-    """The five panels, `(h, w, 3) uint8`. `root` is where the images are now, if the folder was moved since.
+    """Five panels, `(h, w, 3) uint8`.
 
-    The mask shown is the stored one; attention is stored too, and saliency and trimap are made from it again. Raises
-    StoreError for an unknown id or a row without a mask, ImageError where the image cannot be read any more.
+    root  folder or URL of the images, if they were moved after the build
+
+    Mask and attention are read from the store; saliency and trimap are computed from the attention. Raises StoreError
+    for an unknown id or a row without a mask, ImageError if the image cannot be read.
     """
     row = version.row(image_id)
     metadata = version.provenance
@@ -46,12 +48,12 @@ def view_row(version: Version, image_id: str, root: Path | str | None = None) ->
     try:
         image = decode_reduced(read_image_bytes(file), recipe.covers_px, recipe.images.max_pixels)
     except ImageError as error:
-        raise ImageError(f"{file}: {error}; if the images were moved, say where to with --root") from None
+        raise ImageError(f"{file}: {error}; if the images were moved, give their folder with --root") from None
     geometry = working_geometry(np.array(image.size_px), recipe, recipe.mask_px)
     square = geometry.image(image.rgb, shown=image.window)
     made = make_mask(version.read_attention([row])[0], square, recipe, image_id)
     mask = version.read_masks([row])[0]
-    box = geometry.boxes([entry[name] for name in ("x0", "y0", "x1", "y1")])
+    box = geometry.boxes(np.array([entry[name] for name in ("x0", "y0", "x1", "y1")]))
     trimap = np.array([_TRIMAP_COLOURS[code] for code in range(4)], np.uint8)[made.trimap]
     heat = cv2.applyColorMap((made.saliency * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     share = mask.mean()
@@ -61,13 +63,13 @@ def view_row(version: Version, image_id: str, root: Path | str | None = None) ->
             ("CLS attention", heat),
             ("trimap", trimap),
             (f"mask: {share:.0%} of the image", _overlay(square, mask)),
-            ("box", _boxed(square, box)),
+            ("box", _draw_box(square, box)),
         ]
     )
 
 
 def save_view(image: np.ndarray, file: Path) -> None:
-    """Writes a PNG (or what the suffix says). Raises StoreError where that is not possible."""
+    """Writes a PNG, or the format of the file's suffix. Raises StoreError if it cannot be written."""
     try:
         Image.fromarray(image).save(file)
     except (OSError, ValueError) as error:
@@ -75,18 +77,18 @@ def save_view(image: np.ndarray, file: Path) -> None:
 
 
 def _overlay(square: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The object in colour with its outline, the rest dimmed."""
+    """The object in colour with its outline, the background in dark grey."""
     grey = cv2.cvtColor(square, cv2.COLOR_RGB2GRAY)[..., None].repeat(3, 2) // 3
     shown = np.where(mask[..., None], square, grey)
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(np.ascontiguousarray(shown), contours, -1, _FOREGROUND, 1)
 
 
-def _boxed(square: np.ndarray, box: np.ndarray) -> np.ndarray:
-    shown = Image.fromarray(square)
+def _draw_box(square: np.ndarray, box: np.ndarray) -> np.ndarray:
+    drawing = Image.fromarray(square)
     if box.any():
-        ImageDraw.Draw(shown).rectangle([*box[:2], *(box[2:] - 1)], outline=_BOX, width=3)
-    return np.array(shown)
+        ImageDraw.Draw(drawing).rectangle([*box[:2], *(box[2:] - 1)], outline=_BOX, width=3)
+    return np.array(drawing)
 
 
 def _side_by_side(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:

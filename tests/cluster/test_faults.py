@@ -54,7 +54,7 @@ SAYS = {
     WORKER: {0: "", 1: r"Workers at .* die while they load|was on workers that died again|A worker at .* does not"},
     SCHEDULER: {0: "", 1: r"The scheduler at .* was lost|No connection to the Dask scheduler|has no workers"},
     COORDINATOR: {0: "", -signal.SIGKILL: ""},
-    TERMINATED: {0: "", 130: "interrupted; what was finished is kept", -signal.SIGTERM: ""},
+    TERMINATED: {0: "", 130: "interrupted; finished blocks are kept", -signal.SIGTERM: ""},
     FULL: {0: "", 1: r"(?i)no space left on device"},
     READ_ONLY: {1: r"(?i)read-only file system"},
 }

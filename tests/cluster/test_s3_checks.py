@@ -67,7 +67,7 @@ def test_an_export_to_a_bucket_is_read_by_plain_zarr(version, bucket, s3_environ
     for name in ARRAYS:
         assert np.array_equal(root[name][:], version.group[name][:]), name
     assert SECRET not in str(dict(root.attrs)) + "".join(capfd.readouterr())
-    with pytest.raises(StoreError, match="out.zarr is there and not empty"):
+    with pytest.raises(StoreError, match="out.zarr exists and is not empty"):
         export_zarr(version, f"{bucket}/out.zarr")
     with pytest.raises(StoreError, match="s3://no-such-bucket/out.zarr cannot be written") as caught:
         export_zarr(version, "s3://no-such-bucket/out.zarr")

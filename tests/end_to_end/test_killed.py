@@ -118,7 +118,7 @@ def test_interrupted_it_keeps_what_is_finished(stop, photos, undisturbed, tmp_pa
             break
     _, err = started.communicate(timeout=60)
     assert started.returncode == 130, err
-    assert "interrupted; what was finished is kept" in err
+    assert "interrupted; finished blocks are kept" in err
     assert "Traceback" not in err
     done = blocks_done(store)
     assert 1 <= done < 5
@@ -141,5 +141,5 @@ def test_interrupted_while_workers_start_it_says_so_and_nothing_else(photos, tmp
             break
     _, err = started.communicate(timeout=60)
     assert started.returncode == 130, err
-    assert "interrupted; what was finished is kept" in err
+    assert "interrupted; finished blocks are kept" in err
     assert "Traceback" not in err

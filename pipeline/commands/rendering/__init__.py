@@ -1,1 +1,1 @@
-"""Tables of the `masks` commands, on stdout."""
+"""Tables that the `masks` commands print on stdout."""

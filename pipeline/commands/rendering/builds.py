@@ -1,4 +1,4 @@
-"""What the commands that make versions print: progress, a plan, a summary."""
+"""Output of the commands that build versions: progress, plan, summary."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from rich.markup import escape
 from ...io.console import out, print_json
 from ...io.progress_bar import ProgressLine, duration, progress_bar
 
-if TYPE_CHECKING:  # they import torch, which `masks list` should not wait for
+if TYPE_CHECKING:  # these import torch, which is slow and not needed here
     from ...build.build import BuildPlan
     from ...build.progress import BuildProgress
     from ...build.spec import BuildSummary
@@ -50,7 +50,7 @@ def print_summary(summary: "BuildSummary", store: str, json: bool) -> None:
     if summary.already_there:
         out.print(f"{escape(name)} already has fingerprint {summary.fingerprint[:12]}: nothing to do")
         if summary.coverage < 1:
-            out.print(f"[dim]{_failed(counts)} failed; `locloc masks retry {escape(name)}` tries them again[/]")
+            out.print(f"[dim]{_failed(counts)} failed; `locloc masks retry {escape(name)}` redoes them[/]")
         return
     done = counts["ok"] + counts["fallback"]
     out.print(

@@ -18,30 +18,30 @@ VALUE_CHARACTERS = 60
 
 
 def print_verified(verified: Verified) -> None:
-    seen = "all" if verified.rows_checked == verified.rows else f"{verified.rows_checked} of"
+    checked = "all" if verified.rows_checked == verified.rows else f"{verified.rows_checked} of"
     state = "[green]no damage[/]" if verified.ok else "[bold red]damaged[/]"
     out.print(
-        f"[bold]{escape(verified.version)}[/]: {state}; looked at {seen} {verified.rows} rows "
-        f"and the files of {verified.files_checked}"
+        f"[bold]{escape(verified.version)}[/]: {state}; checked {checked} {verified.rows} rows "
+        f"and the image files of {verified.files_checked}"
     )
     _print_findings("damage", verified.damage, DAMAGE)
-    _print_findings("images that changed since (the version is as good as it was)", verified.changes, CHANGES)
+    _print_findings("images that changed after the build (the version is intact)", verified.changes, CHANGES)
     if verified.mend:
-        out.print(f"\nTo mend it: {escape(verified.mend)}")
+        out.print(f"\nTo repair it: {escape(verified.mend)}")
 
 
-def _print_findings(title: str, findings: list[Finding], meanings: dict[str, str]) -> None:
+def _print_findings(title: str, findings: list[Finding], descriptions: dict[str, str]) -> None:
     if not findings:
         return
     table = Table("kind", "rows", "blocks", "what", "first", box=None)
-    for found in findings:
-        rows = found.first_ids or list(map(str, found.first_rows))
+    for finding in findings:
+        rows = finding.first_ids or list(map(str, finding.first_rows))
         table.add_row(
-            found.kind,
-            str(found.rows) if found.rows else "",
-            str(found.blocks) if found.rows else "",
-            escape(meanings[found.kind] + (f" ({found.detail})" if found.detail else "")),
-            escape(_names(rows, found.rows)),
+            finding.kind,
+            str(finding.rows) if finding.rows else "",
+            str(finding.blocks) if finding.rows else "",
+            escape(descriptions[finding.kind] + (f" ({finding.detail})" if finding.detail else "")),
+            escape(_names(rows, finding.rows)),
         )
     out.print(f"\n{title}:")
     out.print(table)
@@ -50,15 +50,15 @@ def _print_findings(title: str, findings: list[Finding], meanings: dict[str, str
 def print_diff(diff: Diff) -> None:
     out.print(f"[bold]{escape(diff.one)}[/] and [bold]{escape(diff.other)}[/]: {diff.common} images in both")
     rows = Table(show_header=False, box=None)
-    for what, changed in (
+    for label, changed in (
         (f"only in {diff.one}", diff.only_in_one),
         (f"only in {diff.other}", diff.only_in_other),
         *((f"{name} differs", changed) for name, changed in diff.changed.items()),
     ):
-        rows.add_row(escape(what), str(changed.rows), f"[dim]{escape(_first(changed))}[/]")
+        rows.add_row(escape(label), str(changed.rows), f"[dim]{escape(_first(changed))}[/]")
     out.print(rows)
     for name, reason in diff.not_compared.items():
-        out.print(f"{name}: not compared, since {escape(reason)}")
+        out.print(f"{name}: not compared, because {escape(reason)}")
     if diff.attention_max_difference:
         out.print(f"attention differs by at most {diff.attention_max_difference:.2g}")
     _print_statuses(diff)
@@ -74,7 +74,7 @@ def _print_statuses(diff: Diff) -> None:
     columns = [label for label in labels if any(label in row for row in diff.statuses.values())]
     if not columns:
         return
-    table = Table("status: down before, across after", *columns, box=None)
+    table = Table("status: rows before, columns after", *columns, box=None)
     for label in labels:
         if label in diff.statuses:
             table.add_row(label, *(str(diff.statuses[label].get(column, "")) for column in columns))
@@ -110,7 +110,7 @@ def print_exported(exported: Exported) -> None:
 
 def print_score(report: ScoreReport) -> None:
     out.print(
-        f"[bold]{escape(report.version)}[/]: {report.images} images with known truth, coverage {report.coverage:.1%}"
+        f"[bold]{escape(report.version)}[/]: {report.images} images with ground truth, coverage {report.coverage:.1%}"
     )
     table = Table("", "mask IoU", "precision", "recall", "box IoU", "CorLoc", box=None)
     for name, score in report.scores.items():

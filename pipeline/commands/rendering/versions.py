@@ -42,7 +42,7 @@ def _operation(metadata: dict[str, Any]) -> str:
 
 
 def version_summary(version: Version) -> dict[str, Any]:
-    """All of `masks show --json`: counts, coverage, provenance, and the rows with a reason, each with it."""
+    """The output of `masks show --json`: counts, coverage, provenance, and the rows with an error text."""
     metadata = version.provenance
     rows = version.table.select(["id", "status", "error"])
     return {

@@ -64,7 +64,7 @@ def test_retry_of_files_that_are_still_bad_says_so_again(store, on):
 
 def test_nothing_to_retry_is_said_and_is_no_error(store, whole, on):
     said = on("retry", whole.name)
-    assert said.stdout.endswith("nothing to do\n") and "no row to make again" in said.stdout
+    assert said.stdout.endswith("nothing to do\n") and "no row to redo" in said.stdout
     assert json.loads(on("retry", whole.name, "--json").stdout)["already_there"]
     assert "non-finite" in on("retry", f"{store}@v1", "--status", "non-finite").stdout
     assert [info.tag for info in list_versions(store)] == ["v1"]
@@ -104,7 +104,7 @@ def test_retry_mends_what_was_destroyed(key, rows, store, on):
     assert verify_version(mended).ok
     after = everything(mended)
     assert all(np.array_equal(before[name], after[name]) for name in before)
-    assert "no row to make again (damaged)" in on("retry", f"{store}@v2", "--damaged").stdout
+    assert "no row to redo (damaged)" in on("retry", f"{store}@v2", "--damaged").stdout
 
 
 def test_retry_beside_damage_is_one_clear_line(store, good, on):

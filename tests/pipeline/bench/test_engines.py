@@ -293,7 +293,7 @@ def test_what_cannot_be_measured_on_is_skipped_with_its_reason(tmp_path):
     assert loaded.skipped == [
         "a.png: not an image of a known format",
         "b.png: its mask has no background (brighter than half is object)",
-        f"c.png: True mask {truth}/c.png is empty: its brightest value is 0, and object is what is over 127",
+        f"c.png: True mask {truth}/c.png is empty: its brightest value is 0, and an object is brighter than 127",
         "d.png: its mask is 20 x 30, the image 30 x 20",
         f"e.png: True mask {truth}/e.png: not an image of a known format",
     ]

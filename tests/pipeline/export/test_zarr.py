@@ -104,7 +104,7 @@ def test_an_empty_folder_is_taken_and_a_full_one_is_not(version, tmp_path):
     before = (tmp_path / "empty" / "zarr.json").read_bytes()
     (tmp_path / "file").write_text("precious")
     for taken in ("empty", "file", "images"):
-        with pytest.raises(StoreError, match=f"{taken} is there and not empty"):
+        with pytest.raises(StoreError, match=f"{taken} exists and is not empty"):
             export_zarr(version, tmp_path / taken)
     assert (tmp_path / "empty" / "zarr.json").read_bytes() == before
     assert (tmp_path / "file").read_text() == "precious"
@@ -133,7 +133,7 @@ def test_somebody_else_was_faster(version, tmp_path):
         (tmp_path / "out").mkdir(exist_ok=True)
         (tmp_path / "out" / "theirs").touch()
 
-    with pytest.raises(StoreError, match="out is there and not empty"):
+    with pytest.raises(StoreError, match="out exists and is not empty"):
         export_zarr(version, tmp_path / "out", meanwhile)
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["theirs"]
 
@@ -164,7 +164,7 @@ def test_an_export_by_url(version, tmp_path):
         for name in ARRAYS:
             assert np.array_equal(root[name][:], version.group[name][:]), name
         assert root.metadata.consolidated_metadata is not None
-        with pytest.raises(StoreError, match="memory://exported/out.zarr is there and not empty"):
+        with pytest.raises(StoreError, match="memory://exported/out.zarr exists and is not empty"):
             export_zarr(version, "memory://exported/out.zarr")
     finally:
         memory.rm("/exported", recursive=True)

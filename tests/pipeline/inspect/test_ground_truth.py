@@ -95,7 +95,7 @@ def test_a_tint_is_no_colour(colour, taken, columns, tmp_path):
 @pytest.mark.parametrize(
     ("write", "why"),
     [
-        (lambda file: save(file, np.ones((20, 30), np.uint8)), "is empty: its brightest value is 1, and object is"),
+        (lambda file: save(file, np.ones((20, 30), np.uint8)), "is empty: its brightest value is 1, and an object is"),
         (lambda file: file.write_bytes(b""), "empty file"),
         (lambda file: file.write_bytes(b"nothing"), "not an image of a known format"),
     ],
