@@ -21,7 +21,7 @@ from .conftest import BUILD, assert_same, build, command, everything
 
 def blocks_done(store: Path) -> int:
     try:
-        return max((info.about.get("counts", {}).get("blocks_done", 0) for info in list_versions(store)), default=0)
+        return max((info.metadata.get("counts", {}).get("blocks_done", 0) for info in list_versions(store)), default=0)
     except StoreError:
         return 0
 

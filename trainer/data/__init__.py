@@ -1,1 +1,1 @@
-"""Rows of a version as training data: splits, data sets, augmentation, cached features."""
+"""Training data from a version: splits, data sets, augmentation, batches, cached masks and features."""

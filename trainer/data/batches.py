@@ -1,4 +1,4 @@
-"""What a data set yields and a loader stacks. One sample has the same fields as a batch, without B.
+"""Types of batches. A sample of a data set has the same fields, without the dimension B.
 
 B images, S side in pixels, D width of the ViT, h x w token grid.
 """
@@ -15,16 +15,16 @@ class ImageBatch(NamedTuple):
 
     rgb: Tensor  # (B, S, S, 3) uint8
     target: Tensor  # masks (B, S, S) bool, or labels (B,) int64
-    row: Tensor  # (B,) int64, of the version
+    row: Tensor  # (B,) int64, row of the version
 
 
 class GuidedBatch(NamedTuple):
-    """Augmented images for a classifier with guided tokens: `places` says where the object is."""
+    """Augmented images for a classifier with guided tokens, which are selected by `places`."""
 
     rgb: Tensor  # (B, S, S, 3) uint8
     target: Tensor  # (B,) int64
     row: Tensor  # (B,) int64
-    places: Tensor  # (B, S, S, 2) uint8: 255 on the object; 255 where nothing is blackened
+    places: Tensor  # (B, S, S, 2) uint8: object mask and visible area, 255 inside
 
 
 class FeatureBatch(NamedTuple):
@@ -36,19 +36,19 @@ class FeatureBatch(NamedTuple):
 
 
 Batch = ImageBatch | GuidedBatch | FeatureBatch
-_Batch = TypeVar("_Batch", ImageBatch, GuidedBatch, FeatureBatch)
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
-def map_tensors(batch: _Batch, function: Callable[[Tensor], Tensor]) -> _Batch:
-    """The same batch with `function` of each tensor."""
+def map_tensors(batch: AnyBatch, function: Callable[[Tensor], Tensor]) -> AnyBatch:
+    """Applies `function` to each tensor of a batch."""
     return type(batch)(*map(function, batch))
 
 
-def split_batch(batch: _Batch, parts: int) -> Iterator[_Batch]:
-    """The batch in so many parts of nearly equal size."""
+def split_batch(batch: AnyBatch, parts: int) -> Iterator[AnyBatch]:
+    """Splits a batch into `parts` batches of nearly equal size."""
     for tensors in zip(*(tensor.tensor_split(parts) for tensor in batch), strict=True):
         yield type(batch)(*tensors)
 
 
-def move_batch(batch: _Batch, device: torch.device) -> _Batch:
+def move_batch(batch: AnyBatch, device: torch.device) -> AnyBatch:
     return map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))

@@ -1,7 +1,7 @@
-"""Data sets of a training run: what a row looks like at a seed.
+"""Data sets of a training run, whose samples are a pure function of a row and a seed.
 
-A sample is a row and a seed, or NO_AUGMENTATION. The seed follows from the run's seed, the epoch and the row alone
-(`loader.py`), so a run sees the same views with any number of loading processes, and resumed at any step.
+The seed is derived from the run's seed, the epoch and the row (`loader.py`), or is NO_AUGMENTATION. So a run gets the
+same samples with any number of loading processes, and after it was resumed at any step.
 """
 
 import cv2
@@ -25,7 +25,7 @@ Sample = tuple[int, int]  # row, seed
 
 
 class MaskPairs(Dataset[ImageBatch]):
-    """Images with their masks. Not augmented: the whole square at S."""
+    """Images with their masks. Without augmentation: the whole square, S x S."""
 
     def __init__(self, images: VersionImages, masks: MaskCache, settings: GeneratorSettings, size_px: int):
         self.images, self.masks, self.settings, self.size_px = images, masks, settings, size_px
@@ -41,11 +41,11 @@ class MaskPairs(Dataset[ImageBatch]):
 
 
 class LabelledImages(Dataset[ImageBatch | GuidedBatch]):
-    """Images with their labels. Not augmented: short side to `resize_px`, central square of S, as at test time.
+    """Images with their labels. Without augmentation: short side to `resize_px`, then the central S x S, as at test.
 
-    With guided tokens, augmented images come as GuidedBatch, with the places of their objects.
+    Augmented images for guided tokens come as GuidedBatch.
 
-    masks  for mask-enhanced images and for guided tokens, None without either
+    masks  for mask-enhanced images and for guided tokens, else None
     """
 
     def __init__(
@@ -73,25 +73,25 @@ class LabelledImages(Dataset[ImageBatch | GuidedBatch]):
         return GuidedBatch(_tensor(rgb), label, torch.tensor(row), _tensor(places))
 
     def _augmented(self, rgb: np.ndarray, row: int, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Square `(side, side, 3) uint8` > rgb `(S, S, 3) uint8`, and for guided tokens places `(S, S, 2) uint8`."""
+        """Square `(side, side, 3) uint8` > rgb `(S, S, 3) uint8` and, for guided tokens, places `(S, S, 2) uint8`."""
         settings, side = self.settings, self.settings.resize_px
         mask = visible = np.ones((side, side), bool)
-        if self.masks is not None and (own := self.masks.read(row)).any():
-            mask = resized(own, side)
+        if self.masks is not None and (stored_mask := self.masks.read(row)).any():
+            mask = resized(stored_mask, side)
             if getattr(settings, "enhance", False):
                 visible = visible_area(mask, np.random.default_rng(seed))
                 rgb = rgb * visible[..., None]
-        how = (self.size_px, getattr(settings, "randaugment", ""), settings.crop_scale, settings.flip)
+        augmentation = (self.size_px, getattr(settings, "randaugment", ""), settings.crop_scale, settings.flip)
         with seeded_randomness(seed):
             if not is_guided(getattr(settings, "keep_tokens", 1.0)):
-                return augment_image(rgb, *how), None
+                return augment_image(rgb, *augmentation), None
             places = np.stack([mask, visible, visible], axis=2).astype(np.uint8) * 255
-            rgb, places = augment_image_and_places(rgb, places, *how)
+            rgb, places = augment_image_and_places(rgb, places, *augmentation)
             return rgb, places[..., :2]
 
 
 def resized(mask: np.ndarray, side_px: int) -> np.ndarray:
-    """`(S, S) bool` > `(side, side) bool`, by the nearest pixel."""
+    """`(S, S) bool` > `(side, side) bool`, by nearest neighbour."""
     if mask.shape == (side_px, side_px):
         return mask
     return cv2.resize(mask.astype(np.uint8), (side_px, side_px), interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)

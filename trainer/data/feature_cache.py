@@ -1,7 +1,7 @@
-"""Features of the frozen backbone kept on disk, and the data set that reads them (`--cache-tokens`).
+"""Features of the frozen backbone, cached on disk, and the data set that reads them (`--cache-tokens`).
 
-float16, of each image's whole square as it is and flipped: 2 * D * h * w * 2 bytes an image (ViT-S/16 at 224: 301 KB).
-`training/cache_features.py` computes them.
+The file holds float16 features of each image's whole square, plain and flipped: 2 * D * h * w * 2 bytes an image
+(ViT-S/16 at 224: 301 KB). `training/cache_features.py` computes them.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from .mask_cache import MaskCache
 class FeatureCache:
     """Features `(D, h, w) float16` by row, memory-mapped from one file.
 
-    rows  (n,) int64, ascending: those that the file holds
+    rows  (n,) int64, ascending: the rows in the file
     """
 
     def __init__(self, file: Path, rows: np.ndarray):
@@ -32,11 +32,11 @@ class FeatureCache:
         return self._features[np.searchsorted(self.rows, row), int(flipped)]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return FeatureCache, (self.file, self.rows)  # the map itself is opened in every process
+        return FeatureCache, (self.file, self.rows)  # each process opens its own memory map
 
 
 class CachedMaskPairs(Dataset[FeatureBatch]):
-    """Cached features with their masks, in place of MaskPairs: no image is read."""
+    """Cached features with their masks: MaskPairs without reading images."""
 
     def __init__(self, features: FeatureCache, masks: MaskCache, flip: bool, side_px: int):
         self.features, self.masks, self.flip, self.side_px = features, masks, flip, side_px

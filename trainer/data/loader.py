@@ -1,4 +1,4 @@
-"""Rows > batches, epoch by epoch: the order of rows, each rank's share, and the processes that load them."""
+"""Batches of an epoch: the order of rows, the share of each rank, and the loading processes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,30 +14,30 @@ from .datasets import NO_AUGMENTATION, Sample
 
 
 def derive_seed(*numbers: int) -> int:
-    """32 bits that depend on the numbers alone, and are evenly distributed."""
+    """A uniformly distributed 32-bit seed that depends on the numbers alone."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0])
 
 
 class EpochSampler(Sampler[list[Sample]]):
-    """The steps of an epoch, each a list of samples: every row exactly once, in an order of the seed and the epoch.
+    """The samples of each step of an epoch: every row once, in an order that depends on the seed and the epoch.
 
-    Each rank gets its share of every step; steps of which it has nothing are left out (validation only). A last batch
-    of fewer than two rows a rank joins the one before it: nothing is dropped, and batch norm has something to take a
-    mean of.
+    Each rank gets its share of every step; empty shares are skipped (validation only). A last batch of fewer than two
+    rows a rank is merged into the one before it, since batch norm needs two values for a variance.
 
-    seed         None: rows in their order, without augmentation
-    rank, world  this rank, and how many there are
+    seed        None: rows in their order, without augmentation
+    rank        of this process
+    world_size  number of processes
     """
 
-    def __init__(self, rows: np.ndarray, batch_size: int, seed: int | None, rank: int = 0, world: int = 1):
-        self.rows, self.batch_size, self.seed, self.rank, self.world = rows, batch_size, seed, rank, world
+    def __init__(self, rows: np.ndarray, batch_size: int, seed: int | None, rank: int = 0, world_size: int = 1):
+        self.rows, self.batch_size, self.seed, self.rank, self.world_size = rows, batch_size, seed, rank, world_size
         self.epoch, self.skip = 0, 0
 
     def steps(self, epoch: int) -> list[np.ndarray]:
         """Rows of each step, over all ranks."""
         rows = self.rows if self.seed is None else np.random.default_rng((self.seed, epoch)).permutation(self.rows)
         steps = np.split(rows, range(self.batch_size, len(rows), self.batch_size))
-        if len(steps) > 1 and len(steps[-1]) < 2 * self.world:
+        if len(steps) > 1 and len(steps[-1]) < 2 * self.world_size:
             steps[-2:] = [np.concatenate(steps[-2:])]
         return steps
 
@@ -48,19 +48,19 @@ class EpochSampler(Sampler[list[Sample]]):
         return (share for share in self.shares() if share)
 
     def shares(self) -> Iterator[list[Sample]]:
-        """This rank's share of each step that is left of the epoch, maybe empty."""
+        """This rank's share of each remaining step of the epoch; may be empty."""
         for rows in self.steps(self.epoch)[self.skip :]:
-            yield [(row, self._seed_of(row)) for row in rows[self.rank :: self.world].tolist()]
+            yield [(row, self._seed_of(row)) for row in rows[self.rank :: self.world_size].tolist()]
 
     def _seed_of(self, row: int) -> int:
         return NO_AUGMENTATION if self.seed is None else derive_seed(self.seed, self.epoch, row)
 
 
 class EpochLoader:
-    """A data set's batches by the steps of a sampler.
+    """Loads the batches of a sampler.
 
-    workers  processes that load; 0: this one
-    pin      whether tensors lie in pinned memory, for a GPU
+    workers  loading processes; 0: load in this one
+    pin      pin the memory of tensors, for a GPU
     """
 
     def __init__(self, dataset: Dataset[Batch], sampler: EpochSampler, workers: int, pin: bool = False):
@@ -73,28 +73,28 @@ class EpochLoader:
             batch_sampler=sampler,
             num_workers=workers,
             collate_fn=_stack,
-            worker_init_fn=_begin_worker,
+            worker_init_fn=_init_worker,
             pin_memory=pin,
             **processes,
         )
 
     def __len__(self) -> int:
-        """Steps an epoch."""
+        """Steps of an epoch."""
         return len(self._sampler)
 
     @property
     def rows(self) -> np.ndarray:
-        """`(n,) int64`: the rows of an epoch, over all ranks."""
+        """`(n,) int64`: the rows of an epoch, of all ranks."""
         return self._sampler.rows
 
     def epoch(self, epoch: int = 0, skip: int = 0) -> Iterator[Batch | LocLocError]:
-        """This rank's batches of an epoch without its first `skip` steps. Yields an error instead of its batch."""
+        """Yields this rank's batches of an epoch after its first `skip` steps, or the error of a batch in its place."""
         self._sampler.epoch, self._sampler.skip = epoch, skip
         return iter(self._loader)
 
 
 class _ErrorsAsValues(Dataset[Any]):
-    """Returns LocLocErrors: raised in a loading process, one would arrive with that process's traceback."""
+    """Returns LocLocErrors instead of raising them: DataLoader would add the traceback of the loading process."""
 
     def __init__(self, dataset: Dataset[Batch]):
         self.dataset = dataset
@@ -111,5 +111,5 @@ def _stack(samples: list[Any]) -> Any:
     return error if error is not None else torch.utils.data.default_collate(samples)
 
 
-def _begin_worker(_: int) -> None:
+def _init_worker(_: int) -> None:
     cv2.setNumThreads(0)

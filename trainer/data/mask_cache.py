@@ -1,6 +1,7 @@
 """All masks of a version in one memory-mapped file."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from ...pipeline.store.schema import unpack_masks
 
 @dataclass(frozen=True)
 class MaskCache:
-    """All masks of a version in one memory-mapped file: training reads single rows, which a store is slow at."""
+    """A file of all masks of a version, since reading single rows from a store is slow."""
 
     file: Path
 
     def write(self, version: Version) -> "MaskCache":
-        """Copies them, 8 KB each, unless the file is there."""
+        """Copies the masks, 8 KB each, unless the file exists."""
         if not self.file.exists():
             self.file.parent.mkdir(parents=True, exist_ok=True)
             packed = version.read_column("mask", slice(0, 1))
@@ -33,11 +34,9 @@ class MaskCache:
         """`(S, S) bool`."""
         return unpack_masks(self._packed[row])
 
-    @property
+    @cached_property
     def _packed(self) -> np.ndarray:
-        if "_mapped" not in self.__dict__:
-            object.__setattr__(self, "_mapped", np.load(self.file, mmap_mode="r"))
-        return self._mapped
+        return np.load(self.file, mmap_mode="r")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return MaskCache, (self.file,)  # the map itself is made anew in every process
+        return MaskCache, (self.file,)  # each process opens its own memory map

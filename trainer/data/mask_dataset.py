@@ -1,4 +1,4 @@
-"""Images and masks of a version as a data set for anyone's own training."""
+"""Images and masks of a version as a PyTorch data set, for training code outside of locloc."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ Transform = Callable[[Any, dict[str, Any]], Any]
 
 
 class MaskDataset(Dataset[Any]):
-    """`(image, target)` of each row that has a mask, both on the masks' own square of S x S pixels.
+    """`(image, target)` of each row that has a mask, both on the square of the masks, S x S pixels.
 
         image   tv_tensors.Image (3, S, S) uint8
         target  mask   tv_tensors.Mask (S, S) bool
@@ -84,7 +84,7 @@ class MaskDataset(Dataset[Any]):
         box = torch.from_numpy(largest_box(mask)[None])
         target = {
             "mask": tv_tensors.Mask(torch.from_numpy(mask)),
-            "boxes": tv_tensors.BoundingBoxes(box, format="XYXY", canvas_size=mask.shape),  # type: ignore[call-overload]
+            "boxes": tv_tensors.BoundingBoxes(box, format="XYXY", canvas_size=mask.shape),
             "label": int(self._labels[row]),
             "id": self._images.ids[row].as_py(),
             "row": row,

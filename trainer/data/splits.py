@@ -1,7 +1,7 @@
-"""Which images a run learns from, is chosen on and is tested on: a version of a store, joined to its images by id.
+"""The training, validation and test rows of a version, with labels, boxes and images.
 
-Splits are the catalog's. Training takes `train`, or all rows where no split is named at all; models are chosen on
-`val`, or on a seeded share of `train`, class by class; `test` is never looked at while training.
+Splits are the catalog's. Models are trained on `train`, or on all rows where the catalog has no splits, and selected
+on `val`, or on a seeded, stratified share of `train`. `test` is not used in training.
 """
 
 from dataclasses import dataclass
@@ -19,25 +19,25 @@ from ...pipeline.store import Version
 from ...pipeline.store.schema import STATS
 from .version_images import VersionImages
 
-# The field tests on ILSVRC's validation images: labels of its own test images were never published.
+# Localization on ILSVRC is tested on its validation images: the labels of its test images are not published.
 TESTED_ON = {"ilsvrc": "val"}
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """A version's rows as a run sees them."""
+    """The rows of a version in a training run. N rows."""
 
     images: VersionImages
-    labels: np.ndarray  # (N,) int64, -1 none
+    labels: np.ndarray  # (N,) int64, -1 for none
     classes: int
-    train: np.ndarray  # row numbers, as the next two
+    train: np.ndarray  # (n,) int64 row numbers, as the next two
     val: np.ndarray
     test: np.ndarray
-    done: np.ndarray  # (N,) bool: has a mask, maybe an empty one
-    with_mask: np.ndarray  # (N,) bool: has one that is not empty
+    done: np.ndarray  # (N,) bool: has a mask, which may be empty
+    with_mask: np.ndarray  # (N,) bool: has a mask that is not empty
     sizes: np.ndarray  # (N, 2) int32, width and height of the original image
-    boxes: dict[int, np.ndarray]  # the true boxes (n, 4) of rows that have any, in the original image
-    mask_boxes: np.ndarray  # (N, 4) float32, each mask's own box there
+    boxes: dict[int, np.ndarray]  # ground-truth boxes (n, 4) by row, in the original image
+    mask_boxes: np.ndarray  # (N, 4) float32, the box of each mask in the original image
 
     def ids(self, rows: np.ndarray) -> list[str]:
         return self.images.ids.take(pa.array(rows)).to_pylist()
@@ -46,12 +46,14 @@ class TrainingRows:
 def load_training_rows(
     version: Version, images: str | None, seed: int, val_share: float, allow_changed_images: bool = False
 ) -> TrainingRows:
-    """The rows of a version and where their images are now (None: where they were). Reads no image.
+    """The rows of a version. Reads no image.
 
-    Raises TrainError for a version with nothing to train on.
+    images  where the images are now; None: where they were
+
+    Raises TrainError for a version without images to train on.
     """
-    catalog, about = version.catalog, version.provenance
-    if catalog.sha256 != about["catalog"]["sha256"]:
+    catalog, provenance = version.catalog, version.provenance
+    if catalog.sha256 != provenance["catalog"]["sha256"]:
         raise TrainError(
             f"{version.name}: its catalog is damaged; `locloc masks verify {version.name}` says what else is"
         )
@@ -68,7 +70,7 @@ def load_training_rows(
             catalog.table["id"].combine_chunks(),
             catalog.table["path"].combine_chunks(),
             None if allow_changed_images else version.read_column("input_digest"),
-            Recipe.model_validate(about["recipe"]),
+            Recipe.model_validate(provenance["recipe"]),
         ),
         labels,
         len(catalog.classes) or int(labels.max()) + 1,
@@ -92,26 +94,26 @@ def load_training_rows(
 def split_rows(
     codes: np.ndarray, labels: np.ndarray, done: np.ndarray, kind: str, seed: int, val_share: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row numbers of train, val and test, each ascending: of rows that are done, so that all of a share can be used."""
+    """Row numbers of train, val and test, each ascending, of rows that are done."""
 
-    def ids(split: str) -> np.ndarray:
+    def in_split(split: str) -> np.ndarray:
         return codes == SPLIT_CODES[split]
 
     train, val, test = (
-        np.flatnonzero(ids(split) & done)
-        for split in ("train" if ids("train").any() else "", "val", TESTED_ON.get(kind, "test"))
+        np.flatnonzero(in_split(split) & done)
+        for split in ("train" if in_split("train").any() else "", "val", TESTED_ON.get(kind, "test"))
     )
-    if kind in TESTED_ON or not ids("val").any():
+    if kind in TESTED_ON or not in_split("val").any():
         chosen = _stratified(train, labels[train], seed, val_share)
         train, val = np.setdiff1d(train, chosen), chosen
     return train, val, test
 
 
 def _stratified(rows: np.ndarray, labels: np.ndarray, seed: int, share: float) -> np.ndarray:
-    """A share of each class's rows: at least one of those with several, and never all of them; ascending."""
+    """A share of the rows of each class, ascending: at least one of a class with several rows, never all."""
     rng = np.random.default_rng(seed)
     chosen = []
     for label in np.unique(labels):
-        own = rng.permutation(rows[labels == label])
-        chosen.append(own[: min(max(round(share * len(own)), 1), len(own) - 1)])
+        shuffled = rng.permutation(rows[labels == label])
+        chosen.append(shuffled[: min(max(round(share * len(shuffled)), 1), len(shuffled) - 1)])
     return np.sort(np.concatenate(chosen)) if chosen else rows

@@ -1,4 +1,4 @@
-"""The images of a version, read by row and checked against the files its masks were made from."""
+"""Reads the images of a version by row, and checks that they are the files its masks were made from."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,40 +16,43 @@ from ...pipeline.store.schema import input_digest
 
 @dataclass(frozen=True)
 class VersionImages:
-    """The images of a version, by row. Travels to loading processes."""
+    """The images of a version, by row. Can be pickled for loading processes."""
 
     root: Path | str
     ids: pa.Array
     paths: pa.Array
-    digests: np.ndarray | None  # (N, 16) uint8 of the files the masks were made from; None: changed files are taken too
-    recipe: Recipe  # of the masks: how an image is shown as a square
+    digests: np.ndarray | None  # (N, 16) uint8 of the files the masks were made from; None: unchecked
+    recipe: Recipe  # of the masks, with the fit of an image to the square
 
     def read(self, row: int) -> np.ndarray:
-        """Rgb `(H, W, 3) uint8`, upright. Raises TrainError for a file that is another one than the masks' or gone."""
+        """Rgb `(H, W, 3) uint8`, upright. Raises TrainError for a file that is missing, damaged or changed."""
         try:
             return self.decode(row)
         except ImageError as error:
-            image_id, where = self._named(row)
-            raise TrainError(f"{image_id}: {error} ({where}); name the images' folder with --images") from None
+            image_id, location = self._id_and_location(row)
+            raise TrainError(f"{image_id}: {error} ({location}); name the images' folder with --images") from None
 
     def decode(self, row: int) -> np.ndarray:
-        """The same; raises ImageError for a file that is gone or broken."""
-        image_id, where = self._named(row)
-        data = read_image_bytes(where)
-        if self.digests is not None and self.digests[row].any() and not self._is_known(data, row):
+        """As `read`, but raises ImageError for a file that is missing or damaged."""
+        image_id, location = self._id_and_location(row)
+        data = read_image_bytes(location)
+        if self._is_changed(data, row):
             raise TrainError(
-                f"{image_id} is another file than the one its mask was made from ({where}); "
-                "name the images' folder with --images, or go on with --allow-changed-images"
+                f"{image_id} is another file than the one its mask was made from ({location}); "
+                "name the images' folder with --images, or use them with --allow-changed-images"
             )
         return decode_image(data, self.recipe.images.max_pixels)
 
-    def _is_known(self, data: bytes, row: int) -> bool:
-        return np.array_equal(input_digest(data), self.digests[row])
+    def _is_changed(self, data: bytes, row: int) -> bool:
+        """Whether a file differs from the one with the recorded digest; zeros stand for none."""
+        if self.digests is None or not self.digests[row].any():
+            return False
+        return not np.array_equal(input_digest(data), self.digests[row])
 
-    def _named(self, row: int) -> tuple[str, Path | str]:
+    def _id_and_location(self, row: int) -> tuple[str, Path | str]:
         return self.ids[row].as_py(), resolve(self.root, self.paths[row].as_py())
 
     def square(self, row: int, side_px: int, image: np.ndarray | None = None) -> np.ndarray:
-        """Rgb `(side, side, 3) uint8`, of what the masks show too."""
+        """Rgb `(side, side, 3) uint8`: the square that the mask covers."""
         image = self.read(row) if image is None else image
-        return working_geometry(image.shape[1::-1], self.recipe, side_px).image(image)
+        return working_geometry(np.array(image.shape[1::-1]), self.recipe, side_px).image(image)

@@ -1,1 +1,1 @@
-"""A training run: tasks, the loop, several processes, what a run leaves on disk."""
+"""Training runs: tasks, the training loop, distributed training, and the files of a run."""

@@ -1,4 +1,4 @@
-"""Computes the backbone's features of a run's images once, for many cheap epochs (`--cache-tokens`)."""
+"""Computes the features of the frozen backbone once, so that epochs need not (`--cache-tokens`)."""
 
 import hashlib
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from ..data.feature_cache import FeatureCache
 from ..data.loader import EpochLoader, EpochSampler
 from .distributed import raise_on_all_ranks
 
-BATCH_SIZE = 32  # a process
+BATCH_SIZE = 32  # of each rank
 
 
 def cache_features(
@@ -29,22 +29,22 @@ def cache_features(
     workers: int,
     on_progress: Callable[[int, int], None],
 ) -> FeatureCache:
-    """Computes the features of some rows, each process its share, unless a file with the same `key` and rows is there.
+    """Computes the features of `rows`, each rank a share, unless `folder` has a file for the same `key` and rows.
 
     features_of  rgb `(B, S, S, 3) uint8` > `(B, D, h, w)`
-    key          of all that decides them: weights, size, images
+    key          everything that features depend on: weights, size, images
     """
     rows = np.sort(rows)
     digest = hashlib.sha256(key.encode() + rows.tobytes()).hexdigest()[:16]
     file = folder / f"tokens-{digest}.npy"
-    part = file.with_name(f"{file.name}.part")  # written by all processes, so not by io.atomic
+    part = file.with_name(f"{file.name}.part")  # written by all ranks, so io.atomic does not fit
     if not file.exists():
-        trouble = None
+        failure: LocLocError | None = None
         try:
             _compute(fabric, pairs, rows, features_of, part, workers, on_progress)
         except LocLocError as error:
-            trouble = error
-        raise_on_all_ranks(fabric, trouble)
+            failure = error
+        raise_on_all_ranks(fabric, failure)
         if fabric.is_global_zero:
             part.replace(file)
     fabric.barrier()
@@ -60,6 +60,7 @@ def _compute(
     workers: int,
     on_progress: Callable[[int, int], None],
 ) -> None:
+    """Writes `(n, 2, D, h, w) float16`, plain and flipped, to the file `part`."""
     if fabric.is_global_zero:
         first = features_of(pairs[int(rows[0]), NO_AUGMENTATION].rgb[None])
         part.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""One stage from first to last weights. Read `fit` from top to bottom: it is the whole training loop.
+"""The training loop of one task: `fit`.
 
-Resumed at any step, a run on a CPU ends in the same weights, bit for bit: batches follow from seed, epoch and row,
-randomness inside the model from seed and step, and the state holds everything else.
+A run on a CPU that was resumed at any step ends in the same weights, bit for bit: batches depend on seed, epoch and
+row, random draws of the model on seed and step, and everything else is in the saved state.
 """
 
 import math
@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
+from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]  # re-exported without __all__
 from timm.scheduler.scheduler import Scheduler
-from timm.utils import ModelEmaV3
+from timm.scheduler.scheduler_factory import create_scheduler_v2
+from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 from ...pipeline.errors import LocLocError, TrainError
@@ -23,7 +23,7 @@ from ...pipeline.io.interrupts import raise_if_interrupted, signals_held_back
 from ..data.batches import Batch, move_batch, split_batch
 from ..data.loader import EpochLoader, derive_seed
 from ..recipe import FitSettings
-from .distributed import raise_on_all_ranks, sync_batch_norms
+from .distributed import all_reduce_sum, raise_on_all_ranks, sync_batch_norms
 from .run_dir import SCHEMA, TaskDir
 from .training_tasks import TrainingTask
 from .validation_metrics import ClassMetrics, MaskMetrics, sum_over_ranks
@@ -31,12 +31,12 @@ from .validation_metrics import ClassMetrics, MaskMetrics, sum_over_ranks
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """A snapshot of a run in training, for callbacks."""
+    """A snapshot of a training run, for callbacks."""
 
     task: str
-    epoch: int  # from 1 on
+    epoch: int  # from 1
     epochs: int
-    step: int  # of the epoch, from 1 on
+    step: int  # of the epoch, from 1
     steps: int
     loss: float
     lr: float
@@ -47,14 +47,14 @@ class TrainingProgress:
 
 @dataclass
 class State:
-    """Counters between two steps; with weights and optimizer state, all that a resumed run needs."""
+    """Counters after a step. A resumed run needs them, the weights and the optimizer's state."""
 
     epoch: int = 0
-    in_epoch: int = 0  # steps done
-    step: int = 0  # over all epochs
-    loss_sum: float = 0.0  # of this epoch
-    images: int = 0
-    best: dict[str, Any] = field(default_factory=dict)  # the metrics of the best weights, and their epoch
+    in_epoch: int = 0  # steps done of this epoch
+    step: int = 0  # steps done of all epochs
+    loss_sum: float = 0.0  # over the images of this epoch
+    images: int = 0  # of this epoch
+    best: dict[str, Any] = field(default_factory=dict)  # epoch and metrics of the best weights
 
 
 def fit(
@@ -67,22 +67,23 @@ def fit(
     checkpoint_s: float,
     on_progress: Callable[[TrainingProgress], None],
 ) -> dict[str, Any]:
-    """Trains until the recipe's last epoch; returns the metrics of the best weights on the validation images.
+    """Trains to the last epoch; returns the epoch and validation metrics of the best weights.
 
-    `task_dir` may hold the state of a run that was interrupted. Raises TrainError for a loss that is not finite.
+    Resumes from the state in `task_dir`, if there is one. Raises TrainError for a loss that is not finite.
     """
     settings, steps = task.fit, len(train)
     model = sync_batch_norms(task.model, fabric)
     optimizer = create_optimizer_v2(model, settings.optimizer, lr=settings.lr, weight_decay=settings.weight_decay)
     schedule = _schedule(optimizer, settings, steps)
-    net, optimizer = fabric.setup(torch.compile(model) if settings.compile else model, optimizer)
+    compiled: Any = torch.compile(model) if settings.compile else model
+    net, optimizer = fabric.setup(compiled, optimizer)
     ema = ModelEmaV3(model, settings.ema_decay, use_warmup=True) if settings.ema_decay else None
-    state = _resumed(fabric, task_dir, model, ema, optimizer)
+    state = _load_state(fabric, task_dir, model, ema, optimizer)
     clock = _Clock(settings.epochs * steps - state.step)
     saved_at = time.monotonic()
 
     def save() -> None:
-        task_dir.save_state(_content(fabric, state, model, ema, optimizer))
+        task_dir.save_state(_state_content(fabric, state, model, ema, optimizer))
 
     last = TrainingProgress(task.name, state.epoch, settings.epochs, 0, steps, math.nan, settings.lr, 0.0, 0.0)
     try:
@@ -94,7 +95,7 @@ def fit(
                 raise_on_all_ranks(fabric, error)
                 with signals_held_back():
                     schedule.step_update(state.step)
-                    torch.manual_seed(derive_seed(seed, state.step, fabric.global_rank))  # for dropout and its like
+                    torch.manual_seed(derive_seed(seed, state.step, fabric.global_rank))  # for dropout and the like
                     images, loss = _step(fabric, task, net, optimizer, batch)
                     if ema is not None:
                         ema.update(model, step=state.step)
@@ -130,24 +131,24 @@ def fit(
             fabric.barrier()
             shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float))
             on_progress(replace(last, message=f"{task.name}, epoch {state.epoch}: {shown}"))
-    except KeyboardInterrupt:  # between two steps, by `signals_held_back`: the state is whole
+    except KeyboardInterrupt:  # `signals_held_back` delays it to the end of a step, so the state is consistent
         save()
         raise
     return state.best
 
 
 def _score(task: TrainingTask, metrics: dict[str, float]) -> tuple[float, float]:
-    """Of equal metrics, as few validation images often give, the lower loss decides."""
+    """Higher is better. The lower loss decides between equal metrics, which few validation images often give."""
     return metrics[task.best], -metrics["loss"]
 
 
 def _step(
-    fabric: Fabric, task: TrainingTask, net: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch
+    fabric: Fabric, task: TrainingTask, net: Any, optimizer: torch.optim.Optimizer, batch: Batch
 ) -> tuple[int, float]:
-    """One update of the weights from a rank's share of a batch. Returns the images of all ranks and their mean loss."""
-    settings, own = task.fit, len(batch.row)
-    images = int(fabric.all_reduce(torch.tensor(float(own), device=fabric.device), reduce_op="sum"))
-    parts = max(1, min(settings.accumulate, images // (2 * fabric.world_size)))  # batch norm needs two of anything
+    """Updates the weights from a rank's share of a batch. Returns the images of all ranks and their mean loss."""
+    settings = task.fit
+    images = int(all_reduce_sum(fabric, torch.tensor(float(len(batch.row)), device=fabric.device)))
+    parts = max(1, min(settings.accumulate, images // (2 * fabric.world_size)))  # batch norm needs two images
     total = torch.zeros((), device=fabric.device)
     for number, part in enumerate(split_batch(move_batch(batch, fabric.device), parts), 1):
         with fabric.no_backward_sync(net, enabled=number < parts):
@@ -156,14 +157,14 @@ def _step(
             losses = task.losses(net(*inputs), part.target)  # (b,)
             finite = losses.isfinite()
             raise_on_all_ranks(fabric, None if finite.all() else _not_finite(task, part.row[~finite], len(part.row)))
-            # Gradients are averaged over ranks: so weighted, that is the mean over images, however they are shared out.
+            # DDP averages gradients over ranks: these weights make that the mean over images.
             fabric.backward(losses.sum() * (fabric.world_size / images))
         total += losses.detach().sum()
     if settings.clip_norm:
         fabric.clip_gradients(net, optimizer, max_norm=settings.clip_norm)
     optimizer.step()
     optimizer.zero_grad()
-    return images, float(fabric.all_reduce(total, reduce_op="sum")) / images
+    return images, float(all_reduce_sum(fabric, total)) / images
 
 
 @torch.no_grad()
@@ -187,8 +188,8 @@ def evaluate(fabric: Fabric, task: TrainingTask, model: nn.Module, images: Epoch
 
 
 def _schedule(optimizer: torch.optim.Optimizer, settings: FitSettings, steps: int) -> Scheduler:
-    """timm's, told by step: what it gives depends on the step alone, so there is nothing to keep."""
-    kinds = {
+    """timm's schedule, updated by step. The learning rate depends on the step alone, so it has no state to save."""
+    kinds: dict[str, dict[str, Any]] = {
         "constant": {"sched": "multistep", "decay_milestones": [settings.epochs + 1]},
         "cosine": {"sched": "cosine"},
         "multistep": {"sched": "multistep", "decay_milestones": list(settings.milestones), "decay_rate": 0.1},
@@ -197,7 +198,7 @@ def _schedule(optimizer: torch.optim.Optimizer, settings: FitSettings, steps: in
         optimizer,
         num_epochs=settings.epochs,
         min_lr=settings.min_lr,
-        warmup_epochs=settings.warmup_epochs,
+        warmup_epochs=settings.warmup_epochs,  # type: ignore[arg-type]  # timm takes fractions too
         warmup_lr=settings.warmup_lr,
         step_on_epochs=False,
         updates_per_epoch=steps,
@@ -206,16 +207,17 @@ def _schedule(optimizer: torch.optim.Optimizer, settings: FitSettings, steps: in
     return schedule
 
 
-def _not_finite(task: TrainingTask, rows: Tensor, of: int) -> TrainError:
-    some = ", ".join(task.ids(rows[:8].cpu().numpy()))
+def _not_finite(task: TrainingTask, rows: Tensor, images: int) -> TrainError:
+    """The error for `rows` out of `images` images whose loss is not finite."""
+    ids = ", ".join(task.ids(rows[:8].cpu().numpy()))
     return TrainError(
-        f"{task.name}: the loss of {len(rows)} of {of} images is not finite "
-        f"({some}{', ...' if len(rows) > 8 else ''}); look at these, or train anew with a lower "
+        f"{task.name}: the loss of {len(rows)} of {images} images is not finite "
+        f"({ids}{', ...' if len(rows) > 8 else ''}); check these, or train again with a lower "
         f"--set {task.name}.fit.lr_base"
     )
 
 
-def _content(
+def _state_content(
     fabric: Fabric, state: State, model: nn.Module, ema: ModelEmaV3 | None, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
     return {
@@ -224,11 +226,11 @@ def _content(
         "model": model.state_dict(),
         "ema": ema.module.state_dict() if ema is not None else None,
         "optimizer": optimizer.state_dict(),
-        "precision": fabric.strategy.precision.state_dict(),  # the scale of float16's gradients
+        "precision": fabric.strategy.precision.state_dict(),  # the loss scale of float16
     }
 
 
-def _resumed(
+def _load_state(
     fabric: Fabric, task_dir: TaskDir, model: nn.Module, ema: ModelEmaV3 | None, optimizer: torch.optim.Optimizer
 ) -> State:
     content = task_dir.load_state(fabric.device)
@@ -246,7 +248,7 @@ def _resumed(
 
 
 class _Clock:
-    """How fast it goes, and how much of the time is spent waiting for data."""
+    """Measures images per second, time left, and the time spent waiting for data."""
 
     def __init__(self, steps_left: int):
         self._left, self._steps, self._images = steps_left, 0, 0
@@ -254,14 +256,14 @@ class _Clock:
         self._epoch_waited = self.training_s = 0.0
 
     def waiting(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """The batches, with the wait for each on the clock."""
-        began = begin = time.perf_counter()
+        """Yields the batches, and measures the wait for each."""
+        epoch_begin = begin = time.perf_counter()
         self._epoch_waited = 0.0
         while (batch := next(batches, None)) is not None:
             self._epoch_waited += time.perf_counter() - begin
             yield batch
             begin = time.perf_counter()
-        self.training_s = time.perf_counter() - began
+        self.training_s = time.perf_counter() - epoch_begin
 
     def tick(self, images: int) -> None:
         self._steps, self._images = self._steps + 1, self._images + images
@@ -276,5 +278,5 @@ class _Clock:
 
     @property
     def waiting_share(self) -> float:
-        """Of the last epoch's training steps."""
+        """The share of the last epoch's training time spent waiting for data."""
         return self._epoch_waited / max(self.training_s, 1e-9)

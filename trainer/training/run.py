@@ -1,4 +1,4 @@
-"""`locloc train`: from a version of a store, its images and a recipe to weights. `loop.fit` trains each task."""
+"""`locloc train`: trains the tasks of a stage on the masks of a version. `loop.fit` trains each task."""
 
 import hashlib
 import importlib.metadata
@@ -32,13 +32,13 @@ from ..data.splits import TrainingRows, load_training_rows
 from ..models.token_selection import is_guided
 from ..recipe import TrainRecipe
 from .cache_features import cache_features
-from .distributed import create_fabric, is_rank_zero, launched_externally, raise_on_all_ranks
+from .distributed import Precision, create_fabric, is_rank_zero, launched_externally, raise_on_all_ranks
 from .loop import TrainingProgress, fit
 from .run_dir import TaskDir
 from .training_tasks import TASK_GROUPS, TrainingTask, create_task, load_guide, needs_guide
 from .validation_metrics import VALIDATION_TAUS
 
-PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+PRECISIONS: dict[str, Precision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 _PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
 
@@ -47,14 +47,14 @@ OnProgress = Callable[[TrainingProgress], None]
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """Where and how a run is trained. All but the precision change results by rounding alone."""
+    """Where and how a run is trained. Settings other than the precision change results by rounding errors only."""
 
     devices: int | None = None  # None: every GPU, or one CPU process
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    workers: int | None = None  # processes that load images, a device; None: by the cores
+    workers: int | None = None  # loading processes of each device; None: by the cores
     cache_tokens: bool = False
-    checkpoint_s: float = 300.0  # between states within an epoch
+    checkpoint_s: float = 300.0  # between saved states within an epoch
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class TrainRequest:
     out: Path
     recipe: TrainRecipe
     recipe_name: str
-    stage: str = "all"  # of TASK_GROUPS
-    images: str | None = None  # where they are now; None: where they were
-    weights: str | None = None  # of the backbone, where they are now; None: where they were
+    stage: str = "all"  # a key of TASK_GROUPS
+    images: str | None = None  # where the images are now; None: where they were
+    weights: str | None = None  # where the backbone's weights are now; None: where they were
     allow_changed_images: bool = False
     resume: bool = False
     runtime: RuntimeConfig = RuntimeConfig()
@@ -75,12 +75,12 @@ class TrainRequest:
 class TrainSummary:
     run: str
     version: str
-    stages: dict[str, dict[str, Any]]  # by task: the best epoch and its metrics on the validation images
+    stages: dict[str, dict[str, Any]]  # by task: the best epoch and its validation metrics
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What every process of a run is given."""
+    """The arguments of every rank of a run."""
 
     request: TrainRequest
     version: str
@@ -94,15 +94,15 @@ class _Job:
 def train(
     request: TrainRequest, progress_bar: Callable[[], AbstractContextManager[OnProgress]] | None = None
 ) -> TrainSummary:
-    """Trains the tasks of a stage one after the other. What a resumed run has done is not done again.
+    """Trains the tasks of a stage one after the other. A resumed run continues where it was interrupted.
 
-    progress_bar  makes a context whose value is called with the progress; called on rank 0, which may be a spawned
-                  process, so a function of a module
+    progress_bar  returns a context manager that yields an `on_progress`; called on rank 0, which may be a spawned
+                  process, so it must be a function of a module
 
     Raises TrainError, StoreError, RecipeError and BackboneError before anything is written; TrainError later.
     """
     version = open_version(request.version)
-    runtime, recipe = _checked(request.runtime), request.recipe
+    runtime, recipe = _resolve_runtime(request.runtime), request.recipe
     rows = load_training_rows(version, request.images, recipe.seed, recipe.val_share, request.allow_changed_images)
     metadata = _run_metadata(request, version)
     masks = MaskCache(request.out / "cache" / f"masks-{metadata['fingerprint'][:16]}.npy")
@@ -114,10 +114,10 @@ def train(
     )
     if launched_externally():
         fabric.launch()
-    error = None
+    error: LocLocError | None = None
     if is_rank_zero():
         try:
-            _begin(request, metadata)
+            _begin_run(request, metadata)
             masks.write(version)
         except LocLocError as caught:
             error = caught
@@ -125,35 +125,42 @@ def train(
         raise_on_all_ranks(fabric, error)
     elif error is not None:
         raise error
-    workers = _workers(runtime, fabric.world_size)
+    workers = _worker_count(runtime, fabric.world_size)
     job = _Job(
-        replace(request, runtime=runtime), version.name, rows, masks, _backbone(version, request), metadata, workers
+        replace(request, runtime=runtime),
+        version.name,
+        rows,
+        masks,
+        _backbone_spec(version, request),
+        metadata,
+        workers,
     )
-    one_process = partial(_train, job=job, progress_bar=progress_bar or _no_progress)
+    train_rank = partial(_train_rank, job=job, progress_bar=progress_bar or _no_progress)
     spawned = fabric.world_size > 1 and not launched_externally()
-    found = fabric.launch(one_process) if spawned else one_process(fabric)
-    if isinstance(found, LocLocError):
-        raise found
-    return TrainSummary(str(request.out), version.name, found)
+    result = fabric.launch(train_rank) if spawned else train_rank(fabric)
+    if isinstance(result, LocLocError):
+        raise result
+    return TrainSummary(str(request.out), version.name, result)
 
 
-def _train(
+def _train_rank(
     fabric: Fabric, job: _Job, progress_bar: Callable[[], AbstractContextManager[OnProgress]]
 ) -> dict[str, dict[str, Any]] | LocLocError:
-    """One process of a run. An error of ours is the result: from a spawned process it would come as its traceback."""
+    """Trains on one rank. Returns LocLocErrors instead of raising them: a spawned rank would print a traceback."""
     if fabric.device.type == "cpu" and fabric.world_size > 1:
         torch.set_num_threads(max(1, usable_cores() // fabric.world_size))
-    found = {}
+    best: dict[str, dict[str, Any]] = {}
     try:
         with progress_bar() if fabric.is_global_zero else nullcontext(lambda _: None) as on_progress:
             for name in TASK_GROUPS[job.request.stage]:
-                found[name] = _train_task(fabric, job, name, on_progress)
+                best[name] = _train_task(fabric, job, name, on_progress)
     except LocLocError as error:
         return error
-    return found
+    return best
 
 
 def _train_task(fabric: Fabric, job: _Job, name: str, on_progress: OnProgress) -> dict[str, Any]:
+    """Trains one task; returns the header of its best weights."""
     recipe, rows, runtime = job.request.recipe, job.rows, job.request.runtime
     spec = replace(job.backbone, size_px=getattr(getattr(recipe, name), "size_px", job.backbone.size_px))
     backbone = Backbone(spec, str(fabric.device))
@@ -164,16 +171,16 @@ def _train_task(fabric: Fabric, job: _Job, name: str, on_progress: OnProgress) -
     )
     if not len(train_rows) or not len(val_rows):
         raise TrainError(
-            f"{job.version}: {len(train_rows)} masks to train {name} on and {len(val_rows)} to choose it by"
+            f"{job.version}: {len(train_rows)} masks to train {name} on and {len(val_rows)} to select it by"
         )
     dataset = _dataset(fabric, job, task, backbone, on_progress)
     ranks = (fabric.global_rank, fabric.world_size)
     sampler = EpochSampler(train_rows, task.fit.batch_size, recipe.seed, *ranks)
-    if len(sampler.steps(0)[-1]) < 2 * fabric.world_size:  # batch norm needs two of anything
+    if len(sampler.steps(0)[-1]) < 2 * fabric.world_size:  # batch norm needs two images
         raise TrainError(f"{name}: {len(train_rows)} images are too few to train on with --devices {fabric.world_size}")
     train, val = (
-        EpochLoader(dataset, one, job.workers, pin=fabric.device.type == "cuda")
-        for one in (sampler, EpochSampler(val_rows, task.fit.batch_size, None, *ranks))
+        EpochLoader(dataset, samples, job.workers, pin=fabric.device.type == "cuda")
+        for samples in (sampler, EpochSampler(val_rows, task.fit.batch_size, None, *ranks))
     )
     metadata = job.metadata | {"shape": task.shape, "stage": name, "backbone_size_px": spec.size_px}
     with TaskDir(job.request.out / name, name, metadata, fabric.is_global_zero) as task_dir:
@@ -185,26 +192,26 @@ def _dataset(
 ) -> MaskPairs | CachedMaskPairs | LabelledImages:
     rows, settings, size_px = job.rows, task.settings, backbone.size_px
     if not task.learns_masks:
-        wanted = getattr(settings, "enhance", False) or is_guided(getattr(settings, "keep_tokens", 1.0))
-        return LabelledImages(rows.images, rows.labels, job.masks if wanted else None, settings, size_px)
+        needs_masks = getattr(settings, "enhance", False) or is_guided(getattr(settings, "keep_tokens", 1.0))
+        return LabelledImages(rows.images, rows.labels, job.masks if needs_masks else None, settings, size_px)
     pairs = MaskPairs(rows.images, job.masks, settings, size_px)
-    # PPD's decoder sees cached features of whole images and nothing else: that is runtime it was trained.
+    # PPD's decoder is always trained on cached features of whole images, as PPD was trained.
     if task.features is None or not (job.request.runtime.cache_tokens or task.name == "decoder"):
         return pairs
-    used = np.concatenate([rows.train, rows.val])
-    used = used[rows.with_mask[used]]
+    cached_rows = np.concatenate([rows.train, rows.val])
+    cached_rows = cached_rows[rows.with_mask[cached_rows]]
 
-    def counted(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         on_progress(TrainingProgress(f"{task.name}: tokens", 1, 1, done, total, float("nan"), 0.0, 0.0, float("nan")))
 
     key = json.dumps([job.metadata["fingerprint"], backbone.sha256, size_px, job.request.runtime.precision])
     cache_dir = job.request.out / "cache"
-    features = cache_features(fabric, pairs, used, task.features, key, cache_dir, job.workers, counted)
+    features = cache_features(fabric, pairs, cached_rows, task.features, key, cache_dir, job.workers, report)
     return CachedMaskPairs(features, job.masks, getattr(settings, "flip", False), size_px)
 
 
-def _checked(runtime: RuntimeConfig) -> RuntimeConfig:
-    """With `auto` decided. Raises TrainError for what this machine cannot do."""
+def _resolve_runtime(runtime: RuntimeConfig) -> RuntimeConfig:
+    """Replaces `auto` by the accelerator. Raises TrainError for settings that this machine cannot run."""
     gpus = torch.cuda.device_count()
     accelerator = runtime.accelerator if runtime.accelerator != "auto" else ("cuda" if gpus else "cpu")
     if accelerator == "cuda" and (runtime.devices or 1) > gpus:
@@ -214,89 +221,90 @@ def _checked(runtime: RuntimeConfig) -> RuntimeConfig:
     return replace(runtime, accelerator=accelerator)
 
 
-def _workers(runtime: RuntimeConfig, devices: int) -> int:
+def _worker_count(runtime: RuntimeConfig, devices: int) -> int:
+    """Loading processes of each device."""
     if runtime.workers is not None:
         return runtime.workers
     return min(8, max(1, usable_cores() // devices - 1))
 
 
-def _backbone(version: Version, request: TrainRequest) -> BackboneSpec:
-    """That of the masks, by the digest of its weights."""
-    known, settings = version.provenance["backbone"], version.provenance["recipe"]["backbone"]
-    weights = request.weights or recorded_weights(known)
+def _backbone_spec(version: Version, request: TrainRequest) -> BackboneSpec:
+    """The backbone of the masks, checked by the digest of its weights."""
+    recorded, settings = version.provenance["backbone"], version.provenance["recipe"]["backbone"]
+    weights = request.weights or recorded_weights(recorded)
     if weights not in (None, "random"):
         weights = str(Path(weights).absolute())
         if not Path(weights).is_file():
             raise TrainError(f"The backbone's weights are no longer at {weights}; name their file with --weights")
-    return BackboneSpec(settings["name"], settings["size_px"], request.runtime.precision, weights, known["sha256"])
+    return BackboneSpec(settings["name"], settings["size_px"], request.runtime.precision, weights, recorded["sha256"])
 
 
 def _run_metadata(request: TrainRequest, version: Version) -> dict[str, Any]:
-    """What run.json and each checkpoint's header tell of a run."""
-    known = version.provenance
+    """The metadata of a run, for run.json and the headers of checkpoints."""
+    provenance = version.provenance
     recipe = request.recipe.model_dump(mode="json")
-    decides = {
+    identity = {
         "recipe": recipe,
-        "masks": known["fingerprint"],
-        "published_at": known["published_at"],
-        "backbone": known["backbone"]["sha256"],
+        "masks": provenance["fingerprint"],
+        "published_at": provenance["published_at"],
+        "backbone": provenance["backbone"]["sha256"],
         "precision": request.runtime.precision,
         "cache_tokens": request.runtime.cache_tokens,
     }
     return {
         "version": version.name,
-        "masks_fingerprint": known["fingerprint"],
-        "catalog_sha256": known["catalog"]["sha256"],
-        "classes": known["catalog"]["classes"],
-        "backbone": known["backbone"],
-        "images": known["recipe"]["images"],
+        "masks_fingerprint": provenance["fingerprint"],
+        "catalog_sha256": provenance["catalog"]["sha256"],
+        "classes": provenance["catalog"]["classes"],
+        "backbone": provenance["backbone"],
+        "images": provenance["recipe"]["images"],
         "recipe_name": request.recipe_name,
         "recipe": recipe,
         "precision": request.runtime.precision,
         "cache_tokens": request.runtime.cache_tokens,
-        "fingerprint": hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest(),
+        "fingerprint": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
         "taus": VALIDATION_TAUS.tolist(),
     }
 
 
-def _begin(request: TrainRequest, metadata: dict[str, Any]) -> None:
-    """Writes recipe.toml and run.json, or checks that this is the run that is there."""
-    known, out = request.out / "run.json", request.out
-    if known.exists():
-        before = json.loads(known.read_text())
+def _begin_run(request: TrainRequest, metadata: dict[str, Any]) -> None:
+    """Writes recipe.toml and run.json, or checks that the folder holds the same run."""
+    run_json, out = request.out / "run.json", request.out
+    if run_json.exists():
+        before = json.loads(run_json.read_text())
         if not request.resume:
-            raise TrainError(f"{out} holds a run already; go on with it by --resume, or name another --out")
+            raise TrainError(f"{out} holds a run already; resume it with --resume, or name another --out")
         if before["fingerprint"] != metadata["fingerprint"]:
             raise TrainError(f"{out} is another run: {_difference(before, metadata)}; name another --out")
         return
     if request.resume:
-        raise TrainError(f"{out} holds no run to resume; leave --resume out")
+        raise TrainError(f"{out} holds no run to resume; run without --resume")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise TrainError(f"{out} is there and holds no run; name a new or empty folder with --out")
+        raise TrainError(f"{out} exists and holds no run; name a new or empty folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.toml").write_text(settings_toml(request.recipe))
-    made_by = {
+    environment = {
         "code_version": __version__,
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "device": device_name(),
         "host": socket.gethostname(),
     }
-    write_atomic(known, json.dumps(metadata | made_by, indent=2) + "\n")
+    write_atomic(run_json, json.dumps(metadata | environment, indent=2) + "\n")
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """The first thing in which two runs differ."""
-    names = ("version", "masks_fingerprint", "precision", "cache_tokens")
-    for name in names:
+    """The first difference between the metadata of two runs."""
+    for name in ("version", "masks_fingerprint", "precision", "cache_tokens"):
         if before[name] != now[name]:
             return f"{name} {before[name]}, not {now[name]}"
     old, new = _flat(before["recipe"]), _flat(now["recipe"])
-    name = next((name for name in new if old.get(name) != new[name]), None)
-    return f"{name} = {old.get(name)}, not {new[name]}" if name else "its masks were made anew"
+    changed = next((name for name in new if old.get(name) != new[name]), None)
+    return f"{changed} = {old.get(changed)}, not {new[changed]}" if changed else "its masks were made again"
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}

@@ -1,20 +1,20 @@
-"""What a run leaves on disk.
+"""The files of a run.
 
 RUN/recipe.toml        every setting, resolved
 RUN/run.json           the store's version, fingerprints, weights, device, versions of packages
-RUN/cache/             masks.npy, and with --cache-tokens the backbone's tokens; may be deleted at the end
+RUN/cache/             masks-*.npy, and tokens-*.npy with --cache-tokens; may be deleted after training
 RUN/STAGE/
   metrics.jsonl        a line a step (loss, lr) and a line an epoch (val_..., images_per_s, waiting)
-  events.out.*         the same for TensorBoard
-  best.safetensors     the weights with the best figure on validation images, and a JSON header
-  last.safetensors     those of the last epoch
-  state.pt             all that `--resume` needs
+  events.out.*         the same, for TensorBoard
+  best.safetensors     the weights with the best metric on validation images, and a JSON header
+  last.safetensors     the weights of the last epoch
+  state.pt             the state that `--resume` needs
 """
 
 import json
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from tensorboardX import SummaryWriter
@@ -29,28 +29,33 @@ SCHEMA = 1
 
 
 class TaskDir:
-    """RUN/STAGE. Only rank 0 changes anything."""
+    """The folder of a task, RUN/STAGE.
+
+    kind      the task's name
+    metadata  of the run, for the header of each checkpoint
+    writes    False on ranks other than 0, which write nothing
+    """
 
     def __init__(self, folder: Path, kind: str, metadata: dict[str, Any], writes: bool = True):
-        """`metadata`: of the run, for each checkpoint's header."""
         self.folder, self.kind, self.metadata, self.writes = folder, kind, metadata, writes
-        self._lines = self._events = None
+        self._lines: TextIO | None = None
+        self._events: SummaryWriter | None = None
 
     def __enter__(self) -> "TaskDir":
         if self.writes:
             self.folder.mkdir(parents=True, exist_ok=True)
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         for stream in (self._lines, self._events):
             if stream is not None:
                 stream.close()
 
     def log(self, step: int, **facts: float) -> None:
-        """One line of metrics.jsonl, and the same for TensorBoard."""
+        """Writes a line of metrics.jsonl, and the same for TensorBoard."""
         if not self.writes:
             return
-        if self._lines is None:
+        if self._lines is None or self._events is None:
             self._lines = (self.folder / "metrics.jsonl").open("a")
             self._events = SummaryWriter(str(self.folder), purge_step=step)
         self._lines.write(json.dumps({"step": step, **facts}) + "\n")
@@ -59,7 +64,7 @@ class TaskDir:
             self._events.add_scalar(f"{self.kind}/{name}", value, step)
 
     def forget_after(self, step: int) -> None:
-        """Drops the lines of steps that will be done again."""
+        """Deletes the lines of steps after `step` from metrics.jsonl: a resumed run repeats these steps."""
         file = self.folder / "metrics.jsonl"
         if not self.writes or not file.exists():
             return
@@ -68,12 +73,12 @@ class TaskDir:
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line)
-            except ValueError:  # the line that was being written as the run was killed
+            except ValueError:  # an incomplete last line, of a run that was killed
                 break
         write_atomic(file, "".join(f"{line}\n" for line in kept))
 
     def save_weights(self, name: str, model: nn.Module, header: dict[str, Any]) -> None:
-        """NAME.safetensors."""
+        """Writes NAME.safetensors."""
         if self.writes:
             save_checkpoint(self.folder / f"{name}.safetensors", model, self.kind, self.metadata | header)
 
@@ -84,7 +89,7 @@ class TaskDir:
             torch.save(content, part)
 
     def load_state(self, device: torch.device) -> dict[str, Any] | None:
-        """None where there is none yet. Raises TrainError for a damaged one, and for one of another locloc."""
+        """The saved state, or None. Raises TrainError for a damaged state, or one of another schema."""
         file = self.folder / "state.pt"
         if not file.exists():
             return None
@@ -94,6 +99,6 @@ class TaskDir:
             raise TrainError(f"{file} is damaged; begin anew with another --out") from None
         if content["schema"] != SCHEMA:
             raise TrainError(
-                f"{file} has schema {content['schema']}, this locloc resumes {SCHEMA}; begin anew with another --out"
+                f"{file} has schema {content['schema']}, this release resumes {SCHEMA}; begin anew with another --out"
             )
         return content

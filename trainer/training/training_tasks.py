@@ -1,6 +1,6 @@
-"""The four models that a run may train: their inputs, their targets, their losses and the metric they are chosen by.
+"""The four models that a run can train: their inputs, losses, and the metric that selects the best weights.
 
-To add one, say `distilled`: its settings in recipe.py, its model in a file of its own, and a line in `TASKS`.
+To add one, put its settings in recipe.py, its model in a file of `models`, and its task in `TASKS`.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,10 @@ from ..models.classifier import Classifier
 from ..models.generator import GENERATORS, Generator
 from ..models.ppd import LAST_CLS, Decoder, LinearClassifier
 from ..models.token_selection import is_guided, select_tokens, select_tokens_in_training, shared_block_count
-from ..recipe import FitSettings, Settings, TrainRecipe
+from ..recipe import FitSettings, TrainRecipe
 from .validation_metrics import ClassMetrics, MaskMetrics
+
+Inputs = Callable[[Batch], tuple[Tensor | None, ...]]
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,12 @@ class TrainingTask:
     """One model in training.
 
     settings     its section of the recipe
-    shape        what makes the model anew, without its weights; kept in checkpoints
+    shape        arguments that create the model without its weights; stored in checkpoints
     inputs       a batch > the model's arguments
-    features     rgb `(B, S, S, 3) uint8` > what a cache keeps; None where views are never the same twice
+    features     rgb `(B, S, S, 3) uint8` > cached features; None where augmentation makes a cache useless
     losses       output and target > `(B,)`
-    metrics      empty ones, for the images of these rows
-    best         the metric that a model is chosen by; more is better
+    metrics      rows > empty metrics for their images
+    best         the metric that selects the best weights; higher is better
     ids          rows > ids
     """
 
@@ -44,7 +46,7 @@ class TrainingTask:
     settings: Any
     model: nn.Module
     shape: dict[str, Any]
-    inputs: Callable[[Batch], tuple[Tensor, ...]]
+    inputs: Inputs
     features: Callable[[Tensor], Tensor] | None
     losses: Callable[[Tensor, Tensor], Tensor]
     metrics: Callable[[np.ndarray], MaskMetrics | ClassMetrics]
@@ -63,11 +65,11 @@ class TrainingTask:
 def create_task(
     name: str, recipe: TrainRecipe, backbone: Backbone, rows: TrainingRows, guide: nn.Module | None = None
 ) -> TrainingTask:
-    """One of TASKS with first weights that follow from the recipe's seed.
+    """One of TASKS, with initial weights that depend on the recipe's seed.
 
-    guide  the trained generator that chooses tokens of images that are not augmented, where `needs_guide`
+    guide  the trained generator that selects tokens of images that are not augmented, where `needs_guide`
     """
-    settings: Settings = getattr(recipe, name)
+    settings = getattr(recipe, name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         if needs_guide(name, recipe):
@@ -77,7 +79,7 @@ def create_task(
 
 
 def needs_guide(name: str, recipe: TrainRecipe) -> bool:
-    """Whether a task is validated with the tokens that the run's generator chooses, as at inference."""
+    """Whether a task is validated with tokens that the run's generator selects, as at inference."""
     return name == "classifier" and is_guided(recipe.classifier.keep_tokens)
 
 
@@ -87,7 +89,7 @@ def load_guide(run: Path, recipe: TrainRecipe) -> nn.Module:
     if not file.is_file():
         raise TrainError(
             f"classifier.keep_tokens = {recipe.classifier.keep_tokens:g} takes the tokens that the generator's maps "
-            f"choose, and {run} has no generator yet; train it first, as --stage all does"
+            f"select, and {run} has no generator yet; train it first, as --stage all does"
         )
     return load_checkpoint(file)[0].requires_grad_(False)
 
@@ -119,18 +121,18 @@ def _classifier(name: str, settings: Any, backbone: Backbone, rows: TrainingRows
     guided = {"keep_tokens": settings.keep_tokens, "shared_blocks": shared}
     model = Classifier(backbone.model, rows.classes, backbone.grid, **guided)
     shape = {"vit": vit_shape(backbone.model), "classes": rows.classes, "grid": list(backbone.grid), **guided}
-    _check_made_anew(model, shape, backbone.name)
+    _check_header_suffices(model, shape, backbone.name)
     return _class_task(name, settings, model, shape, lambda rgb: (backbone.embed(rgb, shared),), rows)
 
 
 def _guided_classifier(
     name: str, settings: Any, backbone: Backbone, rows: TrainingRows, guide: nn.Module
 ) -> TrainingTask:
-    """Tokens of augmented images are chosen by the places in their batch; of others by the guide, as at inference."""
+    """Selects tokens of augmented images by the places in their batch, of others by the guide, as at inference."""
     plain, share = _classifier(name, settings, backbone, rows), settings.keep_tokens
     shared = plain.shape["shared_blocks"]
 
-    def inputs(batch: Batch) -> tuple[Tensor, ...]:
+    def inputs(batch: Batch) -> tuple[Tensor | None, ...]:
         rgb = _rgb(batch)
         if isinstance(batch, GuidedBatch):
             return backbone.embed(rgb, shared), select_tokens_in_training(batch.places, backbone.grid, share)
@@ -146,14 +148,14 @@ def _linear(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) ->
     _check_labels(rows)
     shape = {"channels": backbone.width, "classes": rows.classes}
 
-    def of_images(rgb: Tensor) -> tuple[Tensor]:
+    def image_inputs(rgb: Tensor) -> tuple[Tensor]:
         return (backbone.last_cls_tokens(rgb, LAST_CLS),)
 
-    return _class_task(name, settings, LinearClassifier(**shape), shape, of_images, rows)
+    return _class_task(name, settings, LinearClassifier(**shape), shape, image_inputs, rows)
 
 
 TASKS = {"generator": _generator, "classifier": _classifier, "decoder": _decoder, "linear": _linear}
-"""By their sections in a recipe: GEG and LFDM of the paper, decoder and linear classifier of PPD."""
+"""By name, which is also their section of a recipe: GEG and LFDM of the paper, decoder and linear classifier of PPD."""
 
 TASK_GROUPS = {
     "all": ("generator", "classifier"),
@@ -165,7 +167,7 @@ TASK_GROUPS = {
 
 
 def _features(backbone: Backbone, batch: Batch) -> Tensor:
-    """Patch features `(B, D, h, w)` of a batch: cached ones, or the backbone's."""
+    """Patch features `(B, D, h, w)` of a batch, cached or computed."""
     features = batch.features.float() if isinstance(batch, FeatureBatch) else backbone.patch_features(batch.rgb)
     return features.contiguous(memory_format=torch.channels_last)
 
@@ -177,7 +179,7 @@ def _rgb(batch: Batch) -> Tensor:
 
 
 def mask_losses(maps: Tensor, masks: Tensor) -> Tensor:
-    """Half the mean squared error of maps `(B, 1, h, w)` to masks `(B, S, S) bool`, these averaged to h x w: `(B,)`."""
+    """Half the mean squared error between maps `(B, 1, h, w)` and masks `(B, S, S) bool` averaged to h x w: `(B,)`."""
     target = F.interpolate(masks[:, None].float(), size=maps.shape[-2:], mode="area")
     return 0.5 * (maps.float() - target).square().mean((1, 2, 3))
 
@@ -192,12 +194,12 @@ def _mask_task(
     settings: Any,
     model: nn.Module,
     shape: dict[str, Any],
-    inputs: Callable[[Batch], tuple[Tensor, ...]],
+    inputs: Inputs,
     backbone: Backbone,
     rows: TrainingRows,
 ) -> TrainingTask:
-    def metrics(of: np.ndarray) -> MaskMetrics:
-        return MaskMetrics(rows, known=any(row in rows.boxes for row in of.tolist()))
+    def metrics(subset: np.ndarray) -> MaskMetrics:
+        return MaskMetrics(rows, known=any(row in rows.boxes for row in subset.tolist()))
 
     best = metrics(rows.val).name
     return TrainingTask(
@@ -210,7 +212,7 @@ def _class_task(
     settings: Any,
     model: nn.Module,
     shape: dict[str, Any],
-    of_images: Callable[[Tensor], tuple[Tensor, ...]],
+    image_inputs: Callable[[Tensor], tuple[Tensor, ...]],
     rows: TrainingRows,
 ) -> TrainingTask:
     return TrainingTask(
@@ -218,7 +220,7 @@ def _class_task(
         settings,
         model,
         shape,
-        lambda batch: of_images(_rgb(batch)),
+        lambda batch: image_inputs(_rgb(batch)),
         None,
         class_losses,
         lambda _: ClassMetrics(),
@@ -227,17 +229,18 @@ def _class_task(
     )
 
 
-def _check_made_anew(model: Classifier, shape: dict[str, Any], name: str) -> None:
-    """A header must be enough to load the weights again."""
-    if str(create_model("classifier", shape)) != str(model):  # every layer with its sizes, and its activation
+def _check_header_suffices(model: Classifier, shape: dict[str, Any], name: str) -> None:
+    """Raises BackboneError where a checkpoint's header would not recreate the model."""
+    if str(create_model("classifier", shape)) != str(model):  # lists all layers with their sizes and activations
         raise BackboneError(f"{name}: its blocks are not plain ones, which LFDM is made of; DINO's and DINOv2's are")
 
 
 def _check_labels(rows: TrainingRows) -> None:
+    """Raises TrainError where images have no class."""
     for split in (rows.train, rows.val):
-        nameless = split[rows.labels[split] < 0]
-        if len(nameless):
+        unlabelled = split[rows.labels[split] < 0]
+        if len(unlabelled):
             raise TrainError(
-                f"{len(nameless)} images have no class, {rows.ids(nameless[:1])[0]} among them, which a classifier "
+                f"{len(unlabelled)} images have no class, {rows.ids(unlabelled[:1])[0]} among them, which a classifier "
                 "cannot learn from; train the generator alone with --stage generator"
             )

@@ -1,9 +1,10 @@
-"""Figures of a model over a set of images, as sums that several processes can add up."""
+"""Validation metrics of a model, as sums that can be added over ranks."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,49 +13,50 @@ from ...pipeline.geometry.normalize import min_max_or_zeros
 from ...pipeline.geometry.resize_crop import ResizeCrop
 from ...pipeline.masks.pseudo_mask import working_geometry
 from ..data.splits import TrainingRows
+from .distributed import all_reduce_sum
 
 VALIDATION_TAUS = np.round(np.arange(0.05, 1.0, 0.05), 2)
-"""Thresholds tried on a map between its minimum and maximum."""
+"""Thresholds on a map that is scaled to 0..1."""
 
 
 @dataclass
 class MaskMetrics:
-    """Of maps: mean loss, IoU with the store's masks at half the map's range, and CorLoc at each of VALIDATION_TAUS.
+    """Metrics of maps: mean loss, IoU with the masks at threshold 0.5, and CorLoc at each of VALIDATION_TAUS.
 
-    CorLoc is the share of images with a true box whose largest contour's box has an IoU of at least 0.5 with one. Where
-    no image has any, the boxes of the store's masks stand in, and the figure is called `agreement`.
+    CorLoc is the share of images where the box of the largest contour has an IoU of at least 0.5 with a ground-truth
+    box. Where no image has one, the boxes of the masks take their place, and the metric is called `agreement`.
     """
 
     rows: TrainingRows
-    known: bool  # true boxes are there
-    # Images, their loss, their mask IoU, images with a box to compare with, of these the hits at each tau.
+    known: bool  # whether there are ground-truth boxes
+    # Images, sum of losses, sum of mask IoUs, images with a box, and hits at each tau.
     sums: np.ndarray = field(default_factory=lambda: np.zeros(4 + len(VALIDATION_TAUS)))
 
     def add(self, losses: Tensor, maps: Tensor, masks: Tensor, rows: Tensor) -> None:
         """losses `(B,)`, maps `(B, 1, h, w)` of whole squares, masks `(B, S, S) bool`, rows `(B,)`."""
-        maps = F.interpolate(maps.float(), size=masks.shape[1:], mode="bilinear")[:, 0].cpu().numpy()
-        ranges = np.array([min_max_or_zeros(one) for one in maps])
-        masks = masks.cpu().numpy()
-        both, either = ((ranges > 0.5) & masks).sum((1, 2)), ((ranges > 0.5) | masks).sum((1, 2))
-        hits = np.array([self._hits(one, row) for one, row in zip(ranges, rows.tolist(), strict=True)])
-        self.sums[:3] += len(maps), float(losses.sum()), (both / np.maximum(either, 1)).sum()
+        resized = F.interpolate(maps.float(), size=masks.shape[1:], mode="bilinear")[:, 0].cpu().numpy()
+        scores = np.array([min_max_or_zeros(map_) for map_ in resized])
+        predicted, target = scores > 0.5, masks.cpu().numpy()
+        intersection, union = (predicted & target).sum((1, 2)), (predicted | target).sum((1, 2))
+        hits = np.array([self._hits(image, row) for image, row in zip(scores, rows.tolist(), strict=True)])
+        self.sums[:3] += len(scores), float(losses.sum()), (intersection / np.maximum(union, 1)).sum()
         self.sums[3:] += hits.sum(0)
 
-    def _hits(self, one: np.ndarray, row: int) -> np.ndarray:
-        """Is there a box to compare with, and at each of VALIDATION_TAUS, is it hit: `(1 + taus,)`."""
+    def _hits(self, scores: np.ndarray, row: int) -> np.ndarray:
+        """Of one image, `(1 + taus,)`: whether it has a box, and whether each of VALIDATION_TAUS gives a hit."""
         if self.known and row not in self.rows.boxes:
             return np.zeros(1 + len(VALIDATION_TAUS))
-        truth = self.rows.boxes[row] if self.known else self.rows.mask_boxes[row][None]
-        geometry = working_geometry(self.rows.sizes[row], self.rows.images.recipe, len(one))
-        boxes = np.array([map_box(one, tau, geometry) for tau in VALIDATION_TAUS])
-        return np.concatenate([[1], box_iou(boxes, truth).max(1) >= CORRECT_IOU])
+        targets = self.rows.boxes[row] if self.known else self.rows.mask_boxes[row][None]
+        geometry = working_geometry(self.rows.sizes[row], self.rows.images.recipe, len(scores))
+        boxes = np.array([map_box(scores, tau, geometry) for tau in VALIDATION_TAUS])
+        return np.concatenate([[1], box_iou(boxes, targets).max(1) >= CORRECT_IOU])
 
     @property
     def name(self) -> str:
         return "corloc" if self.known else "agreement"
 
     def values(self) -> dict[str, float]:
-        """The figure that goes by `name`, at the threshold `tau` where it is highest, and the others."""
+        """The metric `name` at its best threshold `tau`, and the other metrics."""
         count = max(self.sums[0], 1)
         best = int(self.sums[4:].argmax())
         return {
@@ -68,7 +70,7 @@ class MaskMetrics:
 
 @dataclass
 class ClassMetrics:
-    """Of logits: mean loss, and how often the class is the first guess or among the first five."""
+    """Metrics of logits: mean loss, top-1 and top-5 accuracy."""
 
     sums: np.ndarray = field(default_factory=lambda: np.zeros(4))  # images, loss, top 1, top 5
 
@@ -83,12 +85,12 @@ class ClassMetrics:
         return {"top1": top1 / count, "top5": top5 / count, "loss": loss / count, "images": int(images)}
 
 
-def map_box(one: np.ndarray, tau: float, geometry: ResizeCrop) -> np.ndarray:
-    """A normalised map `(S, S)` > the box of its largest contour over `tau`, `(4,)` in the original image."""
-    return geometry.boxes_back(largest_box(one > tau))
+def map_box(scores: np.ndarray, tau: float, geometry: ResizeCrop) -> np.ndarray:
+    """Scores `(S, S)` in 0..1 > the box of the largest contour above `tau`, `(4,)` in the original image."""
+    return geometry.boxes_back(largest_box(scores > tau))
 
 
-def sum_over_ranks(metrics: MaskMetrics | ClassMetrics, fabric) -> None:
-    """Adds up what all processes have seen."""
+def sum_over_ranks(metrics: MaskMetrics | ClassMetrics, fabric: Fabric) -> None:
+    """Replaces the sums of this rank by those over all ranks."""
     if fabric.world_size > 1:
-        metrics.sums = fabric.all_reduce(torch.tensor(metrics.sums, dtype=torch.float32), reduce_op="sum").cpu().numpy()
+        metrics.sums = all_reduce_sum(fabric, torch.tensor(metrics.sums, dtype=torch.float32)).cpu().numpy()

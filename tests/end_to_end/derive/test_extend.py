@@ -11,17 +11,19 @@ from ..conftest import assert_same
 from .conftest import FAILED, copy_of
 
 COUNT = """
-from locloc.pipeline import backbone, block
-block.seen, block.allowed = 0, backbone.Backbone.cls_attention
+from locloc.pipeline.backbones import vit
+from locloc.pipeline.build import tasks
+tasks.seen, tasks.allowed = 0, vit.Backbone.cls_attention
 def counted(self, rgb):
-    block.seen += len(rgb)
-    return block.allowed(self, rgb)
-backbone.Backbone.cls_attention = counted
+    tasks.seen += len(rgb)
+    return tasks.allowed(self, rgb)
+vit.Backbone.cls_attention = counted
 """
-SEEN = "__import__('locloc.pipeline.build.tasks').pipeline.block.seen"
+SEEN = "__import__('locloc.pipeline.build.tasks').pipeline.build.tasks.seen"
 UNCOUNT = """
-from locloc.pipeline import backbone, block
-backbone.Backbone.cls_attention = block.allowed
+from locloc.pipeline.backbones import vit
+from locloc.pipeline.build import tasks
+vit.Backbone.cls_attention = tasks.allowed
 """
 
 
@@ -45,7 +47,7 @@ def test_a_folder_that_has_grown_is_a_fresh_build_of_it(
     assert images_seen() == 97
     shutil.rmtree(photos)
     shutil.copytree(good, photos)
-    before = {info.tag: info.about for info in list_versions(store)}
+    before = {info.tag: info.metadata for info in list_versions(store)}
     on("extend", f"{store}@v1", photos)
     assert images_seen() == 200, "97 at first, and the 103 new ones"
     grown = open_version(f"{store}@v2")
@@ -53,7 +55,7 @@ def test_a_folder_that_has_grown_is_a_fresh_build_of_it(
     assert grown.provenance["fingerprint"] == whole.provenance["fingerprint"]
     assert (grown.provenance["operation"], grown.provenance["parent"]) == ({"kind": "extend", "rows": 103}, "v1")
     assert grown.provenance["catalog"] | {"root": ""} == whole.provenance["catalog"] | {"root": ""}
-    assert list_versions(store)[0].about == before["v1"]
+    assert list_versions(store)[0].metadata == before["v1"]
     assert verify_version(grown).ok
     said = on("extend", f"{store}@v2", photos)
     assert "nothing to do" in said.stdout

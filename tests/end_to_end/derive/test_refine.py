@@ -18,15 +18,17 @@ from ..conftest import assert_same, everything, image
 from .conftest import chunk_bytes, chunk_files, column_keys, copy_of, write_recipe
 
 FORBID = """
-from locloc.pipeline import backbone, block
+from locloc.pipeline.backbones import vit
+from locloc.pipeline.build import tasks
 from locloc.pipeline.errors import BackboneError
 def refuse(*_): raise BackboneError("a backbone is used here")
-block.allowed = backbone.load_backbone, backbone.Backbone.cls_attention
-backbone.load_backbone = backbone.Backbone.cls_attention = refuse
+tasks.allowed = vit.load_backbone, vit.Backbone.cls_attention
+vit.load_backbone = vit.Backbone.cls_attention = refuse
 """
 ALLOW = """
-from locloc.pipeline import backbone, block
-backbone.load_backbone, backbone.Backbone.cls_attention = block.allowed
+from locloc.pipeline.backbones import vit
+from locloc.pipeline.build import tasks
+vit.load_backbone, vit.Backbone.cls_attention = tasks.allowed
 """
 
 

@@ -36,8 +36,8 @@ def test_killed_and_resumed_it_is_as_undisturbed(kind, begin, on, tmp_path):
     with killed(2):
         on(*command, "--checkpoint-s", 0)
     (unfinished,) = (info for info in list_versions(store) if info.tag is None)
-    done = unfinished.about["counts"]["blocks_done"]
-    assert (done, unfinished.about["operation"]["kind"]) == ({"build": 2, "retry": 3, "refine": 2}[kind], kind)
+    done = unfinished.metadata["counts"]["blocks_done"]
+    assert (done, unfinished.metadata["operation"]["kind"]) == ({"build": 2, "retry": 3, "refine": 2}[kind], kind)
     on("resume", store)
     resumed = open_version(f"{store}@latest")
     assert [info.tag for info in list_versions(store)] == [*tags, f"v{len(tags) + 1}"]

@@ -197,12 +197,12 @@ def test_a_mistake_is_one_line_that_names_it(locloc, version, tmp_path, argument
 
 def test_a_folder_that_is_in_use_is_left_alone(locloc, version, run, tmp_path):
     said = locloc("train", version, "--out", run)
-    assert said.code == 1 and "holds a run already; go on with it by --resume" in said.stderr
+    assert said.code == 1 and "holds a run already; resume it with --resume" in said.stderr
     said = locloc("train", version, "--out", run, "--resume", *SMALL, "--set", "generator.fit.epochs=9")
     assert said.code == 1 and "is another run: generator.fit.epochs = 2, not 9" in said.stderr
     (tmp_path / "thesis.tex").write_text("precious")
     said = locloc("train", version, "--out", tmp_path)
-    assert said.code == 1 and "is there and holds no run" in said.stderr
+    assert said.code == 1 and "exists and holds no run" in said.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 

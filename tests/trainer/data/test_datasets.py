@@ -28,11 +28,11 @@ LABELS = np.arange(100, 100 + COUNT)
 
 
 @st.composite
-def epochs(draw_value):
+def epochs(draw):
     """(rows, batch size, world, seed): row numbers with gaps, in any order."""
-    rows = draw_value(st.lists(st.integers(0, 2000), min_size=1, max_size=120, unique=True))
-    seed = draw_value(st.none() | st.integers(0, 2**40))
-    return np.array(rows), draw_value(st.integers(1, 140)), draw_value(st.integers(1, 5)), seed
+    rows = draw(st.lists(st.integers(0, 2000), min_size=1, max_size=120, unique=True))
+    seed = draw(st.none() | st.integers(0, 2**40))
+    return np.array(rows), draw(st.integers(1, 140)), draw(st.integers(1, 5)), seed
 
 
 def rows_of(batches: EpochSampler) -> list[list[int]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from locloc.trainer.data.transforms import augment_image, augment_image_and_mask, enhanced, seeded_randomness
+from locloc.trainer.data.transforms import augment_image, augment_image_and_mask, seeded_randomness, visible_area
 
 SIDE = 64
 POLICY = "rand-m9-mstd0.5-inc1"
@@ -53,12 +53,12 @@ def test_randomness_leaves_global_states_as_they_were_when_something_is_raised()
     assert global_states() == before
 
 
-@pytest.mark.parametrize("draw", [0, 1, 2**32 - 1])
-def test_randomness_gives_what_follows_from_the_draw_alone(derive_seed):
-    with seeded_randomness(derive_seed):
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
+def test_randomness_gives_what_follows_from_the_seed_alone(seed):
+    with seeded_randomness(seed):
         once = drawn()
     torch.rand(3), random.gauss(0, 1), np.random.random(3)  # noqa: NPY002
-    with seeded_randomness(derive_seed):
+    with seeded_randomness(seed):
         assert drawn() == once
     with seeded_randomness(7):
         other = drawn()
@@ -82,8 +82,8 @@ def test_randomness_inside_of_randomness_goes_on_afterwards():
 def test_paired_views_move_image_and_mask_alike(mask):
     rgb = np.repeat(mask[..., None], 3, -1).astype(np.uint8) * 255
     views = set()
-    for derive_seed in range(40):
-        with seeded_randomness(derive_seed):
+    for seed in range(40):
+        with seeded_randomness(seed):
             image, cut = augment_image_and_mask(rgb, mask, 40, flip=True)
         assert image.shape == (40, 40, 3) and image.dtype == np.uint8 and cut.dtype == bool
         assert np.array_equal(image == 255, np.repeat(cut[..., None], 3, -1))
@@ -93,8 +93,8 @@ def test_paired_views_move_image_and_mask_alike(mask):
 
 def test_half_of_the_paired_views_are_flipped(rgb, mask):
     flipped = 0
-    for derive_seed in range(400):
-        with seeded_randomness(derive_seed):
+    for seed in range(400):
+        with seeded_randomness(seed):
             image, _ = augment_image_and_mask(rgb, mask, SIDE, flip=True)
         flipped += np.array_equal(image, rgb[:, ::-1])
         assert np.array_equal(image, rgb) or np.array_equal(image, rgb[:, ::-1])
@@ -104,8 +104,8 @@ def test_half_of_the_paired_views_are_flipped(rgb, mask):
 def test_paired_crops_lie_anywhere_and_evenly():
     columns = np.tile(np.arange(SIDE, dtype=np.uint8), (SIDE, 1))
     lefts, tops = [], []
-    for derive_seed in range(600):
-        with seeded_randomness(derive_seed):
+    for seed in range(600):
+        with seeded_randomness(seed):
             image, _ = augment_image_and_mask(np.stack([columns, columns.T, columns], -1), columns > 0, 60, flip=False)
         lefts.append(image[0, 0, 0])
         tops.append(image[0, 0, 1])
@@ -115,6 +115,10 @@ def test_paired_crops_lie_anywhere_and_evenly():
 
 
 # --- enhanced --------------------------------------------------------------------------------------------------------
+
+
+def enhanced(rgb: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return rgb * visible_area(mask, rng)[..., None]
 
 
 class Centred(np.random.Generator):
@@ -197,15 +201,15 @@ def test_labelled_views_have_the_size_asked_for(policy, size_px, rgb):
 
 
 def test_without_policy_crop_and_flip_the_view_is_the_image(rgb):
-    for derive_seed in range(10):
-        with seeded_randomness(derive_seed):
+    for seed in range(10):
+        with seeded_randomness(seed):
             assert np.array_equal(augment_image(rgb, SIDE, "", (1.0, 1.0), flip=False), rgb)
 
 
 def test_half_of_the_labelled_views_are_flipped(rgb):
     flipped = 0
-    for derive_seed in range(400):
-        with seeded_randomness(derive_seed):
+    for seed in range(400):
+        with seeded_randomness(seed):
             view = augment_image(rgb, SIDE, "", (1.0, 1.0), flip=True)
         flipped += np.array_equal(view, rgb[:, ::-1])
         assert np.array_equal(view, rgb) or np.array_equal(view, rgb[:, ::-1])
@@ -218,8 +222,8 @@ def test_a_crop_shows_the_share_of_the_image_that_was_asked_for():
     image = np.stack([ramp, ramp.T, ramp], -1)
     for scale in ((0.25, 0.25), (0.5, 0.5)):
         shares = []
-        for derive_seed in range(30):
-            with seeded_randomness(derive_seed):
+        for seed in range(30):
+            with seeded_randomness(seed):
                 view = augment_image(image, 64, "", scale, flip=False).astype(float)
             shares.append(np.ptp(view[..., 0]) / 255 * np.ptp(view[..., 1]) / 255)
         assert np.mean(shares) == pytest.approx(scale[0], abs=0.04)
@@ -228,37 +232,37 @@ def test_a_crop_shows_the_share_of_the_image_that_was_asked_for():
 def test_the_policy_changes_three_images_of_four(rgb):
     """Two operations, each with a chance of one half."""
     views = []
-    for derive_seed in range(200):
-        with seeded_randomness(derive_seed):
+    for seed in range(200):
+        with seeded_randomness(seed):
             views.append(augment_image(rgb, SIDE, POLICY, (1.0, 1.0), flip=False))
     changed = {view.tobytes() for view in views} - {rgb.tobytes()}
     assert 120 < sum(not np.array_equal(view, rgb) for view in views) < 180
     assert len(changed) > 100
 
 
-@pytest.mark.parametrize("draw", range(8))
-def test_every_operation_works_at_its_greatest_magnitude(derive_seed, rgb):
+@pytest.mark.parametrize("seed", range(8))
+def test_every_operation_works_at_its_greatest_magnitude(seed, rgb):
     """Pillow refuses the 0 bits that timm would leave."""
-    with seeded_randomness(derive_seed):
+    with seeded_randomness(seed):
         view = augment_image(rgb, SIDE, "rand-m10-n15-p1-inc1", (1.0, 1.0), flip=False)
     assert view.shape == rgb.shape and not np.array_equal(view, rgb)
 
 
-@pytest.mark.parametrize("draw", [0, 11])
-def test_the_same_draw_is_the_same_view_whatever_was_seen_before(derive_seed, rgb):
-    with seeded_randomness(derive_seed):
+@pytest.mark.parametrize("seed", [0, 11])
+def test_the_same_seed_is_the_same_view_whatever_was_seen_before(seed, rgb):
+    with seeded_randomness(seed):
         once = augment_image(rgb, 40, POLICY, (0.08, 1.0), flip=True)
     with seeded_randomness(99):
         augment_image(rgb[::-1].copy(), 40, POLICY, (0.08, 1.0), flip=True)
-    with seeded_randomness(derive_seed):
+    with seeded_randomness(seed):
         assert np.array_equal(augment_image(rgb, 40, POLICY, (0.08, 1.0), flip=True), once)
 
 
 def test_what_a_turned_or_moved_image_leaves_is_black():
     """A white image stays of one colour otherwise."""
     white, moved = np.full((SIDE, SIDE, 3), 255, np.uint8), 0
-    for derive_seed in range(150):
-        with seeded_randomness(derive_seed):
+    for seed in range(150):
+        with seeded_randomness(seed):
             view = augment_image(white, SIDE, "rand-m9-n1-p1-inc1", (1.0, 1.0), flip=False)
         if np.ptp(view):
             moved += 1

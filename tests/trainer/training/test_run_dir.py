@@ -197,7 +197,7 @@ def test_a_state_of_another_schema_is_refused(schema, place):
         with pytest.raises(TrainError) as raised:
             folder.load_state(torch.device("cpu"))
     assert str(raised.value) == (
-        f"{place / 'state.pt'} has schema {schema}, this locloc resumes {SCHEMA}; begin anew with another --out"
+        f"{place / 'state.pt'} has schema {schema}, this release resumes {SCHEMA}; begin anew with another --out"
     )
 
 

@@ -11,7 +11,13 @@ from locloc.pipeline.geometry.resize_crop import ResizeCrop
 from locloc.pipeline.recipe import Recipe
 from locloc.trainer.data.splits import TrainingRows
 from locloc.trainer.data.version_images import VersionImages
-from locloc.trainer.training.validation_metrics import TAUS, ClassMetrics, MaskMetrics, map_box, sum_over_ranks
+from locloc.trainer.training.validation_metrics import (
+    VALIDATION_TAUS,
+    ClassMetrics,
+    MaskMetrics,
+    map_box,
+    sum_over_ranks,
+)
 
 SIDE = 32
 SIZES = [(64, 48), (64, 32), (32, 32), (100, 300)]  # width, height of the images
@@ -67,7 +73,7 @@ def test_perfect_maps(fit):
     rows = rows_with({row: [in_image(INNER, row, fit)] for row in range(4)}, fit=fit)
     perfect = [rectangle(INNER)] * 4
     values = added(MaskMetrics(rows, True), perfect, perfect, [0, 1, 2, 3], [1.0, 2.0, 3.0, 4.0]).values()
-    assert values == {"corloc": 1.0, "tau": TAUS[0], "mask_iou": 1.0, "loss": 2.5, "images": 4}
+    assert values == {"corloc": 1.0, "tau": VALIDATION_TAUS[0], "mask_iou": 1.0, "loss": 2.5, "images": 4}
 
 
 @pytest.mark.parametrize("wrong", [rectangle((26, 24, 32, 32)), rectangle(OUTER), np.zeros((SIDE, SIDE), np.float32)])
@@ -115,12 +121,12 @@ def test_tau_is_where_most_images_are_right():
     falling = np.maximum(rectangle(INNER), rectangle(OUTER, 0.52))
     figures = added(MaskMetrics(rows, True), [rising, falling], [rising, falling], [0, 1])
     assert figures.values()["corloc"] == 1 and figures.values()["tau"] == 0.35
-    wanted = np.array([0.5 + 0.5 * (0.32 < tau < 0.52) for tau in TAUS])
+    wanted = np.array([0.5 + 0.5 * (0.32 < tau < 0.52) for tau in VALIDATION_TAUS])
     assert (figures.sums[4:] / figures.sums[3]).tolist() == wanted.tolist()
 
 
 def test_taus_are_twentieths():
-    assert TAUS.tolist() == [round(n / 20, 2) for n in range(1, 20)]
+    assert VALIDATION_TAUS.tolist() == [round(n / 20, 2) for n in range(1, 20)]
 
 
 def test_maps_are_taken_between_their_minimum_and_maximum():
@@ -174,7 +180,7 @@ def test_figures_of_two_halves_add_up_to_those_of_the_whole():
 
 def test_nothing_seen_is_zeros_and_no_division_by_zero():
     assert MaskMetrics(rows_with({}), True).values() == {
-        "corloc": 0, "tau": TAUS[0], "mask_iou": 0, "loss": 0, "images": 0,
+        "corloc": 0, "tau": VALIDATION_TAUS[0], "mask_iou": 0, "loss": 0, "images": 0,
     }  # fmt: skip
     assert ClassMetrics().values() == {"top1": 0, "top5": 0, "loss": 0, "images": 0}
 
