@@ -1,7 +1,7 @@
-"""The functions of the public API: thin doors to what the commands call. Import them from `locloc` itself."""
+"""The functions of the public API, which call what the commands call. Import them from `locloc` itself."""
 
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -17,9 +17,10 @@ from .pipeline.store.reader import Version, open_version
 from .trainer.evaluation.evaluate import Evaluation
 from .trainer.evaluation.evaluate import evaluate as _evaluate
 from .trainer.evaluation.protocols import protocols_named
-from .trainer.evaluation.resolve import sources
+from .trainer.evaluation.resolve import resolve_targets
 from .trainer.recipe import TrainRecipe, load_train_recipe
 from .trainer.training.loop import TrainingProgress
+from .trainer.training.run import OnProgress as OnTrainingProgress
 from .trainer.training.run import RuntimeConfig, TrainRequest, TrainSummary
 from .trainer.training.run import train as _train
 
@@ -40,34 +41,34 @@ def build_masks(
     slurm: str | Path | None = None,
     on_progress: Callable[[BuildProgress], None] | None = None,
 ) -> BuildSummary:
-    """Makes masks for images, as a new version of a store: what `locloc masks build` does.
+    """Makes masks for images, as a new version of a store, as `locloc masks build` does.
 
-    images       folder, list file or URL; or a catalog that was read already
-    store        folder or URL; made if it is not there
-    catalog      how `images` is laid out: folder, list, cub, ilsvrc, synthetic; None: folder, or list for a file
+    images       folder, list file or URL; or a catalog
+    store        folder or URL; created if it does not exist
+    catalog      the layout of `images`: folder, list, cub, ilsvrc, synthetic; None: folder, or list for a file
     root         for lists: the folder or URL their paths are relative to
     recipe       a built-in name, a TOML file or a Recipe; None: the default for the backbone
     backbone     a timm name; None: the recipe's, or the bundled `pocket` where no recipe is given either
     weights      a file, or "random"; None: the backbone's published ones
     name         of the version; None: the next v1, v2, ...
-    workers      processes on this machine; None: one a core
+    workers      processes on this machine; None: one for each core
     gpus         of this machine; None: all
-    scheduler    address of a Dask scheduler to work on instead
-    slurm        TOML file of SLURM jobs to work in instead
+    scheduler    address of a Dask scheduler whose workers are used instead
+    slurm        TOML file of SLURM jobs that are used instead
     on_progress  called after every block
 
-    Interrupted at any moment, the same call resumes. Where the store has a version of the same images, weights and
-    recipe, nothing is done. Raises a subclass of LocLocError.
+    The same call resumes an interrupted build. Where the store has a version of the same images, weights and recipe,
+    nothing is done. Raises a subclass of LocLocError.
     """
-    listed = images if isinstance(images, Catalog) else read_catalog(images, catalog, root)
+    image_catalog = images if isinstance(images, Catalog) else read_catalog(images, catalog, root)
     if isinstance(recipe, Recipe):
         settings, recipe_name = recipe, "custom"
     else:
-        named = str(recipe or default_recipe(backbone))
-        settings, recipe_name = load_recipe(named), Path(named).stem
+        name_or_file = str(recipe or default_recipe(backbone))
+        settings, recipe_name = load_recipe(name_or_file), Path(name_or_file).stem
     cluster = ClusterSpec(workers or usable_cores(), gpus, scheduler, Path(slurm) if slurm else None)
     request = BuildRequest(
-        listed,
+        image_catalog,
         store,
         settings.with_backbone(backbone),
         recipe_name,
@@ -92,17 +93,17 @@ def train(
     runtime: RuntimeConfig | None = None,
     on_progress: Callable[[TrainingProgress], None] | None = None,
 ) -> TrainSummary:
-    """Trains a localizer and a classifier on a version of masks: what `locloc train` does.
+    """Trains a localizer and a classifier on a version of masks, as `locloc train` does.
 
     version               "STORE@V", or an open one
-    out                   new or empty folder for the run; with `resume` the run's own
+    out                   new or empty folder for the run; with `resume` the folder of the run
     recipe                a built-in name, a TOML file or a TrainRecipe
-    changes               settings on top, such as "generator.fit.epochs=5"; not with a TrainRecipe
+    changes               changed settings, such as "generator.fit.epochs=5"; not with a TrainRecipe
     stage                 "all" (generator and classifier), one of them, or "ppd", the baseline
     images, weights       where the images and the backbone's weights are now; None: where they were
-    allow_changed_images  take images that differ from those the masks were made of
+    allow_changed_images  use images that differ from those the masks were made from
     runtime               devices, precision, loading processes, cached features; None: the defaults
-    on_progress           called after every step; with several devices a function of a module
+    on_progress           called after every step; with several devices it must be a function of a module
 
     Raises a subclass of LocLocError.
     """
@@ -110,7 +111,7 @@ def train(
     changes = tuple(changes)
     if isinstance(recipe, TrainRecipe):
         if changes:
-            raise TypeError("changes go with a recipe's name or file; use TrainRecipe.model_copy")
+            raise TypeError("changes need a recipe's name or file; use TrainRecipe.model_copy")
         settings, recipe_name = recipe, "custom"
     else:
         settings = load_train_recipe(str(recipe), opened.provenance["catalog"]["kind"], changes)
@@ -127,7 +128,7 @@ def train(
         resume,
         runtime or RuntimeConfig(),
     )
-    return _train(request, partial(nullcontext, on_progress or _ignore))
+    return _train(request, partial(_callback, on_progress or _ignore))
 
 
 def evaluate(
@@ -146,20 +147,20 @@ def evaluate(
     weights: str | Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Localisation and classification metrics under the field's protocols: what `locloc eval` does.
+    """Localization and classification metrics under the field's protocols, as `locloc eval` does.
 
-    targets             runs, and "STORE@V" for the masks themselves
-    images, catalog     where the images are; `catalog` for images that no masks were made of
+    targets             runs, or "STORE@V" for the masks themselves
+    images, catalog     where the images are; `catalog` for images without masks
     split               "test", "val" or "train"
     protocols           "all", or names with commas: locloc, locloc-official, ppd, wsol
-    tau                 "val": best on validation images; "sweep": best on the split itself, and marked; or 0..1
-    truth               folder of true masks, for mask IoU and PxAP
-    device, precision, backbone, weights  of runs, as of `load`
-    on_progress         called with the images done, and all
+    tau                 "val": best on validation images; "sweep": best on the split itself, and marked so; or 0..1
+    truth               folder of ground-truth masks, for mask IoU and PxAP
+    device, precision, backbone, weights  for runs, as in `load`
+    on_progress         called with the number of images done and of all images
 
     Raises a subclass of LocLocError.
     """
-    named = [targets] if isinstance(targets, (str, Path)) else list(targets)
+    several = [targets] if isinstance(targets, (str, Path)) else list(targets)
     options = {
         "device": device,
         "precision": precision,
@@ -167,8 +168,8 @@ def evaluate(
         "backbone": backbone,
         "weights": str(weights) if weights else None,
     }
-    dataset, predictors = sources(
-        [str(target) for target in named],
+    dataset, predictors = resolve_targets(
+        [str(target) for target in several],
         str(images) if images else None,
         catalog,
         Path(truth) if truth else None,
@@ -180,4 +181,9 @@ def evaluate(
 
 
 def _ignore(*_: object) -> None:
-    """The `on_progress` of whoever asks for none."""
+    """The default of `on_progress`."""
+
+
+def _callback(on_progress: OnTrainingProgress) -> AbstractContextManager[OnTrainingProgress]:
+    """A context of `on_progress`; a function of a module, so that spawned ranks can unpickle it."""
+    return nullcontext(on_progress)

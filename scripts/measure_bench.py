@@ -19,7 +19,7 @@ from locloc.pipeline.store import open_version
 from locloc.trainer.commands.rendering import training_progress_bar
 from locloc.trainer.evaluation.evaluate import evaluate
 from locloc.trainer.evaluation.protocols import protocols_named
-from locloc.trainer.evaluation.resolve import sources
+from locloc.trainer.evaluation.resolve import resolve_targets
 from locloc.trainer.evaluation.table import print_evaluation
 from locloc.trainer.models.token_selection import is_guided
 from locloc.trainer.recipe import load_train_recipe
@@ -80,7 +80,7 @@ def main() -> None:
     commands.choices["tokens"].add_argument("--generator-epochs", type=int, default=2)
     given = parser.parse_args()
     runs = given.measure(given.version, given)
-    images, predictors = sources([str(run) for run in runs], None, None, None, False, {})
+    images, predictors = resolve_targets([str(run) for run in runs], None, None, None, False, {})
     print_evaluation(evaluate(images, predictors, protocols_named("locloc")))
 
 

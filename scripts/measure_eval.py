@@ -16,7 +16,7 @@ import numpy as np
 
 from locloc.trainer.evaluation.evaluate import evaluate
 from locloc.trainer.evaluation.protocols import protocols_named
-from locloc.trainer.evaluation.resolve import score_map_sources
+from locloc.trainer.evaluation.resolve import resolve_score_maps
 from locloc.trainer.evaluation.table import print_evaluation
 from locloc.trainer.evaluation.wsol_files import MAP_PX, write_metadata
 
@@ -54,7 +54,7 @@ def main() -> None:
             make_maps(at, count, given.kinds)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             began, wall = time.process_time(), time.perf_counter()
-            images, predictors, tau = score_map_sources(at / "maps", at, "test", None, "sweep", protocols)
+            images, predictors, tau = resolve_score_maps(at / "maps", at, "test", None, "sweep")
             done = evaluate(images, predictors, protocols, "test", tau, centred=True)
             cpu, seconds = time.process_time() - began, time.perf_counter() - wall
             after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -22,10 +22,10 @@ from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.store import open_version
 from locloc.pipeline.synthetic import write_dataset
 from locloc.trainer.commands.rendering import training_progress_bar
-from locloc.trainer.data.splits import join
+from locloc.trainer.data.splits import load_training_rows
 from locloc.trainer.evaluation.evaluate import evaluate
 from locloc.trainer.evaluation.protocols import protocols_named
-from locloc.trainer.evaluation.resolve import sources
+from locloc.trainer.evaluation.resolve import resolve_targets
 from locloc.trainer.evaluation.table import print_evaluation
 from locloc.trainer.recipe import load_train_recipe
 from locloc.trainer.training.run import RuntimeConfig, TrainRequest, train
@@ -33,7 +33,7 @@ from locloc.trainer.training.run import RuntimeConfig, TrainRequest, train
 
 def figures(name: str, out: Path) -> None:
     version = open_version(name)
-    rows = join(version, None, 0, 0.1)
+    rows = load_training_rows(version, None, 0, 0.1)
     hits = [box_iou(rows.mask_boxes[row][None], rows.boxes[row]).max() >= 0.5 for row in rows.test.tolist()]
     counts = f"{len(rows.train)} train, {len(rows.val)} val, {len(rows.test)} test"
     print(f"{name}: {counts}; CorLoc of its masks on test {np.mean(hits):.3f}")
@@ -47,7 +47,9 @@ def figures(name: str, out: Path) -> None:
         run = out / title.replace(" ", "-")
         request = TrainRequest(name, run, load_train_recipe("locloc", kind, changes), "locloc", stage)
         train(replace(request, resume=run.exists()), training_progress_bar)
-    images, predictors = sources([str(out / title.replace(" ", "-")) for title in runs], None, None, None, False, {})
+    images, predictors = resolve_targets(
+        [str(out / title.replace(" ", "-")) for title in runs], None, None, None, False, {}
+    )
     print_evaluation(evaluate(images, predictors, protocols_named("all")))
 
 

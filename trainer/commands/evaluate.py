@@ -1,7 +1,7 @@
-"""`locloc eval`."""
+"""`locloc eval`: parse, call one function, print."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -58,9 +58,9 @@ def evaluate(
         bool, typer.Option("--allow-changed-images", help="Take images that differ from those the masks were made of.")
     ] = False,
 ) -> None:
-    """How well objects are found and named, under every protocol of the field, from one pass over the images.
+    """Evaluate localization and classification under every protocol of the field, in one pass over the images.
 
-    Several targets share it and one table. The masks of a run's store and a box in the middle stand beside them.
+    Several targets share the pass and one table, with the masks of a run's store and a centred box as baselines.
 
     **Example:** locloc eval run --images photos --report report
     """
@@ -68,25 +68,25 @@ def evaluate(
     from ...pipeline.io.progress_bar import count_bar
     from ..evaluation.evaluate import evaluate as evaluate_all
     from ..evaluation.protocols import protocols_named
-    from ..evaluation.resolve import score_map_sources, sources, write_wsol
+    from ..evaluation.resolve import export_score_maps, resolve_score_maps, resolve_targets
     from ..evaluation.table import print_evaluation, write_json
 
     protocols, threshold = protocols_named(protocol), _threshold(tau)
     if (score_maps is None) != (metadata is None):
         raise TrainError("--score-maps and --metadata go together")
-    if score_maps is not None:
+    if score_maps is not None and metadata is not None:
         if targets:
             raise TrainError(f"{targets[0]} and --score-maps: evaluate one after the other")
-        found, predictors, threshold = score_map_sources(score_maps, metadata, split, truth, threshold, protocols)
+        dataset, predictors, threshold = resolve_score_maps(score_maps, metadata, split, truth, threshold)
     else:
         options = {"device": device, "precision": precision, "models": models, "backbone": backbone, "weights": weights}
-        found, predictors = sources(targets or [], images, catalog, truth, allow_changed_images, options)
+        dataset, predictors = resolve_targets(targets or [], images, catalog, truth, allow_changed_images, options)
     if write_score_maps is not None:
         with count_bar("score maps") as on_done:
-            print(write_wsol(found, predictors[0], split, write_score_maps, on_done))
+            print(export_score_maps(dataset, predictors[0], split, write_score_maps, on_done))
         return
     with count_bar("evaluating") as on_done:
-        done = evaluate_all(found, predictors, protocols, split, threshold, score_maps is None, on_done)
+        done = evaluate_all(dataset, predictors, protocols, split, threshold, score_maps is None, on_done)
     print_evaluation(done)
     if json is not None:
         write_json(done, json, flat=score_maps is not None)
@@ -96,11 +96,12 @@ def evaluate(
         print(write_report(done, predictors, protocols, report))
 
 
-def _threshold(text: str) -> float | str:
+def _threshold(text: str) -> float | Literal["val", "sweep"]:
     from ...pipeline.errors import TrainError
 
-    if text in ("val", "sweep"):
-        return text
+    words: dict[str, Literal["val", "sweep"]] = {"val": "val", "sweep": "sweep"}
+    if text in words:
+        return words[text]
     try:
         value = float(text)
     except ValueError:

@@ -1,1 +1,1 @@
-"""Localisation figures under every protocol of the field, as tables and reports."""
+"""Localisation metrics under every protocol of the field, as tables and reports."""

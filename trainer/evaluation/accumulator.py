@@ -1,24 +1,27 @@
-"""What one subject does under one protocol, image by image: kept small, so that any threshold can be asked about later.
+"""The results of one predictor under one protocol over all images, compact enough to ask for any threshold later.
 
-N images, L levels that are kept: 256 of an 8-bit map, or the one of a fixed threshold. 3 KB an image.
+N images, T thresholds (TAUS), S side of the frame, L levels that are kept: 256 of an 8-bit map, or the one of a fixed
+threshold. 3 KB an image.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from .metrics import CORRECT_IOU, IOUS, best_ious, mask_iou_by_level, max_box_acc, max_box_acc_v2, px_ap
-from .protocols import LEVELS, TAUS, Contours, Protocol, levels_at
+from ...pipeline.geometry.boxes import CORRECT_IOU
+from .metrics import V2_IOUS, best_ious, mask_iou_by_level, max_box_acc, max_box_acc_v2, px_ap
+from .protocols import LEVELS, TAUS, Protocol
+from .score_maps import FramedMap, level_of_tau
 
 _EDGES = np.append(TAUS, [1.0, 2.0])
-"""Of the bins of PxAP, as wsolevaluation has them: [0, 0.001), ..., [0.999, 1), [1, 2)."""
+"""Edges of PxAP's bins, as in wsolevaluation: [0, 0.001), ..., [0.999, 1), [1, 2)."""
 
-FIXED = 0.5
-"""The threshold of protocols that have a fixed one."""
+FIXED_TAU = 0.5
+"""The threshold of protocols with a fixed one."""
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """What is known of an image, in a protocol's frame."""
 
     boxes: np.ndarray  # (n, 4)
@@ -29,83 +32,88 @@ class Accumulator:
     def __init__(self, protocol: Protocol, count: int):
         """count: N."""
         self.protocol = protocol
-        self.kept = LEVELS if protocol.frame.eight_bit else 1
-        self.boxes = np.zeros((count, self.kept, 4), np.int16)  # of largest contours, zeros for none
+        self.kept_levels = LEVELS if protocol.frame.eight_bit else 1
+        self.boxes = np.zeros((count, self.kept_levels, 4), np.int16)  # of largest contours, zeros for none
         self.peaks = np.zeros(count, np.int16)
-        self.pixels: np.ndarray | None = None  # (N, 2, L + 1 or L) uint32: object's and background's, by level
-        self.hits = np.zeros(len(TAUS), np.int64)  # of the largest contour, at each of TAUS
-        self.hits_v2 = np.zeros((len(IOUS), len(TAUS)), np.int64)  # of any contour, at each of IOUS
-        self.known = 0  # images with a true box
-        self.scores = np.zeros((2, len(_EDGES)), np.int64)  # pixels by score
+        self.pixels: np.ndarray | None = None  # (N, 2, L or 2) uint32: object and background pixels by level
+        self.hits = np.zeros(len(TAUS), np.int64)  # images whose largest contour is correct, at each of TAUS
+        self.hits_v2 = np.zeros((len(V2_IOUS), len(TAUS)), np.int64)  # the same for any contour, at each of V2_IOUS
+        self.images_with_box = 0  # images with a ground-truth box
+        self.scores = np.zeros((2, len(_EDGES)), np.int64)  # object and background pixels by score
         self.count, self.with_mask = count, np.zeros(count, bool)
 
-    def add(self, number: int, one: np.ndarray, levels: np.ndarray, contours: Contours, truth: Truth) -> None:
-        """Image `number` of N: its map `(S, S)` in 0..1, the levels of that, and their contours."""
+    def add(self, number: int, framed: FramedMap, truth: GroundTruth) -> None:
+        """Adds image `number` of N."""
         protocol = self.protocol
-        half = None if protocol.frame.eight_bit else int(levels_at(np.array([FIXED]), contours.peak, protocol.frame)[0])
-        self.boxes[number] = contours.boxes if half is None else contours.boxes[half : half + 1]
-        self.peaks[number] = contours.peak if half is None else 0
+        fixed = None
+        if not protocol.frame.eight_bit:
+            fixed = int(level_of_tau(np.array([FIXED_TAU]), framed.peak, protocol.frame)[0])
+        self.boxes[number] = framed.boxes if fixed is None else framed.boxes[fixed : fixed + 1]
+        self.peaks[number] = framed.peak if fixed is None else 0
         if len(truth.boxes):
-            self.known += 1
-            at = levels_at(TAUS, contours.peak, protocol.frame)
-            self.hits += (best_ious(protocol.by_rule(contours.boxes), truth.boxes, protocol.plus) >= CORRECT_IOU)[at]
-            if contours.best is not None:
-                self.hits_v2 += contours.best[at] >= np.array(IOUS)[:, None]
+            self.images_with_box += 1
+            levels = level_of_tau(TAUS, framed.peak, protocol.frame)
+            ious = best_ious(protocol.predicted_boxes(framed.boxes), truth.boxes, protocol.plus)
+            self.hits += (ious >= CORRECT_IOU)[levels]
+            if framed.best_iou is not None:
+                self.hits_v2 += framed.best_iou[levels] >= np.array(V2_IOUS)[:, None]
         if truth.mask is not None:
-            self._add_mask(number, one, levels if half is None else levels > half, truth.mask)
+            levels = framed.levels if fixed is None else framed.levels > fixed
+            self._add_mask(number, framed.scores, levels, truth.mask)
 
-    def miss(self, number: int, has_truth: bool) -> None:
-        """An image that could not be read: wrong at every threshold."""
-        self.known += has_truth
+    def miss(self, has_box: bool) -> None:
+        """Adds an image that could not be read: wrong at every threshold."""
+        self.images_with_box += has_box
 
-    def _add_mask(self, number: int, one: np.ndarray, levels: np.ndarray, mask: np.ndarray) -> None:
-        bins = LEVELS if self.kept == LEVELS else 2
+    def _add_mask(self, number: int, scores: np.ndarray, levels: np.ndarray, mask: np.ndarray) -> None:
+        bins = LEVELS if self.kept_levels == LEVELS else 2
         if self.pixels is None:
             self.pixels = np.zeros((self.count, 2, bins), np.uint32)
         self.with_mask[number] = True
-        inside = mask == 1
-        for which, part in enumerate((inside, mask == 0)):
-            self.pixels[number, which] = np.bincount(levels[part], minlength=bins)
+        for part, pixels in enumerate((mask == 1, mask == 0)):
+            self.pixels[number, part] = np.bincount(levels[pixels], minlength=bins)
             if self.protocol.max_box_acc:
-                self.scores[which] += _by_score(one[part])
+                self.scores[part] += _score_histogram(scores[pixels])
 
     def curve(self) -> np.ndarray:
-        """GT-known Loc at each of TAUS `(T,)`; NaN where no image has a true box."""
-        return self.hits / self.known if self.known else np.full(len(TAUS), np.nan)
+        """GT-known Loc at each of TAUS `(T,)`; NaN if no image has a ground-truth box."""
+        return self.hits / self.images_with_box if self.images_with_box else np.full(len(TAUS), np.nan)
 
     def boxes_at(self, tau: float) -> np.ndarray:
-        """Each image's box by the protocol's rule `(N, 4) float64`, in its frame."""
-        return self.protocol.by_rule(self.boxes[np.arange(self.count), self._level(tau)])
+        """Each image's predicted box at a threshold, in the frame, `(N, 4) float64`."""
+        return self.protocol.predicted_boxes(self.boxes[np.arange(self.count), self._levels_at(tau)])
 
     def mask_iou_at(self, tau: float) -> np.ndarray:
-        """`(N,)`, NaN for images without a true mask."""
-        out = np.full(self.count, np.nan)
+        """Each image's mask IoU at a threshold `(N,)`, NaN without a ground-truth mask."""
+        ious = np.full(self.count, np.nan)
         if self.pixels is not None:
-            own = np.flatnonzero(self.with_mask)
-            pixels = self.pixels[own].astype(np.int64)
-            out[own] = mask_iou_by_level(pixels[:, 0], pixels[:, 1])[np.arange(len(own)), self._level(tau)[own]]
-        return out
+            rows = np.flatnonzero(self.with_mask)
+            pixels = self.pixels[rows].astype(np.int64)
+            by_level = mask_iou_by_level(pixels[:, 0], pixels[:, 1])
+            ious[rows] = by_level[np.arange(len(rows)), self._levels_at(tau)[rows]]
+        return ious
 
     def over_all_thresholds(self) -> dict[str, object]:
-        """MaxBoxAcc, MaxBoxAccV2 and PxAP, where the protocol has them and the truth is there."""
-        found: dict[str, object] = {}
-        if self.protocol.max_box_acc and self.known:
-            v2, by_iou = max_box_acc_v2(self.hits_v2 / self.known)
-            found = {"max_box_acc": max_box_acc(self.curve()), "max_box_acc_v2": v2, "max_box_acc_v2_by_iou": by_iou}
+        """MaxBoxAcc, MaxBoxAccV2 and PxAP, for protocols that have them and as far as there is ground truth."""
+        metrics: dict[str, object] = {}
+        if self.protocol.max_box_acc and self.images_with_box:
+            v2, by_iou = max_box_acc_v2(self.hits_v2 / self.images_with_box)
+            metrics = {"max_box_acc": max_box_acc(self.curve()), "max_box_acc_v2": v2, "max_box_acc_v2_by_iou": by_iou}
         if self.protocol.max_box_acc and self.with_mask.any():
-            found["px_ap"] = px_ap(*self.scores)
-        return found
+            metrics["px_ap"] = px_ap(*self.scores)
+        return metrics
 
-    def _level(self, tau: float) -> np.ndarray:
-        if self.kept == 1:
+    def _levels_at(self, tau: float) -> np.ndarray:
+        """The kept level of each image `(N,)`."""
+        if self.kept_levels == 1:
             return np.zeros(self.count, np.int64)
         return (tau * self.peaks.astype(np.int64)).astype(np.int64)
 
 
-def _by_score(values: np.ndarray) -> np.ndarray:
-    """Scores in 0..1 > how many lie in each bin of _EDGES, as np.histogram would say, but faster."""
-    values = values.astype(np.float64)
-    bins = np.clip((values * (len(TAUS))).astype(np.int64), 0, len(TAUS))
-    bins -= _EDGES[bins] > values
-    bins += _EDGES[np.minimum(bins + 1, len(_EDGES) - 1)] <= values
+def _score_histogram(scores: np.ndarray) -> np.ndarray:
+    """Scores in 0..1 > counts in the bins of _EDGES, as np.histogram gives them, but faster."""
+    scores = scores.astype(np.float64)
+    bins = np.clip((scores * (len(TAUS))).astype(np.int64), 0, len(TAUS))
+    bins -= _EDGES[bins] > scores
+    bins += _EDGES[np.minimum(bins + 1, len(_EDGES) - 1)] <= scores
     return np.bincount(bins, minlength=len(_EDGES))

@@ -1,13 +1,13 @@
 """The contours of a map at every threshold at once.
 
-A map is given by levels: pixel p lies in the mask of threshold t, of T, where `levels[p] > t`. From the highest
-threshold to the lowest its pixels are joined into 8-connected components (union-find), whose boxes and areas grow with
-them, so all thresholds cost about as much as one. The result is that of `cv2.findContours` and `cv2.contourArea`.
+The input is a map of integer levels: pixel p is in the mask of threshold t if `levels[p] > t`. From the highest
+threshold to the lowest, pixels join 8-connected components (union-find) whose boxes and areas are updated, so all
+thresholds cost about as much as one. Results equal those of `cv2.findContours` and `cv2.contourArea`.
 
-A component's area is that of its outer contour, the polygon through the centres of its outermost pixels, holes filled.
-Without holes it is counted in half units: 2 for each square of 2 x 2 pixels that are all in, 1 where three are. With
-holes that is a lower bound; the box gives an upper one. Only where these leave several components in question are their
-contours followed, pixel by pixel.
+A component's area is that of its outer contour: the polygon through the centres of its outermost pixels, holes filled.
+A component without holes has twice that area as a sum over squares of 2 x 2 pixels: 2 for all four pixels, 1 for three.
+With holes this sum is a lower bound, and the box gives an upper bound. Only if the bounds leave several candidates for
+the largest area are their contours traced, pixel by pixel.
 """
 
 import numpy as np
@@ -22,10 +22,10 @@ _NO_BOXES = np.zeros((0, 4))
 
 
 def largest_boxes(levels: np.ndarray, count: int) -> np.ndarray:
-    """Levels `(H, W)` of integers from 0 to `count` > each mask's largest contour's box, `(count, 4) int32`.
+    """Levels `(H, W)`, integers from 0 to `count`, > the box of each mask's largest contour, `(count, 4) int32`.
 
-    Boxes are x, y, x + w, y + h of `cv2.boundingRect`; zeros for an empty mask. Of contours of the same area, the one
-    with the larger box counts, then the upper, then the left one, as in `locloc.pipeline.geometry.boxes`.
+    Boxes are x, y, x + w, y + h of `cv2.boundingRect`; zeros for an empty mask. Ties in area are broken by the larger
+    box, then the upper, then the left one, as in `locloc.pipeline.geometry.boxes`.
     """
     return _outer(np.ascontiguousarray(levels, np.int32), count, _NO_BOXES, 0.0, False)[0]
 
@@ -33,13 +33,13 @@ def largest_boxes(levels: np.ndarray, count: int) -> np.ndarray:
 def contour_ious(
     levels: np.ndarray, count: int, truths: np.ndarray, plus: float, clipped: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The largest boxes, and of all contours of each mask, those of holes too, the best IoU with a true box `(count,)`.
+    """The boxes of `largest_boxes`, and the best IoU of any contour, holes too, with a ground-truth box `(count,)`.
 
-    truths   `(n, 4)` xyxy
-    plus     added to widths and heights: 0, or the 1 of protocols that count pixels
+    truths   ground-truth boxes `(n, 4)` xyxy
+    plus     added to widths and heights: 0, or 1 for protocols whose boxes include their last pixel
     clipped  boxes end at W - 1 and H - 1
 
-    NaN for an empty mask. A hole's contour runs through the pixels around it, as `cv2.RETR_TREE` has it.
+    The IoU is NaN for an empty mask. A hole's contour runs through the pixels around it, as in `cv2.RETR_TREE`.
     """
     levels, truths = np.ascontiguousarray(levels, np.int32), np.ascontiguousarray(truths, np.float64)
     boxes, best = _outer(levels, count, truths, plus, clipped)
@@ -56,8 +56,8 @@ def _root(parent, pixel):
 
 
 @kernel()
-def _ordered(levels, count):
-    """Pixels by level, and where each level's begin."""
+def _sort_pixels(levels, count):
+    """Pixel indices sorted by level, and the position of each level's first pixel."""
     flat = levels.ravel()
     starts = np.zeros(count + 2, np.int64)
     for level in flat:
@@ -87,7 +87,7 @@ def _best_iou(x0, y0, x1, y1, truths, plus, clip_x, clip_y):
 
 @kernel()
 def _contour_area(levels, t, start):
-    """Twice the area of the outer contour that begins at `start`, the first pixel in reading order of a component."""
+    """Twice the area of the outer contour through `start`, the component's first pixel in reading order."""
     height, width = levels.shape
     y0, x0 = start // width, start % width
     first = -1
@@ -115,15 +115,15 @@ def _contour_area(levels, t, start):
 
 @kernel("(int32[:, ::1], int64, float64[:, ::1], float64, boolean)")
 def _outer(levels, count, truths, plus, clipped):
-    """The largest contour's box at each threshold, and the best IoU of any outer one."""
+    """The largest contour's box at each threshold, and the best IoU of any outer contour."""
     height, width = levels.shape
-    order, starts = _ordered(levels, count)
+    order, starts = _sort_pixels(levels, count)
     size = height * width
     parent = np.full(size, -1, np.int32)
     state = np.empty((size, 6), np.int32)  # x0, y0, x1, y1, first pixel, twice the area without holes
-    exact = np.empty(size, np.int64)  # twice the area, -1: not known
+    exact = np.empty(size, np.int64)  # twice the area, -1: not computed yet
     iou = np.empty(size, np.float64)
-    place = np.empty(size, np.int32)  # in `roots`
+    position = np.empty(size, np.int32)  # of a root in `roots`
     roots, alive = np.empty(size, np.int32), 0
     boxes, best = np.zeros((count, 4), np.int32), np.full(count, np.nan)
     clip_x, clip_y = (width - 1, height - 1) if clipped else (width, height)
@@ -138,7 +138,7 @@ def _outer(levels, count, truths, plus, clipped):
             parent[pixel] = pixel
             state[pixel, 0], state[pixel, 1], state[pixel, 2], state[pixel, 3] = x, y, x + 1, y + 1
             state[pixel, 4], state[pixel, 5] = pixel, 0
-            place[pixel] = alive
+            position[pixel] = alive
             roots[alive] = pixel
             alive += 1
             root = pixel
@@ -146,24 +146,24 @@ def _outer(levels, count, truths, plus, clipped):
                 ny, nx = y + _DY[step], x + _DX[step]
                 if not (0 <= ny < height and 0 <= nx < width) or parent[ny * width + nx] < 0:
                     continue
-                other = _root(parent, ny * width + nx)
-                if other == root:
+                child = _root(parent, ny * width + nx)
+                if child == root:
                     continue
-                if (state[other, 2] - state[other, 0]) * (state[other, 3] - state[other, 1]) > (
+                if (state[child, 2] - state[child, 0]) * (state[child, 3] - state[child, 1]) > (
                     state[root, 2] - state[root, 0]
                 ) * (state[root, 3] - state[root, 1]):
-                    root, other = other, root
-                parent[other] = root
-                state[root, 0] = min(state[root, 0], state[other, 0])
-                state[root, 1] = min(state[root, 1], state[other, 1])
-                state[root, 2] = max(state[root, 2], state[other, 2])
-                state[root, 3] = max(state[root, 3], state[other, 3])
-                state[root, 4] = min(state[root, 4], state[other, 4])
-                state[root, 5] += state[other, 5]
+                    root, child = child, root
+                parent[child] = root
+                state[root, 0] = min(state[root, 0], state[child, 0])
+                state[root, 1] = min(state[root, 1], state[child, 1])
+                state[root, 2] = max(state[root, 2], state[child, 2])
+                state[root, 3] = max(state[root, 3], state[child, 3])
+                state[root, 4] = min(state[root, 4], state[child, 4])
+                state[root, 5] += state[child, 5]
                 alive -= 1
-                roots[place[other]] = roots[alive]
-                place[roots[alive]] = place[other]
-            for corner in range(4):  # the squares of 2 x 2 pixels that this one belongs to
+                roots[position[child]] = roots[alive]
+                position[roots[alive]] = position[child]
+            for corner in range(4):  # the squares of 2 x 2 pixels with this one
                 top, left, inside = y - corner // 2, x - corner % 2, 0
                 if top < 0 or left < 0 or top + 1 >= height or left + 1 >= width:
                     continue
@@ -210,14 +210,14 @@ def _outer(levels, count, truths, plus, clipped):
 
 @kernel("(int32[:, ::1], int64, float64[:, ::1], float64, boolean, float64[::1])")
 def _holes(levels, count, truths, plus, clipped, best):
-    """Raises `best` by the contours around holes: 4-connected parts of the background that touch no edge."""
+    """Updates `best` with the contours around holes: 4-connected background components that touch no edge."""
     height, width = levels.shape
-    order, starts = _ordered(levels, count)
+    order, starts = _sort_pixels(levels, count)
     size = height * width
     parent = np.full(size, -1, np.int32)
     state = np.empty((size, 4), np.int32)
-    iou = np.empty(size, np.float64)  # -1: not known, 0 for what touches an edge
-    place = np.empty(size, np.int32)
+    iou = np.empty(size, np.float64)  # -1: not computed yet; 0 for components that touch an edge
+    position = np.empty(size, np.int32)
     roots, alive, last = np.empty(size, np.int32), 0, 0.0
     clip_x, clip_y = (width - 1, height - 1) if clipped else (width, height)
     for t in range(count):
@@ -227,7 +227,7 @@ def _holes(levels, count, truths, plus, clipped, best):
                 y, x = pixel // width, pixel % width
                 parent[pixel] = pixel
                 state[pixel, 0], state[pixel, 1], state[pixel, 2], state[pixel, 3] = x, y, x + 1, y + 1
-                place[pixel] = alive
+                position[pixel] = alive
                 roots[alive] = pixel
                 alive += 1
                 root = pixel
@@ -235,21 +235,21 @@ def _holes(levels, count, truths, plus, clipped, best):
                     ny, nx = y + _DY[step], x + _DX[step]
                     if not (0 <= ny < height and 0 <= nx < width) or parent[ny * width + nx] < 0:
                         continue
-                    other = _root(parent, ny * width + nx)
-                    if other == root:
+                    child = _root(parent, ny * width + nx)
+                    if child == root:
                         continue
-                    if (state[other, 2] - state[other, 0]) * (state[other, 3] - state[other, 1]) > (
+                    if (state[child, 2] - state[child, 0]) * (state[child, 3] - state[child, 1]) > (
                         state[root, 2] - state[root, 0]
                     ) * (state[root, 3] - state[root, 1]):
-                        root, other = other, root
-                    parent[other] = root
-                    state[root, 0] = min(state[root, 0], state[other, 0])
-                    state[root, 1] = min(state[root, 1], state[other, 1])
-                    state[root, 2] = max(state[root, 2], state[other, 2])
-                    state[root, 3] = max(state[root, 3], state[other, 3])
+                        root, child = child, root
+                    parent[child] = root
+                    state[root, 0] = min(state[root, 0], state[child, 0])
+                    state[root, 1] = min(state[root, 1], state[child, 1])
+                    state[root, 2] = max(state[root, 2], state[child, 2])
+                    state[root, 3] = max(state[root, 3], state[child, 3])
                     alive -= 1
-                    roots[place[other]] = roots[alive]
-                    place[roots[alive]] = place[other]
+                    roots[position[child]] = roots[alive]
+                    position[roots[alive]] = position[child]
                 iou[root] = -1.0
             last = 0.0
             for n in range(alive):

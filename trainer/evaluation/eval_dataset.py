@@ -1,4 +1,4 @@
-"""Images to evaluate on: what is known of each, and which are validation and test. From a version, or a catalog."""
+"""The images of an evaluation with their ground truth and splits, from a version of a store or from a catalog."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,48 +18,52 @@ from ..data.version_images import VersionImages
 
 
 @dataclass(frozen=True)
-class ImageSet:
+class EvalDataset:
     """N images."""
 
-    name: str  # where they are from
+    name: str  # of the version, or the catalog's folder
     kind: str  # of catalog
     ids: list[str]
     labels: np.ndarray  # (N,) int64, -1 none
-    boxes: dict[int, np.ndarray]  # true ones (n, 4) of rows that have any, in the original image
+    boxes: dict[int, np.ndarray]  # ground-truth boxes (n, 4) by row, in the original image; only rows that have any
     splits: dict[str, np.ndarray]  # row numbers of train, val and test
-    sizes: np.ndarray | None  # (N, 2) width and height where they are known without reading images, zeros: not decoded
+    sizes: np.ndarray | None  # (N, 2) width and height, zeros for images not decoded; None: known by decoding only
     decode: Callable[[int], np.ndarray]  # row > rgb (H, W, 3) uint8; raises ImageError
-    truth: Callable[[int], np.ndarray | None]  # row > true mask (h, w) bool of the whole image, at any size
+    true_mask: Callable[[int], np.ndarray | None]  # row > ground-truth mask (h, w) of the whole image, at any size
 
     def rows(self, split: str) -> np.ndarray:
-        """Raises TrainError for a split without images."""
-        found = self.splits.get(split, np.arange(0))
-        if not len(found):
-            there = ", ".join(f"{name}: {len(rows)}" for name, rows in self.splits.items() if len(rows)) or "none"
-            raise TrainError(f"{self.name} has no images in its split {split!r}; it has {there}; name one with --split")
-        return found
+        """Row numbers of a split. Raises TrainError if it has no images."""
+        split_rows = self.splits.get(split, np.arange(0))
+        if not len(split_rows):
+            sizes = ", ".join(f"{name}: {len(rows)}" for name, rows in self.splits.items() if len(rows)) or "none"
+            raise TrainError(f"{self.name} has no images in its split {split!r}; it has {sizes}; name one with --split")
+        return split_rows
 
-    def truths(self, row: int) -> np.ndarray:
-        """`(n, 4)`."""
+    def true_boxes(self, row: int) -> np.ndarray:
+        """Ground-truth boxes `(n, 4)`."""
         return self.boxes.get(row, np.zeros((0, 4)))
 
 
-def images_of_version(
+def dataset_of_version(
     version: Version,
     images: str | None = None,
     seed: int = 0,
     val_share: float = 0.1,
     allow_changed_images: bool = False,
     truth: Path | None = None,
-) -> ImageSet:
-    """The rows of a version. seed, val_share: of the run whose validation images are wanted, where the data have none.
+) -> EvalDataset:
+    """The images of a version.
 
-    Rows that have no mask count among the test images: a model must find the object in them all the same.
+    images           folder or URL of the images if they were moved
+    seed, val_share  of the run that is evaluated: they choose its validation images if the catalog has none
+    truth            folder of ground-truth masks
+
+    Rows without a mask stay among the test images: a model is expected to find their objects too.
     """
     digests = None if allow_changed_images else version.read_column("input_digest")
     recipe = Recipe.model_validate(version.provenance["recipe"])
     done = np.isin(version.status, DONE)
-    return _image_set(
+    return _dataset(
         version.name,
         version.catalog,
         images,
@@ -73,13 +77,26 @@ def images_of_version(
     )
 
 
-def images_of_catalog(catalog: Catalog, truth: Path | None = None, seed: int = 0, val_share: float = 0.1) -> ImageSet:
-    """The images of a catalog that no masks were made of."""
+def dataset_of_catalog(
+    catalog: Catalog, truth: Path | None = None, seed: int = 0, val_share: float = 0.1
+) -> EvalDataset:
+    """The images of a catalog without masks in a store."""
     done = np.ones(len(catalog), bool)
-    return _image_set(str(catalog.root), catalog, None, None, Recipe(), done, seed, val_share, truth, None)
+    return _dataset(str(catalog.root), catalog, None, None, Recipe(), done, seed, val_share, truth, None)
 
 
-def _image_set(name, catalog: Catalog, moved_to, digests, recipe, done, seed, val_share, truth, sizes) -> ImageSet:
+def _dataset(
+    name: str,
+    catalog: Catalog,
+    moved_to: str | None,
+    digests: np.ndarray | None,
+    recipe: Recipe,
+    done: np.ndarray,
+    seed: int,
+    val_share: float,
+    truth: Path | None,
+    sizes: np.ndarray | None,
+) -> EvalDataset:
     table = catalog.table
     root = parse_location(moved_to) if moved_to else catalog.root
     root = root.absolute() if isinstance(root, Path) else root
@@ -88,12 +105,14 @@ def _image_set(name, catalog: Catalog, moved_to, digests, recipe, done, seed, va
     codes = table["split"].to_numpy()
     train, val, _ = split_rows(codes, labels, done, catalog.kind, seed, val_share)
     test = np.flatnonzero(codes == SPLIT_CODES[TESTED_ON.get(catalog.kind, "test")])
-    boxes = {row: np.array(own, np.float32).reshape(-1, 4) for row, own in enumerate(table["boxes"].to_pylist()) if own}
-    files = {} if truth is None else pair_masks(table["path"].to_pylist(), truth)
+    boxes = {row: np.array(of, np.float32).reshape(-1, 4) for row, of in enumerate(table["boxes"].to_pylist()) if of}
+    mask_files = {} if truth is None else pair_masks(table["path"].to_pylist(), truth)
 
     def true_mask(row: int) -> np.ndarray | None:
         path = table["path"][row].as_py()
-        return read_truth(files[path], resolve(root, path)) if path in files else None
+        return read_truth(mask_files[path], resolve(root, path)) if path in mask_files else None
 
     splits = {"train": train, "val": val, "test": test}
-    return ImageSet(name, catalog.kind, table["id"].to_pylist(), labels, boxes, splits, sizes, images.decode, true_mask)
+    return EvalDataset(
+        name, catalog.kind, table["id"].to_pylist(), labels, boxes, splits, sizes, images.decode, true_mask
+    )

@@ -1,13 +1,14 @@
-"""What is evaluated: a run's models, the masks of a version, or score maps on disk. Each gives maps of images.
+"""The predictors of an evaluation: a run's models, the masks of a version, or score maps on disk.
 
-B images of a batch.
+B images of a batch, S side of a square, K classes.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,130 +17,152 @@ from ...pipeline.geometry.resize_crop import ResizeCrop
 from ...pipeline.masks.pseudo_mask import working_geometry
 from ...pipeline.recipe import Recipe
 from ...pipeline.store import Version
-from .eval_dataset import ImageSet
-from .protocols import Shown, view
+from .eval_dataset import EvalDataset
+from .protocols import Fit, fit_geometry
 
-View = tuple[Shown, int]
-"""What of an image, and at which size in pixels."""
+if TYPE_CHECKING:  # imports torch
+    from ..models.localizer import Localizer
+
+View = tuple[Fit, int]
+"""How an image becomes a square, and the square's side in pixels."""
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """One image, decoded once and shown in every way that somebody asks for."""
+class LoadedImage:
+    """One image, decoded once, in every view that is needed."""
 
     row: int
-    size: tuple[int, int] | None  # width, height; None: not decoded
-    squares: dict[View, np.ndarray] = field(default_factory=dict)  # (S, S, 3) uint8 each
-    error: str = ""
+    size_px: tuple[int, int]  # width, height
+    views: dict[View, np.ndarray] = field(default_factory=dict)  # (S, S, 3) uint8 each
 
 
-Batch = list[Loaded]
+@dataclass(frozen=True)
+class UnreadImage:
+    """An image that could not be decoded."""
+
+    row: int
+    error: str
 
 
-def batches(images: ImageSet, rows: np.ndarray, views: set[View], size: int = 32, threads: int = 4) -> Iterator[Batch]:
-    """Images in order, decoded ahead in threads. Without views no image is read, where sizes are known without."""
+Batch = list[LoadedImage]
 
-    def load(row: int) -> Loaded:
-        if not views and images.sizes is not None:
-            width, height = images.sizes[row].tolist()
-            return Loaded(row, (width, height)) if width else Loaded(row, None, error="not decoded")
+
+def load_batches(
+    dataset: EvalDataset, rows: np.ndarray, views: set[View], batch_size: int = 32, threads: int = 4
+) -> Iterator[list[LoadedImage | UnreadImage]]:
+    """Yields images in order, decoded ahead in threads. Decodes nothing if no view is needed and sizes are known."""
+
+    def load(row: int) -> LoadedImage | UnreadImage:
+        if not views and dataset.sizes is not None:
+            width, height = dataset.sizes[row].tolist()
+            return LoadedImage(row, (width, height)) if width else UnreadImage(row, "not decoded")
         try:
-            image = images.decode(row)
+            rgb = dataset.decode(row)
         except ImageError as error:
-            return Loaded(row, None, error=str(error))
-        source = image.shape[1::-1]
-        return Loaded(row, source, {wanted: view(wanted[0], source, wanted[1]).image(image) for wanted in views})
+            return UnreadImage(row, str(error))
+        size_px = (rgb.shape[1], rgb.shape[0])
+        return LoadedImage(row, size_px, {view: fit_geometry(view[0], size_px, view[1]).image(rgb) for view in views})
 
-    parts = [rows[start : start + size].tolist() for start in range(0, len(rows), size)]
+    chunks = [rows[start : start + batch_size].tolist() for start in range(0, len(rows), batch_size)]
     with ThreadPoolExecutor(threads) as pool:
-        ahead = [pool.submit(load, row) for row in (parts[0] if parts else [])]
-        for number in range(len(parts)):
-            ready = [future.result() for future in ahead]
-            ahead = [pool.submit(load, row) for row in (parts[number + 1] if number + 1 < len(parts) else [])]
-            yield ready
+        ahead = [pool.submit(load, row) for row in (chunks[0] if chunks else [])]
+        for number in range(len(chunks)):
+            batch = [future.result() for future in ahead]
+            ahead = [pool.submit(load, row) for row in (chunks[number + 1] if number + 1 < len(chunks) else [])]
+            yield batch
 
 
-class Models:
-    """A run's: maps of what a protocol shows, at the size that the model takes."""
+class EvalPredictor(ABC):
+    """Gives a map of each image, class logits, or both.
 
-    as_they_are = False
+    class_count  K; 0 without a classifier
+    keep_range   maps in 0..1 are not min-max normalised
+    """
 
-    def __init__(self, name: str, localizer: Any):
-        self.name, self.localizer = name, localizer
-        self.has_maps, self.has_classes = localizer.has_maps, localizer.has_classes
+    has_maps = True
+    class_count = 0
+    keep_range = False
 
-    def map_view(self, shown: Shown) -> View | None:
-        return (shown, self.localizer.map_px) if self.has_maps else None
+    def __init__(self, name: str):
+        self.name = name
 
-    def class_view(self, shown: Shown) -> View | None:
-        return (shown, self.localizer.class_px) if self.has_classes else None
-
-    def maps(self, batch: Batch, shown: Shown) -> list[tuple[np.ndarray, ResizeCrop]]:
-        wanted = self.map_view(shown)
-        maps = _numpy(self.localizer.maps(np.stack([image.squares[wanted] for image in batch])))
-        return [(one, view(shown, image.size, wanted[1])) for one, image in zip(maps, batch, strict=True)]
-
-    def logits(self, batch: Batch, shown: Shown) -> np.ndarray:
-        """`(B, K) float32`."""
-        wanted = self.class_view(shown)
-        return _numpy(self.localizer.logits(np.stack([image.squares[wanted] for image in batch])))
-
-
-class StoredMasks:
-    """Those of a version, as maps of zeros and ones. Rows without one are empty."""
-
-    has_maps, has_classes, as_they_are = True, False, False
-
-    def __init__(self, name: str, version: Version, row_of: Callable[[int], int]):
-        """row_of: of the images that are evaluated > of the version."""
-        self.name, self.version, self.row_of = name, version, row_of
-        self.recipe = Recipe.model_validate(version.provenance["recipe"])
-
-    def map_view(self, shown: Shown) -> None:
+    def map_view(self, fit: Fit) -> View | None:
+        """The view that `maps` needs; None: no pixels."""
         return None
 
-    class_view = map_view
+    def class_view(self, fit: Fit) -> View | None:
+        """The view that `logits` needs; None: no pixels."""
+        return None
 
-    def maps(self, batch: Batch, shown: Shown) -> list[tuple[np.ndarray, ResizeCrop]]:
-        masks = self.version.read_masks([self.row_of(image.row) for image in batch]).astype(np.float32)
+    @abstractmethod
+    def maps(self, batch: Batch, fit: Fit) -> list[tuple[np.ndarray, ResizeCrop]]:
+        """A map `(h, w) float` of each image, and the geometry from the image to it."""
+
+    def logits(self, batch: Batch, fit: Fit) -> np.ndarray:
+        """`(B, K) float32`, of predictors with classes."""
+        raise NotImplementedError(f"{self.name} has no classifier")
+
+
+class RunPredictor(EvalPredictor):
+    """The models of a run, which see the protocol's fit at their own input size."""
+
+    def __init__(self, name: str, localizer: "Localizer"):
+        super().__init__(name)
+        self.localizer = localizer
+        self.has_maps, self.class_count = localizer.has_maps, localizer.count
+
+    def map_view(self, fit: Fit) -> View | None:
+        return (fit, self.localizer.map_px) if self.has_maps else None
+
+    def class_view(self, fit: Fit) -> View | None:
+        return (fit, self.localizer.class_px) if self.class_count else None
+
+    def maps(self, batch: Batch, fit: Fit) -> list[tuple[np.ndarray, ResizeCrop]]:
+        side_px = self.localizer.map_px
+        maps = self.localizer.maps(np.stack([image.views[fit, side_px] for image in batch])).float().cpu().numpy()
+        return [(one, fit_geometry(fit, image.size_px, side_px)) for one, image in zip(maps, batch, strict=True)]
+
+    def logits(self, batch: Batch, fit: Fit) -> np.ndarray:
+        squares = np.stack([image.views[fit, self.localizer.class_px] for image in batch])
+        return self.localizer.logits(squares).float().cpu().numpy()
+
+
+class StoredMasks(EvalPredictor):
+    """The masks of a version as maps of zeros and ones; all zeros for rows without a mask."""
+
+    def __init__(self, name: str, version: Version, version_row: Callable[[int], int]):
+        """version_row: row of the dataset > row of the version."""
+        super().__init__(name)
+        self.version, self.version_row = version, version_row
+        self.recipe = Recipe.model_validate(version.provenance["recipe"])
+
+    def maps(self, batch: Batch, fit: Fit) -> list[tuple[np.ndarray, ResizeCrop]]:
+        masks = self.version.read_masks([self.version_row(image.row) for image in batch]).astype(np.float32)
         return [
-            (mask, working_geometry(np.array(image.size), self.recipe, len(mask)))
+            (mask, working_geometry(np.array(image.size_px), self.recipe, len(mask)))
             for mask, image in zip(masks, batch, strict=True)
         ]
 
 
-class ScoreMaps:
-    """Files of wsolevaluation's layout: maps of whole images, which its own protocol takes as they are."""
+class ScoreMapFiles(EvalPredictor):
+    """Files in wsolevaluation's layout: maps of whole images, which its own protocol takes without normalisation."""
 
-    has_maps, has_classes, as_they_are = True, False, True
+    keep_range = True
 
     def __init__(self, name: str, folder: Path, ids: list[str], read: Callable[[Path, str], np.ndarray]):
-        self.name, self.folder, self.ids, self.read = name, folder, ids, read
+        super().__init__(name)
+        self.folder, self.ids, self.read = folder, ids, read
 
-    def map_view(self, shown: Shown) -> None:
-        return None
-
-    class_view = map_view
-
-    def maps(self, batch: Batch, shown: Shown) -> list[tuple[np.ndarray, ResizeCrop]]:
+    def maps(self, batch: Batch, fit: Fit) -> list[tuple[np.ndarray, ResizeCrop]]:
         maps = [self.read(self.folder, self.ids[image.row]) for image in batch]
-        return [(one, ResizeCrop.stretch(image.size, len(one))) for one, image in zip(maps, batch, strict=True)]
+        return [(one, ResizeCrop.stretch(image.size_px, len(one))) for one, image in zip(maps, batch, strict=True)]
 
 
-EvalPredictor = Models | StoredMasks | ScoreMaps
-
-
-def check_classes(predictor: EvalPredictor, images: ImageSet) -> None:
-    """Raises TrainError where a classifier knows fewer classes than the images have."""
-    if not predictor.has_classes:
-        return
-    highest = int(images.labels.max(initial=-1))
-    if highest >= predictor.localizer.count:
+def check_classes(predictor: EvalPredictor, dataset: EvalDataset) -> None:
+    """Raises TrainError if a classifier has fewer classes than the images."""
+    highest = int(dataset.labels.max(initial=-1))
+    if predictor.class_count and highest >= predictor.class_count:
         raise TrainError(
-            f"{predictor.name} knows {predictor.localizer.count} classes, but {images.name} has class number {highest}"
+            f"{predictor.name} knows {predictor.class_count} classes, but {dataset.name} has class number {highest}"
             "; evaluate it on images of the classes that it was trained on"
         )
-
-
-def _numpy(tensor: Any) -> np.ndarray:
-    return tensor if isinstance(tensor, np.ndarray) else tensor.float().cpu().numpy()

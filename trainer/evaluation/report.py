@@ -1,13 +1,12 @@
-"""What `locloc eval --report DIR` leaves.
+"""The report of `locloc eval --report DIR`.
 
-DIR/index.html                  all of it on one page
-DIR/evaluation.json             all figures
-DIR/images.parquet              a row an image, subject and protocol: box, IoU, guesses, kind of error
-DIR/curves.png                  GT-known Loc at each threshold
-DIR/SUBJECT-{best,worst,random}.png   images under the first protocol: true boxes green, the subject's orange
+DIR/index.html                           everything on one page
+DIR/evaluation.json                      all metrics
+DIR/images.parquet                       a row per image, predictor and protocol: box, IoU, guesses, kind of error
+DIR/curves.png                           GT-known Loc at each threshold
+DIR/PREDICTOR-{best,worst,random}.png    images under the first protocol: ground truth green, prediction orange
 """
 
-import html
 import json
 import re
 from pathlib import Path
@@ -20,23 +19,26 @@ from PIL import Image
 
 from ...pipeline.errors import ImageError, TrainError
 from ...pipeline.geometry.normalize import min_max_or_zeros
-from .evaluate import CENTRED, Evaluation, Outcome
-from .metrics import KINDS
-from .predictors import EvalPredictor, Loaded
-from .protocols import TAUS, Protocol, framed, view
-from .table import LABELS, as_json, shown_figure
+from ...pipeline.io.html import render_html
+from .evaluate import Evaluation
+from .metrics import ERROR_KINDS
+from .outcome import CENTRED, Outcome
+from .predictors import EvalPredictor, LoadedImage
+from .protocols import TAUS, Protocol, fit_geometry
+from .score_maps import resample_map
+from .table import LABELS, as_json, format_metric
 
-SHOWN = 8
+GALLERY_IMAGES = 8
 """Images a row of the gallery."""
 
-_TRUE, _FOUND = (40, 220, 90), (255, 140, 20)
+_TRUE, _PREDICTED = (40, 220, 90), (255, 140, 20)
 
-# Of categorical lines: distinct for colour-blind readers (Okabe and Ito).
+# Line colours that colour-blind readers can tell apart (Okabe and Ito).
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def write_report(done: Evaluation, predictors: list[EvalPredictor], protocols: list[Protocol], out: Path) -> str:
-    """Writes DIR anew. Returns what to look at, in words."""
+    """Writes the report, over an older one in the same folder. Returns a line that says what is where."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -48,23 +50,23 @@ def write_report(done: Evaluation, predictors: list[EvalPredictor], protocols: l
         outcome = next(one for one in done.outcomes if one.predictor == predictor.name)
         if outcome.boxes is None:
             continue
-        for name, numbers in _chosen(outcome).items():
-            if image := _gallery(done, predictor, outcome, protocols[0], numbers):
+        for name, numbers in _gallery_choices(outcome).items():
+            if panels := _gallery(done, predictor, outcome, protocols[0], numbers):
                 file = f"{_file_name(predictor.name)}-{name}.png"
-                Image.fromarray(np.concatenate(image, 1)).save(out / file)
+                Image.fromarray(np.concatenate(panels, 1)).save(out / file)
                 image_files.append(file)
     (out / "index.html").write_text(_page(done, protocols, image_files))
     return f"{out / 'index.html'}: table, curves and images; {out / 'images.parquet'}: every image"
 
 
 def per_image(done: Evaluation, protocols: list[Protocol]) -> pa.Table:
-    """Boxes in the image's own pixels; null where there is none, or the image could not be read."""
-    parts, ids = [], [done.images.ids[row] for row in done.rows.tolist()]
+    """A row per image, predictor and protocol. Boxes are in the original image's pixels; null for none."""
+    parts, ids = [], [done.dataset.ids[row] for row in done.rows.tolist()]
     by_name = {protocol.name: protocol for protocol in protocols}
-    labels = done.images.labels[done.rows]
+    labels = done.dataset.labels[done.rows]
     for outcome in done.outcomes:
         protocol = by_name[outcome.protocol]
-        boxes = [_original(outcome, protocol, number, size) for number, size in enumerate(done.sizes)]
+        boxes = [_original_box(outcome, protocol, number, size) for number, size in enumerate(done.sizes)]
         guesses = outcome.guesses.tolist() if outcome.guesses is not None else [None] * len(ids)
         tau = None if outcome.tau is None else float(outcome.tau)
         parts.append(
@@ -89,13 +91,16 @@ def per_image(done: Evaluation, protocols: list[Protocol]) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def _original(outcome: Outcome, protocol: Protocol, number: int, size: tuple[int, int] | None) -> list[float] | None:
-    if outcome.boxes is None or size is None:
+def _original_box(
+    outcome: Outcome, protocol: Protocol, number: int, size_px: tuple[int, int] | None
+) -> list[float] | None:
+    if outcome.boxes is None or size_px is None:
         return None
-    return protocol.frame.geometry(size).boxes_back(outcome.boxes[number]).tolist()
+    return protocol.frame.geometry(size_px).boxes_back(outcome.boxes[number]).tolist()
 
 
 def _draw_curves(done: Evaluation, file: Path) -> bool:
+    """Returns whether there are any."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # without pyplot: no window, no global state
     from matplotlib.figure import Figure
 
@@ -116,38 +121,38 @@ def _draw_curves(done: Evaluation, file: Path) -> bool:
     return True
 
 
-def _chosen(outcome: Outcome) -> dict[str, list[int]]:
-    """Numbers of images: the best, the worst, and some by a fixed seed."""
+def _gallery_choices(outcome: Outcome) -> dict[str, list[int]]:
+    """Numbers of the best, the worst and some random images (by a fixed seed)."""
     known = np.flatnonzero(~np.isnan(outcome.ious))
-    order = known[np.argsort(outcome.ious[known], kind="stable")]
-    some = np.random.default_rng(0).permutation(known)[:SHOWN]
-    return {"best": order[::-1][:SHOWN].tolist(), "worst": order[:SHOWN].tolist(), "random": some.tolist()}
+    rising = known[np.argsort(outcome.ious[known], kind="stable")]
+    shuffled = np.random.default_rng(0).permutation(known)
+    choices = {"best": rising[::-1], "worst": rising, "random": shuffled}
+    return {name: numbers[:GALLERY_IMAGES].tolist() for name, numbers in choices.items()}
 
 
 def _gallery(
     done: Evaluation, predictor: EvalPredictor, outcome: Outcome, protocol: Protocol, numbers: list[int]
 ) -> list[np.ndarray]:
-    """Panels `(2 S, S, 3) uint8`: the image with boxes, and the map laid over it. Score maps have no image."""
+    """Panels `(2 S, S, 3) uint8`: the image with boxes, and below it the map. Score maps have no image."""
+    assert outcome.boxes is not None
     panels, frame = [], protocol.frame
     for number in numbers:
-        row, size = int(done.rows[number]), done.sizes[number]
-        if size is None:
+        row, size_px = int(done.rows[number]), done.sizes[number]
+        if size_px is None:
             continue
-        wanted = predictor.map_view(frame.shown)
+        view = predictor.map_view(frame.fit)
         try:
-            image = done.images.decode(row)
-            square = frame.geometry(size).image(image)
-            squares = {wanted: view(frame.shown, size, wanted[1]).image(image)} if wanted else {}
+            rgb = done.dataset.decode(row)
+            square = frame.geometry(size_px).image(rgb)
+            views = {view: fit_geometry(frame.fit, size_px, view[1]).image(rgb)} if view else {}
         except (ImageError, TrainError):  # score maps come without images
-            square, squares = np.full((frame.size_px, frame.size_px, 3), 40, np.uint8), {}
-        one, made = predictor.maps([Loaded(row, size, squares)], frame.shown)[0]
-        heat = cv2.applyColorMap(
-            (min_max_or_zeros(framed(one, made, frame, frame.geometry(size))) * 255).astype(np.uint8),
-            cv2.COLORMAP_INFERNO,
-        )[..., ::-1]
+            square, views = np.full((frame.size_px, frame.size_px, 3), 40, np.uint8), {}
+        score_map, geometry = predictor.maps([LoadedImage(row, size_px, views)], frame.fit)[0]
+        scores = (min_max_or_zeros(resample_map(score_map, geometry, frame)) * 255).astype(np.uint8)
+        heat = cv2.applyColorMap(scores, cv2.COLORMAP_INFERNO)[..., ::-1]
         boxed = square.copy()
-        truths = protocol.boxes_in_frame(done.images.truths(row), size)
-        for boxes, colour in ((truths, _TRUE), (outcome.boxes[number][None], _FOUND)):
+        truths = protocol.boxes_in_frame(done.dataset.true_boxes(row), size_px)
+        for boxes, colour in ((truths, _TRUE), (outcome.boxes[number][None], _PREDICTED)):
             for x0, y0, x1, y1 in np.rint(boxes).astype(int).tolist():
                 cv2.rectangle(boxed, (x0, y0), (x1 - 1, y1 - 1), colour, 2)
         text = f"{outcome.ious[number]:.2f} {outcome.kinds[number]}"
@@ -162,39 +167,35 @@ def _file_name(predictor: str) -> str:
 
 
 def _page(done: Evaluation, protocols: list[Protocol], image_files: list[str]) -> str:
-    """Plain HTML, without scripts and without anything from elsewhere."""
-    rows = []
+    """One page without scripts, which loads nothing from other hosts."""
+    tables: dict[str, list[tuple[str, list[str]]]] = {}
     for predictor in dict.fromkeys(outcome.predictor for outcome in done.outcomes):
-        own = {outcome.protocol: outcome for outcome in done.outcomes if outcome.predictor == predictor}
-        rows.append(f"<tr><th colspan={len(protocols) + 1}>{html.escape(predictor)}</th></tr>")
-        for name, label in LABELS.items():
-            if any(name in outcome.figures for outcome in own.values()):
-                cells = "".join(f"<td>{shown_figure(own[protocol.name], name)}</td>" for protocol in protocols)
-                rows.append(f"<tr><td>{label}</td>{cells}</tr>")
-        cells = "".join(f"<td>{_source(own[protocol.name])}</td>" for protocol in protocols)
-        rows.append(f"<tr><td>{'box' if predictor == CENTRED else 'tau'}</td>{cells}</tr>")
-        for kind in KINDS:
-            if any(kind in outcome.kinds for outcome in own.values()):
-                cells = "".join(f"<td>{own[protocol.name].kinds.count(kind)}</td>" for protocol in protocols)
-                rows.append(f"<tr><td>{kind}</td>{cells}</tr>")
-    heads = "".join(f'<th title="{html.escape(protocol.rules)}">{protocol.name}</th>' for protocol in protocols)
-    images = "".join(
-        f'<h2>{html.escape(Path(name).stem)}</h2><img src="{html.escape(name)}" style="max-width:100%">'
-        for name in image_files
-    )
-    rules = "".join(f"<dt>{protocol.name}</dt><dd>{html.escape(protocol.rules)}</dd>" for protocol in protocols)
-    return (
-        "<!doctype html><meta charset=utf-8><title>locloc eval</title>"
-        "<style>body{font:15px sans-serif;margin:2em;max-width:80em}td,th{padding:.15em 1em;text-align:left}"
-        "td+td{text-align:right}</style>"
-        f"<h1>{html.escape(done.images.name)}, {done.split}: {len(done.rows)} images</h1>"
-        f"<table><tr><th></th>{heads}</tr>{''.join(rows)}</table>"
-        "<p>* the best threshold, or box, on the very images that are tested.</p>"
-        f"<dl>{rules}</dl>{images}\n"
+        by_name = {outcome.protocol: outcome for outcome in done.outcomes if outcome.predictor == predictor}
+        outcomes = [by_name[protocol.name] for protocol in protocols]
+        tables[predictor] = [
+            (label, [format_metric(outcome, name) for outcome in outcomes])
+            for name, label in LABELS.items()
+            if any(name in outcome.metrics for outcome in outcomes)
+        ]
+        tables[predictor].append(("box" if predictor == CENTRED else "tau", [_format_tau(one) for one in outcomes]))
+        tables[predictor] += [
+            (kind, [str(outcome.kinds.count(kind)) for outcome in outcomes])
+            for kind in ERROR_KINDS
+            if any(kind in outcome.kinds for outcome in outcomes)
+        ]
+    return render_html(
+        __package__,
+        "report.html.j2",
+        dataset=done.dataset.name,
+        split=done.split,
+        images=len(done.rows),
+        protocols=protocols,
+        tables=tables,
+        image_files=image_files,
     )
 
 
-def _source(outcome: Outcome) -> str:
+def _format_tau(outcome: Outcome) -> str:
     if outcome.tau_from is None:
         return ""
     value = "" if outcome.tau is None else f"{outcome.tau:.3g}, "

@@ -1,4 +1,4 @@
-"""Names on the command line > images to evaluate on, and what is evaluated."""
+"""Resolves the arguments of `locloc eval`, runs, versions or score maps, to a dataset and predictors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,114 +9,128 @@ import numpy as np
 from ...pipeline.catalogs import CATALOGS, read_catalog
 from ...pipeline.errors import TrainError, did_you_mean
 from ...pipeline.geometry.normalize import min_max_or_zeros
-from ...pipeline.geometry.resize_crop import ResizeCrop
 from ...pipeline.store import Version, open_version
 from ..models.localizer import load_localizer
-from .eval_dataset import ImageSet, images_of_catalog, images_of_version
-from .predictors import EvalPredictor, Models, ScoreMaps, StoredMasks, batches
-from .protocols import PROTOCOLS, Protocol, framed
+from .eval_dataset import EvalDataset, dataset_of_catalog, dataset_of_version
+from .evaluate import TauChoice
+from .predictors import EvalPredictor, LoadedImage, RunPredictor, ScoreMapFiles, StoredMasks, load_batches
+from .protocols import PROTOCOLS
+from .score_maps import resample_map
 from .wsol_files import read_metadata, read_score_map, read_true_mask, write_metadata, write_score_map
 
 
-def sources(
+def resolve_targets(
     targets: list[str],
     images: str | None,
     catalog: str | None,
     truth: Path | None,
     allow_changed_images: bool,
     options: dict[str, Any],
-) -> tuple[ImageSet, list[EvalPredictor]]:
-    """Runs and STORE@VERSIONs. Images are those of the first version that is named, or that a run was trained on;
-    of `catalog` where that is given. A run's own masks are a subject too, where their store is there.
+) -> tuple[EvalDataset, list[EvalPredictor]]:
+    """Resolves runs and STORE@VERSIONs.
+
+    images   where the images are; with `catalog`, its kind, these are evaluated. Otherwise the images of the first
+             version that is named, or that a run was trained on
+    truth    folder of ground-truth masks
+    options  arguments of `load_localizer`
+
+    The masks that a run was trained on become a predictor too. Raises a subclass of LocLocError.
     """
     if not targets:
         raise TrainError("Nothing to evaluate: name runs or STORE@VERSIONs, or --score-maps and --metadata")
-    if catalog is not None and (catalog not in CATALOGS or images is None):
-        raise TrainError(
-            f"No --catalog {catalog!r}{did_you_mean(catalog, CATALOGS)}"
-            if catalog not in CATALOGS
-            else "--catalog needs --images, the images' folder or list"
-        )
     runs = [target for target in targets if "@" not in Path(target).name]
-    named = [target for target in targets if target not in runs]
-    models = [Models(run, load_localizer(run, **options)) for run in dict.fromkeys(runs)]
-    headers = [next(iter(model.localizer.headers.values())) for model in models]
-    known = next((header for header in headers if "version" in header), None)
-    name = named[0] if named else known["version"] if known else None
+    versions = [target for target in targets if target not in runs]
     if catalog is not None:
-        return images_of_catalog(read_catalog(images, catalog), truth), [*models, *_masks(named, None)]
-    if name is None:
+        if catalog not in CATALOGS:
+            raise TrainError(f"No --catalog {catalog!r}{did_you_mean(catalog, CATALOGS)}")
+        if images is None:
+            raise TrainError("--catalog needs --images, the images' folder or list")
+        if versions:
+            raise TrainError(f"{versions[0]} has images of its own; leave --catalog out")
+    models = [RunPredictor(run, load_localizer(run, **options)) for run in dict.fromkeys(runs)]
+    if catalog is not None and images is not None:
+        return dataset_of_catalog(read_catalog(images, catalog), truth), [*models]
+    headers = [next(iter(model.localizer.headers.values())) for model in models]
+    trained = next((header for header in headers if "version" in header), None)
+    if not versions and trained is None:
         raise TrainError(
             f"{runs[0]} was imported, and is of no store: name its images with --catalog KIND --images ROOT, "
             "or a STORE@VERSION made of them"
         )
+    name = versions[0] if versions or trained is None else trained["version"]
     version = open_version(name)
-    recipe = known["recipe"] if known is not None and known["version"] == version.name else {}
-    found = images_of_version(
+    recipe = trained["recipe"] if trained is not None and trained["version"] == version.name else {}
+    dataset = dataset_of_version(
         version, images, recipe.get("seed", 0), recipe.get("val_share", 0.1), allow_changed_images, truth
     )
-    return found, [*models, *_masks(list(dict.fromkeys([*named, name])), found)]
+    masks = [_stored_masks(open_version(name), dataset) for name in dict.fromkeys([*versions, name])]
+    return dataset, [*models, *masks]
 
 
-def _masks(names: list[str], images: ImageSet | None) -> list[StoredMasks]:
-    if images is None and names:
-        raise TrainError(f"{names[0]} has images of its own; leave --catalog out")
-    found = []
-    for name in names:
-        version = open_version(name)
-        found.append(StoredMasks(f"masks of {Path(version.name).name}", version, _row_of(version, images)))
-    return found
+def _stored_masks(version: Version, dataset: EvalDataset) -> StoredMasks:
+    return StoredMasks(f"masks of {Path(version.name).name}", version, _version_row(version, dataset))
 
 
-def _row_of(version: Version, images: ImageSet) -> Callable[[int], int]:
-    if version.ids == images.ids:
+def _version_row(version: Version, dataset: EvalDataset) -> Callable[[int], int]:
+    """From a row of the dataset to the version's, which raises StoreError for an image that it does not hold."""
+    if version.ids == dataset.ids:
         return lambda row: row
-    return lambda row: version.row(images.ids[row])  # raises StoreError for an image that it does not hold
+    return lambda row: version.row(dataset.ids[row])
 
 
-def score_map_sources(
-    folder: Path, metadata: Path, split: str, root: Path | None, tau: float | str, protocols: list[Protocol]
-) -> tuple[ImageSet, list[EvalPredictor], float | str]:
-    """Of wsolevaluation's files.
+def resolve_score_maps(
+    folder: Path, metadata: Path, split: str, root: Path | None, tau: TauChoice
+) -> tuple[EvalDataset, list[EvalPredictor], TauChoice]:
+    """Resolves score maps and metadata in wsolevaluation's layout. root: of the ground-truth masks.
 
-    That layout has score maps of one split: thresholds that validation images would decide are swept, and marked.
+    The layout has score maps of one split only. Thresholds that validation images would decide are swept, and marked:
+    the third value replaces `tau`.
     """
     if not folder.is_dir():
         raise TrainError(f"--score-maps {folder} is no folder")
     known = read_metadata(metadata, split)
-    for image_id in known.ids:  # before the first hour of work
+    for image_id in known.ids:  # report a missing map before the first hour of work
         if not (folder / f"{image_id}.npy").is_file() and not (folder / image_id).with_suffix(".npy").is_file():
             read_score_map(folder, image_id)
 
-    def unread(row: int) -> np.ndarray:
+    def decode(row: int) -> np.ndarray:
         raise TrainError(f"{known.ids[row]}: score maps are evaluated without their images")
 
-    images = ImageSet(
-        str(known.folder), "wsol", known.ids, known.labels, known.boxes, {split: np.arange(len(known.ids))},
-        known.sizes, unread, lambda row: read_true_mask(known, row, root),
-    )  # fmt: skip
-    return images, [ScoreMaps(str(folder), folder, known.ids, read_score_map)], "sweep" if tau == "val" else tau
+    dataset = EvalDataset(
+        str(known.folder),
+        "wsol",
+        known.ids,
+        known.labels,
+        known.boxes,
+        {split: np.arange(len(known.ids))},
+        known.sizes,
+        decode,
+        lambda row: read_true_mask(known, row, root),
+    )
+    return dataset, [ScoreMapFiles(str(folder), folder, known.ids, read_score_map)], "sweep" if tau == "val" else tau
 
 
-def write_wsol(
-    images: ImageSet, predictor: EvalPredictor, split: str, out: Path, on_done: Callable[[int, int], None]
+def export_score_maps(
+    dataset: EvalDataset, predictor: EvalPredictor, split: str, out: Path, on_done: Callable[[int, int], None]
 ) -> str:
-    """OUT/ID.npy and OUT/metadata/SPLIT: what `wsol` sees of a subject. Returns what was done, in words."""
+    """Writes a predictor's maps as `wsol` resamples them to OUT/ID.npy, and OUT/metadata/SPLIT. Returns a summary."""
     if not predictor.has_maps:
         raise TrainError(f"{predictor.name} draws no maps: it has a classifier alone")
-    rows, frame = images.rows(split), PROTOCOLS["wsol"].frame
-    view, written, done = predictor.map_view(frame.shown), [], 0
-    rows = np.array([row for row in rows.tolist() if row in images.boxes], np.int64)
-    for batch in batches(images, rows, {view} - {None}):
-        good = [image for image in batch if image.size is not None]
-        for image, (one, made) in zip(good, predictor.maps(good, frame.shown) if good else [], strict=True):
-            whole = framed(one, made, frame, ResizeCrop.stretch(image.size, frame.size_px))
-            write_score_map(out, images.ids[image.row], min_max_or_zeros(whole))
-            written.append((images.ids[image.row], image.size, int(images.labels[image.row]), images.truths(image.row)))
+    frame = PROTOCOLS["wsol"].frame
+    view = predictor.map_view(frame.fit)
+    rows = np.array([row for row in dataset.rows(split).tolist() if row in dataset.boxes], np.int64)
+    written, done = [], 0
+    for batch in load_batches(dataset, rows, set() if view is None else {view}):
+        images = [image for image in batch if isinstance(image, LoadedImage)]
+        maps = predictor.maps(images, frame.fit) if images else []
+        for image, (score_map, geometry) in zip(images, maps, strict=True):
+            image_id, label = dataset.ids[image.row], int(dataset.labels[image.row])
+            write_score_map(out, image_id, min_max_or_zeros(resample_map(score_map, geometry, frame)))
+            written.append((image_id, image.size_px, label, dataset.true_boxes(image.row)))
         done += len(batch)
         on_done(done, len(rows))
     count = write_metadata(out / "metadata" / split, written)
-    left = len(images.rows(split)) - count
+    left_out = len(dataset.rows(split)) - count
     return f"{out}: {count} score maps of {predictor.name}" + (
-        f"; {left} images have no box or cannot be read" if left else ""
+        f"; {left_out} images have no box or cannot be read" if left_out else ""
     )

@@ -7,10 +7,10 @@ METADATA[/SPLIT]/
   localization.txt   id,x0,y0,x1,y1 in whole pixels, a line a box; or id,mask,ignore: paths of images, a line a mask
 MAPS/ID.npy          (224, 224) float64 in 0..1 of the whole image; ID with or without the image's own suffix
 
-In masks every pixel that is not black counts, as in that project.
+In masks every pixel that is not black counts, as in wsolevaluation.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -33,11 +33,11 @@ class Metadata:
     sizes: np.ndarray  # (N, 2) int64
     labels: np.ndarray  # (N,) int64, -1: none
     boxes: dict[int, np.ndarray]  # (n, 4) float64, by row
-    masks: dict[int, tuple[list[str], str]]  # paths of object masks, and of what is ignored ("" for nothing), by row
+    masks: dict[int, tuple[list[str], str]]  # paths of object masks, path of the ignored area or "", by row
 
 
 def read_metadata(folder: Path, split: str) -> Metadata:
-    """FOLDER/SPLIT, or FOLDER itself where that has the files. Raises TrainError with the line that is wrong."""
+    """Reads FOLDER/SPLIT, or FOLDER itself if it holds the files. Raises TrainError that names the faulty line."""
     at = folder / split if (folder / split / FILES[0]).is_file() else folder
     if not (at / FILES[0]).is_file():
         raise TrainError(f"--metadata {folder} has neither {FILES[0]} nor {split}/{FILES[0]}")
@@ -58,7 +58,7 @@ def read_metadata(folder: Path, split: str) -> Metadata:
     if (at / FILES[2]).is_file():
         for row, where, (label,) in _rows(at / FILES[2], row_of, 1):
             labels[row] = _numbers(where, (label,))[0]
-    boxes: dict[int, list] = {}
+    boxes: dict[int, list[list[int]]] = {}
     masks: dict[int, tuple[list[str], str]] = {}
     for row, where, parts in _rows(at / FILES[3], row_of, 4, 2):
         if len(parts) == 4:
@@ -71,52 +71,54 @@ def read_metadata(folder: Path, split: str) -> Metadata:
         else:
             paths, ignored = masks.get(row, ([], ""))
             masks[row] = ([*paths, parts[0]], ignored or parts[1])
-    return Metadata(at, ids, sizes, labels, {row: np.array(own, np.float64) for row, own in boxes.items()}, masks)
+    return Metadata(at, ids, sizes, labels, {row: np.array(of, np.float64) for row, of in boxes.items()}, masks)
 
 
 def read_true_mask(metadata: Metadata, row: int, root: Path | None) -> np.ndarray | None:
     """`(224, 224) uint8`: 0 background, 1 object, 255 ignored; None for an image without masks.
 
-    root  what the paths are relative to; by default the metadata's folder, or the one above it
+    root  folder that the paths are relative to; None: the metadata's folder, or else the one above it
     """
     if row not in metadata.masks:
         return None
     paths, ignored = metadata.masks[row]
-    objects = np.any([_image(metadata, path, root) for path in paths], 0)
+    objects = np.any([_read_mask(metadata, path, root) for path in paths], 0)
     out = objects.astype(np.uint8)
     if ignored:
-        out[_image(metadata, ignored, root) & ~objects] = 255
+        out[_read_mask(metadata, ignored, root) & ~objects] = 255
     return out
 
 
 def read_score_map(folder: Path, image_id: str) -> np.ndarray:
-    """`(224, 224) float64` as it stands in its file. Raises TrainError for one that is missing or is no map."""
+    """Reads an unchanged map `(224, 224) float64`. Raises TrainError for a missing file or one without a map."""
     file = folder / f"{image_id}.npy"
     if not file.is_file():
         file = (folder / image_id).with_suffix(".npy")
     if not file.is_file():
         raise TrainError(f"No score map of {image_id}: neither {folder / image_id}.npy nor {file} is there")
     try:
-        one = np.load(file, allow_pickle=False)
+        score_map = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise TrainError(f"{file} is no array of NumPy's: {error}") from None
-    if not isinstance(one, np.ndarray) or one.shape != (MAP_PX, MAP_PX):
-        shape = getattr(one, "shape", "an archive")
+    if not isinstance(score_map, np.ndarray) or score_map.shape != (MAP_PX, MAP_PX):
+        shape = getattr(score_map, "shape", "an archive")
         raise TrainError(
             f"{file} holds {shape}, not ({MAP_PX}, {MAP_PX}): resize the map bicubically before it is saved"
         )
-    if one.dtype.kind not in "fiub":
-        raise TrainError(f"{file} holds {one.dtype}, not numbers")
-    one = one.astype(np.float64)
-    if not np.isfinite(one).all():
-        y, x = np.argwhere(~np.isfinite(one))[0]
-        raise TrainError(f"{file} is not finite: {one[y, x]} at row {y}, column {x}")
-    return one
+    if score_map.dtype.kind not in "fiub":
+        raise TrainError(f"{file} holds {score_map.dtype}, not numbers")
+    score_map = score_map.astype(np.float64)
+    if not np.isfinite(score_map).all():
+        y, x = np.argwhere(~np.isfinite(score_map))[0]
+        raise TrainError(f"{file} is not finite: {score_map[y, x]} at row {y}, column {x}")
+    return score_map
 
 
 def write_metadata(folder: Path, images: Iterable[tuple[str, tuple[int, int], int, np.ndarray]]) -> int:
-    """Id, (width, height), label and true boxes `(n, 4)` of each image; those without a box are left out, for that
-    project expects one of every image. Boxes are rounded to whole pixels. Returns how many were written.
+    """Writes id, (width, height), label and ground-truth boxes `(n, 4)` of each image; returns how many were written.
+
+    Images without a box are left out, since wsolevaluation expects one of every image. Boxes are rounded to whole
+    pixels.
     """
     lines: dict[str, list[str]] = {name: [] for name in FILES}
     for image_id, (width, height), label, boxes in images:
@@ -135,13 +137,13 @@ def write_metadata(folder: Path, images: Iterable[tuple[str, tuple[int, int], in
     return len(lines[FILES[0]])
 
 
-def write_score_map(folder: Path, image_id: str, one: np.ndarray) -> None:
-    """FOLDER/ID.npy of a map `(224, 224)` in 0..1."""
+def write_score_map(folder: Path, image_id: str, score_map: np.ndarray) -> None:
+    """Writes a map `(224, 224)` in 0..1 to FOLDER/ID.npy."""
     if PurePosixPath(image_id).is_absolute() or ".." in PurePosixPath(image_id).parts:
         raise TrainError(f"{image_id} leads out of {folder}; give the images ids without '..'")
     file = folder / f"{image_id}.npy"
     file.parent.mkdir(parents=True, exist_ok=True)
-    np.save(file, one.astype(np.float64))
+    np.save(file, score_map.astype(np.float64))
 
 
 def _lines(file: Path) -> list[tuple[int, str]]:
@@ -152,14 +154,17 @@ def _lines(file: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in enumerate(text.splitlines(), 1) if line]
 
 
-def _rows(file: Path, row_of: dict[str, int], *wanted: int):
-    """Row, place and fields of each line `id,field,...`, of images that are in image_ids.txt."""
+def _rows(file: Path, row_of: dict[str, int], *counts: int) -> Iterator[tuple[int, str, list[str]]]:
+    """Yields row, FILE:LINE and fields of each line `id,field,...` whose id is in image_ids.txt.
+
+    counts  allowed numbers of fields
+    """
     for number, line in _lines(file):
         where = f"{file}:{number}"
         image_id, *parts = line.split(",")
-        if len(parts) not in wanted:
+        if len(parts) not in counts:
             raise TrainError(
-                f"{where}: {line!r} has {len(parts)} fields after the id, not {' or '.join(map(str, wanted))}"
+                f"{where}: {line!r} has {len(parts)} fields after the id, not {' or '.join(map(str, counts))}"
             )
         if image_id in row_of:
             yield row_of[image_id], where, parts
@@ -172,8 +177,8 @@ def _numbers(where: str, parts: Iterable[str]) -> list[int]:
         raise TrainError(f"{where}: {','.join(parts)!r} are not whole numbers") from None
 
 
-def _image(metadata: Metadata, path: str, root: Path | None) -> np.ndarray:
-    """A mask's image at 224 x 224, by the nearest pixel, `bool`."""
+def _read_mask(metadata: Metadata, path: str, root: Path | None) -> np.ndarray:
+    """A mask `(224, 224) bool`, resized by the nearest pixel."""
     roots = [root] if root is not None else [metadata.folder, metadata.folder.parent]
     for folder in roots:
         grey = cv2.imread(str(folder / path), cv2.IMREAD_GRAYSCALE) if (folder / path).is_file() else None

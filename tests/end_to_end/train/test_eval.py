@@ -16,8 +16,8 @@ from locloc.pipeline.backbones.spec import BackboneSpec
 from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.geometry.boxes import box_iou
 from locloc.pipeline.store import open_version
-from locloc.trainer.evaluation.eval_dataset import images_of_version
-from locloc.trainer.evaluation.predictors import batches
+from locloc.trainer.evaluation.eval_dataset import dataset_of_version
+from locloc.trainer.evaluation.predictors import load_batches
 from locloc.trainer.evaluation.protocols import PROTOCOLS
 from locloc.trainer.models.checkpoint import create_model, save_checkpoint, vit_shape
 
@@ -115,7 +115,7 @@ def test_the_report_has_every_image_curves_and_images(whole, run, version):
 
 
 def test_each_image_is_decoded_once_for_all_views(version):
-    images, counts = images_of_version(open_version(version)), {}
+    images, counts = dataset_of_version(open_version(version)), {}
 
     def decode(row: int) -> np.ndarray:
         counts[row] = counts.get(row, 0) + 1
@@ -123,9 +123,9 @@ def test_each_image_is_decoded_once_for_all_views(version):
 
     counted = images.__class__(**(vars(images) | {"decode": decode}))
     views = {("stretch", 224), ("centre_crop", 224), ("stretch", 256)}
-    loaded = [image for batch in batches(counted, images.rows("test"), views, 3) for image in batch]
+    loaded = [image for batch in load_batches(counted, images.rows("test"), views, 3) for image in batch]
     assert [image.row for image in loaded] == images.rows("test").tolist()
-    assert all(set(image.squares) == views for image in loaded) and set(counts.values()) == {1}
+    assert all(set(image.views) == views for image in loaded) and set(counts.values()) == {1}
 
 
 def test_masks_alone_need_no_images(version, scenes, tmp_path):
@@ -178,7 +178,7 @@ def test_imported_weights_are_evaluated_on_a_catalog_without_masks(scenes, run, 
 def test_images_that_cannot_be_read_count_as_wrong(run, scenes, version, tmp_path):
     moved = tmp_path / "scenes"
     shutil.copytree(scenes, moved)
-    images = images_of_version(open_version(version), str(moved))
+    images = dataset_of_version(open_version(version), str(moved))
     whole = evaluated(tmp_path, run, "--images", moved, "--protocol", "ppd")["results"][str(run)]["ppd"]
     first = images.ids[images.rows("test")[0]]
     (file,) = [file for file in (moved / "images").rglob("*") if file.stem in first or first in str(file)]

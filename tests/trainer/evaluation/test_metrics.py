@@ -10,13 +10,13 @@ from locloc.trainer.evaluation.metrics import (
     best_ious,
     calibrate,
     class_ranks,
-    classified,
-    kind_of_error,
-    localised,
+    error_kind,
     mask_iou_by_level,
     max_box_acc,
     max_box_acc_v2,
     px_ap,
+    top_k_cls,
+    top_k_loc,
 )
 
 NAN = np.nan
@@ -65,14 +65,14 @@ def test_classes_among_the_first_guesses():
     logits = np.array([[3.0, 2, 1, 0, -1, -2], [3, 2, 1, 0, -1, -2], [0, 0, 0, 0, 0, 0], [9, 1, 1, 1, 1, 1]])
     ranks = class_ranks(logits, np.array([0, 5, 2, -1]))
     assert ranks.tolist() == [0, 5, 2, -1]  # of equal logits, lower classes are guessed first
-    assert classified(ranks, 1) == pytest.approx(1 / 3) and classified(ranks, 5) == pytest.approx(2 / 3)
-    assert np.isnan(classified(np.array([-1]), 1))
+    assert top_k_cls(ranks, 1) == pytest.approx(1 / 3) and top_k_cls(ranks, 5) == pytest.approx(2 / 3)
+    assert np.isnan(top_k_cls(np.array([-1]), 1))
 
 
 def test_top_1_loc_needs_the_box_and_the_class():
     ious, ranks = np.array([0.9, 0.9, 0.1, NAN, 0.9, 0.5]), np.array([0, 3, 0, 0, -1, 0])
-    assert localised(ious, ranks, 1) == 2 / 4 and localised(ious, ranks, 5) == 3 / 4
-    assert np.isnan(localised(np.array([NAN]), np.array([0]), 1))
+    assert top_k_loc(ious, ranks, 1) == 2 / 4 and top_k_loc(ious, ranks, 5) == 3 / 4
+    assert np.isnan(top_k_loc(np.array([NAN]), np.array([0]), 1))
 
 
 def test_max_box_acc_and_v2():
@@ -129,4 +129,4 @@ def test_the_threshold_is_where_most_are_right(curve, wanted):
     ],
 )
 def test_kinds_of_error(found, iou, rank, kind):
-    assert kind_of_error(np.array(found), np.array([[0, 0, 10, 10], [70, 70, 71, 71]]), iou, rank) == kind
+    assert error_kind(np.array(found), np.array([[0, 0, 10, 10], [70, 70, 71, 71]]), iou, rank) == kind

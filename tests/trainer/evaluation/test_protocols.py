@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from locloc.pipeline.errors import TrainError
 from locloc.pipeline.geometry.boxes import largest_box
 from locloc.pipeline.geometry.resize_crop import ResizeCrop
-from locloc.trainer.evaluation.accumulator import Accumulator, Truth
-from locloc.trainer.evaluation.evaluate import contoured
-from locloc.trainer.evaluation.metrics import IOUS
-from locloc.trainer.evaluation.protocols import PROTOCOLS, TAUS, framed, levels_of, protocols_named, view
+from locloc.trainer.evaluation.accumulator import Accumulator, GroundTruth
+from locloc.trainer.evaluation.metrics import V2_IOUS
+from locloc.trainer.evaluation.protocols import PROTOCOLS, TAUS, fit_geometry, protocols_named
+from locloc.trainer.evaluation.score_maps import frame_map, quantize, resample_map
 
 MAPS, SOURCE = 300, 40  # px of raw maps: resized to each protocol's frame
 SIZE = (320, 240)
@@ -118,13 +118,13 @@ LITERAL = {
 }
 
 
-def tallied(name: str, raws: list[np.ndarray], truths: list[np.ndarray], size=SIZE) -> Accumulator:
+def accumulated(name: str, raws: list[np.ndarray], truths: list[np.ndarray], size=SIZE) -> Accumulator:
     protocol = PROTOCOLS[name]
     accumulator = Accumulator(protocol, len(raws))
     for number, (raw, boxes) in enumerate(zip(raws, truths, strict=True)):
         moved = protocol.boxes_in_frame(boxes, size)
-        made = view(protocol.frame.shown, size, len(raw))
-        accumulator.add(number, *contoured(raw, made, size, protocol, moved), Truth(moved, None))
+        geometry = fit_geometry(protocol.frame.fit, size, len(raw))
+        accumulator.add(number, frame_map(raw, geometry, protocol, moved), GroundTruth(moved, None))
     return accumulator
 
 
@@ -139,15 +139,15 @@ def truths() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def tally_of(maps, truths):
+def accumulator_of(maps, truths):
     """Of all maps under a protocol, made once."""
-    return functools.cache(lambda name: tallied(name, maps, truths))
+    return functools.cache(lambda name: accumulated(name, maps, truths))
 
 
 @pytest.mark.parametrize("name", list(PROTOCOLS))
-def test_a_slow_implementation_of_its_rules_agrees_on_300_maps(name, maps, truths, tally_of):
+def test_a_slow_implementation_of_its_rules_agrees_on_300_maps(name, maps, truths, accumulator_of):
     """Boxes exactly, IoUs to 1e-9, at thresholds drawn for each map; and the curve at some thresholds over all maps."""
-    accumulator, protocol, literal = tally_of(name), PROTOCOLS[name], LITERAL[name]
+    accumulator, protocol, literal = accumulator_of(name), PROTOCOLS[name], LITERAL[name]
     for number, (raw, boxes) in enumerate(zip(maps, truths, strict=True)):
         taus = [0.5] if name == "ppd" else np.random.default_rng(number).choice(TRIED, 2).tolist()
         for tau in taus:
@@ -161,14 +161,14 @@ def test_a_slow_implementation_of_its_rules_agrees_on_300_maps(name, maps, truth
         assert accumulator.curve()[round(tau * 1000)] == pytest.approx(np.mean(hits), abs=1e-9), tau
 
 
-def test_max_box_acc_v2_counts_all_contours(maps, truths, tally_of):
-    accumulator = tally_of("wsol")
+def test_max_box_acc_v2_counts_all_contours(maps, truths, accumulator_of):
+    accumulator = accumulator_of("wsol")
     for tau in (0.2, 0.4, 0.6):
         ious = np.array([literal_wsol_all(raw, boxes, tau) for raw, boxes in zip(maps, truths, strict=True)])
-        wanted = [(ious >= least).mean() for least in IOUS]
+        wanted = [(ious >= least).mean() for least in V2_IOUS]
         assert accumulator.hits_v2[:, round(tau * 1000)] / MAPS == pytest.approx(wanted, abs=1e-9)
     found = accumulator.over_all_thresholds()
-    by_iou = {f"{least:g}": (accumulator.hits_v2[n] / MAPS).max() for n, least in enumerate(IOUS)}
+    by_iou = {f"{least:g}": (accumulator.hits_v2[n] / MAPS).max() for n, least in enumerate(V2_IOUS)}
     assert found["max_box_acc_v2_by_iou"] == pytest.approx(by_iou)
     assert found["max_box_acc_v2"] == pytest.approx(np.mean(list(by_iou.values())))
 
@@ -179,8 +179,8 @@ def test_max_box_acc_v2_counts_all_contours(maps, truths, tally_of):
 def test_max_box_acc_is_at_least_the_accuracy_at_any_threshold_and_order_changes_nothing(maps, truths):
     some = list(zip(maps[:40], truths[:40], strict=True))
     accumulator, turned = (
-        tallied("wsol", *map(list, zip(*some, strict=True))),
-        tallied("wsol", *map(list, zip(*some[::-1], strict=True))),
+        accumulated("wsol", *map(list, zip(*some, strict=True))),
+        accumulated("wsol", *map(list, zip(*some[::-1], strict=True))),
     )
     assert (accumulator.over_all_thresholds()["max_box_acc"] >= accumulator.curve()).all()
     assert accumulator.over_all_thresholds() == turned.over_all_thresholds()
@@ -197,7 +197,7 @@ def test_a_perfect_map_has_v2_of_one_at_any_scale(corners, low, rise):
     one[y0 : y1 + 1, x0 : x1 + 1] += rise
     if (one == one[0, 0]).all():
         return
-    found = tallied("wsol", [one], [np.array([[x0, y0, x1 + 1, y1 + 1]])], (224, 224)).over_all_thresholds()
+    found = accumulated("wsol", [one], [np.array([[x0, y0, x1 + 1, y1 + 1]])], (224, 224)).over_all_thresholds()
     assert found["max_box_acc_v2"] == 1
 
 
@@ -217,7 +217,7 @@ def rectangle(side: int, *boxes: tuple[int, int, int, int]) -> np.ndarray:
 )
 @pytest.mark.parametrize("flat", [0.0, 7.0, -3.0, np.nan])
 def test_the_box_of_a_flat_map(name, empty, flat):
-    accumulator = tallied(name, [np.full((20, 20), flat, np.float32)], [np.array([[10.0, 10, 200, 200]])])
+    accumulator = accumulated(name, [np.full((20, 20), flat, np.float32)], [np.array([[10.0, 10, 200, 200]])])
     assert accumulator.boxes_at(0.5).tolist() == [empty]
     assert accumulator.curve().tolist() == [0] * len(TAUS)
 
@@ -227,7 +227,9 @@ def test_the_box_of_a_flat_map(name, empty, flat):
     [("locloc", 224, [30, 40, 224, 224]), ("ppd", 256, [30, 40, 256, 256]), ("wsol", 224, [30, 40, 223, 223])],
 )
 def test_a_box_that_touches_the_border(name, side, wanted):
-    accumulator = tallied(name, [rectangle(side, (30, 40, side, side))], [np.array([[0.0, 0, 10, 10]])], (side, side))
+    accumulator = accumulated(
+        name, [rectangle(side, (30, 40, side, side))], [np.array([[0.0, 0, 10, 10]])], (side, side)
+    )
     assert accumulator.boxes_at(0.5).tolist() == [wanted]
 
 
@@ -235,24 +237,24 @@ def test_of_several_contours_the_largest_is_the_box_and_any_true_box_counts():
     one = rectangle(224, (10, 10, 60, 60), (100, 100, 200, 200))
     large, small = [100.0, 100, 200, 200], [10.0, 10, 60, 60]
     for boxes, hit in (([small, large], 1), ([large], 1), ([small], 0)):
-        assert tallied("wsol", [one], [np.array(boxes)], (224, 224)).curve()[500] == hit
-    found = tallied("wsol", [one], [np.array([small])], (224, 224)).over_all_thresholds()
+        assert accumulated("wsol", [one], [np.array(boxes)], (224, 224)).curve()[500] == hit
+    found = accumulated("wsol", [one], [np.array([small])], (224, 224)).over_all_thresholds()
     assert (found["max_box_acc"], found["max_box_acc_v2"]) == (0, 1)
 
 
 def test_the_first_true_box_alone_counts_in_the_official_protocol():
     one, wrong, right = rectangle(224, (50, 50, 150, 150)), [0.0, 0, 20, 20], [66.0, 66, 166, 166]
     size = (256, 256)  # cut to 224: 16 pixels off each side
-    assert tallied("locloc", [one], [np.array([wrong, right])], size).curve()[500] == 1
-    assert tallied("locloc-official", [one], [np.array([wrong, right])], size).curve()[500] == 0
-    assert tallied("locloc-official", [one], [np.array([right, wrong])], size).curve()[500] == 1
+    assert accumulated("locloc", [one], [np.array([wrong, right])], size).curve()[500] == 1
+    assert accumulated("locloc-official", [one], [np.array([wrong, right])], size).curve()[500] == 0
+    assert accumulated("locloc-official", [one], [np.array([right, wrong])], size).curve()[500] == 1
 
 
 def test_thresholds_at_the_edges():
     """At 0 all but the minimum is in; at 0.999 of 255, which is 254, only the maximum."""
     one = np.zeros((224, 224), np.float32)
     one[20:120, 20:120], one[50:80, 50:80] = 1 / 255, 1
-    accumulator = tallied("locloc", [one], [np.array([[0.0, 0, 1, 1]])], (256, 256))
+    accumulator = accumulated("locloc", [one], [np.array([[0.0, 0, 1, 1]])], (256, 256))
     assert accumulator.boxes_at(0.0).tolist() == [[20, 20, 120, 120]]
     assert accumulator.boxes_at(0.003).tolist() == [[20, 20, 120, 120]]  # int(0.003 * 255) is 0
     assert accumulator.boxes_at(0.004).tolist() == [[50, 50, 80, 80]]  # 1
@@ -265,9 +267,9 @@ def test_iou_of_half_is_right_and_plus_one_decides_near_it():
     for rows, hit in ((100, 1), (99, 0)):
         one = rectangle(224, (12, 12, 112, 12 + rows))
         truth = np.array([[28.0, 28, 128, 228]])  # moved by 16
-        assert tallied("locloc", [one], [truth], (256, 256)).curve()[500] == hit
+        assert accumulated("locloc", [one], [truth], (256, 256)).curve()[500] == hit
     one = rectangle(256, (20, 20, 120, 119))
-    assert tallied("ppd", [one], [np.array([[20.0, 20, 120, 219]])], (256, 256)).curve()[500] == 1  # 100 / 200
+    assert accumulated("ppd", [one], [np.array([[20.0, 20, 120, 219]])], (256, 256)).curve()[500] == 1  # 100 / 200
 
 
 def test_true_boxes_move_with_the_image():
@@ -284,12 +286,12 @@ def test_a_map_of_the_whole_image_is_moved_to_a_crop():
     """A map of everything, cut by the protocol, and one of a square, laid on everything."""
     whole = rectangle(256, (64, 64, 192, 192))
     frame = PROTOCOLS["locloc"].frame
-    cut = framed(whole, ResizeCrop.stretch((256, 256), 256), frame, frame.geometry((256, 256)))
+    cut = resample_map(whole, ResizeCrop.stretch((256, 256), 256), frame)
     assert np.array_equal(cut > 0.5, rectangle(224, (48, 48, 176, 176)) > 0)
     square = np.ones((128, 128), np.float32)
     square[0, 0] = -1
     frame = PROTOCOLS["ppd"].frame
-    laid = framed(square, ResizeCrop.centre_crop((512, 256), 128), frame, frame.geometry((512, 256)))
+    laid = resample_map(square, ResizeCrop.centre_crop((512, 256), 128), frame)
     assert (laid[:, :64] == -1).all() and (laid[:, 192:] == -1).all() and (laid[2:, 66:190] == 1).all()
 
 
@@ -318,4 +320,4 @@ def test_levels_are_how_many_thresholds_lie_below(dtype):
     taus = TAUS.astype(dtype)
     values = np.concatenate([taus, np.nextafter(taus, dtype(2)), np.nextafter(taus, dtype(-1)).clip(0), [1]])
     wanted = [(taus < value).sum() for value in values.astype(dtype)]
-    assert levels_of(values.astype(dtype)[None], PROTOCOLS["ppd"].frame)[0].tolist() == wanted
+    assert quantize(values.astype(dtype)[None], PROTOCOLS["ppd"].frame)[0].tolist() == wanted
