@@ -1,18 +1,18 @@
 """Every error that locloc raises on purpose.
 
-    LocLocError               one line: what is wrong, where, and the command or setting that mends it
+    LocLocError               one line: what is wrong, where, and the command or setting that fixes it
     ├── CatalogError          a list of images that cannot be read, or that contradicts itself
     ├── RecipeError           a setting that does not parse, or does not fit the backbone
-    ├── BackboneError         a model or its weights that cannot be had
-    ├── ImageError            one image that cannot be decoded: a status row in the store, never the end of a build
-    ├── UnreachableError      images cannot be reached just now (network, credentials): the block failed, not its rows
+    ├── BackboneError         a model or its weights that cannot be loaded
+    ├── ImageError            one image that cannot be decoded: becomes a status row in the store, never ends a build
+    ├── UnreachableError      images cannot be reached now (network, credentials): the block failed, not its rows
     ├── StoreError            a store or version that cannot be read or written
     │   └── StoreLockedError  another process is writing to the store
-    ├── BuildError            a build that had to stop; what it had checkpointed is kept
-    ├── TruthError            a folder of true masks, or one of them, that cannot be what it should
-    ├── TrainError            a training run that cannot begin, or had to stop; its last state is kept
-    ├── BenchError            a benchmark that cannot be run here as asked
-    └── PredictError          predictions that cannot be made of what was given, or not be written
+    ├── BuildError            a build that had to stop; its checkpoints are kept
+    ├── TruthError            a folder of ground-truth masks, or one of its files, that cannot be used
+    ├── TrainError            a training run that cannot start, or had to stop; its last checkpoint is kept
+    ├── BenchError            a benchmark that cannot run on this machine or with these options
+    └── PredictError          predictions that cannot be made from the inputs, or cannot be written
 
 Anything else that escapes is a bug, and shows its traceback.
 """
@@ -75,7 +75,7 @@ class PredictError(LocLocError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'cub'?"` where a known name is close, else the list of them, for the end of an error line."""
+    """The end of an error line: `"; did you mean 'cub'?"` if a known name is close, else the list of known names."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"

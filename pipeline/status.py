@@ -1,4 +1,4 @@
-"""What became of each image. Stored as numbers: they keep their meaning for ever."""
+"""The status of each image in a store. Stored as numbers, whose meaning must never change."""
 
 from enum import IntEnum
 
@@ -6,12 +6,12 @@ from .errors import StoreError, did_you_mean
 
 
 class Status(IntEnum):
-    PENDING = 0  # not worked on yet: never seen in a published version
+    PENDING = 0  # not processed yet; never in a published version
     OK = 1
     FALLBACK = 2  # done, but the mask is empty or the thresholded map; the row's error says why
-    UNDECODABLE = 3  # the file was read and is no image that can be decoded
-    NON_FINITE = 4  # the backbone gave NaN or infinity
-    MISSING = 5  # there is no file to read: missing, broken link, directory, no permission
+    UNDECODABLE = 3  # the file was read but cannot be decoded as an image
+    NON_FINITE = 4  # the backbone returned NaN or infinity
+    MISSING = 5  # no file to read: missing, broken link, directory, no permission
     CRASHED = 6  # killed its worker process
 
     @property
@@ -20,7 +20,7 @@ class Status(IntEnum):
 
 
 def status_of(label: str) -> Status:
-    """The status with this label. Raises StoreError for one that there is not."""
+    """The status with this label. Raises StoreError for an unknown one."""
     labels = {status.label: status for status in Status}
     if label not in labels:
         raise StoreError(f"No status {label!r}{did_you_mean(label, labels)}")

@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=100)
     given = parser.parse_args()
     try:
-        images = load_images(given.photographs, given.masks, (given.problems + 1) // 2, given.size).found
+        images = load_images(given.photographs, given.masks, (given.problems + 1) // 2, given.size).images
     except BenchError as error:
         sys.exit(str(error))
     wrong = 0

@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     try:
-        images = load_images(arguments.photographs, arguments.masks, 0, SIZE_PX).found
+        images = load_images(arguments.photographs, arguments.masks, 0, SIZE_PX).images
     except BenchError as error:
         sys.exit(str(error))
     truths = [image.truth for image in images]

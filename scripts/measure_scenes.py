@@ -40,7 +40,7 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     folder = Path(sys.argv[1])
-    images = load_images(folder / "images", folder / "masks", 0, SIZE_PX).found
+    images = load_images(folder / "images", folder / "masks", 0, SIZE_PX).images
     truths = [image.truth for image in images]
     shares = np.array([truth.mean() for truth in truths])
     low, middle, high = np.quantile(shares, [0, 0.5, 1])

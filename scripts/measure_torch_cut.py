@@ -90,7 +90,7 @@ def main() -> None:
     torch.set_num_threads(1)
     count = max(1, arguments.problems // 2)
     try:
-        images = load_images(arguments.photographs, arguments.masks, count, arguments.size).found
+        images = load_images(arguments.photographs, arguments.masks, count, arguments.size).images
     except BenchError as error:
         sys.exit(str(error))
     engine = TorchGrabCut(**dict(setting.split("=") for setting in arguments.set))

@@ -1,4 +1,4 @@
-"""Which backbone, as data: whoever only passes it on need not import torch."""
+"""Which backbone, as data: no import of torch for code that only passes it on."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """What it takes to make the same backbone in another process.
+    """Everything needed to create the same backbone in another process.
 
-    `weights` is None for those published under the name, `"random"`, or a file; `sha256`, once known, is checked.
+    `weights` is None for those published under the name, `"random"`, or a file. `sha256` is None, or the hash that the
+    loaded weights must have.
     """
 
     name: str
@@ -19,5 +20,5 @@ class BackboneSpec:
 
 
 def recorded_weights(backbone: dict[str, Any]) -> str | None:
-    """What provenance says of a backbone > the `weights` of its spec: None for the published or bundled ones."""
+    """A backbone's entry in provenance > the `weights` of its spec: None for published or bundled ones."""
     return None if backbone["weights"] in ("hub", "bundled") else backbone["weights"]

@@ -1,7 +1,7 @@
 """A frozen ViT by timm name: embedded tokens, patch features and the CLS attention of its last block.
 
 Shapes: B batch, S input side, h x w token grid, T = h * w patch tokens, P prefix tokens (CLS, then any registers),
-D width, H heads. Two families of timm are known: VisionTransformer (DINO, DINOv2, AugReg, ...) and Eva (DINOv3).
+D width, H heads. Two families of timm are supported: VisionTransformer (DINO, DINOv2, AugReg, ...) and Eva (DINOv3).
 """
 
 import functools
@@ -15,7 +15,7 @@ import huggingface_hub
 import numpy as np
 import timm
 import torch
-from timm.layers import apply_rot_embed_cat
+from timm.layers import apply_rot_embed_cat  # type: ignore[attr-defined]  # re-exported without __all__
 from timm.models.eva import Eva, EvaBlock
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
@@ -29,9 +29,12 @@ from .state_dict import load_random, load_weights_file, weights_sha256
 BUNDLED = {"pocket": (create_pocket, load_pocket)}
 """Backbones that ship with the package: name to (architecture, architecture with its weights)."""
 
+Vit = Any
+"""A timm VisionTransformer or Eva: nn.Module's stubs give their submodules no useful types."""
+
 
 class Backbone:
-    """Frozen; makes no gradients. Images are `(B, S, S, 3) uint8` RGB, normalised here as the weights want it."""
+    """Frozen: no gradients. Images are `(B, S, S, 3) uint8` RGB, normalised here by the mean and std of the weights."""
 
     def __init__(self, spec: BackboneSpec, device: str = "cpu"):
         model = _create(spec)
@@ -53,21 +56,21 @@ class Backbone:
         self.std: list[float] = [float(value) for value in model.pretrained_cfg["std"]]
         _set_input_size(model, spec.size_px, self.grid)
         self.device = torch.device(device)
-        self.model = model.eval().requires_grad_(False).to(self.device)
+        self.model: Vit = model.eval().requires_grad_(False).to(self.device)
         self._mean = torch.tensor(self.mean, device=self.device).view(3, 1, 1) * 255
         self._std = torch.tensor(self.std, device=self.device).view(3, 1, 1) * 255
 
     def normalise(self, rgb: np.ndarray | Tensor) -> Tensor:
-        """rgb `(B, S, S, 3) uint8` > `(B, 3, S, S) float32` on the device. Bytes travel, a quarter of the floats."""
+        """rgb `(B, S, S, 3) uint8` > `(B, 3, S, S) float32` on the device. Transfers bytes, a quarter of the floats."""
         pixels = torch.as_tensor(rgb)
         if self.device.type == "cuda" and not pixels.is_cuda:
             pixels = pixels.pin_memory().to(self.device, non_blocking=True)
         pixels = pixels.permute(0, 3, 1, 2).to(torch.float32)
         return (pixels - self._mean) / self._std
 
-    @torch.no_grad()  # not inference mode: what trains on these tokens keeps them for its backward pass
+    @torch.no_grad()  # not inference mode: models trained on these tokens need them in their backward pass
     def embed(self, rgb: np.ndarray | Tensor, blocks: int = 0) -> Tensor:
-        """rgb `(B, S, S, 3) uint8` > tokens after so many blocks, `(B, P + T, D)`: CLS, registers, patches."""
+        """rgb `(B, S, S, 3) uint8` > tokens after the first `blocks`, `(B, P + T, D)`: CLS, registers, patches."""
         with self._autocast():
             tokens, ropes = self._embed(rgb)
             return self._run(tokens, ropes, 0, blocks)
@@ -79,7 +82,7 @@ class Backbone:
 
     @torch.no_grad()
     def embed_and_patch_features(self, rgb: np.ndarray | Tensor, blocks: int = 0) -> tuple[Tensor, Tensor]:
-        """What `embed` and `patch_features` give for the same images; nothing is computed twice."""
+        """`embed` and `patch_features` of the same images, with nothing computed twice."""
         with self._autocast():
             tokens, ropes = self._embed(rgb)
             embedded = self._run(tokens, ropes, 0, blocks)
@@ -88,7 +91,7 @@ class Backbone:
 
     @torch.no_grad()
     def norm_features(self, features: Tensor) -> Tensor:
-        """What `patch_features` gives, or kept copies of it, `(B, D, h, w)` > the same after the final norm."""
+        """Output of `patch_features` `(B, D, h, w)` > the same after the final norm."""
         with self._autocast():
             return self.model.norm(features.movedim(1, 3)).movedim(3, 1)
 
@@ -97,18 +100,18 @@ class Backbone:
         """rgb `(B, S, S, 3) uint8` > CLS after each of the last `blocks`, through the final norm, `(B, blocks * D)`."""
         with self._autocast():
             tokens, ropes = self._embed(rgb)
-            found = []
+            cls_tokens = []
             for block, rope in zip(self.model.blocks, ropes, strict=True):
                 tokens = _run_block(block, tokens, rope)
-                found.append(tokens[:, 0])
-            return torch.cat([self.model.norm(cls) for cls in found[-blocks:]], dim=1)
+                cls_tokens.append(tokens[:, 0])
+            return torch.cat([self.model.norm(cls) for cls in cls_tokens[-blocks:]], dim=1)
 
     @torch.inference_mode()
     def cls_attention(self, rgb: np.ndarray | Tensor) -> Tensor:
         """rgb `(B, S, S, 3) uint8` > attention of CLS over the patches in the last block, `(B, H, h, w) float32`.
 
-        Softmax over all tokens, CLS and registers among them, so the patches sum to less than 1. In the last block only
-        the row that is asked for is computed: the CLS query against every key, no values, projection or MLP.
+        Softmax over all tokens, CLS and registers included, so the patches sum to less than 1. Of the last block, only
+        the CLS row is computed: the CLS query against every key, without values, projection and MLP.
         """
         with self._autocast():
             tokens, ropes = self._embed(rgb)
@@ -119,8 +122,9 @@ class Backbone:
         return scores.softmax(-1)[:, :, 0, self.prefix :].unflatten(2, self.grid)
 
     def _embed(self, rgb: np.ndarray | Tensor) -> tuple[Tensor, list[Tensor | None]]:
-        """Tokens `(B, P + T, D)` and a rotary position embedding a block, None for a ViT without one."""
-        tokens, rope = self.model.patch_embed(self.normalise(rgb)), None
+        """Tokens `(B, P + T, D)`, and each block's rotary position embedding, None for a ViT without it."""
+        tokens: Tensor = self.model.patch_embed(self.normalise(rgb))
+        rope: Any = None  # one Tensor for all blocks, or with `rope_mixed` one per block
         if isinstance(self.model, Eva):
             tokens, rope = self.model._pos_embed(tokens)
         else:
@@ -129,7 +133,7 @@ class Backbone:
         return self.model.norm_pre(tokens), per_block
 
     def _run(self, tokens: Tensor, ropes: list[Tensor | None], start: int, stop: int | None) -> Tensor:
-        """Tokens before block `start` > those before block `stop`, None for after the last one."""
+        """Tokens before block `start` > tokens before block `stop`; None: after the last block."""
         for block, rope in zip(self.model.blocks[start:stop], ropes[start:stop], strict=True):
             tokens = _run_block(block, tokens, rope)
         return tokens
@@ -141,12 +145,12 @@ class Backbone:
 
 @functools.lru_cache(maxsize=2)  # two builds may share a worker
 def load_backbone(spec: BackboneSpec, device: str = "cpu") -> Backbone:
-    """The backbone, made once a process."""
+    """The backbone, created once per process."""
     return Backbone(spec, device)
 
 
-def _create(spec: BackboneSpec) -> nn.Module:
-    """The timm model at its native size, with its weights, and known to be of a family that is read correctly."""
+def _create(spec: BackboneSpec) -> Vit:
+    """The timm model at its native size, with its weights. Raises BackboneError for an unsupported family."""
     if spec.name in BUNDLED:
         return _bundled(spec)
     if not timm.is_model(spec.name.split(".")[0]):
@@ -167,15 +171,15 @@ def _create(spec: BackboneSpec) -> nn.Module:
     return model
 
 
-def _bundled(spec: BackboneSpec) -> nn.Module:
-    """A backbone of ours: with its own weights where no others are asked for."""
+def _bundled(spec: BackboneSpec) -> Vit:
+    """A backbone that ships with the package, with its own weights or those of the spec."""
     create, load = BUNDLED[spec.name]
     if spec.weights is None:
         return load()
     return _with_weights(create(), spec.weights)
 
 
-def _with_weights(model: nn.Module, weights: str) -> nn.Module:
+def _with_weights(model: Vit, weights: str) -> Vit:
     """The model with random weights, or with those of a file."""
     if weights == "random":
         load_random(model)
@@ -184,15 +188,15 @@ def _with_weights(model: nn.Module, weights: str) -> nn.Module:
     return model
 
 
-def _from_hub(name: str) -> nn.Module:
+def _from_hub(name: str) -> Vit:
     if not timm.is_model_pretrained(name):
         raise BackboneError(f"timm has no published weights for {name}; give --weights FILE, or --weights random")
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else every retry prints a line
     if not _hub_resolves():
-        huggingface_hub.constants.HF_HUB_OFFLINE = True  # look in the cache at once, not after a minute of retries
+        huggingface_hub.constants.HF_HUB_OFFLINE = True  # reads the cache at once, not after a minute of retries
     try:
         return timm.create_model(name, pretrained=True, num_classes=0)
-    except Exception as error:  # whatever the hub's client raises: no network, gated, not found, disk full
+    except Exception as error:  # the hub's client raises many classes: no network, gated, not found, disk full
         raise BackboneError(
             f"The weights of {name} are not in the cache and could not be downloaded ({_one_line(error)}); "
             "give a file with --weights FILE, or try the pipeline with --weights random"
@@ -200,7 +204,7 @@ def _from_hub(name: str) -> nn.Module:
 
 
 def _hub_resolves() -> bool:
-    """False where there is surely no way to the hub: no proxy is set and its name has no address."""
+    """False if the hub cannot be reached: no proxy is set and its name does not resolve."""
     if urllib.request.getproxies():
         return True
     try:
@@ -214,17 +218,17 @@ def _one_line(error: Exception) -> str:
     return lines[0].split(". ")[0][:160] if lines else type(error).__name__
 
 
-def _patch_px(model: nn.Module, spec: BackboneSpec) -> int:
-    high, wide = model.patch_embed.patch_size
-    if high != wide or spec.size_px % high:
+def _patch_px(model: Vit, spec: BackboneSpec) -> int:
+    height, width = model.patch_embed.patch_size
+    if height != width or spec.size_px % height:
         raise BackboneError(
-            f"{spec.name} has patches of {high} x {wide}: backbone.size_px = {spec.size_px} is no multiple of them"
+            f"{spec.name} has patches of {height} x {width}: backbone.size_px = {spec.size_px} is no multiple of them"
         )
-    return high
+    return height
 
 
-def _set_input_size(model: nn.Module, size_px: int, grid: tuple[int, int]) -> None:
-    """Makes the model take another size than its native one, position embeddings interpolated as DINO does."""
+def _set_input_size(model: Vit, size_px: int, grid: tuple[int, int]) -> None:
+    """Changes the model's input size, with position embeddings interpolated as in DINO."""
     native = model.patch_embed.grid_size
     if grid == native:
         return
@@ -238,8 +242,8 @@ def _set_input_size(model: nn.Module, size_px: int, grid: tuple[int, int]) -> No
 def interpolate_positions(positions: Tensor, prefix: int, native: tuple[int, int], grid: tuple[int, int]) -> Tensor:
     """Position embeddings `(1, prefix + T, D)` of a `native` grid > the same for `grid`, by DINO's rule.
 
-    Bicubic, no antialiasing, and 0.1 added to the size before the scale is taken: the kernel sees that scale, which is
-    what sets DINO apart from timm (METHOD 8).
+    Bicubic, no antialiasing, and 0.1 added to the size before the scale is computed. The kernel uses that scale, which
+    differs from timm's (METHOD 8).
     """
     first, patches = positions[:, :prefix], positions[:, prefix:]
     square = patches.unflatten(1, native).permute(0, 3, 1, 2)
@@ -264,7 +268,7 @@ def _cls_query_and_keys(attn: Any, tokens: Tensor, prefix: int, rope: Tensor | N
         query, key = attn.q_proj(cls), attn.k_proj(tokens)
     query, key = (part.unflatten(2, (attn.num_heads, -1)).transpose(1, 2) for part in (query, key))
     query, key = attn.q_norm(query), attn.k_norm(key)
-    if rope is not None:  # prefix tokens have no place in the image and are not rotated, so the CLS query stays
+    if rope is not None:  # prefix tokens have no position and are not rotated: neither is the CLS query
         rotated = apply_rot_embed_cat(key[:, :, prefix:], rope, half=getattr(attn, "rotate_half", False))
         key = torch.cat([key[:, :, :prefix], rotated.to(key.dtype)], dim=2)
     return query, key

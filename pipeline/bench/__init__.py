@@ -1,10 +1,11 @@
-"""`locloc bench --masks`: what refinement engines cost and give, on the same problems in turn.
+"""`locloc bench --masks`: time and quality of refinement engines, on the same problems in turn.
 
-`images` with their truth, from folders or made; `problems` a trimap of each, by saliency simulated from the truth or
-by attention; `engines` all of them in turn; `energy` how far masks are from the least cut; `masks` everything as one
-value, with a node's throughput; `machine` where it ran. No dask, zarr or icechunk.
+`images`: images with their truth, from folders or synthetic; `problems`: a trimap per image, from saliency simulated
+from the truth or from attention; `engines`: every engine in turn; `energy`: how far masks are above the least cut;
+`masks`: the whole benchmark as one value, with a node's throughput; `machine`: where it ran. Imports no dask, zarr or
+icechunk.
 
-A row in the tables is a line in `ENGINES`.
+To add a row to the tables, add a line to `ENGINES`.
 """
 
 from .engines import ENGINES, SLOW, EngineReport, EngineRow, bench_engines

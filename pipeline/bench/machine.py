@@ -1,4 +1,4 @@
-"""Where and with what a benchmark ran."""
+"""The machine, commit and package versions of a benchmark."""
 
 import datetime
 import importlib.metadata
@@ -30,12 +30,12 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """Of the checkout that this code is run from; None where it was installed otherwise."""
+    """The commit of the checkout that this code runs from; None for an installed package."""
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=10)
+        result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() or None
+    return result.stdout.strip() or None

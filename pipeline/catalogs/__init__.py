@@ -1,9 +1,9 @@
-"""Catalogs: the images of a data set, each format in a file of its own.
+"""Catalogs: the images of a data set, one file per format.
 
-To add a format, say `voc`: write `voc.py` with `read_voc(images, root) -> Catalog`, each a path or a URL as text, which
-gathers its rows with `Rows.add` and ends in `build_catalog` (`cub.py` is one to copy; `names.folder_of` is its first
-line unless it needs `root` or reads URLs), add the line `"voc": read_voc` to CATALOGS below, and a test of a tiny data
-set to `tests/pipeline/test_catalogs.py`, with every line of it that can be wrong.
+To add a format, say `voc`: write `voc.py` with `read_voc(images, root) -> Catalog` (both arguments a path, or a URL as
+text), which collects rows with `CatalogRows.add` and ends with `build_catalog`. Copy `cub.py`; `paths.folder_of` is the
+first line unless the format needs `root` or reads URLs. Add the line `"voc": read_voc` to CATALOGS below, and a test in
+`tests/pipeline/catalogs/` with a tiny data set and every way in which one of its lines can be wrong.
 """
 
 import os
@@ -54,8 +54,8 @@ def read_catalog(images: str | Path, name: str | None = None, root: str | Path |
     images  a path, or as text a URL such as `s3://bucket/prefix`, which is a file if it ends as lists do (.csv, ...)
     root    for `list` only: the folder or URL that its paths are relative to, by default the list's own
 
-    Raises CatalogError: unknown name, `images` does not exist, or whatever the reader finds wrong. UnreachableError: a
-    URL that does not answer.
+    Raises CatalogError: unknown name, `images` does not exist, or anything that the reader finds wrong.
+    UnreachableError: a URL that does not answer.
     """
     if name is not None and name not in CATALOGS:
         raise CatalogError(f"Unknown kind of catalog {name!r}{did_you_mean(name, CATALOGS)}")

@@ -1,7 +1,8 @@
-"""Boxes as people write them in a list > four numbers each."""
+"""Boxes in the notations of list files > four numbers each."""
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 FORMS = "[[x0, y0, x1, y1], ...], or x0 y0 x1 y1; x0 y0 x1 y1"
 
@@ -9,7 +10,7 @@ FORMS = "[[x0, y0, x1, y1], ...], or x0 y0 x1 y1; x0 y0 x1 y1"
 def parse_boxes(value: object) -> Sequence[Sequence[float]]:
     """Lists of boxes, one flat box, or either as text > boxes x0 y0 x1 y1, in their order; None and "" are no boxes.
 
-    Raises ValueError: anything else. Whether the numbers make a box is `build_catalog`'s to say.
+    Raises ValueError: anything else. `build_catalog` checks that the numbers are a box.
     """
     if value is None or value == "":
         return ()
@@ -23,7 +24,7 @@ def parse_boxes(value: object) -> Sequence[Sequence[float]]:
     return [_box(box) for box in value]
 
 
-def _from_json(text: str) -> list:
+def _from_json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""The catalog: which images there are, in one fixed order, with what is known about each. N rows, M boxes."""
+"""The catalog: the images of a data set in a fixed order, with label, split and boxes. N rows, M boxes."""
 
 import hashlib
 from array import array
@@ -35,12 +35,12 @@ class Catalog:
     """N images, sorted by id; made by `read_catalog`.
 
     kind     name of the reader in CATALOGS
-    root     what `path` is relative to: an absolute folder, or as text a URL without a slash at its end; open a row's
-             file with `names.resolve(root, path)`
+    root     what `path` is relative to: an absolute folder, or as text a URL without a slash at its end; a row's file
+             is `paths.resolve(root, path)`
     table    N rows in one chunk, without nulls, sorted by the UTF-8 bytes of `id`, of type SCHEMA:
              id string, unique · path string, posix, relative to root · label int32, -1 = none ·
-             split uint8, an index into SPLITS · boxes list<fixed_size_list<float32>[4]>, x0 y0 x1 y1 in pixels of the
-             original image, x1 > x0 and y1 > y0, maybe none
+             split uint8, an index into SPLITS · boxes list<fixed_size_list<float32>[4]>, any number, x0 y0 x1 y1 in
+             pixels of the original image, x1 > x0 and y1 > y0
     classes  class names by label; () where the labels were bare integers or there are none
     """
 
@@ -53,16 +53,17 @@ class Catalog:
         return self.table.num_rows
 
     def slice(self, start: int, stop: int) -> tuple[list[str], list[str]]:
-        """(ids, paths) of rows start to stop, both as Python slices count."""
+        """(ids, paths) of rows start to stop, with the rules of Python slices."""
         start, stop, _ = slice(start, stop).indices(len(self))
         rows = self.table.slice(start, max(stop - start, 0))
         return rows["id"].to_pylist(), rows["path"].to_pylist()
 
     @cached_property
     def sha256(self) -> str:
-        """64 hex digits over ids, paths, labels, splits, boxes, classes; not kind or root: a moved data set keeps it.
+        """sha256 (hex) of ids, paths, labels, splits, boxes and classes; moving a data set does not change it.
 
-        Each column goes in as little-endian buffers, lengths before contents, so no two tables share an input.
+        Each column is hashed as little-endian buffers, lengths before contents, so that no two tables hash the same
+        bytes. Kind and root are not hashed.
         """
         column = {name: self.table[name].combine_chunks() for name in SCHEMA.names}
         digest = hashlib.sha256(b"locloc catalog 1\n")
@@ -77,7 +78,7 @@ class Catalog:
 
 
 class CatalogRows:
-    """Rows as a reader finds them, in any order. Flat arrays: 1.3 M tuples of tuples would cost gigabytes."""
+    """The rows that a reader collects, in any order. Flat arrays: 1.3 M tuples of tuples would cost gigabytes."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
@@ -113,7 +114,7 @@ def build_catalog(
 ) -> Catalog:
     """Checks and sorts the rows of a reader; reads nothing.
 
-    where(row, column)  where the user finds the cause: "list.csv:17"; row counts in the order of `add`, column is one
+    where(row, column)  the place to name in an error: "list.csv:17"; row counts in the order of `add`, column is one
                         of SCHEMA's names
     looked_for          ends the sentence "Found no images: " for an empty catalog
 
@@ -132,10 +133,10 @@ def build_catalog(
     order = pc.sort_indices(columns[0])  # stable, by bytes
     table = pa.table(columns, schema=SCHEMA).take(order).combine_chunks()
     ids = table["id"].chunk(0)
-    twice = np.flatnonzero(pc.equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False))
-    if len(twice):
-        first, second = (order[int(twice[0]) + step].as_py() for step in (0, 1))
-        more = f" (and {len(twice) - 1} more)" if len(twice) > 1 else ""
+    duplicates = np.flatnonzero(pc.equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False))
+    if len(duplicates):
+        first, second = (order[int(duplicates[0]) + step].as_py() for step in (0, 1))
+        more = f" (and {len(duplicates) - 1} more)" if len(duplicates) > 1 else ""
         raise CatalogError(
             f"{where(second, 'id')}: id {rows.ids[second]!r} was already given at {where(first, 'id')}{more}"
         )
@@ -153,7 +154,7 @@ def catalog_from_columns(
     boxes: np.ndarray,
     box_row: np.ndarray,
 ) -> Catalog:
-    """The catalog that a store holds as flat columns; the same rows give the same `sha256`.
+    """The catalog from the flat columns of a store; the same rows give the same `sha256`.
 
     id, path  (N,) strings of either offset width, rows already sorted by id
     label     (N,) int32
@@ -183,7 +184,7 @@ def catalog_from_columns(
 
 
 def split_code(name: str) -> int | None:
-    """Index into SPLITS of a split's name in any spelling and letter case, None where it is no split's name."""
+    """Index into SPLITS of a split's name in any spelling and letter case; None for any other text."""
     return SPLIT_CODES.get(name.strip().lower())
 
 
@@ -215,7 +216,7 @@ def _box_column(rows: CatalogRows, where: Callable[[int, str], str]) -> pa.Array
             f"{where(row, 'boxes')}: box {x0:g} {y0:g} {x1:g} {y1:g} is not a box: "
             "it needs four finite numbers x0 y0 x1 y1 with x1 > x0 and y1 > y0"
         )
-    boxes += 0.0  # -0.0 and 0.0 are one coordinate, so let them be one hash
+    boxes += 0.0  # -0.0 becomes 0.0: the same coordinate must give the same hash
     offsets = np.zeros(len(counts) + 1, np.int32)
     np.cumsum(counts, out=offsets[1:])
     values = pa.FixedSizeListArray.from_arrays(pa.array(boxes.ravel()), 4)
@@ -224,11 +225,11 @@ def _box_column(rows: CatalogRows, where: Callable[[int, str], str]) -> pa.Array
 
 def _add_numbers(digest: "hashlib._Hash", numbers: pa.Array, dtype: str) -> None:
     digest.update(len(numbers).to_bytes(8, "little"))
-    digest.update(np.ascontiguousarray(numbers.to_numpy(zero_copy_only=False), dtype))
+    digest.update(np.ascontiguousarray(numbers.to_numpy(zero_copy_only=False), dtype).data)
 
 
 def text_bytes(text: pa.Array) -> memoryview:
-    """The UTF-8 of all strings of a string array, end to end, whatever slice of its buffers the array is."""
+    """The concatenated UTF-8 of a string array, which may be a slice of its buffers."""
     _, offsets, data = text.buffers()
     if data is None or not len(text):
         return memoryview(b"")

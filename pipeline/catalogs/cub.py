@@ -28,9 +28,9 @@ def read_cub(images: Path | str, root: Path | str | None) -> Catalog:
 
     classes = _classes(folder / "classes.txt")
     names = {number: (line, name) for line, number, name in _numbered(folder / "images.txt")}
-    labels = _column(folder / "image_class_labels.txt", names, 1)
-    splits = _column(folder / "train_test_split.txt", names, 1)
-    boxes = _column(folder / "bounding_boxes.txt", names, 4)
+    labels = _numbers_by_image(folder / "image_class_labels.txt", names, 1)
+    splits = _numbers_by_image(folder / "train_test_split.txt", names, 1)
+    boxes = _numbers_by_image(folder / "bounding_boxes.txt", names, 4)
 
     rows, prefixes = CatalogRows(), root_prefixes(folder / "images")
     for number, (line, name) in names.items():
@@ -74,9 +74,9 @@ def _classes(file: Path) -> list[str]:
     return classes
 
 
-def _column(file: Path, images: dict[int, tuple[int, str]], width: int) -> dict[int, tuple[int, list[float]]]:
+def _numbers_by_image(file: Path, images: dict[int, tuple[int, str]], width: int) -> dict[int, tuple[int, list[float]]]:
     """Image number > (line, `width` numbers), for exactly the images of images.txt."""
-    column: dict[int, tuple[int, list[float]]] = {}
+    by_image: dict[int, tuple[int, list[float]]] = {}
     for line, number, rest in _numbered(file):
         if number not in images:
             raise CatalogError(f"{place(file, line)}: image {number} is not in images.txt")
@@ -86,16 +86,16 @@ def _column(file: Path, images: dict[int, tuple[int, str]], width: int) -> dict[
             raise CatalogError(f"{place(file, line)}: {error}") from error
         if len(numbers) != width:
             raise CatalogError(f"{place(file, line)}: {len(numbers)} numbers after the image's, not {width}")
-        column[number] = (line, numbers)
+        by_image[number] = (line, numbers)
     for number, (line, _) in images.items():
-        if number not in column:
+        if number not in by_image:
             listed = place(file.with_name("images.txt"), line)
             raise CatalogError(f"{listed}: image {number} is not in {file.name}")
-    return column
+    return by_image
 
 
 def _numbered(file: Path) -> Iterator[tuple[int, int, str]]:
-    """(line, number, rest) of lines "number rest", where no number may come twice."""
+    """(line, number, rest) of lines "number rest". Raises CatalogError for a number that comes twice."""
     seen: set[int] = set()
     for line, text in numbered_lines(file):
         number, _, rest = text.strip().partition(" ")

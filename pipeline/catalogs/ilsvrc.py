@@ -3,10 +3,10 @@
     images                       folder holding train/ and/or val/, themselves or in Data/CLS-LOC or ILSVRC/Data/CLS-LOC
     train/<synset>/*.JPEG
     val/*.JPEG or val/<synset>/*.JPEG
-    boxes of val                 *.xml below one of _XML, or the lines of one of _TEXT; in the same way of train
-    LOC_synset_mapping.txt or synset_words.txt, where there is one: lines "n01440764 tench, Tinca tinca"
+    boxes                        for each split *.xml below one of _XML, or the lines of one of _TEXT
+    LOC_synset_mapping.txt or synset_words.txt (optional): lines "n01440764 tench, Tinca tinca"
 
-`ImageSets/CLS-LOC/val.txt` is not read: its numbers count images, they are not classes.
+`ImageSets/CLS-LOC/val.txt` is not read: its numbers count images and are not classes.
 """
 
 import os
@@ -32,15 +32,18 @@ _XML = (
 _TEXT = ("LOC_{split}_solution.csv", "{split}_boxes.txt", "{split}.txt")
 _SYNSETS = ("LOC_synset_mapping.txt", "synset_words.txt")
 
+FoundImage = tuple[str, str, Note, Note]
+"""Split, path below the data folder, note of the label, note of the boxes."""
+
 
 def read_ilsvrc(images: Path | str, root: Path | str | None) -> Catalog:
-    """Images of train/ and val/ (either may be missing; test/ is not read) below one of the layouts above.
+    """Images of train/ and val/ (either may be missing; test/ is not read) in one of the layouts above.
 
     id = path = the path below the folder that holds train/ and val/, which is the catalog's root
-    ("val/ILSVRC2012_val_00000001.JPEG", as wsolevaluation names it). label: index of the synset among the sorted ones
-    of the mapping file, else of train's folders, else of those that val names; classes are those synsets. The synset is
-    the image's folder, for a flat val/ what its line of text or first <object> says; -1 where nothing says it. All
-    boxes of an image are kept, in their order, pixels of the original image; XML goes before text.
+    ("val/ILSVRC2012_val_00000001.JPEG", as wsolevaluation names it). label: index of the synset among the sorted
+    synsets of the mapping file, else of train's folders, else of val's labels; classes are those synsets. The synset of
+    an image is its folder; in a flat val/ it comes from the image's line of text or first <object>; -1 without either.
+    All boxes of an image are kept, in their order, in pixels of the original image; XML has priority over text.
 
     Raises CatalogError: no such layout, an unknown synset or class number, annotations that match no validation image,
     or, naming file and line, an annotation that does not parse.
@@ -52,10 +55,10 @@ def read_ilsvrc(images: Path | str, root: Path | str | None) -> Catalog:
         raise CatalogError(f"No ILSVRC images: looked for train/ and val/ in {where}, also below Data/CLS-LOC")
     beside = [base, data]
     if data.parts[-2:] == ("Data", "CLS-LOC"):
-        beside += [data.parent.parent, data.parent.parent.parent]  # ILSVRC, and what Kaggle's archive puts beside it
+        beside += [data.parent.parent, data.parent.parent.parent]  # ILSVRC, and the folder that holds it (Kaggle)
 
     folder_notes: dict[str, Note] = {}
-    found: list[tuple[str, str, Note, Note]] = []  # split, path below data, note of the label, note of the boxes
+    images_found: list[FoundImage] = []
     for split in _splits_of(data):
         below = walk_images(data / split)
         notes_of = _notes(beside, split, below)
@@ -67,12 +70,12 @@ def read_ilsvrc(images: Path | str, root: Path | str | None) -> Catalog:
                 label_note = folder_notes.setdefault(synset, Note(synset, [], to_text(str(data))))
             elif split == "train":
                 raise CatalogError(f"{to_text(str(data))}/{full}: not in the folder of a synset")
-            found.append((split, full, label_note, box_note))
+            images_found.append((split, full, label_note, box_note))
 
-    classes = _classes(beside, found)
+    classes = _classes(beside, images_found)
     label_of: dict[str | int | None, int] = {name: label for label, name in enumerate(classes)} | {None: -1}
     rows = CatalogRows()
-    for split, full, note, box_note in found:
+    for split, full, note, box_note in images_found:
         label = label_of.get(note.label)
         if label is None and isinstance(note.label, int) and (note.label < len(classes) or not classes):
             label = note.label
@@ -87,7 +90,7 @@ def read_ilsvrc(images: Path | str, root: Path | str | None) -> Catalog:
         data,
         rows,
         classes,
-        where=lambda row, _: found[row][3].source,
+        where=lambda row, _: images_found[row][3].source,
         looked_for=f"train/ and val/ in {to_text(str(data))} hold none",
     )
 
@@ -97,11 +100,11 @@ def _splits_of(folder: Path) -> list[str]:
 
 
 def _notes(beside: list[Path], split: str, images: list[str]) -> Callable[[str], tuple[Note, Note]]:
-    """Path below the split's folder > what the annotations in the folders `beside` say of (its label, its boxes)."""
+    """A function: path below the split's folder > (note of its label, note of its boxes), from the folders `beside`."""
     folders = [at / name.format(split=split) for name in _XML for at in beside]
     folder = next((at for at in folders if os.path.isdir(at)), None)
     xml = find_xml(folder) if folder else {}
-    # Caffe's train.txt says what the folders say
+    # Caffe's train.txt repeats the folders
     names = [name for name in _TEXT if (split, name) != ("train", "{split}.txt")]
     candidates = dict.fromkeys(at / name.format(split=split) for name in names for at in beside)
     files = [file for file in candidates if os.path.isfile(file)]
@@ -124,12 +127,12 @@ def _notes(beside: list[Path], split: str, images: list[str]) -> Callable[[str],
     return notes_of
 
 
-def _classes(beside: list[Path], found: list[tuple[str, str, Note, Note]]) -> list[str]:
-    """The sorted synsets that labels count in."""
+def _classes(beside: list[Path], images: list[FoundImage]) -> list[str]:
+    """The sorted synsets: a label is an index into them."""
     file = next((at / name for name in _SYNSETS for at in beside if os.path.isfile(at / name)), None)
     if file is None:
-        folders = {note.label for split, _, note, _ in found if split == "train"}
-        return sorted(folders or {note.label for _, _, note, _ in found if isinstance(note.label, str)})
+        labels = [(split, note.label) for split, _, note, _ in images if isinstance(note.label, str)]
+        return sorted({label for split, label in labels if split == "train"} or {label for _, label in labels})
     synsets: list[str] = []
     for line, text in numbered_lines(file):
         synset = text.split()[0]

@@ -1,4 +1,4 @@
-"""What is known about ILSVRC images beside the images: classes and boxes, from XML files or one-line text files."""
+"""Annotations of ILSVRC images, classes and boxes: from XML files, or text files with a line per image."""
 
 import os
 import re
@@ -30,8 +30,7 @@ NOTHING = Note(None, [], "")
 def read_xml(file: Path) -> Note:
     """A Pascal VOC annotation: every <object> in its order; the label is the first one's <name>.
 
-    xml.etree runs in C (expat). A file that declares a DOCTYPE, which none of ImageNet's does, is refused, so that no
-    entity is ever expanded.
+    A file with a DOCTYPE is refused, so that no entity is ever expanded; ImageNet's have none. Raises CatalogError.
     """
     source = to_text(str(file))
     try:
@@ -49,21 +48,21 @@ def read_xml(file: Path) -> Note:
     for item in objects:
         box = item.find("bndbox")
         try:
-            boxes.append([float(box.findtext(corner)) for corner in _CORNERS])
-        except (AttributeError, TypeError, ValueError) as error:
+            boxes.append([float("" if box is None else box.findtext(corner, "")) for corner in _CORNERS])
+        except ValueError as error:
             raise CatalogError(f"{source}: an <object> without a <bndbox> of four numbers {_CORNERS}") from error
     name = (objects[0].findtext("name") or "").strip() if objects else ""
     return Note(name or None, boxes, source)
 
 
 def read_text(file: Path) -> dict[str, Note]:
-    """Stem of the image's name > Note, from lines of tokens that commas or blanks part:
+    """Stem of the image's name > Note, from lines of tokens separated by commas or blanks:
 
         ILSVRC2012_val_00000001,n01751748 111 108 441 193 n01751748 ...    (Kaggle's LOC_val_solution.csv, with header)
         ILSVRC2012_val_00000001.JPEG 111 108 441 193 [x0 y0 x1 y1 ...]
         ILSVRC2012_val_00000001.JPEG 65 [x0 y0 x1 y1 ...]                  (class number, as in Caffe's val.txt)
 
-    Raises CatalogError naming the line: any other line, or an image that had a line before.
+    Raises CatalogError with the line number: a line of another form, or a second line for an image.
     """
     notes: dict[str, Note] = {}
     for line, text in numbered_lines(file):
@@ -102,12 +101,12 @@ def _parse_tokens(tokens: list[str]) -> tuple[str | int | None, list[list[float]
         raise ValueError(f"{len(numbers)} numbers, where each box has 4")
     if label is None and not numbers:
         raise ValueError("nothing after the name")
-    return label, [numbers[at : at + 4] for at in range(0, len(numbers), 4)]
+    return label, [numbers[start : start + 4] for start in range(0, len(numbers), 4)]
 
 
 def find_xml(folder: Path) -> dict[str, Path]:
     """Stem > file of every .xml below a folder."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
 
     def cannot_read(error: OSError) -> None:
         raise CatalogError(f"Cannot read folder {to_text(str(error.filename))}: {error.strerror}") from error
@@ -116,12 +115,12 @@ def find_xml(folder: Path) -> dict[str, Path]:
         for name in names:
             if name.endswith(".xml"):
                 stem, file = to_text(name[:-4]), Path(below, name)
-                if stem in found:
-                    raise CatalogError(f"Two annotations of {stem}: {to_text(str(found[stem]))}, {to_text(str(file))}")
-                found[stem] = file
-    return found
+                if stem in files:
+                    raise CatalogError(f"Two annotations of {stem}: {to_text(str(files[stem]))}, {to_text(str(file))}")
+                files[stem] = file
+    return files
 
 
 def stem_of(path: str) -> str:
-    """`val/ILSVRC2012_val_00000001.JPEG` > `ILSVRC2012_val_00000001`, the name that annotations go by."""
+    """`val/ILSVRC2012_val_00000001.JPEG` > `ILSVRC2012_val_00000001`, the name that annotations use."""
     return os.path.splitext(path.rpartition("/")[2])[0]

@@ -1,4 +1,4 @@
-"""Text files read line by line, so that whatever is wrong with one can be named by file and line."""
+"""Text files read line by line; errors name the file and the line."""
 
 from collections.abc import Iterator
 from pathlib import Path

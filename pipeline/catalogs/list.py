@@ -19,7 +19,7 @@ from .paths import inside, root_prefixes, to_text
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_MOST_LABEL = 2**31 - 1
+_MAX_LABEL = 2**31 - 1
 
 
 def read_list(images: Path | str, root: Path | str | None) -> Catalog:
@@ -82,7 +82,7 @@ def read_list(images: Path | str, root: Path | str | None) -> Catalog:
 
 
 def _read_remote_list(url: str, root: Path | str | None) -> Catalog:
-    """A copy is read, and its messages then name the URL."""
+    """Reads a temporary copy; error messages name the URL."""
     folder, _, name = url.rpartition("/")
     try:
         data = read_remote(url)
@@ -98,7 +98,7 @@ def _read_remote_list(url: str, root: Path | str | None) -> Catalog:
 
 
 class _Labels:
-    """Label texts as codes in order of appearance, until all are seen and it is known what they are."""
+    """Label texts as codes in order of appearance; `resolve` turns them into labels once all rows are read."""
 
     def __init__(self) -> None:
         self.codes: dict[str, int] = {}
@@ -112,7 +112,7 @@ class _Labels:
             text = text.strip()
             if not text:
                 return -1
-            text.encode()  # half a surrogate pair, from JSON: a ValueError
+            text.encode()  # raises ValueError for half a surrogate pair, which JSON can hold
             code = self.codes.setdefault(text, len(self.first_lines))
             if code == len(self.first_lines):
                 self.first_lines.append(line)
@@ -123,10 +123,10 @@ class _Labels:
         integers = {text: code for text, code in self.codes.items() if _INTEGER.fullmatch(text)}
         names = self.codes.keys() - integers.keys()
         for text, code in self.codes.items():
-            bad_integer = text in integers and not 0 <= _bounded_int(text) <= _MOST_LABEL
+            bad_integer = text in integers and not 0 <= _bounded_int(text) <= _MAX_LABEL
             if bad_integer or (text in names and _NUMBER.fullmatch(text)):
                 raise CatalogError(
-                    f"{at(self.first_lines[code])}: label {text[:80]!r} is neither an integer from 0 to {_MOST_LABEL} "
+                    f"{at(self.first_lines[code])}: label {text[:80]!r} is neither an integer from 0 to {_MAX_LABEL} "
                     "nor a class name; leave it empty for none"
                 )
         if integers and names:
@@ -146,12 +146,12 @@ class _Labels:
 
 
 def _bounded_int(text: str) -> int:
-    """Thousands of digits are too large as well, but int() would refuse them by a message of its own."""
-    return int(text) if len(text) < 100 else _MOST_LABEL + 1
+    """The integer, or one that is too large: int() refuses thousands of digits with another message."""
+    return int(text) if len(text) < 100 else _MAX_LABEL + 1
 
 
 def _text(column: str, value: object) -> str:
-    """The empty string for None; a number that stands where text may, in JSON and Parquet, as its digits."""
+    """The empty string for None; an integer of JSON or Parquet as its digits. Raises ValueError for other types."""
     if isinstance(value, str):
         return value
     if value is None:

@@ -1,4 +1,4 @@
-"""The three kinds of list files, each as an iterator of (line, [path, id, label, split, boxes]), values as found."""
+"""The three formats of list files, each read as (line, [path, id, label, split, boxes]) with values as in the file."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ Row = tuple[int, Sequence[object]]
 
 
 def read_csv(file: Path) -> Iterator[Row]:
-    """Lines count from 1, the header's; a record with line breaks in quotes has the line where it begins."""
+    """Lines count from 1, the header; a record with quoted line breaks has the number of its first line."""
     with open(file, encoding="utf-8-sig", newline="") as stream:
         records = csv.reader(_without_nul(file, stream), strict=True)
         begin = 1
@@ -84,7 +84,7 @@ FORMATS: dict[str, Callable[[Path], Iterator[Row]]] = {
 
 
 def _find_columns(header: Sequence[str], where: str) -> list[int | None]:
-    """Index in the header of each of COLUMNS, None for one that is not there."""
+    """Index in the header of each of COLUMNS, None for a missing one."""
     if "path" not in header:
         found = did_you_mean("path", header) if any(header) else ""
         raise CatalogError(f"{where}: no column 'path'; a list names its columns first, such as path,label{found}")
@@ -102,6 +102,6 @@ def _without_nul(file: Path, lines: Iterator[str]) -> Iterator[str]:
 
 
 def _undecodable_line(file: Path) -> int:
-    """The decoder works ahead of the reader, so its line is found on a second pass, where bad bytes are surrogates."""
+    """The line that is not UTF-8, by a second pass: the decoder reads ahead of the CSV reader."""
     with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         return next(number for number, line in enumerate(stream, 1) if _SURROGATE.search(line))

@@ -1,7 +1,8 @@
-"""Two catalogs > one: what a version holds already, and what has come since."""
+"""Two catalogs > one: that of an existing version, and one of new images."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,16 +15,16 @@ from .paths import to_text
 
 
 def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:
-    """The union, sorted by id: kind and root of `old`, rows of either; an image may be in both if they agree on it.
+    """The union, sorted by id: kind and root of `old`, rows of both; an image may be in both if its columns are equal.
 
-    The roots are the same, or `new`'s lies below `old`'s: then its ids and paths get the folders between them in front.
-    Classes are matched by name and put into the order in which a reader would find them in the grown data set, so
-    that labels of `old` may change; where both are what `read_catalog` gives for a data set before and after, the
-    union's sha256 is that of the one after. In a folder the names of folders give class and split, so `new` gets them
-    from where it lies in `old`.
+    The roots are the same, or `new`'s lies below `old`'s: then its ids and paths are prefixed by the folders between.
+    Classes are matched by name and put into the order in which a reader finds them in the grown data set, so labels of
+    `old` may change. If `old` and `new` are the catalogs of a data set before and after it grew, the union has the
+    sha256 of the one after. In a catalog of kind `folder` the names of folders give class and split, so `new`'s are
+    derived from its paths below `old`'s root.
 
-    Raises CatalogError: the roots do not fit, an image of both has another path, label, split or boxes, class names
-    meet bare integer labels, over 2 GiB of text.
+    Raises CatalogError: roots that do not fit, an image of both with another path, label, split or boxes, class names
+    in one and bare integer labels in the other, over 2 GiB of text.
     """
     prefix = _prefix(old.root, new.root)
     if prefix and old.kind == new.kind == "folder":
@@ -48,7 +49,7 @@ def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:
 
 
 def _prefix(old: Path | str, new: Path | str) -> str:
-    """What stands between the roots, with a slash at its end, as ids and paths write it; "" where they are one."""
+    """The path from `old` to `new` as in ids, with a slash at its end; "" for equal roots."""
     if isinstance(old, Path) and isinstance(new, Path):
         for ours, theirs in ((old, new), (old.resolve(), new.resolve())):
             if theirs.is_relative_to(ours):
@@ -68,9 +69,9 @@ def _shown(root: Path | str) -> str:
 
 
 def _merge_classes(old: Catalog, new: Catalog) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """Names of the union, and for each of both catalogs its labels in the union, `(N,) int32`.
+    """Class names of the union, and both catalogs' labels in it, `(N,) int32` each.
 
-    All readers sort the names, but CUB's takes the order of a file: there, new names follow the old ones.
+    Readers sort class names, except CUB's, which keeps the order of a file: there, new names follow the old ones.
     """
     labels = [catalog.table["label"].to_numpy() for catalog in (old, new)]
     bare = [not catalog.classes and bool((label >= 0).any()) for catalog, label in zip((old, new), labels, strict=True)]
@@ -108,19 +109,19 @@ def _with_prefix(table: pa.Table, prefix: str) -> pa.Table:
 
 
 def _check_agreement(ours: pa.Table, theirs: pa.Table, classes: Sequence[str]) -> None:
-    """Both hold the same ids in the same order."""
+    """Raises CatalogError unless two tables of the same ids are equal."""
     for column in SCHEMA.names[1:]:
         if ours[column].equals(theirs[column]):
             continue
         row = next(row for row in range(len(ours)) if ours[column][row] != theirs[column][row])
-        before, now = (_say(column, table[column][row].as_py(), classes) for table in (ours, theirs))
+        before, now = (_shown_value(column, table[column][row].as_py(), classes) for table in (ours, theirs))
         raise CatalogError(
             f"Image {ours['id'][row].as_py()!r} is in both catalogs with another {column}: {before} in the old one, "
             f"{now} in the new; give the new one another id, or build a store of its own"
         )
 
 
-def _say(column: str, value: object, classes: Sequence[str]) -> str:
+def _shown_value(column: str, value: Any, classes: Sequence[str]) -> str:
     if column == "label":
         return "none" if value == -1 else repr(classes[value]) if classes else str(value)
     return repr(SPLITS[value]) if column == "split" else repr(value)[:200]

@@ -1,8 +1,8 @@
-r"""Names of files as text: a catalog's ids and paths are UTF-8, the file system's names are any bytes.
+r"""Paths as text: a catalog's ids and paths are UTF-8, the file system's names are any bytes.
 
-A byte that is not UTF-8 becomes `\xNN` (`caf\xe9.jpg`). So that this can be undone, a backslash that already stands
-before such a pattern in a real name becomes `\x5c`; every other character, newlines included, stays as it is. The
-keys of an object store are UTF-8 always; the same escapes give a folder and its copy there the same ids.
+A byte that is not UTF-8 becomes `\xNN` (`caf\xe9.jpg`). To make this reversible, a backslash before such a pattern in
+a real name becomes `\x5c`; every other character, newlines included, stays. The keys of an object store are always
+UTF-8; they are escaped in the same way, so a folder and its copy there have the same ids.
 """
 
 import os
@@ -33,7 +33,7 @@ def to_os_path(text: str) -> str:
 
 
 def parse_location(where: str | Path) -> Path | str:
-    """A path, or a URL in its plain form (see `remote.tidy_url`); `file://` is a path.
+    """A path, or a URL in its plain form (see `fsspec_io.tidy_url`); `file://` is a path.
 
     Raises CatalogError: a URL that holds a secret, names no bucket, or whose protocol is unknown or not installed.
     """
@@ -48,12 +48,12 @@ def parse_location(where: str | Path) -> Path | str:
 
 
 def resolve(root: Path | str, path: str) -> Path | str:
-    r"""The file that a catalog's `path` names below `root`, as a path or a URL; a URL is never asked for.
+    r"""The file of a catalog's `path` below `root`, as a path or a URL; sends no request.
 
-    The un-escaped name is tried first: a reader that walks a folder escaped every name, so that is exact even where
-    `a\xff.jpg` exists both as a byte and as four letters. Then the letters themselves, which a list may have meant; the
-    disk is touched only where `path` holds a `\x`. No key of an object store holds such a byte: there, only what
-    `to_text` makes of a valid name is un-escaped.
+    The un-escaped name is tried first: a reader that walks a folder escaped every name, so it is exact even if
+    `a\xff.jpg` exists both as a byte and as four letters. Then the letters as they are, which a list may mean. The disk
+    is accessed only if `path` holds a `\x`. Keys of an object store hold no such byte: there, only an escape that
+    `to_text` makes of a valid name is reversed.
     """
     if isinstance(root, str):
         key = to_os_path(path)
@@ -72,44 +72,44 @@ def _is_unicode(text: str) -> bool:
 
 
 def root_prefixes(root: Path | str) -> tuple[str, ...]:
-    """What an absolute path inside `root` begins with: a URL; a folder as written, and with its links resolved."""
+    """The prefixes of an absolute path inside `root`: the URL; or the folder as written and with links resolved."""
     if isinstance(root, str):
         return (root + "/",)
     return tuple(to_text(os.fspath(folder)).rstrip("/") + "/" for folder in (root, os.path.realpath(root)))
 
 
 def inside(path: str, prefixes: tuple[str, ...]) -> str:
-    """`path`, relative to the root whose `root_prefixes` are given, in its shortest form; ValueError if it leaves it.
+    """`path` relative to the root with these `root_prefixes`, in its shortest form. Raises ValueError if it is outside.
 
-    `..` is refused even where it would come back: behind a symbolic link the name and the file would part ways.
+    `..` is always refused: behind a symbolic link it leads to another file than the name says.
     """
     if not _ODD_PATH.search(path):
         return path
     if "\0" in path:
         raise ValueError("the path holds a NUL byte")
-    given = without_secrets(path)
+    shown = without_secrets(path)
     if is_url(path):
         if not path.startswith(prefixes[0]):
-            raise ValueError(f"path {given!r} is outside the root {prefixes[0]}; name another one by --root")
+            raise ValueError(f"path {shown!r} is outside the root {prefixes[0]}; name another one by --root")
         path = path[len(prefixes[0]) :]
     parts = path.split("/")
     if ".." in parts:
-        raise ValueError(f"path {given!r} has a '..'; write it relative to the root {prefixes[0]}")
+        raise ValueError(f"path {shown!r} has a '..'; write it relative to the root {prefixes[0]}")
     if is_url(prefixes[0]) and path and not path.startswith("/") and "" in parts:
-        raise ValueError(f"path {given!r} has an empty name between slashes, which no catalog can hold")
+        raise ValueError(f"path {shown!r} has an empty name between slashes, which no catalog can hold")
     short = "/".join(part for part in parts if part not in ("", "."))
     if path.startswith("/"):
         begin = next((prefix for prefix in prefixes if f"/{short}".startswith(prefix)), None)
         if begin is None:
-            raise ValueError(f"path {given!r} is outside the root {prefixes[0]}")
+            raise ValueError(f"path {shown!r} is outside the root {prefixes[0]}")
         short = f"/{short}"[len(begin) :]
     if not short:
-        raise ValueError(f"path {given!r} names no file")
+        raise ValueError(f"path {shown!r} names no file")
     return short
 
 
 def folder_of(kind: str, images: Path | str, root: Path | str | None) -> Path:
-    """`images` as an absolute folder, for kinds that are a local one; CatalogError if it is none, or for a `root`."""
+    """`images` as an absolute local folder. Raises CatalogError if it is none, or for a `root`."""
     refuse_root(kind, root)
     if isinstance(images, str):
         raise CatalogError(

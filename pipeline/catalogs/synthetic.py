@@ -1,4 +1,4 @@
-"""The scenes that `locloc data synth` writes: their list, with labels, splits and boxes."""
+"""The scenes of `locloc data synth`: their list, with labels, splits and boxes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from .paths import folder_of
 
 
 def read_synthetic(images: Path | str, root: Path | str | None) -> Catalog:
-    """The folder OUT of `locloc data synth OUT`. Raises CatalogError where it is none."""
+    """The folder OUT of `locloc data synth OUT`. Raises CatalogError for any other folder."""
     folder = folder_of("synthetic", images, root)
     if not (folder / "list.csv").is_file():
         raise CatalogError(f"{folder} holds no list.csv of synthetic scenes; `locloc data synth {folder}` makes them")

@@ -1,31 +1,31 @@
-"""Masks to boxes, and how well two boxes agree. Pure; boxes are `x0, y0, x1, y1` by the rule of geometry.py."""
+"""Masks to boxes, and IoU. Boxes are `x0, y0, x1, y1` in the coordinates of resize_crop.py."""
 
 import cv2
 import numpy as np
 
 CORRECT_IOU = 0.5
-"""IoU from which on a box counts as correct: GT-known Loc, Top-1 Loc and CorLoc (Deselaers et al. 2012)."""
+"""IoU at which a box counts as correct: GT-known Loc, Top-1 Loc and CorLoc (Deselaers et al. 2012)."""
 
 EMPTY_BOX = np.zeros(4, np.float32)
 
 
 def mask_boxes(mask: np.ndarray) -> np.ndarray:
-    """Mask `(H, W) bool` > one box an 8-connected outer contour, `(n, 4) float32`, largest contour first.
+    """Mask `(H, W) bool` > a box per 8-connected outer contour, `(n, 4) float32`, largest contour first.
 
-    Size is the contour's area (`cv2.contourArea`, as the WSOL protocols have it); of equal ones, the larger box first.
+    Contours are sorted by area (`cv2.contourArea`, as in the WSOL protocols), equal ones by the area of their boxes.
     """
     return np.array([box for box, _ in _contours(mask)], np.float32).reshape(-1, 4)
 
 
 def largest_object(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mask `(H, W) bool` > the box of its largest contour, and what of the mask lies within that contour.
+    """Mask `(H, W) bool` > the box of its largest contour, and the part of the mask inside that contour.
 
-    `(4,) float32` and `(H, W) bool`: one object, which its box encloses. Zeros and nothing for an empty mask.
+    `(4,) float32` and `(H, W) bool`: one object and the box that encloses it. Both are zeros for an empty mask.
     """
-    found = _contours(mask)
-    if not found:
+    contours = _contours(mask)
+    if not contours:
         return EMPTY_BOX.copy(), np.zeros_like(mask)
-    box, contour = found[0]
+    box, contour = contours[0]
     within = cv2.drawContours(np.zeros(mask.shape, np.uint8), [contour], -1, 1, cv2.FILLED)
     return np.array(box, np.float32), mask & within.astype(bool)
 
@@ -33,11 +33,11 @@ def largest_object(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _contours(mask: np.ndarray) -> list[tuple[tuple[int, int, int, int], np.ndarray]]:
     """Outer contours with their boxes, in the order of `mask_boxes`."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    found = []
+    sortable = []
     for number, contour in enumerate(contours):
         x, y, width, height = cv2.boundingRect(contour)
-        found.append((-cv2.contourArea(contour), -width * height, y, x, number, (x, y, x + width, y + height)))
-    return [(box, contours[number]) for *_, number, box in sorted(found)]
+        sortable.append((-cv2.contourArea(contour), -width * height, y, x, number, (x, y, x + width, y + height)))
+    return [(box, contours[number]) for *_, number, box in sorted(sortable)]
 
 
 def largest_box(mask: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""One rule that moves pixels and boxes between an image and its square working copy, in both directions.
+"""Resize and crop: one transform for pixels and boxes between an image and its square working copy, both ways.
 
 Coordinates are continuous and measured from the top left *edge*: pixel i covers [i, i + 1), a box `x0, y0, x1, y1`
 encloses whole pixels, and its width is x1 - x0. Scaling an image by s scales its boxes by s, with no half-pixel terms.
@@ -28,7 +28,7 @@ class ResizeCrop:
 
     @classmethod
     def stretch(cls, source_px: tuple[int, int], target_px: int) -> "ResizeCrop":
-        """The whole image, its aspect ratio given up: nothing is cut off."""
+        """The whole image, stretched to a square: nothing is cut off."""
         width, height = source_px
         return cls(source_px, (0.0, 0.0, float(width), float(height)), target_px)
 
@@ -58,8 +58,8 @@ class ResizeCrop:
     ) -> np.ndarray:
         """Image `(H, W[, 3]) uint8` > `(target_px, target_px[, 3]) uint8`. The window must lie inside the image.
 
-        `image` may be a smaller copy, whose part `shown` (left, top, right, bottom, in its pixels) is the whole of
-        the source; boxes and sizes stay those of the source.
+        `image` may be a smaller copy of the source. Its part `shown` (left, top, right, bottom, in its pixels) is then
+        the whole source; boxes and sizes stay those of the source.
         """
         box = self.window
         if shown is not None:
@@ -68,7 +68,7 @@ class ResizeCrop:
             box = (
                 left + box[0] * x_scale,
                 top + box[1] * y_scale,
-                min(left + box[2] * x_scale, image.shape[1]),  # beyond it by a rounding error, Pillow would refuse
+                min(left + box[2] * x_scale, image.shape[1]),  # Pillow refuses an excess by a rounding error
                 min(top + box[3] * y_scale, image.shape[0]),
             )
         size = (self.target_px, self.target_px)

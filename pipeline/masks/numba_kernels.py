@@ -1,11 +1,11 @@
-"""How kernels are compiled by Numba: at import, once a machine, kept on disk.
+"""Compiles Numba kernels at import, once per machine, with a cache on disk.
 
-Numba keeps what it compiled in NUMBA_CACHE_DIR, if that is set; else beside the source, or, where that is read-only, in
-the user's cache folder. Where none of them can be written or read, or a disk is full, every process compiles for
-itself; forked ones share what their parent has.
+Numba caches compiled code in NUMBA_CACHE_DIR if that is set, else beside the source, or in the user's cache folder if
+the source is read-only. If none of them is readable and writable, or the disk is full, every process compiles the
+kernels again; forked processes share their parent's.
 
-Numba looks at a kernel's own file only to see whether what is kept is still true. So a kernel calls kernels of its own
-file, and no others; `tests/pipeline/test_jit.py` holds them to it.
+Numba validates a cached kernel by the kernel's own file only. So a kernel calls kernels of its own file and no others;
+`tests/pipeline/masks/test_numba_kernels.py` checks it.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,10 @@ from numba import njit
 
 
 def kernel(signature: str | None = None) -> Callable:
-    """`njit` without the GIL, bit for bit reproducible (no fastmath). With a signature it is compiled here and now.
+    """`njit` without the GIL, bit for bit reproducible (no fastmath).
 
-    One without is compiled into those that call it, and kept on disk as a part of them.
+    A kernel with a signature is compiled at once and cached; one without is compiled and cached as a part of its
+    callers.
     """
 
     def compiled(function: Callable) -> Callable:

@@ -1,4 +1,4 @@
-"""One image's attention and pixels > its mask, with the steps between: the part of a block that needs no ViT.
+"""One image's attention and pixels > its pseudo-mask and the intermediate steps: everything after the ViT.
 
 Shapes: H heads, h x w token grid, S side of a mask.
 """
@@ -13,12 +13,13 @@ from ..geometry.boxes import mask_iou
 from ..geometry.resize_crop import ResizeCrop
 from ..io.timing import timed
 from ..recipe import Recipe
+from .grabcut import refines_on_gpu
 from .saliency import PROBABLE_BACKGROUND, PROBABLE_FOREGROUND, make_trimap, saliency_map
 
 
 @dataclass(frozen=True)
 class PseudoMask:
-    """A mask with the steps that led to it; `reason` says why it is empty or a fallback."""
+    """A mask with its intermediate steps; `reason` says why it is empty or a fallback."""
 
     mask: np.ndarray  # (S, S) bool
     saliency: np.ndarray  # (S, S) float32 in [0, 1]
@@ -28,9 +29,12 @@ class PseudoMask:
 
 
 def make_mask(
-    attention: np.ndarray, rgb: np.ndarray, recipe: Recipe, image_id: str, seconds: Counter | None = None
+    attention: np.ndarray, rgb: np.ndarray, recipe: Recipe, image_id: str, seconds: Counter[str] | None = None
 ) -> PseudoMask:
-    """Attention `(H, h, w) float16` and rgb `(S, S, 3) uint8` > mask: empty or the fallback at worst."""
+    """Attention `(H, h, w) float16` and rgb `(S, S, 3) uint8` > mask; empty or a fallback if refinement cannot run.
+
+    Adds the time of each stage to `seconds`.
+    """
     seconds = Counter() if seconds is None else seconds
     with timed(seconds, "saliency"):
         prepared = _prepare(attention, recipe)
@@ -43,48 +47,51 @@ def make_mask(
 
 
 def make_masks(
-    attention: np.ndarray, rgb: np.ndarray, recipe: Recipe, image_ids: list[str], device: str, seconds: Counter
+    attention: np.ndarray, rgb: np.ndarray, recipe: Recipe, image_ids: list[str], device: str, seconds: Counter[str]
 ) -> list[PseudoMask]:
-    """As `make_mask`, for n images together on a GPU: attention `(n, H, h, w)`, rgb `(n, S, S, 3)`.
+    """As `make_mask`, for a batch of n images on a GPU: attention `(n, H, h, w)`, rgb `(n, S, S, 3)`.
 
-    For engines with `batch`. On a GPU masks may differ in a few pixels with the company an image has.
+    The recipe's engine is a `BatchEngine`. On a GPU a mask may differ in a few pixels with the other images of its
+    batch.
     """
+    engine = recipe.refine
+    assert refines_on_gpu(engine)
     with timed(seconds, "saliency"):
         prepared = [_prepare(maps, recipe) for maps in attention]
-    rows = [row for row, one in enumerate(prepared) if isinstance(one, _Prepared)]
-    if not rows:
-        return prepared
-    with timed(seconds, "refine"):
-        trimaps = np.stack([prepared[row].trimap for row in rows])
-        seeds = [image_seed(image_ids[row], recipe.seed) for row in rows]
-        masks, _ = recipe.refine.batch(rgb[rows], trimaps, device, seeds)
-    with timed(seconds, "saliency"):
-        for row, mask in zip(rows, masks, strict=True):
-            prepared[row] = _finish(prepared[row], mask)
-    return prepared
+    masks = {row: item for row, item in enumerate(prepared) if isinstance(item, PseudoMask)}
+    unrefined = {row: item for row, item in enumerate(prepared) if isinstance(item, _Unrefined)}
+    if unrefined:
+        with timed(seconds, "refine"):
+            trimaps = np.stack([item.trimap for item in unrefined.values()])
+            seeds = [image_seed(image_ids[row], recipe.seed) for row in unrefined]
+            refined, _ = engine.batch(rgb[list(unrefined)], trimaps, device, seeds)
+        with timed(seconds, "saliency"):
+            for (row, item), mask in zip(unrefined.items(), refined, strict=True):
+                masks[row] = _finish(item, mask)
+    return [masks[row] for row in range(len(prepared))]
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """What there is before refinement."""
+class _Unrefined:
+    """The steps before refinement."""
 
     saliency: np.ndarray
     trimap: np.ndarray
     thresholded: np.ndarray
 
 
-def _prepare(attention: np.ndarray, recipe: Recipe) -> _Prepared | PseudoMask:
-    """What is to be refined, or the mask where there is nothing that could be."""
+def _prepare(attention: np.ndarray, recipe: Recipe) -> _Unrefined | PseudoMask:
+    """The steps before refinement, or the final mask if refinement cannot run."""
     saliency = saliency_map(attention, recipe.saliency, recipe.mask_px)
     if saliency is None:
         empty = np.zeros((recipe.mask_px, recipe.mask_px), np.float32)
         return PseudoMask(empty > 0, empty, empty.astype(np.uint8), "flat attention: empty mask", (0.0, 0.0, 1.0))
-    prepared = _Prepared(saliency, make_trimap(saliency, recipe.saliency), saliency >= recipe.saliency.threshold)
+    prepared = _Unrefined(saliency, make_trimap(saliency, recipe.saliency), saliency >= recipe.saliency.threshold)
     reason = recipe.refine.unusable(prepared.trimap)
     return _finish(prepared, prepared.thresholded, f"{reason}: thresholded attention instead") if reason else prepared
 
 
-def _finish(prepared: _Prepared, mask: np.ndarray, reason: str | None = None) -> PseudoMask:
+def _finish(prepared: _Unrefined, mask: np.ndarray, reason: str | None = None) -> PseudoMask:
     if reason is None and not mask.any():
         reason = "refinement left no foreground: empty mask"
     unknown = (prepared.trimap == PROBABLE_FOREGROUND) | (prepared.trimap == PROBABLE_BACKGROUND)
@@ -93,9 +100,9 @@ def _finish(prepared: _Prepared, mask: np.ndarray, reason: str | None = None) ->
 
 
 def working_geometry(source_px: np.ndarray, recipe: Recipe, target_px: int) -> ResizeCrop:
-    """How the recipe shows an image of `source_px` (width, height) as a square, the same for backbone and mask."""
-    make = ResizeCrop.centre_crop if recipe.images.fit == "centre_crop" else ResizeCrop.stretch
-    return make((int(source_px[0]), int(source_px[1])), target_px)
+    """The recipe's transform from an image of `source_px` (width, height) to a square, for the backbone or the mask."""
+    transform = ResizeCrop.centre_crop if recipe.images.fit == "centre_crop" else ResizeCrop.stretch
+    return transform((int(source_px[0]), int(source_px[1])), target_px)
 
 
 def image_seed(image_id: str, seed: int) -> int:

@@ -57,6 +57,7 @@ def saliency_map(attention: np.ndarray, settings: SaliencySettings, size_px: int
 
 def make_trimap(saliency: np.ndarray, settings: SaliencySettings) -> np.ndarray:
     """Saliency `(S, S) float32` > trimap `(S, S) uint8` in OpenCV's codes: 0 and 1 sure, 2 and 3 probable."""
+    unknown: np.ndarray | int
     if settings.unknown_init == "split":
         unknown = np.where(saliency >= settings.threshold, PROBABLE_FOREGROUND, PROBABLE_BACKGROUND)
     else:

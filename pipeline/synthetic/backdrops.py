@@ -1,7 +1,7 @@
-"""What is not the object: backdrops and plain solids.
+"""Everything but the object: backdrops and plain solids.
 
 The solids (crate, disc, stick, tent, leaf, stone, board, ring) belong to no class. They are clutter in the backdrop,
-distractors beside the object and occluders before it.
+distractors beside the object and occluders in front of it.
 """
 
 import numpy as np
@@ -60,7 +60,7 @@ def scatter(
 
 
 def outdoors(rng: Generator, h: int, w: int) -> Float:
-    """Sky, far growth or hills, ground, now and then trunks and a fence: (h, w, 3) float32."""
+    """Sky, hills or hedges, ground, sometimes trunks and a fence: (h, w, 3) float32."""
     horizon = int(h * rng.uniform(0.12, 0.6))
     canvas = np.empty((h, w, 3), np.uint8)
     sky = [rgb_of(rng.uniform(0.5, 0.65), rng.uniform(0, 0.55), rng.uniform(0.6, 1)) for _ in range(2)]
@@ -103,22 +103,22 @@ def outdoors(rng: Generator, h: int, w: int) -> Float:
 
 
 def indoors(rng: Generator, h: int, w: int) -> Float:
-    """Papered wall, skirting, boarded or tiled floor or a table, with things about: (h, w, 3) float32."""
+    """Wall, skirting board, floor boards, and clutter: (h, w, 3) float32."""
     edge = int(h * rng.uniform(0.45, 0.85))
     canvas = np.empty((h, w, 3), np.uint8)
     wall, floor = rgb_of(*muted_hsv(rng)), rgb_of(*muted_hsv(rng))
     canvas[:edge] = wall
     canvas[edge:] = floor
     if rng.random() < 0.5:  # wallpaper
-        step, other = w * rng.uniform(0.04, 0.2), np.clip(wall * rng.uniform(0.7, 1.25), 0, 255)
+        step, stripe = w * rng.uniform(0.04, 0.2), np.clip(wall * rng.uniform(0.7, 1.25), 0, 255)
         for x in np.arange(0, w, step):
-            fill(canvas, np.array([[x, 0], [x + step * 0.5, 0], [x + step * 0.5, edge], [x, edge]]), other)
+            fill(canvas, np.array([[x, 0], [x + step * 0.5, 0], [x + step * 0.5, edge], [x, edge]]), stripe)
     for x in np.arange(-2 * w, 3 * w, w * rng.uniform(0.12, 0.4)):  # joints of boards run to a vanishing point
         fill(canvas, limb(w / 2 + (x - w / 2) * 0.35, edge, x, h, 0.4, 1.0), floor * 0.7)
     if rng.random() < 0.6:
         y = edge - h * 0.04
         fill(canvas, np.array([[0, y], [w, y], [w, edge], [0, edge]]), rgb_of(0.1, 0.1, rng.uniform(0.3, 1)))
-    for _ in range(int(rng.integers(0, 5))):  # images, windows, shelves
+    for _ in range(int(rng.integers(0, 5))):  # pictures, windows, shelves
         x, y, a, b = rng.uniform(0, w), rng.uniform(0, edge), w * rng.uniform(0.05, 0.2), h * rng.uniform(0.03, 0.18)
         quad = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * [a, b] + [x, y]
         fill(canvas, quad, rgb_of(*natural_hsv(rng)))
@@ -128,12 +128,12 @@ def indoors(rng: Generator, h: int, w: int) -> Float:
 
 
 def surface(rng: Generator, h: int, w: int) -> Float:
-    """Something seen close: leaves, pebbles, cloth, bark or blurred lights, all over the image: (h, w, 3) float32."""
-    one, two = rgb_of(*muted_hsv(rng)), rgb_of(*muted_hsv(rng))
+    """A close-up texture over the whole image (leaves, pebbles, cloth, bark, blurred lights): (h, w, 3) float32."""
+    first, second = rgb_of(*muted_hsv(rng)), rgb_of(*muted_hsv(rng))
     cells = rng.uniform(2, 8)
     stretch = rng.choice([1.0, 1.0, 4.0])
     mix = np.clip(0.5 + 0.35 * fractal(rng, h, w, (cells, cells * stretch), 4, 0.6), 0, 1)
-    canvas = blend(one, two, mix).astype(np.uint8)
+    canvas = blend(first, second, mix).astype(np.uint8)
     if rng.random() < 0.75:
         kind, spread = int(rng.choice([1, 4, 5, 2])), rng.uniform(0.02, 0.07) * w
         tone = natural_hsv(rng)

@@ -12,7 +12,7 @@ from .scene import make_scene
 
 
 def split_of(index: int) -> str:
-    """Split by position, so that a larger set of the same seed extends a smaller one: 6 train, 2 val, 2 test of ten."""
+    """Split by index, 6 train, 2 val and 2 test of ten, so that a larger set of a seed extends a smaller one."""
     return ("train", "val", "train", "test", "train", "train", "val", "train", "test", "train")[index % 10]
 
 

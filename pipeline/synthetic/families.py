@@ -1,9 +1,9 @@
 """Shape families of the labelled objects: each turns a class's proportions and a random pose into parts.
 
-A family takes p, eight proportions in [0, 1] that belong to the class, and a generator for the pose of this one scene.
-It returns parts from back to front in units where the object is about 2 across. To add one, write such a function and
-list it in FAMILIES. A label's family is label modulo their number, so that changes what labels mean: `pocket`'s
-figures and every golden value are then to be made anew.
+A family takes p, the class's eight proportions in [0, 1], and a generator for the pose in this scene. It returns parts
+from back to front, in units in which the object is about 2 across. To add one, write such a function and list it in
+FAMILIES. A label's family is the label modulo their number, so a new family changes what labels mean: recompute the
+figures of `pocket` and every golden value.
 """
 
 import numpy as np
@@ -28,7 +28,8 @@ def quadruped(p: Proportions, rng: Generator) -> list[Part]:
             (x, deep * 0.4), [(down + swing, leg * 0.55, thick), low], thick * 2.0, 0 if side else 2 * (p[5] > 0.7)
         )
         foot = parts[-1][0][:, 1].argmax()
-        parts.append((ellipse(*parts[-1][0][foot], thick * 1.3, thick), 1 + (p[6] > 0.5)))
+        foot_x, foot_y = parts[-1][0][foot]
+        parts.append((ellipse(foot_x, foot_y, thick * 1.3, thick), 1 + (p[6] > 0.5)))
     parts += [
         (ellipse(-half * 0.55, -0.02, half * 0.5, deep * 1.1), 0),
         (ellipse(half * 0.5, 0, half * 0.45, deep * 1.1), 0),
@@ -47,7 +48,7 @@ def quadruped(p: Proportions, rng: Generator) -> list[Part]:
 
 
 def bird(p: Proportions, rng: Generator) -> list[Part]:
-    """Body, head with beak, legs, tail and a wing, now and then raised."""
+    """Body, head with beak, legs, tail and a wing, sometimes raised."""
     half, deep, tilt = 0.45 + 0.15 * p[0], 0.2 + 0.13 * p[1], rng.normal(-0.15, 0.15)
     hx, hy = half * (0.8 + 0.3 * p[2]), -0.22 - 0.35 * p[2] + rng.normal(0, 0.04)
     parts = chain((-half * 0.8, 0.02), [(np.pi + rng.normal(0, 0.2), 0.3 + 0.4 * p[3], 0.05 + 0.08 * p[4])], 0.1, 1)

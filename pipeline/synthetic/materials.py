@@ -78,12 +78,12 @@ def chequered(rng: Generator, scale: float) -> Float:
 
 
 def streaked(rng: Generator, scale: float) -> Float:
-    """Fur or grain: noise drawn out one way."""
+    """Fur or grain: noise stretched in one direction."""
     return fractal(rng, TILE_PX, TILE_PX, (4 * scale, 24 * scale), 3) * 0.35 + 0.4
 
 
 def graded(rng: Generator, scale: float) -> Float:
-    """From back to belly."""
+    """A gradient from back to belly."""
     ramp = np.linspace(-0.4, 1.4, TILE_PX, dtype=np.float32)[:, None]
     return ramp + 0.15 * fractal(rng, TILE_PX, TILE_PX, (6 * scale, 6 * scale), 2)
 
@@ -103,14 +103,14 @@ def rgb_of(hue: float, saturation: float, value: float) -> Float:
 
 
 def natural_hsv(rng: Generator) -> tuple[float, float, float]:
-    """A colour as photographs have them: half earth and grey tones, half any hue, seldom garish."""
+    """A colour as in photographs: half of them earth and grey tones, half any hue, not fully saturated."""
     if rng.random() < 0.5:
         return rng.uniform(0.03, 0.14), rng.uniform(0.05, 0.65), rng.uniform(0.12, 0.92)
     return rng.random(), rng.uniform(0.15, 0.8), rng.uniform(0.25, 0.92)
 
 
 def muted_hsv(rng: Generator) -> tuple[float, float, float]:
-    """A colour for large surfaces: as `natural_hsv`, but the more saturated, the rarer."""
+    """A colour for large surfaces: as `natural_hsv`, with lower saturation."""
     hue, saturation, value = natural_hsv(rng)
     return hue, saturation * rng.uniform(0.3, 1), value
 

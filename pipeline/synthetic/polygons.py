@@ -1,12 +1,13 @@
-"""Polygons: the alphabet that shapes, things and backdrops are drawn with. y points down; polygons are (N, 2)."""
+"""Polygons, the primitives of all drawing. y points down; polygons are (N, 2)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Float = NDArray[np.float32]
+Float = NDArray[Any]  # float32 unless a docstring says otherwise; OpenCV's stubs declare no dtype
 Polygon = NDArray[np.float64]  # (N, 2), x y
 Part = tuple[Polygon, int]  # a polygon in object units and its material: 0 main colour, 1 second colour, 2 dark
 
@@ -40,7 +41,7 @@ def polar(radius: Callable[[NDArray[np.float64]], NDArray[np.float64]], n: int =
     return radius(a)[:, None] * np.stack([np.cos(a), np.sin(a)], 1)
 
 
-def fill(canvas: NDArray[np.uint8], polygon: NDArray, colour: Float | tuple[float, ...]) -> None:
+def fill(canvas: NDArray[np.uint8], polygon: NDArray, colour: Float | tuple[float, ...] | float) -> None:
     """Fill a polygon (N, 2) in pixels on a uint8 canvas, anti-aliased, at 1/16 pixel."""
     cv2.fillPoly(
         canvas, [np.rint(polygon * 16).astype(np.int32)], [float(c) for c in np.atleast_1d(colour)], cv2.LINE_AA, 4

@@ -1,4 +1,4 @@
-"""One scene from (seed, index): composed back to front, then photographed.
+"""One scene from (seed, index): layers from back to front, then the effects of a camera.
 
 h, w height and width in pixels. Layers: backdrop, distractors, cast shadow, object, occluder; then light, lens, sensor
 noise and JPEG.
@@ -17,7 +17,7 @@ from .materials import PATTERNS, TILE_PX, Look, as_rgb, blend, class_look, fract
 from .polygons import Float, Part, box_of, fill, limb
 
 MIN_AREA, MAX_AREA = 0.05, 0.60  # visible share of the image that the object may take
-MIN_CONTRAST = 48.0  # RGB distance of the object's mean colour to the backdrop's: photographers avoid camouflage
+MIN_CONTRAST = 48.0  # smallest RGB distance between the mean colours of object and backdrop
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Scene:
 
 
 def place(parts: list[Part], rng: Generator, h: int, w: int) -> tuple[list[Part], NDArray[np.float64]]:
-    """Put a shape into the image: its parts in pixels, and the (2, 3) affine from pixels back to object units."""
+    """Place a shape in the image: its parts in pixels, and the (2, 3) affine from pixels back to object units."""
     upright = rng.random() < 0.7
     turn = rng.normal(0, 0.18) if upright else rng.uniform(0, 2 * np.pi)
     flip = rng.choice([-1.0, 1.0])
@@ -44,7 +44,7 @@ def place(parts: list[Part], rng: Generator, h: int, w: int) -> tuple[list[Part]
         fill(probe, (polygon @ matrix.T - low) / span.max() * 95, 255)
     unit_area = (probe > 127).mean() * span.max() ** 2  # in squared object units
     share = np.exp(rng.uniform(np.log(0.075), np.log(0.5)))
-    cut = rng.random() < 0.2  # now and then the frame cuts the object
+    cut = rng.random() < 0.2  # some objects are cut by the frame
     scale = min((share * h * w / unit_area) ** 0.5, *((1.12 if cut else 0.97) * np.array([w, h]) / span))
     room = np.array([w, h]) - scale * span
     slack = (0.12 if cut else 0.0) * scale * span
@@ -81,7 +81,7 @@ def paint(parts: list[Part], look: Look, to_unit: NDArray, rng: Generator, h: in
     t[number == 2] = 1 - 0.6 * t[number == 2]
     colour = blend(first, second, t)
     colour[number == 3] *= 0.35
-    # rounded form: blurred opacity rises from the edge inwards, its slope stands for the surface normal
+    # rounded form: blurred opacity rises from the edge inwards; its slope approximates the surface normal
     size = max(3.0, float(np.sqrt(opacity.mean() / 255 * h * w)) * 0.09)
     small = cv2.resize(opacity, (w // 2, h // 2), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     form = cv2.GaussianBlur(small, (0, 0), size / 2)
@@ -93,7 +93,7 @@ def paint(parts: list[Part], look: Look, to_unit: NDArray, rng: Generator, h: in
 
 
 def cast_shadow(opacity: Float, rng: Generator) -> Float:
-    """Darkening factor (h, w) in (0, 1] of the shadow that an opacity map throws, on the ground or on a wall behind."""
+    """Darkening factor (h, w) in (0, 1] of the shadow of an opacity map, on the ground or on a wall behind."""
     h, w = opacity.shape
     rows = np.flatnonzero(opacity.max(1) > 0.5)
     foot = rows[-1]
@@ -108,7 +108,7 @@ def cast_shadow(opacity: Float, rng: Generator) -> Float:
 
 
 def occluder(rng: Generator, h: int, w: int, box: tuple[int, int, int, int]) -> Float:
-    """Opacity (h, w) in [0, 1] of something before the object: grass from below, a solid at its rim, or a branch."""
+    """Opacity (h, w) in [0, 1] of an occluder: grass from below, a solid at the object's rim, or a branch."""
     canvas = np.zeros((h, w), np.uint8)
     x0, y0, x1, y1 = box
     kind = rng.random()
@@ -153,7 +153,9 @@ def photograph(image: Float, rng: Generator) -> NDArray[np.uint8]:
     photo = cv2.convertScaleAbs((image + as_rgb(noise)).clip(0, 255))
     quality = int(rng.integers(45, 96))
     _, coded = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+    bgr = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    assert bgr is not None
+    return np.ascontiguousarray(bgr[..., ::-1])
 
 
 def make_scene(seed: int, index: int, classes: int, size_px: tuple[int, int] = (200, 400)) -> Scene:
@@ -165,7 +167,7 @@ def make_scene(seed: int, index: int, classes: int, size_px: tuple[int, int] = (
     label = int(rng.integers(classes))
     h, w = (int(side) for side in rng.integers(size_px[0], size_px[1], 2, endpoint=True))
     look = class_look(label)
-    while True:  # few rounds: only shapes that the frame cuts too small come back
+    while True:  # ends after few rounds: only shapes that the frame cuts too small are drawn again
         parts, to_unit = place(FAMILIES[look.family](look.proportions, rng), rng, h, w)
         colour, opacity = paint(parts, look, to_unit, rng, h, w)
         solid_px = opacity > 0.5

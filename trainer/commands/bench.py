@@ -87,10 +87,10 @@ def bench(
         print_report(report)
         found |= report.as_json()
     if masks:
-        from ...pipeline.bench.masks import AskedMasks, bench_masks
+        from ...pipeline.bench.masks import MaskBenchRequest, bench_masks
         from ..bench.mask_tables import print_masks
 
-        measured = bench_masks(AskedMasks(images, truth, count, size, vit_images_s), tell)
+        measured = bench_masks(MaskBenchRequest(images, truth, count, size, vit_images_s), tell)
         print_masks(measured)
         found["masks"] = measured.as_json()
     if json is not None:

@@ -1,7 +1,7 @@
-"""GrabCut's energy, minimised several times faster than OpenCV does: see docs/engines.md for figures.
+"""GrabCut's energy, minimised several times faster than by OpenCV: docs/engines.md has figures.
 
-Colours in bins (fast_colours), a graph of the unknown pixels alone (fast_links), an exact cut (fast_cut) that goes on
-from the flow of the iteration before. No random numbers: the seed is not looked at.
+Colours in bins (fast_colours), a graph of the unknown pixels alone (fast_links), an exact cut (fast_cut) that starts
+from the flow of the previous iteration. It uses no random numbers and ignores the seed.
 """
 
 from typing import ClassVar, Literal
@@ -14,9 +14,9 @@ from .fast_band import band, halve
 from .trimap import too_few_pixels, trimap_foreground
 
 COMPONENTS = 5
-FEWER_NEIGHBOURS = 1.6  # gamma of 4 neighbours by that of 8, for a like price of a like outline
-HALF_SIZE = 0.45  # gamma at half size by gamma: 0.5 keeps what an outline costs; a little less is nearer to the truth
-SETTLED_PX = 50  # a cut that changes no more than these is the last
+FEWER_NEIGHBOURS = 1.6  # factor on gamma for 4 neighbours: an outline costs about as much as with 8
+HALF_SIZE = 0.45  # factor on gamma at half size: 0.5 keeps the cost of an outline, a little less fits the truth better
+SETTLED_PX = 50  # iterations end when a cut changes at most this many pixels
 
 
 class FastGrabCut(Settings):
@@ -33,18 +33,18 @@ class FastGrabCut(Settings):
         0,
         ge=0,
         le=64,
-        description="If not 0, cut at half size first, then at full size only what is this near to the outline found.",
+        description="If not 0, cut at half size first, then at full size only pixels this near to that outline.",
     )
     gamma: float = Field(
         50.0, ge=0, le=1000, description="Price of an outline between two pixels of one colour; OpenCV's is 50."
     )
 
     def __call__(self, rgb: np.ndarray, trimap: np.ndarray, seed: int = 0) -> np.ndarray:
-        if rgb.shape != (*trimap.shape, 3):  # kernels test no index
+        if rgb.shape != (*trimap.shape, 3):  # kernels do not check indices
             raise ValueError(f"rgb {rgb.shape} does not fit trimap {trimap.shape}")
         if self.unusable(trimap):
             return trimap_foreground(trimap)
-        rgb, codes = np.require(rgb, np.uint8, "CW"), np.require(trimap, np.uint8, "CW")
+        rgb, codes = np.require(rgb, np.uint8, ["C", "W"]), np.require(trimap, np.uint8, ["C", "W"])
         if not self.band_px:
             return self._minimise(rgb, codes, self.gamma, self.iterations, None)[0]
         half_rgb, half_codes = halve(rgb, codes)
@@ -59,12 +59,12 @@ class FastGrabCut(Settings):
     def _minimise(
         self, rgb: np.ndarray, codes: np.ndarray, gamma: float, rounds: int, mixtures: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Mask `(H, W) bool`, and the mixtures it was cut by, which the next call's may start from."""
+        """Mask `(H, W) bool`, and its mixtures, from which a next call may start."""
         from .fast_colours import COLUMNS, compare  # numba, which is slow to import
         from .fast_cut import cut
         from .fast_links import charge, relabel
 
-        index, colours, record, nodes, pixels = self.linked(rgb, codes, gamma)
+        index, colours, record, nodes, pixels = self.colours_and_graph(rgb, codes, gamma)
         mask = trimap_foreground(codes)
         labels, charged = mask.reshape(-1).view(np.uint8), np.zeros(len(nodes), np.int32)
         if first := mixtures is None:
@@ -78,8 +78,8 @@ class FastGrabCut(Settings):
                 break
         return mask, mixtures
 
-    def linked(self, rgb: np.ndarray, codes: np.ndarray, gamma: float) -> tuple[np.ndarray, ...]:
-        """Image `(H, W, 3) uint8` and trimap codes `(H, W) uint8` > colours and graph, before any terminal.
+    def colours_and_graph(self, rgb: np.ndarray, codes: np.ndarray, gamma: float) -> tuple[np.ndarray, ...]:
+        """Image `(H, W, 3) uint8` and trimap codes `(H, W) uint8` > colours and graph, without terminals.
 
         index `(H * W,)` and colours `(n, 3)` of fast_colours, record, nodes and pixels of fast_links.
         """

@@ -1,4 +1,4 @@
-"""A cut at half size, and the band along its outline that is left to cut at full size."""
+"""Coarse to fine: the problem at half size, and the band along its cut's outline to cut at full size."""
 
 import cv2
 import numpy as np
@@ -7,8 +7,8 @@ import numpy as np
 def halve(rgb: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Image `(H, W, 3) uint8` and trimap `(H, W) uint8` > both at `(ceil(H / 2), ceil(W / 2))`.
 
-    Four pixels' mean, and their code where they agree; where they do not, probable foreground if two or more are
-    foreground, sure or probable. The last row and column of an odd size count twice.
+    Each pixel is the mean of four. Its code is theirs if all four are equal; else probable foreground if two or more
+    are (sure or probable) foreground, else probable background. The last row and column of an odd size count twice.
     """
     height, width = codes.shape
     if height % 2 or width % 2:
@@ -24,13 +24,13 @@ def halve(rgb: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def band(codes: np.ndarray, coarse: np.ndarray, radius_px: int) -> np.ndarray:
-    """Trimap `(H, W) uint8` and a mask of half its size > trimap whose unknown pixels start as the mask says.
+    """Trimap `(H, W) uint8` and a mask of half its size > trimap whose unknown pixels are initialised by the mask.
 
-    Unknown stay those with a pixel of the other side in the square of `radius_px` around them; the rest is sure.
+    A pixel stays unknown if the square of `radius_px` around it holds both sides of the mask; all others become sure.
     """
     height, width = codes.shape
     mask = coarse.astype(np.uint8).repeat(2, 0).repeat(2, 1)[:height, :width]
-    mask = np.where(codes >= 2, mask, codes)  # 0 and 1, and so are the codes of what is sure
+    mask = np.where(codes >= 2, mask, codes)  # the codes of sure pixels are 0 and 1 too
     square = np.ones((2 * radius_px + 1,) * 2, np.uint8)
     near = cv2.dilate(mask, square) != cv2.erode(mask, square)
     return np.where(near & (codes >= 2), 2 + mask, mask)

@@ -1,11 +1,13 @@
-"""Two mixtures of Gaussians in RGB, from colours in bins of 5 bits a channel instead of from pixels.
+"""Two mixtures of Gaussians in RGB, fitted to colours in bins of 5 bits a channel instead of to pixels.
 
-An image of 65,536 pixels has some 1,800 such bins: mixtures are fitted to their mean colours, weighted by how many
-pixels each has on a side, and likelihoods are a table by bin. The first components come from splitting the widest
-cluster at its mean, across its principal axis (Orchard and Bouman 1991), and a few Lloyd steps: no random numbers.
+An image of 65,536 pixels has some 1,800 such bins: mixtures are fitted to their mean colours, weighted by each side's
+pixel counts, and likelihoods are a table by bin. The initial components come from splitting the widest cluster at its
+mean, across its principal axis (Orchard and Bouman 1991), and a few Lloyd steps: no random numbers.
 
 n colours (used bins), K components; side 0 is the background, 1 the foreground.
 """
+
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +15,10 @@ from ..numba_kernels import kernel
 
 COMPONENTS = 5
 LLOYD_STEPS = 4
-# A bin's own spread, which its mean has lost: 8 levels wide, uniform. It also keeps flat colours from infinite density.
+# Variance inside a bin (uniform over 8 levels), lost by taking its mean. It also bounds the density of flat colours.
 SPREAD = 64 / 12
-NEGLIGIBLE = 25.0  # below the likeliest component, as a log
-# Columns of a component: log of weight and norm, mean (3), inverse covariance (xx, xy, xz, yy, yz, zz), has pixels.
+NEGLIGIBLE = 25.0  # nats below the likeliest component
+# Columns of a component: log of weight and norm, mean (3), inverse covariance (xx, xy, xz, yy, yz, zz), pixel count.
 LOG, MEAN, INVERSE, USED, COLUMNS = 0, 1, 4, 10, 11
 
 
@@ -49,7 +51,7 @@ def index_colours(rgb):
 
 @kernel()
 def _count(index, foreground, colours):
-    """`(2, n)`: pixels of each side, by colour."""
+    """`(2, n)`: pixel count of each side, by colour."""
     weight = np.zeros((2, colours))
     for i in range(index.size):
         weight[foreground[i], index[i]] += 1.0
@@ -58,7 +60,7 @@ def _count(index, foreground, colours):
 
 @kernel()
 def _moments(colours, weight, of, k):
-    """Component k's weight, mean `(3,)` and covariance `(6,)`, summed in the colours' order."""
+    """Component k's weight, mean `(3,)` and covariance `(6,)`, summed in the order of the colours."""
     total, mean, spread = 0.0, np.zeros(3), np.zeros(6)
     for n in range(of.size):
         if of[n] == k and weight[n] > 0:
@@ -83,7 +85,7 @@ def _moments(colours, weight, of, k):
 
 @kernel()
 def _principal(spread):
-    """Largest eigenvalue and its axis of a symmetric matrix `(6,)`, by squaring it until one axis is left."""
+    """Largest eigenvalue of a symmetric matrix `(6,)` and its axis, by repeated squaring."""
     matrix = np.array(
         [[spread[0], spread[1], spread[2]], [spread[1], spread[3], spread[4]], [spread[2], spread[4], spread[5]]]
     )
@@ -117,10 +119,11 @@ def _principal(spread):
 
 @kernel()
 def _split(colours, weight):
-    """Cluster of each colour `(n,) int64`: 5 of them, or fewer where there are fewer colours; then Lloyd steps."""
+    """Cluster of each colour `(n,) int64`: COMPONENTS clusters, fewer if there are fewer colours; then Lloyd steps."""
     of = np.zeros(weight.size, np.int64)
     means, axes, widths = np.zeros((COMPONENTS, 3)), np.zeros((COMPONENTS, 3)), np.zeros(COMPONENTS)
     clusters = 1
+    changed_a: Any
     changed_a, changed_b = 0, 0
     while True:
         for k in (changed_a, changed_b):
@@ -162,7 +165,7 @@ def _split(colours, weight):
 
 @kernel()
 def _learn(colours, weight, of, mixture):
-    """Fits the components `(K, COLUMNS)` to the colours that are theirs."""
+    """Fits the components `(K, COLUMNS)` to the colours assigned to them."""
     everything, sums = 0.0, np.zeros((COMPONENTS, 10))
     for n in range(of.size):
         w = weight[n]
@@ -206,7 +209,7 @@ def _learn(colours, weight, of, mixture):
 
 @kernel()
 def _log_densities(mixture, colour, values):
-    """Log of each component's weight times density, `(K,)` into `values`, less a constant that all share."""
+    """Writes the log of each component's weight times density `(K,)` into `values`, without a common constant."""
     for k in range(COMPONENTS):
         if mixture[k, USED] > 0:
             r, g, b = colour[0] - mixture[k, MEAN], colour[1] - mixture[k, MEAN + 1], colour[2] - mixture[k, MEAN + 2]
@@ -221,7 +224,7 @@ def _log_densities(mixture, colour, values):
 
 @kernel()
 def _likeliest(colours, weight, mixture):
-    """Component of each colour under which it is likeliest, the component's weight apart, as OpenCV assigns them."""
+    """The component with the highest density at each colour, without the component's weight, as OpenCV assigns them."""
     of, values, log_weight = np.zeros(weight.size, np.int64), np.empty(COMPONENTS), np.zeros(COMPONENTS)
     everything = mixture[:, USED].sum()
     for k in range(COMPONENTS):
@@ -239,7 +242,7 @@ def _likeliest(colours, weight, mixture):
 
 @kernel()
 def _log_likelihood(mixture, colour, values):
-    """Log of the sum over the components; never an underflow, so the difference of two is a number."""
+    """Log of the sum over the components. It never underflows, so the difference of two is finite."""
     _log_densities(mixture, colour, values)
     highest = values[0]
     for k in range(1, COMPONENTS):
@@ -253,10 +256,10 @@ def _log_likelihood(mixture, colour, values):
 
 @kernel("float64[::1](uint16[::1], float64[:, ::1], uint8[::1], float64[:, :, ::1], boolean)")
 def compare(index, colours, labels, mixtures, first):
-    """Log likelihood of foreground less background, by colour `(n,)`, after fitting both mixtures to a labelling.
+    """Fits both mixtures to a labelling > log likelihood of foreground minus background, by colour `(n,)`.
 
     labels    `(H * W,) uint8`: 1 is foreground
-    mixtures  `(2, K, COLUMNS)`, updated; `first`: there are none yet
+    mixtures  `(2, K, COLUMNS)`, updated in place; not read if `first`
     """
     weight = _count(index, labels, colours.shape[0])
     for side in range(2):

@@ -1,11 +1,11 @@
 """An exact minimum cut on a pixel grid, by the algorithm of Boykov and Kolmogorov (PAMI 2004).
 
 Only free pixels are nodes. A node is a record of 16 int32, one cache line: 8 residual capacities to its neighbours,
-its excess (what its terminal can still give, > 0 for the source, or take, < 0), and its place in a search tree. Records
-lie in raster order with a rim of one pixel, so that a neighbour is an offset away; a record that is no node is zero,
-and no search enters it. A node is named by the index of its record's first number.
+its excess (the residual capacity of its terminal arc: > 0 from the source, < 0 to the sink), and its place in a search
+tree. Records lie in raster order with a rim of one pixel, so that a neighbour's record is at a fixed offset; the record
+of a pixel that is not a node is zero, and no search enters it. A node is denoted by the index of its record's start.
 
-Directions come in pairs, d and d ^ 1, the four straight ones first, so that 4 neighbours are the first half of 8.
+Directions come in pairs, d and d ^ 1, the four straight ones first: 4 neighbours are the first half of 8.
 """
 
 import numpy as np
@@ -16,18 +16,18 @@ RECORD = 16
 EXCESS, TREE, PARENT, STAMP, DISTANCE, QUEUED, UP = 8, 9, 10, 11, 12, 13, 14
 
 FREE, SOURCE, SINK = 0, 1, 2  # TREE
-TERMINAL, ORPHAN = 8, 9  # PARENT, where it is no direction; UP is the parent's index, and 0 below a terminal
+TERMINAL, ORPHAN = 8, 9  # values of PARENT besides the directions; UP is the parent's index, and 0 below a terminal
 
-BLOCK = 15  # of a block's side in nodes, less 1
+BLOCK = 15  # side of a block in nodes, minus 1: a bit mask
 FAR = 1 << 30
-HEAD, TAIL, TIME = 0, 1, 2  # of the search's state
-# No index is negative, but Numba only leaves out its test for one (a third of the time) where it sees that none can be.
+HEAD, TAIL, TIME = 0, 1, 2  # indices into the search's state
+# A mask that shows Numba that an index is not negative. Without it Numba tests every index: a third of the time.
 INDEX = 0x7FFFFFFF
 
 
 @kernel()
 def _offsets(stride):
-    """Index of the neighbour's record less the node's, by direction; `stride` records a row."""
+    """Offset from a node to its neighbour, by direction; `stride` records a row."""
     offset = np.empty(8, np.int64)
     offset[0], offset[1] = RECORD, -RECORD
     offset[2], offset[3] = RECORD * stride, -RECORD * stride
@@ -38,7 +38,7 @@ def _offsets(stride):
 
 @kernel()
 def _activate(record, node, active, state):
-    """Appends a node to the ring of nodes whose neighbours are still to be looked at."""
+    """Appends a node to the ring buffer of active nodes, whose neighbours are still to be examined."""
     if record[node + QUEUED] == 0:
         record[node + QUEUED] = 1
         tail = state[TAIL] & INDEX
@@ -48,9 +48,9 @@ def _activate(record, node, active, state):
 
 @kernel()
 def _gather(record, nodes, offset, stride):
-    """Moves excess inside blocks of 16 x 16 to their last column, then down it, as far as capacities let it.
+    """Pushes excess inside blocks of 16 x 16 to their last column, then down it, as far as capacities allow.
 
-    Any push along arcs leaves the minimum where it is; there are fewer roots then, and each path carries more.
+    A push along arcs does not change the minimum cut. It leaves fewer roots, and each augmenting path carries more.
     """
     for d in (0, 2):
         for i in range(nodes.size):
@@ -68,7 +68,7 @@ def _gather(record, nodes, offset, stride):
 
 @kernel()
 def _plant(record, nodes, active, state):
-    """Both trees anew: every node with excess is a root, and active."""
+    """Starts both trees: every node with excess is an active root."""
     for i in range(nodes.size):
         node = nodes[i] & INDEX
         excess = record[node + EXCESS]
@@ -84,7 +84,7 @@ def _plant(record, nodes, active, state):
 
 @kernel()
 def _augment(record, offset, orphans, start, direction):
-    """Pushes what it can along the path through the arc from `start`; returns how many nodes lost their parent."""
+    """Augments along the path through the arc from `start`; returns how many nodes became orphans."""
     end = (start + offset[direction]) & INDEX
     flow = record[start + direction]
     node, above = start, record[start + UP] & INDEX
@@ -138,7 +138,7 @@ def _augment(record, offset, orphans, start, direction):
 
 @kernel()
 def _steps_to_terminal(record, start, time):
-    """Arcs from `start` up its tree to the terminal, FAR where an orphan is on the way. Stamps a way that holds."""
+    """Arcs from `start` up its tree to the terminal, or FAR if an orphan is on the path. Stamps a valid path."""
     if record[start + STAMP] == time:
         return record[start + DISTANCE]
     steps, node = 0, start
@@ -164,7 +164,7 @@ def _steps_to_terminal(record, start, time):
 
 @kernel()
 def _adopt(record, offset, directions, orphans, count, active, state):
-    """Finds each orphan the parent of its tree that is nearest to the terminal, or sets it and its children free."""
+    """Gives each orphan the parent in its tree nearest to the terminal, else frees it and orphans its children."""
     time = np.int32(state[TIME])
     done = 0
     while done < count:
@@ -202,9 +202,9 @@ def _adopt(record, offset, directions, orphans, count, active, state):
 
 @kernel("void(int32[::1], int32[::1], int64, int64)")
 def cut(record, nodes, stride, directions):
-    """Pushes flow until there is no way left; then the nodes with TREE == SOURCE are the source's side.
+    """Pushes flow until no augmenting path is left; then the nodes with TREE == SOURCE are the source's side.
 
-    record  `(n,) int32`, changed in place; what it holds may be what an earlier cut left, with other excess
+    record  `(n,) int32`, changed in place; may be the result of an earlier cut, with changed excess
     nodes   `(m,) int32`, index of each node's record
     stride  records a row; `directions` 4 or 8
     """
@@ -243,7 +243,7 @@ def cut(record, nodes, stride, directions):
                     _adopt(record, offset, directions, orphans, count, active, state)
                     if record[node + TREE] == FREE:
                         break
-                    continue  # the same arc may have more to give
+                    continue  # the same arc may have capacity left
                 elif (
                     record[other + STAMP] <= record[node + STAMP] and record[other + DISTANCE] > record[node + DISTANCE]
                 ):

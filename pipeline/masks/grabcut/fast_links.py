@@ -1,15 +1,17 @@
-"""The graph of GrabCut's energy: what neighbouring pixels pay to be cut apart, and what each pixel pays for its side.
+"""The graph of GrabCut's energy: edge weights between neighbouring pixels, and each pixel's terminal weights.
 
-Capacities are thousandths in int32. Pixels that are sure are no nodes: what their neighbours would pay to be cut from
-them is part of those neighbours' excess, which is exact, since a sure pixel never changes sides.
+Capacities are thousandths of a nat in int32. Sure pixels are not nodes: the weight of an edge to a sure pixel is added
+to its neighbour's excess, which is exact, since a sure pixel never changes sides.
 """
+
+from typing import Any
 
 import numpy as np
 
 from ..numba_kernels import kernel
 
 UNIT = 1000.0  # capacity of one nat
-MOST = 1_000_000  # of a likelihood's part of the excess: a thousand nats
+MOST = 1_000_000  # largest part of the excess that comes from likelihoods: a thousand nats
 RECORD, EXCESS, TREE, SOURCE = 16, 8, 9, 1  # as in fast_cut
 DOWN, RIGHT = (0, 0, 1, -1, 1, -1, 1, -1), (1, -1, 0, 0, 1, -1, -1, 1)  # of its directions
 
@@ -19,23 +21,23 @@ def contrast(rgb):
     """beta: 1 / (2 * mean squared colour difference of 8 neighbours), 0 for an image of one colour."""
     height, width = rgb.shape[:2]
     numbers = rgb.reshape(height, width * 3)
-    total = 0
+    total: Any = 0
     for y in range(height):
-        row, above = numbers[y], numbers[max(y - 1, 0)]  # the first row is above itself, which costs nothing...
+        row, above = numbers[y], numbers[max(y - 1, 0)]  # the first row is its own neighbour: differences of 0,
         straight, slanted = np.int32(0), np.int32(0)
         for i in range(width * 3):
             straight += (np.int32(row[i]) - above[i]) ** 2
         for i in range(width * 3 - 3):
             straight += (np.int32(row[i + 3]) - row[i]) ** 2
             slanted += (np.int32(row[i + 3]) - above[i]) ** 2 + (np.int32(above[i + 3]) - row[i]) ** 2
-        total += np.int64(straight) + (np.int64(slanted) if y > 0 else 0)  # ... but slanted it does
+        total += np.int64(straight) + (np.int64(slanted) if y > 0 else 0)  # but not on the diagonals
     pairs = height * (width - 1) + (height - 1) * width + 2 * (height - 1) * (width - 1)
     return pairs / (2.0 * total) if total > 0 else 0.0
 
 
 @kernel()
 def _prices(gamma, beta):
-    """`(n,) int32`: round(UNIT * gamma * exp(-beta * difference)), by squared difference; 0 from n on."""
+    """Edge weights by squared difference, `(n,) int32`: round(UNIT * gamma * exp(-beta * difference)); 0 from n on."""
     step, value = np.exp(-beta), UNIT * gamma
     most = 3 * 255 * 255 + 1
     if beta > 0:
@@ -49,7 +51,7 @@ def _prices(gamma, beta):
 
 @kernel("Tuple((int32[::1], int32[::1], int32[::1]))(uint8[:, :, ::1], uint8[:, ::1], float64, float64, int64)")
 def link(rgb, codes, gamma, beta, directions):
-    """Image `(H, W, 3)` and trimap codes `(H, W)`, of which 2 and 3 are free > records, nodes, pixels.
+    """Image `(H, W, 3)` and trimap codes `(H, W)`, of which 2 and 3 are free > record, nodes, pixels.
 
     record  `((H + 2) * (W + 2) * 16,) int32` with capacities, and excess from sure neighbours
     nodes   `(m,) int32`, index of each free pixel's record
@@ -75,7 +77,7 @@ def link(rgb, codes, gamma, beta, directions):
                     continue
                 code = codes[v, u]
                 if code >= 2 and d & 1 == 0:
-                    continue  # a pair of free pixels once, from its later one
+                    continue  # a pair of free pixels is linked once, by its later pixel
                 difference = (r - rgb[v, u, 0]) ** 2 + (g - rgb[v, u, 1]) ** 2 + (b - rgb[v, u, 2]) ** 2
                 price = slanted if d > 3 else straight
                 if difference >= price.size:
@@ -90,9 +92,10 @@ def link(rgb, codes, gamma, beta, directions):
 
 @kernel("void(int32[::1], int32[::1], int32[::1], int32[::1], float64[::1], uint16[::1])")
 def charge(record, nodes, pixels, charged, table, index):
-    """Gives every node the excess that its colour asks for, less what an earlier call gave it (`charged`, updated).
+    """Adds each colour's log likelihood ratio to its nodes' excess, minus what an earlier call added.
 
-    table  `(n,) float64`: log likelihood of foreground less background, by colour
+    charged  `(m,) int32`: what earlier calls added to each node, updated in place
+    table  `(n,) float64`: log likelihood of foreground minus background, by colour
     index  `(H * W,) uint16`: colour of each pixel
     """
     for i in range(nodes.size):
@@ -104,7 +107,7 @@ def charge(record, nodes, pixels, charged, table, index):
 
 @kernel("int64(int32[::1], int32[::1], int32[::1], uint8[::1])")
 def relabel(record, nodes, pixels, labels):
-    """Writes what a cut found into `labels (H * W,) uint8`, 1 for the source's side; returns how many changed."""
+    """Writes a cut into `labels (H * W,) uint8`, 1 for the source's side; returns how many labels changed."""
     changed = 0
     for i in range(nodes.size):
         label = np.uint8(record[nodes[i] + TREE] == SOURCE)

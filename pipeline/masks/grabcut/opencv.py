@@ -14,7 +14,7 @@ COMPONENTS = 5
 
 
 class OpenCVGrabCut(Settings):
-    """`cv2.grabCut` from a trimap. Its k-means draws random numbers, so its generator is seeded at every call."""
+    """`cv2.grabCut` from a trimap. Its k-means draws random numbers, so the generator is seeded at every call."""
 
     revision: ClassVar[int] = 1
     uses_pixels: ClassVar[bool] = True
@@ -25,11 +25,12 @@ class OpenCVGrabCut(Settings):
     def __call__(self, rgb: np.ndarray, trimap: np.ndarray, seed: int = 0) -> np.ndarray:
         if self.unusable(trimap):
             return trimap_foreground(trimap)
-        labels = np.ascontiguousarray(trimap).copy()  # cv2 writes its answer into it
+        labels = np.ascontiguousarray(trimap).copy()  # cv2 writes the result into it
         background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
         bgr = np.ascontiguousarray(rgb[..., ::-1])
-        cv2.setRNGSeed(seed & 0x7FFFFFFF)  # the generator is one a thread: it must be seeded here, not once a process
-        cv2.grabCut(bgr, labels, None, background, foreground, self.iterations, cv2.GC_INIT_WITH_MASK)
+        cv2.setRNGSeed(seed & 0x7FFFFFFF)  # each thread has its own generator: seeding once per process is not enough
+        unused_rect = (0, 0, 0, 0)  # read with GC_INIT_WITH_RECT only
+        cv2.grabCut(bgr, labels, unused_rect, background, foreground, self.iterations, cv2.GC_INIT_WITH_MASK)
         return trimap_foreground(labels)
 
     def unusable(self, trimap: np.ndarray) -> str | None:

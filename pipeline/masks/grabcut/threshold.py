@@ -9,6 +9,8 @@ from .trimap import trimap_foreground
 
 
 class Threshold(Settings):
+    """The trimap's sure and probable foreground; rgb is not read."""
+
     revision: ClassVar[int] = 1
     uses_pixels: ClassVar[bool] = False
 

@@ -1,8 +1,9 @@
 """GrabCut (Rother, Kolmogorov, Blake 2004) in plain torch operations, for many images at once on a GPU.
 
 The energy is OpenCV's: two mixtures of 5 Gaussians, gamma, 8 neighbours. The cut is found by a primal-dual method
-(torch_primal_dual.py), which says how far each may be from the best; those that are too far are done by an exact engine
-on the CPU. On a CPU images go one at a time, so that a mask depends on nothing else, and this is the slowest engine.
+(torch_primal_dual.py), which bounds how far each cut may be above the least cost; images above `max_gap` are cut again
+by an exact engine on the CPU. On a CPU images are cut one at a time, so that a mask depends on its own image alone;
+this is then the slowest engine.
 """
 
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -15,10 +16,10 @@ from ..saliency import SURE_BACKGROUND, SURE_FOREGROUND
 from .fast import COMPONENTS, FastGrabCut
 from .trimap import too_few_pixels, trimap_foreground
 
-if TYPE_CHECKING:  # schedulers import this package to unpickle tasks, and need no torch
+if TYPE_CHECKING:  # schedulers import this package to unpickle tasks, and do not need torch
     import torch
 
-PIXELS_AT_ONCE = 64 * 256 * 256  # some 3 GB on the device, mixtures included
+PIXELS_AT_ONCE = 64 * 256 * 256  # about 3 GB on the device, mixtures included
 
 
 class TorchGrabCut(Settings):
@@ -30,19 +31,19 @@ class TorchGrabCut(Settings):
 
     engine: Literal["torch"] = "torch"
     iterations: int = Field(1, ge=1, le=100, description="Rounds of fitting and cutting; the paper takes one.")
-    gamma: float = Field(50.0, gt=0, le=1000, description="What a boundary costs between two pixels of one colour.")
-    coarse_steps: int = Field(100, ge=0, le=10_000, description="Of the cut, at most, on each coarser level.")
+    gamma: float = Field(50.0, gt=0, le=1000, description="Price of an outline between two pixels of one colour.")
+    coarse_steps: int = Field(100, ge=0, le=10_000, description="Most steps of the cut on each coarser level.")
     fine_steps: int = Field(
-        600, ge=1, le=10_000, description="Of the cut, at most, at full size: most are done after 150, rough ones 300."
+        600, ge=1, le=10_000, description="Most steps of the cut at full size: most images need 150, rough ones 300."
     )
     stop_gap: float = Field(
-        0.0005, ge=0, description="A cut that is surely no further than this share above the least cost is done."
+        0.0005, ge=0, description="A cut ends once its certified gap to the least cost is at most this share."
     )
     max_gap: float = Field(
-        0.01, ge=0, description="Images whose cut may be further than this share from the best are done by fast."
+        0.01, ge=0, description="Images whose certified gap is above this share are cut again by the engine fast."
     )
     dtype: Literal["float32", "float16"] = Field(
-        "float32", description="In which the cut is iterated; half precision halves a GPU's memory traffic."
+        "float32", description="Precision of the cut's iterations; half precision halves a GPU's memory traffic."
     )
 
     def __call__(self, rgb: np.ndarray, trimap: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -56,8 +57,8 @@ class TorchGrabCut(Settings):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rgb `(B, H, W, 3) uint8`, trimaps `(B, H, W) uint8` > masks `(B, H, W) bool` and gaps `(B,) float64`.
 
-        A gap is how far a mask's last cut may be above the least cost, as a share of its own; 0 where an exact engine
-        or the trimap itself gave the mask.
+        A gap is an upper bound on how far a mask's last cut is above the least cost, as a share of its own cost; 0 for
+        masks from the exact engine or from the trimap itself.
         """
         masks, gaps = trimap_foreground(trimaps), np.zeros(len(rgb))
         usable = np.array([row for row in range(len(rgb)) if not self.unusable(trimaps[row])], int)
@@ -71,7 +72,7 @@ class TorchGrabCut(Settings):
 
     @property
     def exact(self) -> FastGrabCut:
-        """The engine that does what a certificate does not vouch for. A new revision of it is a new one of ours."""
+        """The engine for images above `max_gap`. If its revision changes, so must ours."""
         return FastGrabCut(iterations=self.iterations, gamma=self.gamma)
 
     def _cut(self, rgb: np.ndarray, trimaps: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
@@ -101,18 +102,19 @@ def edge_weights(rgb: "torch.Tensor", gamma: float) -> "torch.Tensor":
     """Rgb `(B, H, W, 3) uint8` > `(B, 4, H, W) float32`, for the edges of torch_primal_dual: METHOD 1.4."""
     from .torch_primal_dual import differences, inside
 
-    squared = sum(differences(rgb[..., channel].double()).square() for channel in range(3))
-    there = inside(*rgb.shape[1:3], squared)
-    mean = squared.sum((1, 2, 3)) / there.sum().clamp(min=1)
-    beta = (0.5 / mean).nan_to_num(posinf=0.0)  # one colour: every edge costs gamma
+    red, green, blue = (differences(rgb[..., channel].double()).square() for channel in range(3))
+    squared = red + green + blue
+    exists = inside(rgb.shape[1], rgb.shape[2], squared)
+    mean = squared.sum((1, 2, 3)) / exists.sum().clamp(min=1)
+    beta = (0.5 / mean).nan_to_num(posinf=0.0)  # an image of one colour: every edge costs gamma
     length = squared.new_tensor([1.0, 1.0, 2.0, 2.0]).sqrt()[:, None, None]
-    return (gamma * there / length * (-beta[:, None, None, None] * squared).exp()).float()
+    return (gamma * exists / length * (-beta[:, None, None, None] * squared).exp()).float()
 
 
 def terminal_weights(codes: "torch.Tensor", preference: "torch.Tensor", gamma: float) -> "torch.Tensor":
-    """What a pixel costs as foreground less what it costs as background, `(B, H, W) float32`; 9 gamma where sure.
+    """Each pixel's cost as foreground minus its cost as background, `(B, H, W) float32`; 9 gamma for sure pixels.
 
-    No 8 edges outweigh 7 gamma, so that is for ever, and the mixtures' word is cut there too.
+    A pixel's 8 edges cost less than 7 gamma together, so 9 gamma fixes its side; likelihoods are clamped to it too.
     """
     import torch
 

@@ -1,16 +1,16 @@
-"""Two colour mixtures an image, of full-covariance Gaussians, for many images at once; no random numbers.
+"""Two colour mixtures per image, of full-covariance Gaussians, for many images at once; no random numbers.
 
-All that a mixture needs of its pixels are sums of products of their colours, and a Gaussian's log density is linear in
-the same products: both are batched matrix products. Shapes: B images, N pixels; K = 2 sides x COMPONENTS Gaussians,
-the background's first; 10 products 1, r, g, b, rr, rg, rb, gg, gb, bb of colours less 128, in float64, since
-covariances are small differences of large sums.
+Fitting a mixture needs sums of products of its pixels' colours, and a Gaussian's log density is linear in the same
+products: both are batched matrix products. Shapes: B images, N pixels; K = 2 sides x COMPONENTS Gaussians, the
+background's first; 10 products 1, r, g, b, rr, rg, rb, gg, gb, bb of colours minus 128, in float64, since covariances
+are small differences of large sums.
 """
 
 import torch
 
 COMPONENTS = 5
 LLOYD_STEPS = 4
-NOISE = 0.01  # variance added to each Gaussian: a component of one colour has none of its own
+NOISE = 0.01  # variance added to each Gaussian: a component of one colour has a variance of 0
 
 _ROW, _COLUMN = (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)
 
@@ -24,7 +24,7 @@ def products(rgb: torch.Tensor) -> torch.Tensor:
 def first_components(features: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
     """Foreground `(B, N) bool` > component `(B, N) int64`, by Orchard and Bouman's splits (1991) and Lloyd's steps.
 
-    Each side is cut COMPONENTS - 1 times: the component with the most scatter along one direction, at its mean.
+    Each side is split COMPONENTS - 1 times: the component with the most scatter along one direction, at its mean.
     """
     batch = torch.arange(len(features), device=features.device)
     component = foreground.long() * COMPONENTS
@@ -44,9 +44,9 @@ def first_components(features: torch.Tensor, foreground: torch.Tensor) -> torch.
 
 
 def fit(features: torch.Tensor, component: torch.Tensor) -> torch.Tensor:
-    """Each component's log weight and log density as numbers to multiply `features` with: `(B, 10, K)`.
+    """Each component's log weight plus log density as coefficients of `features`: `(B, 10, K)`.
 
-    A component without pixels has -inf as its constant and 0 else.
+    A component without pixels has a constant of -inf and zeros otherwise.
     """
     count, mean, covariance = _moments(features, component)
     precision = torch.linalg.inv(covariance)
@@ -68,16 +68,16 @@ def likeliest_components(features: torch.Tensor, fitted: torch.Tensor, foregroun
 
 
 def log_likelihoods(features: torch.Tensor, fitted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each pixel under background and foreground, `(B, N) float64` both, up to the same constant."""
+    """Log likelihoods of each pixel under background and foreground, `(B, N) float64` each, less a common constant."""
     return _log_density(features, fitted).unflatten(2, (2, COMPONENTS)).logsumexp(3).unbind(2)
 
 
 def _log_density(features: torch.Tensor, fitted: torch.Tensor) -> torch.Tensor:
-    return fitted[:, None, 0] + features[..., 1:] @ fitted[:, 1:]  # apart, for -inf times 0 is no number
+    return fitted[:, None, 0] + features[..., 1:] @ fitted[:, 1:]  # the constant is added apart: -inf times 0 is NaN
 
 
 def _of_own_side(score: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
-    """Scores `(B, N, K)`, -inf for the other side's components."""
+    """Scores `(B, N, K)` with -inf for the other side's components."""
     of_foreground = torch.arange(2 * COMPONENTS, device=score.device) >= COMPONENTS
     return score.masked_fill(of_foreground != foreground[..., None], -torch.inf)
 

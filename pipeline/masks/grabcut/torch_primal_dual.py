@@ -26,16 +26,16 @@ LEVELS = 4
 
 @dataclass(frozen=True)
 class Cuts:
-    """Of B images. `gap` is how far above the least cut each may be at most, as a share of its own cost.
+    """The cuts of B images. `gap` bounds how far each is above the least cut, as a share of its own cost.
 
-    A cut's cost is what it pays: its edges, and where it goes against a pixel's own preference. (Energies also have a
-    constant, which would make any gap look small.)
+    A cut's cost is the weight of its edges, plus the unary costs of pixels on the side they do not prefer. It leaves
+    out the constant of the energy, which would make any gap look small.
     """
 
     mask: torch.Tensor  # (B, H, W) bool
     gap: torch.Tensor  # (B,) float64, 0 or more
     cost: torch.Tensor  # (B,) float64
-    steps: torch.Tensor  # (B,) int64, on the finest level
+    steps: torch.Tensor  # (B,) int64, at the finest level
 
 
 def _ends(height: int, width: int) -> list[tuple]:
@@ -49,17 +49,18 @@ def _ends(height: int, width: int) -> list[tuple]:
 
 
 def differences(values: torch.Tensor) -> torch.Tensor:
-    """`(B, H, W)` > `(B, 4, H, W)`: a neighbour's value less the pixel's own, 0 where there is no neighbour."""
-    found = values.new_zeros((len(values), 4, *values.shape[1:]))
-    for kind, (begin, end) in enumerate(_ends(*values.shape[1:])):
-        found[:, kind][begin] = values[end] - values[begin]
-    return found
+    """`(B, H, W)` > `(B, 4, H, W)`: a neighbour's value minus the pixel's own, 0 without a neighbour."""
+    batch, height, width = values.shape
+    result = values.new_zeros((batch, 4, height, width))
+    for kind, (begin, end) in enumerate(_ends(height, width)):
+        result[:, kind][begin] = values[end] - values[begin]
+    return result
 
 
 def pull(flow: torch.Tensor) -> torch.Tensor:
     """The transpose of `differences`: `(B, 4, H, W)` > `(B, H, W)`. Flow off the image must be 0."""
     total = -flow.sum(1)
-    for kind, (begin, end) in enumerate(_ends(*flow.shape[2:])):
+    for kind, (begin, end) in enumerate(_ends(flow.shape[2], flow.shape[3])):
         total[end] += flow[:, kind][begin]
     return total
 
@@ -76,16 +77,17 @@ def bounds(u, q, unary, weights, thresholds=THRESHOLDS):
     saving = unary.clamp(max=0).sum((1, 2))
     # over-relaxed q may lie outside [-1, 1]
     below = (unary + pull(weights * q.to(unary.dtype).clamp(-1, 1))).clamp(max=0).sum((1, 2)) - saving
-    best = cost = None
-    for threshold in thresholds:
+
+    def mask_and_cost(threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
         mask = u > threshold
         x = mask.to(unary.dtype)
-        found = (unary * x).sum((1, 2)) + (weights * differences(x).abs()).sum((1, 2, 3)) - saving
-        if best is None:
-            best, cost = mask, found
-        else:
-            better = found < cost
-            best, cost = torch.where(better[:, None, None], mask, best), torch.where(better, found, cost)
+        return mask, (unary * x).sum((1, 2)) + (weights * differences(x).abs()).sum((1, 2, 3)) - saving
+
+    best, cost = mask_and_cost(thresholds[0])
+    for threshold in thresholds[1:]:
+        mask, mask_cost = mask_and_cost(threshold)
+        better = mask_cost < cost
+        best, cost = torch.where(better[:, None, None], mask, best), torch.where(better, mask_cost, cost)
     return best, cost, below
 
 
@@ -104,8 +106,8 @@ def min_cut(
 ) -> Cuts:
     """Unary `(B, H, W) float`, weights `(B, 4, H, W) float` of 0 or more > a cut of each image, with its certificate.
 
-    `unary` is what a pixel costs as foreground less what it costs as background. An image leaves the work as soon as
-    its gap is at most `stop_gap`, so what becomes of it does not depend on the others.
+    `unary` is a pixel's cost as foreground minus its cost as background. An image leaves the batch as soon as its gap
+    is at most `stop_gap`, so its cut does not depend on the others.
     """
     pyramid = [(unary, weights)]
     while len(pyramid) < LEVELS and min(pyramid[-1][0].shape[1:]) >= 2 * COARSEST_PX:
@@ -124,25 +126,25 @@ def min_cut(
 def _iterate(u, q, unary, weights, steps, stop_gap):
     """At most `steps` steps of each image: `u`, `q` and how many each took."""
     taken = torch.zeros(len(u), dtype=torch.int64, device=u.device)
-    there = torch.arange(len(u), device=u.device)  # images that go on
+    active = torch.arange(len(u), device=u.device)  # images that are still iterated
     final_u, final_q = u.clone(), q.clone()
     degree = weights.sum(1)
-    for kind, (begin, end) in enumerate(_ends(*unary.shape[1:])):
+    for kind, (begin, end) in enumerate(_ends(unary.shape[1], unary.shape[2])):
         degree[end] += weights[:, kind][begin]
     tau = 1 / (STEP * degree.clamp(min=1e-3))
-    # beyond 16 the rest of a step cannot turn it back into [0, 1]; half precision has no room for more
+    # a step of 16 already leaves [0, 1] whatever the other terms are; half precision has no range for more
     work = [part.to(u.dtype) for part in (weights, tau, (tau * unary).clamp(-16, 16))]
     for done in range(0, steps, CHECK_STEPS):
         for _ in range(min(CHECK_STEPS, steps - done)):
             u, q = _step(u, q, *work)
-        taken[there] = min(done + CHECK_STEPS, steps)
-        final_u[there], final_q[there] = u, q
+        taken[active] = min(done + CHECK_STEPS, steps)
+        final_u[active], final_q[active] = u, q
         _, cost, below = bounds(u, q, unary, weights, THRESHOLDS[:1])
         on = torch.nonzero(relative_gap(cost, below) > stop_gap)[:, 0]
         if not len(on):
             break
         if len(on) < len(u):
-            there, u, q, unary, weights = there[on], u[on], q[on], unary[on], weights[on]
+            active, u, q, unary, weights = active[on], u[on], q[on], unary[on], weights[on]
             work = [part[on] for part in work]
     return final_u, final_q, taken
 
@@ -152,19 +154,19 @@ def _halved(unary: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, t
     odd = (0, unary.shape[2] % 2, 0, unary.shape[1] % 2)
     unary, weights = F.pad(unary, odd), F.pad(weights, odd)
     unary, weights = 4 * F.avg_pool2d(unary[:, None], 2)[:, 0], 2 * F.avg_pool2d(weights, 2)
-    return unary, weights * inside(*unary.shape[1:], unary)
+    return unary, weights * inside(unary.shape[1], unary.shape[2], unary)
 
 
 def inside(height: int, width: int, like: torch.Tensor) -> torch.Tensor:
-    """`(4, H, W)`: 1 for edges that end inside the image, else 0."""
-    found = like.new_zeros((4, height, width))
+    """`(4, H, W)`: 1 for edges that end inside the image, else 0; dtype and device of `like`."""
+    result = like.new_zeros((4, height, width))
     for kind, (begin, _) in enumerate(_ends(height, width)):
-        found[kind][begin] = 1
-    return found
+        result[kind][begin] = 1
+    return result
 
 
 def _prolonged(u, q, coarse: torch.Tensor, fine: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """To twice the sides: u as it is, the flow `weights * q` at half, as far as the finer edges carry it."""
+    """u and q at twice the sides: u is repeated, the flow `weights * q` is halved and limited by the finer edges."""
     height, width = fine.shape[2:]
 
     def larger(part: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What every engine asks of a trimap."""
+"""The foreground of a trimap, and whether mixtures can be fitted to it: used by every engine."""
 
 import numpy as np
 

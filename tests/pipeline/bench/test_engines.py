@@ -12,7 +12,7 @@ from locloc.pipeline.bench import EngineReport, EngineRow, Problem, bench_engine
 from locloc.pipeline.bench.energy import CERTIFIED, EXACT, Graph, first_graph, score_energies
 from locloc.pipeline.bench.engines import ENGINES, OTHER_SEED, again, one_thread, spread_over, turned
 from locloc.pipeline.bench.images import _image, load_images, make_images
-from locloc.pipeline.bench.masks import IMAGENET, AskedMasks, bench_masks, node_rate, project_node
+from locloc.pipeline.bench.masks import IMAGENET, MaskBenchRequest, bench_masks, node_rate, project_node
 from locloc.pipeline.bench.problems import SIMULATIONS, simulated_problems
 from locloc.pipeline.errors import BenchError, TruthError
 from locloc.pipeline.masks.grabcut import FastGrabCut, OpenCVGrabCut, TorchGrabCut
@@ -104,7 +104,7 @@ def test_the_second_reference_has_another_seed():
 
 def test_opencv_again_is_another_mask_somewhere():
     """Or its row would say nothing of what can be asked for."""
-    problems, _ = simulated_problems(make_images(4, 64).found, "B")
+    problems, _ = simulated_problems(make_images(4, 64).images, "B")
     report = bench_engines(problems, {"a": FakeEngine(1, 1)}, {})
     assert 0 < report.row(again("opencv, 1 round")).iou_to_reference < 1
     assert report.row(again("opencv, 1 round")).times_reference > 0
@@ -262,9 +262,9 @@ def test_masks_of_the_images_names(tmp_path):
     save(truth / "b/d.e.jpg", white=np.s_[:10])
     save(truth / "x.png", white=LEFT)  # of which one?
     loaded = load_images(images, truth, 0, 16)
-    assert [one.name for one in loaded.found] == ["a.jpg", "b/c.jpg", "b/d.e.png"] and not loaded.skipped
+    assert [one.name for one in loaded.images] == ["a.jpg", "b/c.jpg", "b/d.e.png"] and not loaded.skipped
     left = np.arange(16) + np.zeros((16, 1), int) < 8
-    for one, wanted in zip(loaded.found, (left, left, left.T), strict=True):
+    for one, wanted in zip(loaded.images, (left, left, left.T), strict=True):
         np.testing.assert_array_equal(one.truth, wanted)
         assert one.rgb.shape == (16, 16, 3) and one.inputs.shape == (224, 224, 3) and one.decode_s > 0 < one.resize_s
 
@@ -272,8 +272,8 @@ def test_masks_of_the_images_names(tmp_path):
 def test_a_part_is_spread_over_the_folder(tmp_path):
     for number in range(10):
         save(tmp_path / f"{number}.png")
-    assert [one.name for one in load_images(tmp_path, None, 3, 16).found] == ["0.png", "3.png", "6.png"]
-    loaded = load_images(tmp_path, None, 0, 16).found
+    assert [one.name for one in load_images(tmp_path, None, 3, 16).images] == ["0.png", "3.png", "6.png"]
+    loaded = load_images(tmp_path, None, 0, 16).images
     assert len(loaded) == 10 and all(one.truth is None for one in loaded)
 
 
@@ -289,7 +289,7 @@ def test_what_cannot_be_measured_on_is_skipped_with_its_reason(tmp_path):
     (truth / "e.png").write_bytes(b"nothing")
     save(truth / "f.png", white=LEFT)
     loaded = load_images(images, truth, 0, 16)
-    assert [one.name for one in loaded.found] == ["f.png"]
+    assert [one.name for one in loaded.images] == ["f.png"]
     assert loaded.skipped == [
         "a.png: not an image of a known format",
         "b.png: its mask has no background (brighter than half is object)",
@@ -309,7 +309,7 @@ def test_the_first_image_that_can_be_measured_on_warms_up(tmp_path, monkeypatch)
     for name in "abc":
         save(tmp_path / f"{name}.png")
     (tmp_path / "a.png").write_bytes(b"nothing")
-    assert [one.name for one in load_images(tmp_path, None, 0, 16).found] == ["b.png", "c.png"]
+    assert [one.name for one in load_images(tmp_path, None, 0, 16).images] == ["b.png", "c.png"]
     assert made == ["a.png", "b.png", "b.png", "c.png"]
 
 
@@ -329,7 +329,7 @@ def test_folders_that_do_not_fit(tmp_path):
 
 
 def test_made_scenes_are_the_same_each_time():
-    one, two = make_images(2, 32).found, make_images(3, 32).found
+    one, two = make_images(2, 32).images, make_images(3, 32).images
     assert [image.name for image in one] == ["scene 0", "scene 1"]
     for a, b in zip(one, two, strict=False):
         np.testing.assert_array_equal(a.rgb, b.rgb)
@@ -340,7 +340,7 @@ def test_made_scenes_are_the_same_each_time():
 
 @pytest.mark.parametrize("simulation", SIMULATIONS)
 def test_simulated_problems(simulation):
-    images = make_images(2, 32).found
+    images = make_images(2, 32).images
     problems, trimap_s = simulated_problems(images, simulation)
     again, _ = simulated_problems(images, simulation)
     assert trimap_s >= 0 and [one.seed for one in problems] == [0, 1]
@@ -383,7 +383,7 @@ def test_flat_images_leave_nothing_to_measure(tmp_path):
     for index in range(2):
         save(tmp_path / "images" / f"{index}.png", (64, 64))
         save(tmp_path / "masks" / f"{index}.png", (64, 64), np.s_[:4, :4])
-    asked = AskedMasks(tmp_path / "images", tmp_path / "masks", 0, 16)
+    asked = MaskBenchRequest(tmp_path / "images", tmp_path / "masks", 0, 16)
     with pytest.raises(BenchError, match=r"^simulation .: none of 2 trimaps has enough pixels of both sides"):
         bench_masks(asked)
 
@@ -395,4 +395,4 @@ def test_an_engine_s_own_error_is_told_as_it_is(monkeypatch):
 
     monkeypatch.setitem(ENGINES, "broken", Broken(1, 1))
     with pytest.raises(ValueError, match="^a bug$"):
-        bench_masks(AskedMasks(count=1, size_px=32))
+        bench_masks(MaskBenchRequest(count=1, size_px=32))

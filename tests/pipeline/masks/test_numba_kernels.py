@@ -22,7 +22,7 @@ def test_a_kernel_calls_kernels_of_its_own_file_only():
     """Or Numba would go on with what it kept of another file's old kernels."""
     root = Path(locloc.__file__).parent
     sources = (file for part in ("pipeline", "trainer") for file in (root / part).rglob("*.py"))
-    files = {file for file in sources if {"jit", "pipeline.jit"} & set(_imported(file))}
+    files = {file for file in sources if any(name.endswith("numba_kernels") for name in _imported(file))}
     assert {file.name for file in files} == {"fast_colours.py", "fast_cut.py", "fast_links.py", "contours.py"}
     for file in files:
         assert not [name for name in _imported(file) if any(name.endswith(other.stem) for other in files)], file.name
@@ -32,7 +32,7 @@ TWO_KERNELS = """
 import resource, sys
 sys.dont_write_bytecode = True
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-from locloc.pipeline.jit import kernel
+from locloc.pipeline.masks.numba_kernels import kernel
 
 
 @kernel()
