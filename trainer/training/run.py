@@ -1,10 +1,6 @@
 """`locloc train`: trains the tasks of a stage on the masks of a version. `loop.fit` trains each task."""
 
-import hashlib
-import importlib.metadata
 import json
-import platform
-import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -16,13 +12,10 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from ... import __version__
 from ...pipeline.backbones.spec import BackboneSpec, recorded_weights
 from ...pipeline.backbones.vit import Backbone
-from ...pipeline.config import settings_toml
 from ...pipeline.errors import LocLocError, TrainError
-from ...pipeline.io.atomic import write_atomic
-from ...pipeline.io.machine import device_name, usable_cores
+from ...pipeline.io.machine import usable_cores
 from ...pipeline.store import Version, open_version
 from ..data.datasets import LabelledImages, MaskPairs
 from ..data.feature_cache import CachedMaskPairs
@@ -35,12 +28,10 @@ from .cache_features import cache_features
 from .distributed import Precision, create_fabric, is_rank_zero, launched_externally, raise_on_all_ranks
 from .loop import TrainingProgress, fit
 from .run_dir import TaskDir
+from .run_metadata import begin_run, run_metadata
 from .training_tasks import TASK_GROUPS, TrainingTask, create_task, load_guide, needs_guide
-from .validation_metrics import VALIDATION_TAUS
 
 PRECISIONS: dict[str, Precision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-
-_PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
 
 OnProgress = Callable[[TrainingProgress], None]
 
@@ -104,7 +95,7 @@ def train(
     version = open_version(request.version)
     runtime, recipe = _resolve_runtime(request.runtime), request.recipe
     rows = load_training_rows(version, request.images, recipe.seed, recipe.val_share, request.allow_changed_images)
-    metadata = _run_metadata(request, version)
+    metadata = run_metadata(version, recipe, request.recipe_name, runtime.precision, runtime.cache_tokens)
     masks = MaskCache(request.out / "cache" / f"masks-{metadata['fingerprint'][:16]}.npy")
     fabric = create_fabric(
         runtime.accelerator,
@@ -117,7 +108,7 @@ def train(
     error: LocLocError | None = None
     if is_rank_zero():
         try:
-            _begin_run(request, metadata)
+            begin_run(request.out, recipe, metadata, request.resume)
             masks.write(version)
         except LocLocError as caught:
             error = caught
@@ -237,78 +228,6 @@ def _backbone_spec(version: Version, request: TrainRequest) -> BackboneSpec:
         if not Path(weights).is_file():
             raise TrainError(f"The backbone's weights are no longer at {weights}; name their file with --weights")
     return BackboneSpec(settings["name"], settings["size_px"], request.runtime.precision, weights, recorded["sha256"])
-
-
-def _run_metadata(request: TrainRequest, version: Version) -> dict[str, Any]:
-    """The metadata of a run, for run.json and the headers of checkpoints."""
-    provenance = version.provenance
-    recipe = request.recipe.model_dump(mode="json")
-    identity = {
-        "recipe": recipe,
-        "masks": provenance["fingerprint"],
-        "published_at": provenance["published_at"],
-        "backbone": provenance["backbone"]["sha256"],
-        "precision": request.runtime.precision,
-        "cache_tokens": request.runtime.cache_tokens,
-    }
-    return {
-        "version": version.name,
-        "masks_fingerprint": provenance["fingerprint"],
-        "catalog_sha256": provenance["catalog"]["sha256"],
-        "classes": provenance["catalog"]["classes"],
-        "backbone": provenance["backbone"],
-        "images": provenance["recipe"]["images"],
-        "recipe_name": request.recipe_name,
-        "recipe": recipe,
-        "precision": request.runtime.precision,
-        "cache_tokens": request.runtime.cache_tokens,
-        "fingerprint": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
-        "taus": VALIDATION_TAUS.tolist(),
-    }
-
-
-def _begin_run(request: TrainRequest, metadata: dict[str, Any]) -> None:
-    """Writes recipe.toml and run.json, or checks that the folder holds the same run."""
-    run_json, out = request.out / "run.json", request.out
-    if run_json.exists():
-        before = json.loads(run_json.read_text())
-        if not request.resume:
-            raise TrainError(f"{out} holds a run already; resume it with --resume, or name another --out")
-        if before["fingerprint"] != metadata["fingerprint"]:
-            raise TrainError(f"{out} is another run: {_difference(before, metadata)}; name another --out")
-        return
-    if request.resume:
-        raise TrainError(f"{out} holds no run to resume; run without --resume")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise TrainError(f"{out} exists and holds no run; name a new or empty folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.toml").write_text(settings_toml(request.recipe))
-    environment = {
-        "code_version": __version__,
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "python": platform.python_version(),
-        "device": device_name(),
-        "host": socket.gethostname(),
-    }
-    write_atomic(run_json, json.dumps(metadata | environment, indent=2) + "\n")
-
-
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """The first difference between the metadata of two runs."""
-    for name in ("version", "masks_fingerprint", "precision", "cache_tokens"):
-        if before[name] != now[name]:
-            return f"{name} {before[name]}, not {now[name]}"
-    old, new = _flat(before["recipe"]), _flat(now["recipe"])
-    changed = next((name for name in new if old.get(name) != new[name]), None)
-    return f"{changed} = {old.get(changed)}, not {new[changed]}" if changed else "its masks were made again"
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
 
 
 def _no_progress() -> AbstractContextManager[OnProgress]:

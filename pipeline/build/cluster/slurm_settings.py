@@ -1,4 +1,4 @@
-"""`--slurm FILE`: which jobs to submit, as frozen settings from TOML, and the job script that each becomes."""
+"""`--slurm FILE`: the settings of SLURM jobs, from TOML, and their job scripts."""
 
 import importlib.util
 from pathlib import Path
@@ -9,7 +9,7 @@ from pydantic import Field
 from ...config import Settings, read_toml, validate_settings
 from ...errors import BuildError
 
-DEATH_TIMEOUT_S = 300  # a worker whose coordinator is gone gives its job back; one that loads its model needs a while
+DEATH_TIMEOUT_S = 300  # a worker without its coordinator ends its job after that; it is long enough to load a model
 
 
 class JobSettings(Settings):
@@ -34,7 +34,7 @@ class JobSettings(Settings):
 
     @property
     def lifetime_s(self) -> tuple[int, int]:
-        """(seconds, give or take) after which a worker leaves: at different times, and all before the time limit."""
+        """The seconds after which a worker leaves, and their random spread: all leave before the time limit."""
         margin = min(300, walltime_s // 10) if (walltime_s := self.walltime_min * 60) else 0
         return walltime_s - 3 * margin // 2, margin // 2
 
@@ -48,11 +48,11 @@ class CpuJobSettings(JobSettings):
 
 
 class GpuJobSettings(JobSettings):
-    """A job has one GPU and one worker process: processes of one job would all see the same devices."""
+    """A job with one GPU and one worker process, since all processes of a job see the same devices."""
 
 
 class SlurmSettings(Settings):
-    """`attend` runs in GPU jobs where there are any, `refine` in CPU jobs, and each in the other kind's where not."""
+    """`attend` runs in GPU jobs and `refine` in CPU jobs; without one kind, both run in the other."""
 
     interface: str | None = Field(None, description="Network interface of this machine and the nodes, like ib0.")
     cpu: CpuJobSettings | None = None
@@ -64,7 +64,7 @@ class SlurmSettings(Settings):
 
 
 def load_slurm(file: Path) -> SlurmSettings:
-    """Raises BuildError with the setting's name for whatever does not parse."""
+    """Reads and checks a file. Raises BuildError with the name of an invalid setting."""
     title = f"--slurm {file}"
     settings = validate_settings(SlurmSettings, read_toml(file, title, BuildError), title, BuildError, suggest=True)
     if not settings.kinds:
@@ -86,7 +86,7 @@ def job_script(
     interface: str | None = None,
     security: Security | None = None,
 ) -> str:
-    """What sbatch is given. Raises BuildError without dask-jobqueue."""
+    """The script for sbatch. Raises BuildError without dask-jobqueue."""
     if importlib.util.find_spec("dask_jobqueue") is None:
         raise BuildError("--slurm needs dask-jobqueue: pip install locloc[cluster]")
     from dask_jobqueue.slurm import SLURMJob
@@ -99,7 +99,7 @@ def job_script(
         account=job.account,
         walltime=str(job.walltime_min),
         job_cpu=job.cores,
-        cores=job.processes,  # of Dask's, which become threads: one a process
+        cores=job.processes,  # Dask makes them threads: one for each process
         processes=job.processes,
         memory=f"{job.memory_gib} GiB",
         job_name=job_name,

@@ -1,4 +1,4 @@
-"""Where a build's workers are, as the command line says it. Imports no dask, so that every command may have it."""
+"""Which workers a build uses. Imports no dask, since every command imports it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,13 +8,15 @@ from ...io.machine import usable_cores
 
 @dataclass(frozen=True)
 class ClusterSpec:
-    """On this machine, unless `scheduler` or `slurm` says otherwise.
+    """Workers on this machine, at a Dask scheduler, or in SLURM jobs.
 
-    `scheduler` is the address of a Dask scheduler that runs already; `slurm` a TOML file that says what jobs to submit
-    (`slurm_settings.py`). For both, `workers` and `gpus` mean nothing: what is there is used.
+    scheduler  address of a running Dask scheduler
+    slurm      TOML file of the jobs to submit (`slurm_settings.py`)
+
+    With either, `workers` and `gpus` are ignored.
     """
 
-    workers: int = field(default_factory=usable_cores)  # CPU processes
-    gpus: int | None = None  # GPUs, a process each; None: all that are visible; 0: none
+    workers: int = field(default_factory=usable_cores)  # CPU processes on this machine
+    gpus: int | None = None  # GPUs of this machine, a process each; None: all that are visible
     scheduler: str | None = None
     slurm: Path | None = None
