@@ -1,4 +1,4 @@
-"""`locloc predict`: files, folders and globs > predictions, in the formats that are asked for."""
+"""`locloc predict`: predicts files, folders and globs, and writes the predictions in several formats."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...pipeline.errors import ImageError, PredictError, did_you_mean
-from .formats import FORMATS, RunMetadata
+from .formats import FORMATS, Format, RunMetadata
 from .formats.json import as_json
 from .formats.metadata import cannot_write, write_json
 from .formats.overlay import canvas_of
@@ -23,7 +23,7 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class PredictSummary:
-    """What came of it. `images` is filled where no folder was named: there is nowhere else to look."""
+    """The result of a command. `images` is filled if nothing is written to a folder."""
 
     out: str | None
     formats: tuple[str, ...]
@@ -37,48 +37,49 @@ class PredictSummary:
 def predict_files(
     predictor: Predictor,
     run: str,
-    given: list[str],
+    arguments: list[str],
     out: Path | None,
     formats: tuple[str, ...],
     top: int,
     tau: float | None,
     on_progress: Callable[[int, int], None],
 ) -> PredictSummary:
-    """Predicts every image of `given` and writes it below `out`, a new or empty folder.
+    """Predicts every image that the arguments name and writes the predictions below `out`, a new or empty folder.
 
-    Images that cannot be read are reported, and the rest is done. Raises PredictError before anything is written for
-    formats, folders and images that will not do; UnreachableError where a disk or network failed.
+    Images that cannot be read are reported, and the others are done. Raises PredictError before anything is written
+    for invalid formats, folders or arguments; UnreachableError if a disk or network fails.
     """
-    formats, tau = _checked(formats, out, predictor), predictor.threshold(tau)
-    sources = find_inputs(given)
-    names = [source.name for source in sources]
+    formats, tau = _checked_formats(formats, out, predictor), predictor.threshold(tau)
+    inputs = find_inputs(arguments)
+    names = [image.name for image in inputs]
     metadata = RunMetadata(out or Path(), run, predictor.localizer, tau, names)
     if out is not None:
-        _begin(out)
-    writers = [FORMATS[name](metadata) for name in formats]
+        _create_folder(out)
+    writers: list[Format] = [FORMATS[name](metadata) for name in formats]
     images: dict[int, dict[str, Any]] = {}
     lock = threading.Lock()
 
-    def then(number: int, one: Prediction | ImageError, canvas: np.ndarray | None) -> bool:
-        if isinstance(one, ImageError):
+    def write(number: int, result: Prediction | ImageError, canvas: np.ndarray | None) -> bool:
+        """Returns whether the image could be read."""
+        if isinstance(result, ImageError):
             with lock:
-                metadata.failed.append({"file": names[number], "reason": str(one)})
+                metadata.failed.append({"file": names[number], "reason": str(result)})
             return False
         for writer in writers:
-            writer.one(number, one, canvas)
+            writer.write(number, result, canvas)
         if out is None:
             with lock:
-                images[number] = {"file": names[number]} | as_json(one)
+                images[number] = {"file": names[number]} | as_json(result)
         return True
 
-    keep, where, done = canvas_of if "overlay" in formats else None, [source.where for source in sources], 0
-    began = time.perf_counter()
-    for count, well in enumerate(predictor.each(where, top, tau, keep=keep, then=then), 1):
-        done += well
+    extract, where, done = canvas_of if "overlay" in formats else None, [image.where for image in inputs], 0
+    start = time.perf_counter()
+    for count, succeeded in enumerate(predictor.each(where, top, tau, extract=extract, on_result=write), 1):
+        done += succeeded
         on_progress(count, len(where))
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     position = {name: number for number, name in enumerate(names)}
-    metadata.failed.sort(key=lambda one: position[one["file"]])
+    metadata.failed.sort(key=lambda failure: position[failure["file"]])
     for writer in writers:
         writer.close()
     summary = PredictSummary(
@@ -86,12 +87,12 @@ def predict_files(
         [images[number] for number in sorted(images)],
     )  # fmt: skip
     if out is not None:
-        told = {key: value for key, value in vars(summary).items() if key != "images"}
-        write_json(out / SUMMARY, metadata.facts() | told)
+        counts = {key: value for key, value in vars(summary).items() if key != "images"}
+        write_json(out / SUMMARY, metadata.header() | counts)
     return summary
 
 
-def _checked(formats: tuple[str, ...], out: Path | None, predictor: Predictor) -> tuple[str, ...]:
+def _checked_formats(formats: tuple[str, ...], out: Path | None, predictor: Predictor) -> tuple[str, ...]:
     for name in formats:
         if name not in FORMATS:
             raise PredictError(f"No --format {name!r}{did_you_mean(name, FORMATS)}")
@@ -100,14 +101,14 @@ def _checked(formats: tuple[str, ...], out: Path | None, predictor: Predictor) -
             raise PredictError(f"--format {formats[0]} needs a folder to write to: name a new one with --out")
         return ()
     formats = tuple(dict.fromkeys(formats)) or DEFAULT_FORMATS
-    if not predictor.localizer.has_maps and (drawn := [name for name in formats if name in ("coco", "mask")]):
+    if not predictor.localizer.has_maps and (need_masks := [name for name in formats if name in ("coco", "mask")]):
         raise PredictError(
-            f"This run has a classifier alone, and no masks for --format {drawn[0]}; json and overlay will do"
+            f"This run has a classifier alone, and no masks for --format {need_masks[0]}; json and overlay will do"
         )
     return formats
 
 
-def _begin(out: Path) -> None:
+def _create_folder(out: Path) -> None:
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise PredictError(f"{out} is not empty; name a new folder with --out, so that no two results are mixed")

@@ -1,6 +1,6 @@
-"""What `locloc predict` is asked for, files, folders, globs and URLs, as a list of images with names.
+"""Lists the images of `locloc predict`'s arguments: files, folders, globs and URLs.
 
-Names are the images' paths below the deepest folder that holds all that was given, so that no two are the same.
+An image's name is its path below the deepest folder that holds all arguments, so names are unique.
 """
 
 import glob
@@ -19,30 +19,35 @@ class InputImage:
     where: Path | str  # a path or a URL
 
 
-def find_inputs(given: list[str]) -> list[InputImage]:
-    """Every image once, in the order given; of a folder or glob by name.
+def find_inputs(arguments: list[str]) -> list[InputImage]:
+    """Lists each image once, in the order of the arguments; those of a folder or glob by name.
 
-    A file is taken whatever its name is, there or not: decoding says what is wrong with it. Of a folder, at any depth,
-    or a glob those that have the name of an image. Raises PredictError for a folder or glob without any, CatalogError
-    for one that cannot be read.
+    A file is listed whatever its name is, even if it is missing: decoding reports what is wrong with it. A folder is
+    searched at any depth; from a folder or glob only files named like images are taken. Raises PredictError for a
+    folder or glob without images, CatalogError for one that cannot be read.
     """
-    found: dict[Path | str, tuple[str, ...]] = {}
+    images: dict[Path | str, tuple[str, ...]] = {}
     roots = []
-    for one in given:
-        location = parse_location(one)
-        root, files = _of_url(location) if isinstance(location, str) else _of_path(Path(os.path.abspath(location)))
+    for argument in arguments:
+        location = parse_location(argument)
+        root: Path | str
+        files: list[Path | str]
+        if isinstance(location, str):
+            root, files = _list_url(location)
+        else:
+            root, files = _list_path(Path(os.path.abspath(location)))
         if not files:
-            raise PredictError(f"{to_text(one)}: no image there; names of images end in .jpg, .png and the like")
+            raise PredictError(f"{to_text(argument)}: no image there; names of images end in .jpg, .png and the like")
         roots.append(_parts(root))
-        found |= {file: _parts(file) for file in files}
+        images |= {file: _parts(file) for file in files}
     shared = 0
     while len({root[: shared + 1] for root in roots}) == 1 and shared < min(map(len, roots)):
         shared += 1
-    return [InputImage(_name(parts[shared:]), where) for where, parts in found.items()]
+    return [InputImage(_name(parts[shared:]), where) for where, parts in images.items()]
 
 
-def _of_url(url: str) -> tuple[str, list[str]]:
-    """The folder that names begin at, and the files."""
+def _list_url(url: str) -> tuple[str, list[Path | str]]:
+    """The folder that names are relative to, and the files."""
     if is_image_name(url):
         return url.rpartition("/")[0], [url]
     if any(sign in url for sign in "*?["):
@@ -50,25 +55,25 @@ def _of_url(url: str) -> tuple[str, list[str]]:
     return url, [str(resolve(url, name)) for name in sorted(list_images(url))]
 
 
-def _of_path(path: Path) -> tuple[Path, list[Path]]:
+def _list_path(path: Path) -> tuple[Path, list[Path | str]]:
     text = str(path)
     if os.path.isdir(path):
-        return path, _below(path)
+        return path, _images_below(path)
     if os.path.lexists(path) or not glob.has_magic(text):
         return path.parent, [path]
-    fixed = path
-    while glob.has_magic(str(fixed)):
-        fixed = fixed.parent
-    files = []
+    root = path
+    while glob.has_magic(str(root)):
+        root = root.parent
+    files: list[Path | str] = []
     for match in sorted(glob.glob(text, recursive=True)):
         if os.path.isdir(match):
-            files += [] if "**" in text else _below(Path(match))
+            files += [] if "**" in text else _images_below(Path(match))
         elif is_image_name(match):
             files.append(Path(match))
-    return fixed, files
+    return root, files
 
 
-def _below(folder: Path) -> list[Path]:
+def _images_below(folder: Path) -> list[Path | str]:
     return [resolve(folder, name) for name in sorted(walk_images(folder))]
 
 
@@ -77,6 +82,6 @@ def _parts(where: Path | str) -> tuple[str, ...]:
 
 
 def _name(parts: tuple[str, ...]) -> str:
-    """Safe below a folder of ours: keys of an object store may hold dots, and a URL its colon."""
+    """A name that stays below the output folder: keys of an object store may hold `..`, and a URL its colon."""
     safe = ("__" if part == ".." else part.removesuffix(":") for part in parts if part not in ("", "."))
     return "/".join(safe)

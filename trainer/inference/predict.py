@@ -1,14 +1,14 @@
-"""Boxes, masks and classes for one's own images.
+"""Predicts boxes, masks and classes of images.
 
-    from locloc.trainer.predict import load
+    import locloc
 
-    model = load("run")
+    model = locloc.load("run")
     for prediction in model(["a.jpg", array, image]):
         prediction.box, prediction.mask, prediction.classes, prediction.scores
 
-Threads read images ahead of the model and finish behind it, so that it need not wait for them. The map is treated as
-evaluation treats it: bilinear to the side of the model's square, between its minimum and maximum. It is then carried to
-the original image, where the largest contour over the threshold is the object: its mask, and the box of that mask.
+Threads read images ahead of the model and postprocess behind it, so that the model does not wait for them. The map is
+processed as in evaluation: resized bilinearly to the side of the model's square, then min-max normalised. It is then
+moved to the original image, where the largest contour above the threshold is the object: it gives the mask and the box.
 """
 
 from collections import deque
@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from ...pipeline.catalogs.paths import parse_location
 from ...pipeline.errors import ImageError, PredictError
 from ...pipeline.geometry.boxes import largest_object
+from ...pipeline.geometry.normalize import min_max_or_zeros
 from ...pipeline.geometry.resize_crop import ResizeCrop
 from ...pipeline.io.images import decode_image, read_image_bytes, rgb_of
 from ...pipeline.io.machine import usable_cores
@@ -36,32 +37,57 @@ TOP = 5
 BATCH = {"cuda": 64, "cpu": 8}
 
 ImageInput = str | Path | np.ndarray | Image.Image
-Then = Callable[[int, "Prediction | ImageError", Any], Any]
+OnResult = Callable[[int, "Prediction | ImageError", Any], Any]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a run finds in one image, in the pixels of the original, upright."""
+    """The prediction for one image, in the pixels of the upright original."""
 
     size_px: tuple[int, int]  # width, height
-    box: np.ndarray | None  # (4,) float32 xyxy, zeros where nothing was found; None where the run draws no maps
+    box: np.ndarray | None  # (4,) float32 xyxy, zeros if no object was found; None if the run has no generator
     mask: np.ndarray | None  # (H, W) bool, the object that the box encloses
-    mask_score: float | None  # the model's mean value within the mask, 0 to 1; 0 where nothing was found
-    labels: tuple[int, ...]  # best first; empty where the run names no classes
-    classes: tuple[str, ...]  # their names; numbers as text where the run knows no names
+    mask_score: float | None  # the map's mean within the mask, 0 to 1; 0 if no object was found
+    labels: tuple[int, ...]  # best first; empty if the run has no classifier
+    classes: tuple[str, ...]  # names of the labels; numbers as text if the run has no names
     scores: tuple[float, ...]  # softmax over all classes
 
 
 @dataclass(frozen=True)
-class _Shot:
-    """An image that has been read, as the model wants it."""
+class _ModelInput:
+    """An image that has been read and cropped for the model."""
 
     number: int
     size_px: tuple[int, int]
     geometry: ResizeCrop
     map_square: np.ndarray | None
     class_square: np.ndarray | None
-    kept: Any
+    extracted: Any
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """An image that could not be read."""
+
+    number: int
+    error: ImageError
+
+
+@dataclass(frozen=True)
+class _NormalizedMap:
+    """A map between 0 and 1, zeros if it is flat or not finite, with its original minimum and maximum."""
+
+    values: np.ndarray  # (S, S) float32
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class _ModelOutput:
+    """The model's outputs for one image."""
+
+    map: _NormalizedMap | None
+    logits: np.ndarray | None  # (K,)
 
 
 def load(
@@ -72,12 +98,26 @@ def load(
     backbone: str | None = None,
     weights: str | None = None,
 ) -> "Predictor":
-    """The models of a RUN, ready for images; arguments as of `load_localiser`."""
+    """Loads the models of a run.
+
+    run        folder of `locloc train` or `locloc weights import`
+    device     "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1"
+    precision  "fp32", "bf16" or "fp16" (GPU only)
+    models     "locloc" or "ppd", for a run that holds both; "auto": LocLoc's if there are any
+    backbone   a timm name, for imported weights, whose files do not hold the backbone
+    weights    file of the backbone's weights, if they were moved
+
+    Raises TrainError, BackboneError for anything that is missing or does not fit.
+    """
     return Predictor(load_localizer(run, device, precision, models, backbone, weights))
 
 
 class Predictor:
-    """Images > predictions, in their order. `batch`, `threads`: None for what suits the device and the machine."""
+    """Images > predictions, in the same order.
+
+    batch    images a pass of the model; None: 64 on a GPU, 8 on a CPU
+    threads  that read and postprocess; None: one a core, at most 8
+    """
 
     def __init__(self, localizer: Localizer, batch: int | None = None, threads: int | None = None):
         self.localizer = localizer
@@ -92,11 +132,11 @@ class Predictor:
         batch: int | None = None,
     ) -> list[Prediction]:
         """All predictions at once. Raises ImageError for an image that cannot be read, with its number and reason."""
-        found = list(self.each(images, top, tau, batch))
-        for number, one in enumerate(found):
+        predictions = list(self.each(images, top, tau, batch))
+        for number, one in enumerate(predictions):
             if isinstance(one, ImageError):
                 raise ImageError(f"image {number}: {one}; `each` goes on without it")
-        return found
+        return predictions
 
     def each(
         self,
@@ -104,19 +144,20 @@ class Predictor:
         top: int = TOP,
         tau: float | None = None,
         batch: int | None = None,
-        keep: Callable[[np.ndarray], Any] | None = None,
-        then: Then | None = None,
+        extract: Callable[[np.ndarray], Any] | None = None,
+        on_result: OnResult | None = None,
     ) -> Iterator[Any]:
-        """One prediction after the other, or the ImageError of an image; only a few batches are held in memory.
+        """Yields a prediction for each image, or its ImageError. Holds a few batches in memory.
 
-        images  paths or URLs, rgb arrays `(H, W, 3) uint8` (grey and RGBA too), Pillow images; or one of these
-        top     so many classes
-        tau     threshold of the map between its minimum and maximum, None: the run's
-        keep    what `then` is to be given of the rgb pixels
-        then    called in a thread with an image's number, prediction or error, and what was kept; its result is
-                yielded in place of the prediction
+        images     paths or URLs, rgb arrays `(H, W, 3) uint8` (grey and RGBA too), Pillow images; or one of these
+        top        number of classes
+        tau        threshold of the min-max normalised map; None: the run's
+        batch      images a pass of the model; None: the predictor's
+        extract    called in a thread with the rgb pixels; its result goes to `on_result`
+        on_result  called in a thread with the image's number, its prediction or error, and the result of `extract`;
+                   what it returns is yielded instead of the prediction
 
-        Raises PredictError for a `tau` outside 0 to 1, UnreachableError where a disk or network failed.
+        Raises PredictError for a `tau` outside 0 to 1, UnreachableError if a disk or network fails.
         """
         tau = self.threshold(tau)
         if top < 1 or (batch is not None and batch < 1):
@@ -125,22 +166,31 @@ class Predictor:
         size = batch or self.batch
         pool = ThreadPoolExecutor(self.threads, "predict")
         try:
+            read = partial(self._read, extract=extract)
             yield from self._stream(
-                source, size, pool, partial(self._read, keep=keep), partial(self._finished, top=top, tau=tau, then=then)
+                source, size, pool, read, partial(self._finish, top=top, tau=tau, on_result=on_result)
             )
         finally:
             pool.shutdown(cancel_futures=True)
 
     def threshold(self, tau: float | None) -> float:
-        """`tau`, or the run's for None. Raises PredictError for one outside 0 to 1."""
+        """Returns `tau`, or the run's for None. Raises PredictError outside 0 to 1."""
         tau = self.localizer.tau if tau is None else tau
         if not 0 <= tau < 1:
             raise PredictError(f"tau is a share of a map's range, from 0 to below 1, not {tau:g}")
         return tau
 
-    def _stream(self, source, size: int, pool: ThreadPoolExecutor, read, finish) -> Iterator[Any]:
-        reading: deque[Future] = deque()
-        finishing: deque[Future] = deque()
+    def _stream(
+        self,
+        source: Iterator[tuple[int, ImageInput]],
+        size: int,
+        pool: ThreadPoolExecutor,
+        read: Callable[[int, ImageInput], _ModelInput | _Unread],
+        finish: Callable[[_ModelInput | _Unread, _ModelOutput | None], Any],
+    ) -> Iterator[Any]:
+        """Reads up to two batches ahead of the model; yields results in order, at most two batches behind it."""
+        reading: deque[Future[_ModelInput | _Unread]] = deque()
+        finishing: deque[Future[Any]] = deque()
 
         def read_ahead() -> None:
             while len(reading) < 2 * size and (one := next(source, None)) is not None:
@@ -148,90 +198,97 @@ class Predictor:
 
         read_ahead()
         while reading:
-            shots = [reading.popleft().result() for _ in range(min(size, len(reading)))]
+            images = [reading.popleft().result() for _ in range(min(size, len(reading)))]
             read_ahead()
-            maps, logits = self._run([shot for shot in shots if isinstance(shot, _Shot)])
-            rows = iter(range(len(shots)))
-            for shot in shots:
-                own = _of(maps, logits, next(rows)) if isinstance(shot, _Shot) else (None, None)
-                finishing.append(pool.submit(finish, shot, *own))
+            outputs = iter(self._run([image for image in images if isinstance(image, _ModelInput)]))
+            for image in images:
+                output = next(outputs) if isinstance(image, _ModelInput) else None
+                finishing.append(pool.submit(finish, image, output))
             while len(finishing) > 2 * size:
                 yield finishing.popleft().result()
         while finishing:
             yield finishing.popleft().result()
 
-    def _read(self, number: int, image: ImageInput, keep: Callable[[np.ndarray], Any] | None) -> Any:
-        """A shot, or the image's number and what is wrong with it."""
+    def _read(
+        self, number: int, image: ImageInput, extract: Callable[[np.ndarray], Any] | None
+    ) -> _ModelInput | _Unread:
         localizer = self.localizer
         try:
-            rgb = _pixels(image, localizer.images.max_pixels)
+            rgb = _read_rgb(image, localizer.images.max_pixels)
         except ImageError as error:
-            return number, error
+            return _Unread(number, error)
         size_px = (rgb.shape[1], rgb.shape[0])
         geometry = localizer.map_geometry(size_px)
-        return _Shot(
+        return _ModelInput(
             number,
             size_px,
             geometry,
             geometry.image(rgb) if localizer.has_maps else None,
             localizer.class_geometry(size_px).image(rgb) if localizer.has_classes else None,
-            keep(rgb) if keep else None,
+            extract(rgb) if extract else None,
         )
 
-    def _run(self, shots: list[_Shot]) -> tuple[list[tuple[np.ndarray, float, float]] | None, np.ndarray | None]:
-        """The model on a batch: each map between 0 and 1 with its minimum and maximum; logits `(B, K)`."""
-        if not shots:
-            return [], None
-        maps = logits = None
+    def _run(self, images: list[_ModelInput]) -> list[_ModelOutput]:
+        """Runs the model on a batch."""
+        if not images:
+            return []
         localizer = self.localizer
+        maps: list[_NormalizedMap | None] = [None] * len(images)
+        logits: list[np.ndarray | None] = [None] * len(images)
         if localizer.has_maps:
-            raw = localizer.maps(np.stack([shot.map_square for shot in shots]))
-            raw = F.interpolate(raw[:, None], size=localizer.map_px, mode="bilinear")[:, 0].cpu().numpy()
-            maps = [_ranged(one) for one in raw]
+            squares = np.stack([image.map_square for image in images if image.map_square is not None])
+            resized = F.interpolate(localizer.maps(squares)[:, None], size=localizer.map_px, mode="bilinear")[:, 0]
+            maps = [
+                _NormalizedMap(min_max_or_zeros(one), float(one.min()), float(one.max())) for one in _numpy(resized)
+            ]
         if localizer.has_classes:
-            logits = localizer.logits(np.stack([shot.class_square for shot in shots])).cpu().numpy()
-        return maps, logits
+            squares = np.stack([image.class_square for image in images if image.class_square is not None])
+            logits = list(_numpy(localizer.logits(squares)))
+        return [_ModelOutput(*pair) for pair in zip(maps, logits, strict=True)]
 
-    def _finished(self, shot: Any, found, logits: np.ndarray | None, top: int, tau: float, then: Then | None) -> Any:
-        if isinstance(shot, _Shot):
-            try:
-                number, one, kept = shot.number, self._prediction(shot, found, logits, top, tau), shot.kept
-            except ImageError as error:
-                number, one, kept = shot.number, error, None
+    def _finish(
+        self,
+        image: _ModelInput | _Unread,
+        output: _ModelOutput | None,
+        top: int,
+        tau: float,
+        on_result: OnResult | None,
+    ) -> Any:
+        """Turns the model's output into a prediction and hands it on."""
+        result: Prediction | ImageError
+        extracted = None
+        if isinstance(image, _Unread):
+            result = image.error
         else:
-            (number, one), kept = shot, None
-        return then(number, one, kept) if then else one
+            assert output is not None
+            try:
+                result, extracted = self._prediction(image, output, top, tau), image.extracted
+            except ImageError as error:
+                result = error
+        return on_result(image.number, result, extracted) if on_result else result
 
-    def _prediction(self, shot: _Shot, found, logits: np.ndarray | None, top: int, tau: float) -> Prediction:
+    def _prediction(self, image: _ModelInput, output: _ModelOutput, top: int, tau: float) -> Prediction:
         box = mask = score = None
-        if found is not None:
-            ranged, low, high = found
+        if output.map is not None:
+            low, high = output.map.low, output.map.high
             if not np.isfinite([low, high]).all():
                 raise ImageError("the model's map is not finite")
-            whole = shot.geometry.image_back(ranged)
+            whole = image.geometry.image_back(output.map.values)
             box, mask = largest_object(whole > tau)
             inside = float(whole[mask].mean()) if box.any() else 0.0
             score = float(np.clip(low + (high - low) * inside, 0, 1)) if box.any() else 0.0
-        labels, scores = _best(logits, top) if logits is not None else ((), ())
+        labels, scores = _best(output.logits, top) if output.logits is not None else ((), ())
         names = self.localizer.classes
         classes = tuple(names[label] if names else str(label) for label in labels)
-        return Prediction(shot.size_px, box, mask, score, labels, classes, scores)
+        return Prediction(image.size_px, box, mask, score, labels, classes, scores)
 
 
-def _of(maps: list | None, logits: np.ndarray | None, row: int) -> tuple[Any, Any]:
-    return None if maps is None else maps[row], None if logits is None else logits[row]
-
-
-def _ranged(raw: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """A map `(S, S)` between 0 and 1, zeros where it is flat or not finite, with its minimum and maximum."""
-    low, high = float(raw.min()), float(raw.max())
-    if not (np.isfinite([low, high]).all() and high > low):
-        return np.zeros_like(raw), low, high
-    return (raw - low) / (high - low), low, high
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()
 
 
 def _best(logits: np.ndarray, top: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Logits `(K,)` > labels and softmax scores, best first; of equal ones the lower label."""
+    """Logits `(K,)` > labels and softmax scores, best first; of equal scores, the lower label first."""
     if not np.isfinite(logits).all():
         raise ImageError("the model's logits are not finite")
     shares = torch.from_numpy(logits).double().softmax(0).numpy()
@@ -239,8 +296,8 @@ def _best(logits: np.ndarray, top: int) -> tuple[tuple[int, ...], tuple[float, .
     return tuple(order.tolist()), tuple(shares[order].tolist())
 
 
-def _pixels(image: ImageInput, max_pixels: int) -> np.ndarray:
-    """Rgb `(H, W, 3) uint8`, upright. Raises ImageError, UnreachableError."""
+def _read_rgb(image: ImageInput, max_pixels: int) -> np.ndarray:
+    """Reads an image as rgb `(H, W, 3) uint8`, upright. Raises ImageError, UnreachableError."""
     if isinstance(image, Image.Image):
         return rgb_of(image)
     if isinstance(image, np.ndarray):

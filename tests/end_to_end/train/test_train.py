@@ -165,7 +165,7 @@ def test_predictions_are_as_good_as_the_run_says(run, version):
 
 def test_a_folder_is_predicted_in_one_command(run, scenes, tmp_path):
     said = in_process("predict", run, scenes / "images", "--out", tmp_path / "found", "--device", "cpu")
-    assert (said["images"], said["done"], said["failed"], said["formats"]) == (40, 40, [], ["coco", "overlay"])
+    assert (said["total"], said["done"], said["failed"], said["formats"]) == (40, 40, [], ["coco", "overlay"])
     with redirect_stdout(io.StringIO()):
         coco = COCO(tmp_path / "found" / "coco.json")
     assert len(coco.imgs) == 40 and len(coco.anns) <= 40 and len(coco.cats) == 4

@@ -82,7 +82,7 @@ def found(run, album, tmp_path_factory) -> tuple[dict, Path]:
 
 def test_bad_files_are_reported_and_the_rest_is_done(found):
     summary, out = found
-    assert (summary["images"], summary["done"]) == (6, 4)
+    assert (summary["total"], summary["done"]) == (6, 4)
     assert [row["file"] for row in summary["failed"]] == ["cats/cut.jpg", "dogs/text.jpg"]
     assert "cannot be decoded" in summary["failed"][0]["reason"]
     assert summary["failed"][1]["reason"] == "not an image of a known format"

@@ -1,20 +1,18 @@
-"""Predictions in other people's formats. To add one, write its file and its line in `FORMATS`.
+"""Output formats of predictions. To add one, write a class in its own file and add it to `FORMATS`."""
 
-A format is a class: `Format(about)`, then `one(number, prediction, image)` for each image that got through, in any
-thread and any order, then `close()` once. It writes below `about.out`, files of its own only.
-"""
+from collections.abc import Callable
 
 from .coco import Coco
 from .json import Json
 from .mask import MaskImages
-from .metadata import RunMetadata
+from .metadata import Format, RunMetadata
 from .overlay import Overlays
 
-FORMATS = {
+FORMATS: dict[str, Callable[[RunMetadata], Format]] = {
     "coco": Coco,
     "json": Json,
     "overlay": Overlays,
     "mask": MaskImages,
 }
 
-__all__ = ["FORMATS", "RunMetadata"]
+__all__ = ["FORMATS", "Format", "RunMetadata"]

@@ -1,7 +1,7 @@
-"""OUT/coco.json: a COCO file of instances that pycocotools loads, one annotation an image, with a score.
+"""OUT/coco.json: a COCO file of instances for pycocotools, with one scored annotation per image.
 
-Categories are the run's classes, id = label + 1; one category, `object`, where the run names none. An image's
-annotation is of its best class. `score` is that class's softmax, or without classes the mask's own score.
+Categories are the run's classes, id = label + 1; a single category `object` if the run has no classifier. The
+annotation has the best class and its softmax score; without a classifier, the mask's score.
 """
 
 import threading
@@ -17,31 +17,31 @@ from .metadata import RunMetadata, write_json
 class Coco:
     def __init__(self, metadata: RunMetadata):
         self.metadata = metadata
-        self._found: dict[int, tuple[dict[str, Any], dict[str, Any] | None]] = {}
+        self._entries: dict[int, tuple[dict[str, Any], dict[str, Any] | None]] = {}
         self._lock = threading.Lock()
 
-    def one(self, number: int, prediction: Prediction, canvas: np.ndarray | None) -> None:
+    def write(self, number: int, prediction: Prediction, canvas: np.ndarray | None) -> None:
         width, height = prediction.size_px
         image = {"id": number + 1, "file_name": self.metadata.names[number], "width": width, "height": height}
         with self._lock:
-            self._found[number] = image, _annotation(number, prediction)
+            self._entries[number] = image, _annotation(number, prediction)
 
     def close(self) -> None:
-        found = [self._found[number] for number in sorted(self._found)]
-        annotations = [annotation for _, annotation in found if annotation]
+        entries = [self._entries[number] for number in sorted(self._entries)]
+        annotations = [annotation for _, annotation in entries if annotation]
         content = {
-            "info": {"description": "Predictions of locloc", **self.metadata.facts()},
+            "info": {"description": "Predictions of locloc", **self.metadata.header()},
             "licenses": [],
-            "images": [image for image, _ in found],
-            "annotations": [{"id": number} | one for number, one in enumerate(annotations, 1)],
+            "images": [image for image, _ in entries],
+            "annotations": [{"id": number} | annotation for number, annotation in enumerate(annotations, 1)],
             "categories": _categories(self.metadata),
         }
         write_json(self.metadata.out / "coco.json", content)
 
 
 def _annotation(number: int, prediction: Prediction) -> dict[str, Any] | None:
-    """None where there is no object to annotate."""
-    if prediction.mask is None or not prediction.mask.any():
+    """None without an object."""
+    if prediction.mask is None or prediction.box is None or not prediction.mask.any():
         return None
     segmentation = rle.encode(np.asfortranarray(prediction.mask.astype(np.uint8)))
     segmentation["counts"] = segmentation["counts"].decode("ascii")

@@ -1,4 +1,4 @@
-"""OUT/masks/NAME.png: the object white on black, in the size of the original image."""
+"""OUT/masks/NAME.png: the object in white on black, in the size of the original image."""
 
 import numpy as np
 from PIL import Image
@@ -11,7 +11,7 @@ class MaskImages:
     def __init__(self, metadata: RunMetadata):
         self.metadata = metadata
 
-    def one(self, number: int, prediction: Prediction, canvas: np.ndarray | None) -> None:
+    def write(self, number: int, prediction: Prediction, canvas: np.ndarray | None) -> None:
         if prediction.mask is None:
             return
         file = self.metadata.file("masks", number, ".png")
@@ -21,4 +21,4 @@ class MaskImages:
             raise cannot_write(file, error) from None
 
     def close(self) -> None:
-        """Every mask has been written."""
+        """Nothing is left to write."""

@@ -1,15 +1,28 @@
-"""What every format is told of the predictions it writes."""
+"""The protocol of output formats, and the metadata of a run that they write."""
 
 import json
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from ....pipeline.errors import PredictError
 from ....pipeline.io.atomic import write_atomic
 from ...models.localizer import Localizer
+from ..predict import Prediction
+
+
+class Format(Protocol):
+    """Created with a RunMetadata. Writes its own files below `metadata.out`."""
+
+    def write(self, number: int, prediction: Prediction, canvas: np.ndarray | None) -> None:
+        """Called for each image that could be read, in any thread and any order. canvas: as of `canvas_of`."""
+
+    def close(self) -> None:
+        """Called once, after all images."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +35,7 @@ class RunMetadata:
     failed: list[dict[str, str]] = field(default_factory=list)  # {"file", "reason"}, complete when formats are closed
 
     def file(self, folder: str, number: int, suffix: str) -> Path:
-        """OUT/folder/NAME.suffix, its folder made; `a.jpg.png` where an `a.png` is there too."""
+        """OUT/folder/NAME.suffix, whose folder is created; `a.jpg.png` if there is an `a.png` among the images too."""
         stem = self._stem(number)
         name = self.names[number] if self._stems[stem.lower()] > 1 else stem
         target = self.out / folder / f"{name}{suffix}"
@@ -40,8 +53,8 @@ class RunMetadata:
     def _stems(self) -> Counter:
         return Counter(self._stem(number).lower() for number in range(len(self.names)))
 
-    def facts(self) -> dict[str, Any]:
-        """For the heads of files: which run, how, and what did not get through."""
+    def header(self) -> dict[str, Any]:
+        """The head of JSON files: the run, its settings, and the images that failed."""
         header = next(iter(self.localizer.headers.values()))
         return {
             "run": self.run,
@@ -54,7 +67,7 @@ class RunMetadata:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """JSON, whole or not at all."""
+    """Writes JSON atomically."""
     try:
         write_atomic(file, json.dumps(content, ensure_ascii=False, allow_nan=False))
     except OSError as error:

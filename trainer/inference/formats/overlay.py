@@ -1,7 +1,7 @@
 """OUT/overlays/NAME.jpg: the image with its object tinted and outlined, its box, and a label.
 
-Drawn on a canvas whose long side has 640 to 2048 px: small images are enlarged, so that text is legible and lines are
-thin, and very large ones reduced. Outlines are smoothed curves drawn anew at that size, not scaled pixels.
+The canvas has a long side of 640 to 2048 px: small images are enlarged, so that text is legible and lines are thin, and
+very large ones reduced. Outlines are smooth curves drawn at that size, not scaled pixels.
 """
 
 import cv2
@@ -13,7 +13,7 @@ from .metadata import RunMetadata, cannot_write
 
 LEAST_PX, MOST_PX = 640, 2048  # of the canvas's long side
 TINT = 0.38
-# Okabe and Ito's, told apart by the colour-blind; the darkest and the lightest left out.
+# Colours that colour-blind readers can tell apart (Okabe and Ito), without the darkest and the lightest.
 COLOURS = [(230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167), (0, 114, 178)]
 
 
@@ -21,8 +21,9 @@ class Overlays:
     def __init__(self, metadata: RunMetadata):
         self.metadata = metadata
 
-    def one(self, number: int, prediction: Prediction, canvas: np.ndarray | None) -> None:
+    def write(self, number: int, prediction: Prediction, canvas: np.ndarray | None) -> None:
         file = self.metadata.file("overlays", number, ".jpg")
+        assert canvas is not None, "`canvas_of` is passed to `Predictor.each` with this format"
         try:
             # A fifth of the time of PNG; colours at full resolution keep lines crisp.
             Image.fromarray(draw_overlay(canvas, prediction)).save(file, quality=95, subsampling=0)
@@ -30,11 +31,11 @@ class Overlays:
             raise cannot_write(file, error) from None
 
     def close(self) -> None:
-        """Every overlay has been written."""
+        """Nothing is left to write."""
 
 
 def canvas_of(rgb: np.ndarray) -> np.ndarray:
-    """Rgb `(H, W, 3) uint8` > the same at the size it is drawn on."""
+    """Rgb `(H, W, 3) uint8` > resized for drawing."""
     long = max(rgb.shape[:2])
     scale = min(max(long, LEAST_PX), MOST_PX) / long
     if scale == 1:
@@ -44,7 +45,7 @@ def canvas_of(rgb: np.ndarray) -> np.ndarray:
 
 
 def draw_overlay(canvas: np.ndarray, prediction: Prediction) -> np.ndarray:
-    """Canvas `(h, w, 3) uint8`, as `canvas_of` gives it > the same with all that was found drawn on it."""
+    """Canvas `(h, w, 3) uint8` of `canvas_of` > with the prediction drawn on it."""
     height, width = canvas.shape[:2]
     line = max(2, round(max(width, height) / 320))
     colour = COLOURS[(prediction.labels[0] if prediction.labels else 0) % len(COLOURS)]
@@ -67,31 +68,31 @@ def draw_overlay(canvas: np.ndarray, prediction: Prediction) -> np.ndarray:
 
 
 _SHIFT = 4
-"""Bits of a pixel's fraction in what OpenCV is given to draw."""
+"""Fractional bits of the coordinates that OpenCV draws."""
 
 
 def _curves(mask: np.ndarray, size: tuple[int, int]) -> list[np.ndarray]:
-    """Mask `(H, W) bool` > its outlines, holes too, on a canvas of `size`: smooth, in 16ths of a pixel."""
+    """Mask `(H, W) bool` > smooth outlines on a canvas of `size`, holes too, in 16ths of a pixel."""
     scale = np.array(size) / mask.shape[1::-1]
     stretched = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
     blur = min(max(1.0, float(scale.max()) * 0.8), max(size) / 40)
     soft = cv2.GaussianBlur(stretched, (0, 0), blur, borderType=cv2.BORDER_REPLICATE)
-    soft = cv2.copyMakeBorder(soft, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)  # at the border an object ends too
+    soft = cv2.copyMakeBorder(soft, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)  # objects end at the image border
     contours, _ = cv2.findContours((soft > 0.5).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    reach = max(3, max(size) // 100)  # points to each side that are averaged: a map's cell, which is no detail
+    reach = max(3, max(size) // 100)  # points averaged on each side: about a cell of the map
     curves = []
     for contour in contours:
         points = contour[:, 0].astype(np.float64) - 1
         if len(points) > 4 * reach:
-            turned = np.concatenate([points[-reach:], points, points[:reach]])
-            sums = np.cumsum(np.concatenate([np.zeros((1, 2)), turned]), axis=0)
+            wrapped = np.concatenate([points[-reach:], points, points[:reach]])
+            sums = np.cumsum(np.concatenate([np.zeros((1, 2)), wrapped]), axis=0)
             points = (sums[2 * reach + 1 :] - sums[: -2 * reach - 1]) / (2 * reach + 1)
         curves.append((points * (1 << _SHIFT)).round().astype(np.int32)[:, None])
     return curves
 
 
 def _draw_box(pen: ImageDraw.ImageDraw, box: np.ndarray, line: int, colour, size: tuple[int, int]) -> None:
-    """A dark rim around a line of the colour, all of it on the canvas."""
+    """A line of the colour with a dark rim, clipped to the canvas."""
     x0, y0, x1, y1 = box
     edges = [max(x0, 0), max(y0, 0), min(x1, size[0]) - 1, min(y1, size[1]) - 1]
     edges[2:] = [max(edges[2], edges[0]), max(edges[3], edges[1])]
@@ -108,7 +109,7 @@ def _label(prediction: Prediction) -> str:
 
 
 def _draw_label(pen: ImageDraw.ImageDraw, text: str, box, line: int, colour, size: tuple[int, int]) -> None:
-    """On the box's upper edge, or inside where there is no room above; never beyond the canvas."""
+    """Above the box's upper edge, or inside the box if there is no room above; always within the canvas."""
     width, height = size
     font_px = max(14, round(max(width, height) / 36))
     while True:
