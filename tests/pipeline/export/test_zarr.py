@@ -1,4 +1,4 @@
-"""`masks export --to zarr`: what plain Zarr reads, without Icechunk and without locloc, is what the version holds."""
+"""`masks export --to zarr`: plain Zarr, without Icechunk and locloc, reads the content of the version."""
 
 import hashlib
 import json
@@ -15,8 +15,8 @@ from locloc.pipeline.export import EXPORTERS, Exported
 from locloc.pipeline.export.zarr import ARRAYS, export_zarr
 from locloc.pipeline.store import open_version
 
-# What a stranger would write: zarr and numpy, in a process where neither icechunk nor locloc can be imported.
-STRANGER = """
+# A reader with zarr and numpy only, in a process where icechunk and locloc cannot be imported.
+PLAIN_READER = """
 import sys
 sys.modules["icechunk"] = sys.modules["locloc"] = None
 import hashlib, json, warnings, zlib
@@ -51,30 +51,30 @@ def version(tmp_path, write, content):
     return write(tmp_path / "masks.store", content, tmp_path / "images")
 
 
-def test_a_stranger_reads_every_array(version, content, tmp_path):
+def test_plain_zarr_reads_every_array(version, content, tmp_path):
     out = tmp_path / "new" / "out.zarr"
     assert export_zarr(version, out) == Exported(version.name, "zarr", str(out), 150)
     done = subprocess.run(
-        [sys.executable, "-c", STRANGER, str(out)], capture_output=True, text=True, check=False, cwd=tmp_path
+        [sys.executable, "-c", PLAIN_READER, str(out)], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
-    wanted = {name: a for name, a in version.group.members(max_depth=None) if isinstance(a, zarr.Array)}
-    assert seen["arrays"] == {
+    exported = json.loads(done.stdout)
+    arrays = {name: a for name, a in version.group.members(max_depth=None) if isinstance(a, zarr.Array)}
+    assert exported["arrays"] == {
         name: [str(a.dtype), list(a.shape), list(a.chunks), hashlib.sha256(a[:].tobytes()).hexdigest()]
-        for name, a in wanted.items()
+        for name, a in arrays.items()
     }
-    assert seen["masks"] == hashlib.sha256(content.masks.tobytes()).hexdigest()
-    assert seen["ids"] == content.ids
-    assert seen["reasons"][2:9] == ["", *(f"reason {id}" for id in content.ids[3:8]), ""]
-    assert seen["attributes"]["locloc"] == json.loads(json.dumps(version.provenance))
-    assert seen["attributes"]["version"] == version.name
-    assert all(seen["descriptions"].values())
-    assert all(len(axes) == wanted[name].ndim for name, axes in seen["axes"].items())
-    assert seen["consolidated"]
+    assert exported["masks"] == hashlib.sha256(content.masks.tobytes()).hexdigest()
+    assert exported["ids"] == content.ids
+    assert exported["reasons"][2:9] == ["", *(f"reason {id}" for id in content.ids[3:8]), ""]
+    assert exported["attributes"]["locloc"] == json.loads(json.dumps(version.provenance))
+    assert exported["attributes"]["version"] == version.name
+    assert all(exported["descriptions"].values())
+    assert all(len(axes) == arrays[name].ndim for name, axes in exported["axes"].items())
+    assert exported["consolidated"]
 
 
-def test_every_array_of_the_layout_is_described(version):
+def test_every_array_of_the_schema_is_described(version):
     assert ARRAYS.keys() == {name for name, a in version.group.members(max_depth=None) if isinstance(a, zarr.Array)}
 
 
@@ -89,15 +89,15 @@ def test_chunks_stay_as_they_are_and_empty_ones_are_not_written(version, tmp_pat
 
 def test_many_batches_are_one_export(version, tmp_path, monkeypatch):
     monkeypatch.setattr("locloc.pipeline.export.zarr.BATCH_BYTES", 1)
-    seen = []
-    export_zarr(version, tmp_path / "out", lambda done, total: seen.append((done, total)))
-    assert seen == [(64, 150), (128, 150), (150, 150)]
+    calls = []
+    export_zarr(version, tmp_path / "out", lambda done, total: calls.append((done, total)))
+    assert calls == [(64, 150), (128, 150), (150, 150)]
     root = zarr.open_group(tmp_path / "out", mode="r")
     for name in ARRAYS:
         assert np.array_equal(root[name][:], version.group[name][:]), name
 
 
-def test_an_empty_folder_is_taken_and_a_full_one_is_not(version, tmp_path):
+def test_only_an_empty_folder_is_written_to(version, tmp_path):
     (tmp_path / "empty").mkdir()
     export_zarr(version, tmp_path / "empty")
     assert zarr.open_group(tmp_path / "empty", mode="r")["status"].shape == (150,)
@@ -110,7 +110,7 @@ def test_an_empty_folder_is_taken_and_a_full_one_is_not(version, tmp_path):
     assert (tmp_path / "file").read_text() == "precious"
 
 
-def test_nothing_is_left_of_an_export_that_failed(version, tmp_path, monkeypatch):
+def test_a_failed_export_leaves_nothing(version, tmp_path, monkeypatch):
     def stop(done, total):
         raise KeyboardInterrupt
 
@@ -128,7 +128,7 @@ def test_nothing_is_left_of_an_export_that_failed(version, tmp_path, monkeypatch
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_somebody_else_was_faster(version, tmp_path):
+def test_a_target_filled_during_the_export_is_kept(version, tmp_path):
     def meanwhile(done, total):
         (tmp_path / "out").mkdir(exist_ok=True)
         (tmp_path / "out" / "theirs").touch()
@@ -151,7 +151,7 @@ def test_damage_is_not_exported(tmp_path, write, made, ids):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_place_that_cannot_be_written(version):
+def test_a_target_that_cannot_be_written(version):
     with pytest.raises(StoreError, match="/proc/no/out cannot be written: no such file"):
         export_zarr(version, "/proc/no/out")
 
@@ -170,7 +170,7 @@ def test_an_export_by_url(version, tmp_path):
         memory.rm("/exported", recursive=True)
 
 
-def test_half_an_export_by_url_says_so(version):
+def test_an_interrupted_export_by_url_is_marked_incomplete(version):
     memory = fsspec.filesystem("memory")
 
     def stop(done, total):
@@ -193,13 +193,13 @@ def test_half_an_export_by_url_says_so(version):
         ("s3://", "names no bucket"),
     ],
 )
-def test_urls_that_are_none(version, url, message):
+def test_invalid_urls(version, url, message):
     with pytest.raises(StoreError, match=message) as caught:
         export_zarr(version, url)
     assert "secret@" not in str(caught.value)
 
 
-def test_the_registry_holds_what_exports(version, tmp_path):
+def test_every_exporter_of_the_registry(version, tmp_path):
     for name, export in EXPORTERS.items():
         exported = export(version, tmp_path / name)
         assert (exported.format, exported.rows) == (name, 150)

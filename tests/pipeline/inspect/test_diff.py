@@ -1,4 +1,4 @@
-"""`masks diff`: joined by id, and every figure as counted by hand."""
+"""`masks diff`: versions are joined by id, and every number equals one counted by hand."""
 
 import dataclasses
 import json
@@ -25,13 +25,13 @@ def by_hand(made):
     for content in (one, other):
         content.masks[:], content.attention[:], content.status[:] = False, 0.25, Status.OK
         content.labels = [0, 1, 2, 2] if content is one else [1, 2, 0, 0]
-    one.masks[1, :4] = True  # b: 32 pixels, and 16 of them: 0.5
+    one.masks[1, :4] = True  # b: 32 pixels and 16 of them, IoU 0.5
     other.masks[0, :2] = True
-    one.masks[2, :4] = other.masks[1, :4] = True  # c: the same
-    one.masks[3, 0] = True  # d: 8 pixels, and none
+    one.masks[2, :4] = other.masks[1, :4] = True  # c: equal masks
+    one.masks[3, 0] = True  # d: 8 pixels and none
     other.status[2], other.files[2] = Status.FALLBACK, b"another image"
     other.attention[1, 0, 0, 1] = 0.5
-    one.masks[0], other.masks[3] = True, True  # a and e are alone
+    one.masks[0], other.masks[3] = True, True  # a and e are in one version only
     return one, other
 
 
@@ -66,7 +66,7 @@ def test_a_diff_counted_by_hand(store, tmp_path, write, made):
     assert json.loads(json.dumps(dataclasses.asdict(diff)))["iou"]["equal"] == pytest.approx(1 / 3)
 
 
-def test_a_version_and_itself(store, tmp_path, write, made, ids):
+def test_a_version_has_no_difference_to_itself(store, tmp_path, write, made, ids):
     version = write(store, made(ids), tmp_path / "images")
     diff = diff_versions(version, open_version(version.name))
     assert diff.common == 150
@@ -80,21 +80,21 @@ def test_a_version_and_itself(store, tmp_path, write, made, ids):
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64, 1024])
-def test_any_mixture_of_rows_agrees_with_one_by_one(store, tmp_path, write, made, monkeypatch, batch):
-    """Ids are joined whatever lies between them: here other has most of one, in other rows, and many more."""
+def test_any_mixture_of_rows_agrees_with_a_comparison_row_by_row(store, tmp_path, write, made, monkeypatch, batch):
+    """`other` has most ids of `one`, in other rows, and many more."""
     monkeypatch.setattr("locloc.pipeline.inspect.diff.BATCH_ROWS", batch)
     rng = np.random.default_rng(1)
     names = [f"{n:04}" for n in range(400)]
     one, other = (made(sorted(rng.choice(names, n, replace=False).tolist())) for n in (170, 300))
-    same = {id: row for row, id in enumerate(one.ids)}
-    common = [id for id in other.ids if id in same]
+    row_of = {id: row for row, id in enumerate(one.ids)}
+    common = [id for id in other.ids if id in row_of]
     for id in common[::3]:
-        row, there = same[id], other.ids.index(id)
-        other.masks[there], other.attention[there] = one.masks[row], one.attention[row]
+        row, other_row = row_of[id], other.ids.index(id)
+        other.masks[other_row], other.attention[other_row] = one.masks[row], one.attention[row]
     diff = diff_versions(write(store, one, tmp_path / "a"), write(store, other, tmp_path / "a"))
-    pairs = [(same[id], other.ids.index(id)) for id in common]
+    pairs = [(row_of[id], other.ids.index(id)) for id in common]
     differ = [id for id, (a, b) in zip(common, pairs, strict=True) if not np.array_equal(one.masks[a], other.masks[b])]
-    moved = [not np.array_equal(one.attention[a], other.attention[b]) for a, b in pairs]
+    attention_differs = [not np.array_equal(one.attention[a], other.attention[b]) for a, b in pairs]
     ious = [
         mask_iou(one.masks[a], other.masks[b])
         for a, b in pairs
@@ -102,7 +102,7 @@ def test_any_mixture_of_rows_agrees_with_one_by_one(store, tmp_path, write, made
     ]  # fmt: skip
     assert diff.common == len(common) > 100
     assert diff.changed["mask"] == Changed(len(differ), differ[:5])
-    assert diff.changed["attention"].rows == sum(moved)
+    assert diff.changed["attention"].rows == sum(attention_differs)
     assert diff.iou.rows == len(ious)
     assert diff.iou.mean == pytest.approx(np.mean(ious))
     assert diff.iou.quantiles["5%"] == pytest.approx(np.quantile(ious, 0.05))
@@ -117,7 +117,7 @@ def test_nothing_in_common(store, tmp_path, write, made):
     assert (diff.iou, diff.worst, diff.statuses, diff.changed["mask"].rows) == (None, [], {}, 0)
 
 
-def test_masks_of_two_sizes_are_compared_at_the_finer_one(store, tmp_path, write, made):
+def test_masks_of_two_sizes_are_compared_at_the_larger_size(store, tmp_path, write, made):
     coarse, fine = made([*"abc"], mask_px=16), made([*"abc"], mask_px=32)
     fine.masks[:] = coarse.masks.repeat(2, 1).repeat(2, 2)
     versions = [write(store, content, tmp_path / "images") for content in (coarse, fine)]
@@ -130,7 +130,7 @@ def test_masks_of_two_sizes_are_compared_at_the_finer_one(store, tmp_path, write
 
 
 @pytest.mark.parametrize(("side", "mask_px"), [(8, 16), (8, 24), (16, 24), (24, 64), (16, 16)])
-def test_enlarging_takes_the_pixel_that_a_centre_lies_in(side, mask_px):
+def test_enlarging_takes_the_nearest_pixel(side, mask_px):
     masks = np.random.default_rng(0).random((3, side, side)) < 0.5
     large = unpack_masks(enlarge(pack_masks(masks), mask_px))
     wanted = np.zeros((3, mask_px, mask_px), bool)
@@ -140,7 +140,7 @@ def test_enlarging_takes_the_pixel_that_a_centre_lies_in(side, mask_px):
     assert np.array_equal(large, wanted)
 
 
-def test_croppings_and_grids_that_differ_are_not_compared(store, tmp_path, write, made):
+def test_different_croppings_and_grids_are_not_compared(store, tmp_path, write, made):
     one, other = made([*"abc"]), made([*"abc"], grid=(4, 4))
     other.recipe = {"images": {"fit": "centre_crop"}}
     diff = diff_versions(write(store, one, tmp_path / "images"), write(store, other, tmp_path / "images"))
@@ -153,7 +153,7 @@ def test_croppings_and_grids_that_differ_are_not_compared(store, tmp_path, write
 
 
 @pytest.mark.parametrize("side", [8, 16, 24, 64])
-def test_ious_of_packed_masks_are_those_of_masks(side):
+def test_ious_of_packed_and_unpacked_masks_are_equal(side):
     rng = np.random.default_rng(side)
     a, b = (rng.random((20, side, side)) < 0.3 for _ in range(2))
     a[0] = b[0] = a[1] = False
@@ -163,7 +163,7 @@ def test_ious_of_packed_masks_are_those_of_masks(side):
     ]
 
 
-def test_a_damaged_version_is_one_clear_line(store, tmp_path, write, made, ids):
+def test_a_damaged_version_is_an_error_of_one_line(store, tmp_path, write, made, ids):
     version = write(store, made(ids), tmp_path / "images")
     for file in (store / "chunks").iterdir():
         file.write_bytes(b"no chunk")

@@ -1,4 +1,4 @@
-"""True masks in a folder: whose each is, and what cannot be one."""
+"""Ground-truth masks in a folder: how they are paired with images, and which files are refused."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def half(channels: int = 0) -> np.ndarray:
     return pixels
 
 
-def test_whose_a_mask_is(tmp_path):
+def test_masks_are_paired_by_path_or_unique_name(tmp_path):
     for name in ("a.png", "b/c.bmp", "b/d.e.jpg", "else/f.png", "x.png", "m/y.png", "n/y.png", ".hidden/z.png"):
         save(tmp_path / name, half())
     (tmp_path / "a.txt").write_text("a note")
@@ -32,17 +32,17 @@ def test_whose_a_mask_is(tmp_path):
         "a.jpg": tmp_path / "a.png",
         "b/c.jpg": tmp_path / "b/c.bmp",
         "b/d.e.png": tmp_path / "b/d.e.jpg",
-        "g/f.jpg": tmp_path / "else/f.png",  # by its name alone: of g/x and h/x, or m/y and n/y, neither is sure
+        "g/f.jpg": tmp_path / "else/f.png",  # by its name; g/x and h/x, m/y and n/y are ambiguous
     }
 
 
-def test_of_two_masks_none_is_guessed_but_a_photograph_beside_its_mask_is_no_second_one(tmp_path):
+def test_two_masks_of_an_image_are_an_error_but_the_image_beside_its_mask_is_not_one(tmp_path):
     for name in ("a/b.png", "a/b.jpg", "c.png"):
         save(tmp_path / name, half())
     with pytest.raises(TruthError, match=r"^--truth .* has two masks of a/b.bmp, a/b.jpg and a/b.png; remove one$"):
         pair_masks(["a/b.bmp", "c.png"], tmp_path)
     assert pair_masks(["a/b.jpg", "c.png"], tmp_path) == {"a/b.jpg": tmp_path / "a/b.png", "c.png": tmp_path / "c.png"}
-    assert pair_masks(["c.jpg"], tmp_path) == {"c.jpg": tmp_path / "c.png"}, "nobody asks for a/b"
+    assert pair_masks(["c.jpg"], tmp_path) == {"c.jpg": tmp_path / "c.png"}, "the two masks of a/b do not matter"
 
 
 def test_folders_without_masks_of_the_images(tmp_path):
@@ -50,19 +50,19 @@ def test_folders_without_masks_of_the_images(tmp_path):
         pair_masks(["a.jpg"], tmp_path / "none")
     for name in ("m/y.png", "n/y.png", "x.png"):
         save(tmp_path / name, half())
-    said = r"^--truth .* has no mask of any of 3 images; name the folder in which a mask has its image's path"
-    with pytest.raises(TruthError, match=said):
+    message = r"^--truth .* has no mask of any of 3 images; name the folder in which a mask has its image's path"
+    with pytest.raises(TruthError, match=message):
         pair_masks(["y.jpg", "g/x.jpg", "h/x.jpg"], tmp_path)
 
 
 @pytest.mark.parametrize("name", ["mask.png", "mask.jpg"])
 @pytest.mark.parametrize("channels", [0, 3])
-def test_what_is_brighter_than_half_is_object(name, channels, tmp_path):
-    found = read_truth(save(tmp_path / name, half(channels)), tmp_path / "image.jpg")
-    assert found.dtype == bool and np.array_equal(found, half() > 0)
+def test_object_is_brighter_than_half(name, channels, tmp_path):
+    mask = read_truth(save(tmp_path / name, half(channels)), tmp_path / "image.jpg")
+    assert mask.dtype == bool and np.array_equal(mask, half() > 0)
 
 
-def test_a_photograph_is_no_mask(tmp_path):
+def test_a_photo_is_no_mask(tmp_path):
     rng = np.random.default_rng(0)
     image = save(tmp_path / "image.png", rng.integers(0, 256, (20, 30, 3), np.uint8))
     with pytest.raises(TruthError, match=r"image.png is the image itself, not its mask; name the folder of masks"):
@@ -74,18 +74,20 @@ def test_a_photograph_is_no_mask(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "LA"])
-def test_masks_of_every_kind_of_png(mode, tmp_path):
+def test_masks_of_every_png_mode(mode, tmp_path):
     Image.fromarray(half()).convert(mode).save(tmp_path / "mask.png")
     assert np.array_equal(read_truth(tmp_path / "mask.png", tmp_path / "image.jpg"), half() > 0)
 
 
-@pytest.mark.parametrize(("colour", "taken"), [((255, 250, 242), True), ((255, 255, 235), False), ((0, 255, 0), False)])
+@pytest.mark.parametrize(
+    ("colour", "accepted"), [((255, 250, 242), True), ((255, 255, 235), False), ((0, 255, 0), False)]
+)
 @pytest.mark.parametrize("columns", [1, 15])
-def test_a_tint_is_no_colour(colour, taken, columns, tmp_path):
+def test_a_slight_tint_is_accepted(colour, accepted, columns, tmp_path):
     pixels = np.zeros((20, 3000, 3), np.uint8)
     pixels[:, :columns] = colour
     file = save(tmp_path / "mask.png", pixels)
-    if taken:
+    if accepted:
         assert np.array_equal(read_truth(file, tmp_path / "image.jpg"), pixels[..., 0] > 0)
         return
     with pytest.raises(TruthError, match=r"has colours \(100% of what is bright\)"):
@@ -100,7 +102,7 @@ def test_a_tint_is_no_colour(colour, taken, columns, tmp_path):
         (lambda file: file.write_bytes(b"nothing"), "not an image of a known format"),
     ],
 )
-def test_what_cannot_be_a_mask_is_named(write, why, tmp_path):
+def test_files_that_cannot_be_masks_are_named(write, why, tmp_path):
     write(tmp_path / "mask.png")
     with pytest.raises(TruthError, match=rf"^True mask .*mask\.png.*{why}"):
         read_truth(tmp_path / "mask.png", tmp_path / "image.jpg")

@@ -1,4 +1,4 @@
-"""Scores against cases worked out by hand, on stores written by hand."""
+"""Scores against cases calculated by hand, on small stores."""
 
 from pathlib import Path
 
@@ -26,12 +26,12 @@ def square(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
 
 
 def make_version(
-    store: Path, masks: list[np.ndarray], boxes: list[list[float]], given: list, status: list[int]
+    store: Path, masks: list[np.ndarray], boxes: list[list[float]], catalog_boxes: list, status: list[int]
 ) -> Version:
     """One block of images of 512 x 256; attention is 1 in the left half and 0 in the right."""
     rows = CatalogRows()
-    for number, own in enumerate(given):
-        rows.add(f"{number}.jpg", f"set/{number}.jpg", boxes=own)
+    for number, image_boxes in enumerate(catalog_boxes):
+        rows.add(f"{number}.jpg", f"set/{number}.jpg", boxes=image_boxes)
     catalog = build_catalog("list", Path("/data"), rows, [], where=lambda row, column: "", looked_for="")
     attention = np.zeros((len(masks), 3, 14, 14), np.float16)
     attention[..., :7] = 1
@@ -62,12 +62,12 @@ def make_version(
 
 @pytest.fixture
 def version(tmp_path) -> Version:
-    """Row 0 is right, row 1 half right, row 2 has no mask, row 3 has no truth."""
+    """Row 0 is right, row 1 half right, row 2 has no mask, row 3 has no ground truth."""
     masks = [square(64, 64, 128, 128), square(64, 64, 128, 128), square(0, 0, 0, 0), square(0, 0, 9, 9)]
     boxes = [[128, 64, 256, 128], [128, 64, 256, 128], [0, 0, 0, 0], [0, 0, 18, 9]]
-    given = [[[128, 64, 256, 128]], [[0, 0, 9, 9], [128, 64, 256, 192]], [[0, 0, 512, 256]], []]
+    catalog_boxes = [[[128, 64, 256, 128]], [[0, 0, 9, 9], [128, 64, 256, 192]], [[0, 0, 512, 256]], []]
     status = [Status.OK, Status.OK, Status.UNDECODABLE, Status.OK]
-    return make_version(tmp_path / "masks.store", masks, boxes, given, status)
+    return make_version(tmp_path / "masks.store", masks, boxes, catalog_boxes, status)
 
 
 @pytest.fixture
@@ -104,12 +104,12 @@ def test_true_masks_may_have_another_size_than_their_images(version, truth):
 def test_the_thresholded_attention_is_the_left_half(version, truth):
     score = score_version(version, str(truth)).scores["thresholded attention"]
     left = 128 * 256
-    share = score.mask_iou * 3  # row 2 failed: it counts 0 though its truth is everything
+    share = score.mask_iou * 3  # row 2 failed and counts 0, though its ground truth is the whole image
     assert share == pytest.approx((64 * 64 + 64 * 128) / left, rel=0.15)
     assert score.corloc == 0
 
 
-def test_centred_shapes_are_sized_in_hindsight(version, truth):
+def test_centred_shapes_have_the_best_proportions(version, truth):
     scores = score_version(version, str(truth)).scores
     whole = scores["centred box, best for mask IoU"]
     assert whole.mask_iou == pytest.approx((64 * 64 / SIDE**2 + 64 * 128 / SIDE**2 + 1) / 3, abs=1e-3)
@@ -118,7 +118,7 @@ def test_centred_shapes_are_sized_in_hindsight(version, truth):
     assert scores["centred ellipse, best for mask IoU"].mask_iou < whole.mask_iou
 
 
-def test_the_catalogs_own_boxes_any_of_them(version):
+def test_the_best_of_the_catalogs_boxes_counts(version):
     report = score_version(version, "catalog")
     assert report.images == 3
     masks = report.scores["masks"]
@@ -128,7 +128,7 @@ def test_the_catalogs_own_boxes_any_of_them(version):
     assert "centred box, best for box IoU" in report.scores
 
 
-def test_names_that_two_masks_have_are_not_guessed(version, truth):
+def test_ambiguous_names_are_not_paired(version, truth):
     (truth / "set").rename(truth / "other")
     assert score_version(version, str(truth)).images == 3, "by file name alone"
     (truth / "more").mkdir()
@@ -139,7 +139,7 @@ def test_names_that_two_masks_have_are_not_guessed(version, truth):
     assert score_version(version, str(truth)).images == 1
 
 
-def test_masks_that_cannot_be_masks_are_named(version, truth):
+def test_files_that_cannot_be_masks_are_named(version, truth):
     file = truth / "set" / "1.png"
     Image.fromarray(np.ones((256, 512), np.uint8)).save(file)
     with pytest.raises(TruthError, match=r"set/1\.png is empty: its brightest value is 1"):
@@ -149,7 +149,7 @@ def test_masks_that_cannot_be_masks_are_named(version, truth):
         score_version(version, str(truth))
 
 
-def test_truth_that_is_not_there(version, tmp_path):
+def test_missing_ground_truth(version, tmp_path):
     with pytest.raises(TruthError, match="is no folder of masks"):
         score_version(version, str(tmp_path / "gone"))
     (tmp_path / "empty").mkdir()

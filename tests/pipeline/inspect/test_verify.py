@@ -1,4 +1,4 @@
-"""`masks verify`: every kind of damage, made on disk, is found, named and kept apart from images that changed."""
+"""`masks verify`: every kind of damage on disk is found and named, separately from images that changed."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ def version(store, images, write, made, ids):
 
 
 def chunks_of(version, name: str) -> list[Path]:
-    """The files of an array's chunks, in order: what cannot be read without a file lies in it."""
+    """The files of an array's chunks, in order: those without which the chunks cannot be read."""
     files, array = [], version.group[name]
     for start in range(0, array.shape[0], array.chunks[0]):
         for file in sorted((Path(str(version.store)) / "chunks").iterdir()):
@@ -49,23 +49,23 @@ def chunks_of(version, name: str) -> list[Path]:
 
 
 def kinds(verified: Verified) -> list[str]:
-    return [found.kind for found in (*verified.damage, *verified.changes)]
+    return [finding.kind for finding in (*verified.damage, *verified.changes)]
 
 
-def test_a_whole_version_is_clean(version):
-    seen = []
-    verified = verify_version(version, on_progress=lambda done, total: seen.append((done, total)))
+def test_an_intact_version_has_no_findings(version):
+    calls = []
+    verified = verify_version(version, on_progress=lambda done, total: calls.append((done, total)))
     assert verified.ok
     assert (verified.damage, verified.changes, verified.damaged, verified.mend) == ([], [], [], None)
     assert (verified.rows, verified.rows_checked, verified.files_checked, verified.sample) == (150, 150, 150, 1.0)
-    assert seen == [(64, 150), (128, 150), (150, 150)]
+    assert calls == [(64, 150), (128, 150), (150, 150)]
     assert verified.damaged_rows.tolist() == []
     assert json.loads(json.dumps(dataclasses.asdict(verified)))["version"] == version.name
 
 
 @pytest.mark.parametrize("name", ["mask", "attention"])
 @pytest.mark.parametrize("how", ["removed", "emptied", "cut", "garbage"])
-def test_a_chunk_that_cannot_be_read_is_its_block_and_no_end(version, name, how):
+def test_an_unreadable_chunk_is_a_finding_and_does_not_end_the_check(version, name, how):
     file = chunks_of(version, name)[1]
     data = file.read_bytes()
     if how == "removed":
@@ -73,39 +73,39 @@ def test_a_chunk_that_cannot_be_read_is_its_block_and_no_end(version, name, how)
     else:
         file.write_bytes({"emptied": b"", "cut": data[: len(data) // 2], "garbage": b"no chunk at all" * 9}[how])
     verified = verify_version(open_version(version.name))
-    (found,) = verified.damage
-    assert (found.kind, found.rows, found.blocks) == ("unreadable", 64, 1)
-    assert found.first_rows == [64, 65, 66, 67, 68]
-    assert found.first_ids == ["0064.jpg", "0065.jpg", "0066.jpg", "0067.jpg", "0068.jpg"]
-    assert found.detail.startswith(f"{name}: ")
-    assert "\n" not in found.detail
+    (finding,) = verified.damage
+    assert (finding.kind, finding.rows, finding.blocks) == ("unreadable", 64, 1)
+    assert finding.first_rows == [64, 65, 66, 67, 68]
+    assert finding.first_ids == ["0064.jpg", "0065.jpg", "0066.jpg", "0067.jpg", "0068.jpg"]
+    assert finding.detail.startswith(f"{name}: ")
+    assert "\n" not in finding.detail
     assert verified.damaged == [(64, 128)]
     assert verified.damaged_rows.tolist() == list(range(64, 128))
     assert verified.mend == f"locloc masks retry {version.name} --damaged"
     assert (verified.ok, verified.rows_checked, verified.changes) == (False, 150, [])
 
 
-def test_another_chunk_in_the_place_of_one_is_found_row_by_row(store, images, write, made, ids):
+def test_a_chunk_replaced_by_another_is_found_row_by_row(store, images, write, made, ids):
     content = made(ids)
     content.masks[64:128] = content.masks[:64]
-    content.masks[67:72] = True  # block 1 is block 0 but for the rows that have no mask there
+    content.masks[67:72] = True  # block 1 equals block 0 except for five rows
     version = write(store, content, images)
     first, second, _ = chunks_of(version, "mask")
-    second.write_bytes(first.read_bytes())  # a chunk that can be read, and is another's
+    second.write_bytes(first.read_bytes())  # readable, but of another block
     verified = verify_version(open_version(version.name))
-    (found,) = verified.damage
-    assert (found.kind, found.rows, found.blocks, found.first_rows) == ("altered", 5, 1, [67, 68, 69, 70, 71])
+    (finding,) = verified.damage
+    assert (finding.kind, finding.rows, finding.blocks, finding.first_rows) == ("altered", 5, 1, [67, 68, 69, 70, 71])
     assert verified.damaged == [(67, 72)]
 
 
-def test_chunks_damaged_at_random_are_never_missed_and_never_an_end(version, tmp_path):
-    """Whatever happens to a chunk: it still reads as it was, or verify says so."""
+def test_randomly_damaged_chunks_are_always_found(version, tmp_path):
+    """A damaged chunk either still reads as before, or verify reports it."""
     seed = random.SystemRandom().randrange(1 << 32)
     print("seed", seed)
     rng = random.Random(seed)
     whole = {name: version.group[name][:] for name in ("mask", "attention")}
     files = {file for name in whole for file in chunks_of(version, name)}
-    hurt = 0
+    damaged = 0
     for _ in range(60):
         file = rng.choice(sorted(files))
         data = file.read_bytes()
@@ -121,9 +121,9 @@ def test_chunks_damaged_at_random_are_never_missed_and_never_an_end(version, tmp
         verified = verify_version(open_version(version.name))
         assert verified.ok == same, verified
         assert set(kinds(verified)) <= {"unreadable", "altered"}
-        hurt += not same
+        damaged += not same
         file.write_bytes(data)
-    assert hurt > 30
+    assert damaged > 30
     assert verify_version(open_version(version.name)).ok
 
 
@@ -153,13 +153,13 @@ def columns_with(content, name: str, row: int, value) -> dict[str, np.ndarray]:
 def test_columns_that_contradict_the_masks(store, images, write, made, ids, name, row, value, kind, detail):
     content = made(ids)
     verified = verify_version(write(store, content, images, columns_with(content, name, row, value)))
-    (found,) = (found for found in verified.damage if found.kind == kind)
-    assert (found.rows, found.blocks, found.first_rows, found.first_ids) == (1, 1, [row], [ids[row]])
-    assert found.detail == detail
+    (finding,) = (finding for finding in verified.damage if finding.kind == kind)
+    assert (finding.rows, finding.blocks, finding.first_rows, finding.first_ids) == (1, 1, [row], [ids[row]])
+    assert finding.detail == detail
     assert verified.damaged == [(row, row + 1)]
 
 
-def test_a_box_on_the_edge_of_the_image_is_whole(store, images, write, made, ids):
+def test_a_box_on_the_edge_of_the_image_is_no_damage(store, images, write, made, ids):
     content = made(ids)
     content.masks[80] = True
     version = write(store, content, images)
@@ -171,16 +171,21 @@ def test_ok_without_a_mask_and_failed_with_one(store, images, write, made, ids):
     content = made(ids)
     content.masks[80], content.masks[5] = False, True  # 80 is ok, 5 non-finite
     verified = verify_version(write(store, content, images))
-    (found,) = verified.damage
-    assert (found.kind, found.first_rows, verified.damaged) == ("mask", [5, 80], [(5, 6), (80, 81)])
+    (finding,) = verified.damage
+    assert (finding.kind, finding.first_rows, verified.damaged) == ("mask", [5, 80], [(5, 6), (80, 81)])
 
 
-def test_rows_that_were_never_made(store, images, write, made, ids):
+def test_rows_that_were_never_written(store, images, write, made, ids):
     content = made(ids)
     version = write(store, content, images, columns_with(content, "status", 80, Status.PENDING), [1, 1, 0])
     verified = verify_version(version)
-    found = verified.damage[0]
-    assert (found.kind, found.rows, found.blocks, found.first_rows) == ("unfinished", 23, 2, [80, 128, 129, 130, 131])
+    finding = verified.damage[0]
+    assert (finding.kind, finding.rows, finding.blocks, finding.first_rows) == (
+        "unfinished",
+        23,
+        2,
+        [80, 128, 129, 130, 131],
+    )
     assert verified.damaged == [(80, 81), (128, 150)]
 
 
@@ -192,33 +197,36 @@ def test_a_small_column_that_cannot_be_read(store, images, write, made):
     version = write(store, content, images, {"stats": stats})
     chunks_of(version, "stats")[1].unlink()
     verified = verify_version(open_version(version.name), sample=0.01)
-    (found,) = verified.damage
-    assert (found.kind, found.rows, found.blocks, found.first_rows[0]) == ("columns", 616, 10, 16384)
-    assert found.detail.startswith("stats: ")
+    (finding,) = verified.damage
+    assert (finding.kind, finding.rows, finding.blocks, finding.first_rows[0]) == ("columns", 616, 10, 16384)
+    assert finding.detail.startswith("stats: ")
     assert verified.damaged == [(16384, 17000)]
 
 
-def test_counts_that_are_not_those_of_the_rows(version, monkeypatch):
+def test_counts_that_differ_from_the_rows(version, monkeypatch):
     counts = {**version.provenance["counts"], "ok": 144, "missing": 2}
     monkeypatch.setitem(version.provenance, "counts", counts)
     verified = verify_version(version)
-    (found,) = verified.damage
-    assert (found.kind, found.rows, found.first_rows) == ("counts", 0, [])
-    assert found.detail == "ok 144 instead of 145, missing 2 instead of 1"
+    (finding,) = verified.damage
+    assert (finding.kind, finding.rows, finding.first_rows) == ("counts", 0, [])
+    assert finding.detail == "ok 144 instead of 145, missing 2 instead of 1"
     assert verified.damaged == []
     assert "new store" in verified.mend
 
 
-def test_a_catalog_that_is_not_the_one_of_the_provenance(version, monkeypatch):
+def test_a_catalog_that_differs_from_the_provenance(version, monkeypatch):
     monkeypatch.setitem(version.provenance["catalog"], "sha256", "0" * 64)
     verified = verify_version(version)
-    (found,) = verified.damage
-    assert (found.kind, found.detail) == ("catalog", f"sha256 {version.catalog.sha256[:12]} instead of 000000000000")
-    assert (verified.files_checked, verified.rows_checked) == (0, 150)  # its paths are not to be trusted
+    (finding,) = verified.damage
+    assert (finding.kind, finding.detail) == (
+        "catalog",
+        f"sha256 {version.catalog.sha256[:12]} instead of 000000000000",
+    )
+    assert (verified.files_checked, verified.rows_checked) == (0, 150)  # its paths may be wrong
 
 
-def test_a_catalog_that_cannot_be_read_leaves_rows_without_names(store, images, write, made):
-    content = made([f"{n:04}{os.urandom(40).hex()}" for n in range(150)])  # too much for an inlined chunk
+def test_an_unreadable_catalog_leaves_rows_without_ids(store, images, write, made):
+    content = made([f"{n:04}{os.urandom(40).hex()}" for n in range(150)])  # too long for an inlined chunk
     version = write(store, content, images)
     (ids,) = chunks_of(version, "catalog/id/bytes")[:1]
     ids.unlink()
@@ -230,8 +238,8 @@ def test_a_catalog_that_cannot_be_read_leaves_rows_without_names(store, images, 
 
 
 @pytest.mark.parametrize(("array", "value"), [("offsets", 1 << 40), ("offsets", -9), ("bytes", 255)])
-def test_text_that_damage_has_made_up_is_an_error_and_no_crash(version, array, value):
-    """Arrow would follow such an offset out of its memory."""
+def test_damaged_text_is_an_error_and_no_crash(version, array, value):
+    """Arrow would read outside of its buffers."""
     root = zarr.create_group(store={})
     write_catalog(root, version.catalog)
     assert read_text(root["catalog"], "id").to_pylist() == version.ids
@@ -245,7 +253,7 @@ def test_images_that_changed_are_no_damage(version, images):
     (images / "0011.jpg").write_bytes(b"another image")
     (images / "0012.jpg").write_bytes(b"and another")
     (images / "0006.jpg").write_bytes(b"missing when the version was made")
-    (images / "0007.jpg").write_bytes(b"of this one nothing is known: its process was killed")
+    (images / "0007.jpg").write_bytes(b"its process was killed during the build")
     verified = verify_version(version)
     assert (verified.ok, verified.damaged, verified.mend) == (True, [], None)
     gone, replaced, come = verified.changes
@@ -254,7 +262,7 @@ def test_images_that_changed_are_no_damage(version, images):
     assert (come.kind, come.rows, come.first_ids) == ("come", 1, ["0006.jpg"])
 
 
-def test_images_may_be_left_alone(version, images):
+def test_image_files_may_be_left_out(version, images):
     (images / "0010.jpg").unlink()
     verified = verify_version(version, files=False)
     assert (verified.changes, verified.files_checked, verified.rows_checked) == ([], 0, 150)
@@ -262,7 +270,7 @@ def test_images_may_be_left_alone(version, images):
 
 def test_images_that_were_moved_are_found_by_root(version, images, tmp_path):
     images.rename(tmp_path / "elsewhere")
-    assert [(found.kind, found.rows) for found in verify_version(version).changes] == [("gone", 148)]
+    assert [(finding.kind, finding.rows) for finding in verify_version(version).changes] == [("gone", 148)]
     assert verify_version(version, root=tmp_path / "elsewhere").changes == []
     assert verify_version(version, root=str(tmp_path / "elsewhere")).changes == []
 
@@ -275,38 +283,38 @@ def test_images_and_a_root_by_url(version, images):
         memory.pipe_file(f"/verify/{file.name}", file.read_bytes())
     try:
         memory.pipe_file("/verify/0011.jpg", b"another image")
-        (found,) = verify_version(version, root="memory://verify").changes
-        assert (found.kind, found.first_ids) == ("replaced", ["0011.jpg"])
+        (finding,) = verify_version(version, root="memory://verify").changes
+        assert (finding.kind, finding.first_ids) == ("replaced", ["0011.jpg"])
     finally:
         memory.rm("/verify", recursive=True)
 
 
 @pytest.mark.parametrize(("sample", "rows"), [(0.001, {64, 22}), (0.34, {64, 22}), (0.67, {128, 86}), (1.0, {150})])
-def test_a_sample_is_of_whole_blocks_and_the_same_for_a_seed(version, images, sample, rows):
+def test_a_sample_has_whole_blocks_and_depends_on_the_seed(version, images, sample, rows):
     for file in images.iterdir():
         file.write_bytes(b"another image")
-    seen = [verify_version(version, sample, seed=seed) for seed in (1, 1, 2, 3, 4, 5)]
-    assert {verified.rows_checked for verified in seen} <= rows
-    assert all(verified.files_checked == verified.rows_checked for verified in seen)
-    assert seen[0] == seen[1]
+    results = [verify_version(version, sample, seed=seed) for seed in (1, 1, 2, 3, 4, 5)]
+    assert {verified.rows_checked for verified in results} <= rows
+    assert all(verified.files_checked == verified.rows_checked for verified in results)
+    assert results[0] == results[1]
     if sample < 1:
-        assert len({tuple(verified.changes[0].first_rows) for verified in seen}) > 1
+        assert len({tuple(verified.changes[0].first_rows) for verified in results}) > 1
 
 
 @pytest.mark.parametrize("sample", [0.0, -1.0, 1.01, float("nan")])
-def test_shares_that_are_none(version, sample):
+def test_invalid_shares(version, sample):
     with pytest.raises(StoreError, match="give one over 0 and up to 1"):
         verify_version(version, sample)
 
 
-def test_a_store_that_went_away_is_not_taken_for_damage(version, store, monkeypatch):
+def test_a_missing_store_is_not_reported_as_damage(version, store, monkeypatch):
     version.read_column("mask", [0])
     shutil.move(store, store.with_name("unmounted"))
     with pytest.raises(StoreError, match="is not a mask store"):
         verify_version(version)
 
 
-def test_a_bug_is_no_finding(version, monkeypatch):
+def test_a_bug_raises(version, monkeypatch):
     def bug(*args):
         raise ZeroDivisionError
 

@@ -1,7 +1,8 @@
-"""A process that locks stores, for tests: `locker.py STORE HEARTBEAT_S STALE_S flock|no-flock hold|ROUNDS`.
+"""A process that locks a store, for tests: `locker.py STORE HEARTBEAT_S STALE_S flock|no-flock hold|ROUNDS`.
 
-`hold` prints `held`, answers each line of its input with what `check` says, and lets go at the end of its input.
-A number takes the lock that many times, writes `STORE.inside` exclusively while it has it, and prints `done`.
+`hold` takes the lock, prints `held`, answers each line of its input with the result of `check`, and releases the lock
+at the end of its input. A number takes the lock that many times, each time creates exclusively and deletes the file
+given as last argument, and prints `done`.
 """
 
 import errno
@@ -22,7 +23,7 @@ def no_flock(*args):
     raise OSError(errno.ENOLCK, "no locks available")
 
 
-def told(error: LocLocError) -> str:
+def error_line(error: LocLocError) -> str:
     return f"{type(error).__name__}: {error}"
 
 
@@ -37,9 +38,9 @@ if mode == "hold":
                     held.check()
                     print("ok", flush=True)
                 except LocLocError as error:
-                    print(told(error), flush=True)
+                    print(error_line(error), flush=True)
     except LocLocError as error:
-        print(told(error), flush=True)
+        print(error_line(error), flush=True)
 else:
     times = 0
     while times < int(mode):

@@ -1,4 +1,4 @@
-"""Garbage: nothing that is needed goes, and nothing that is not stays. Counted in chunk files."""
+"""Garbage collection deletes exactly the chunk files that no version and no unfinished build needs."""
 
 import os
 import pickle
@@ -35,16 +35,16 @@ def begin(writer: StoreWriter, salt: int, shared: SharedParent | None = None) ->
     for n in range(ROWS):
         rows.add(f"{n:04}.jpg", f"{n:04}.jpg", label=n % 5)
     catalog = build_catalog("test", Path("/data"), rows, [], where=lambda row, column: str(row), looked_for="")
-    known = {"kind": "test", "root": "/data", "sha256": catalog.sha256, "rows": ROWS, "classes": []}
+    entry = {"kind": "test", "root": "/data", "sha256": catalog.sha256, "rows": ROWS, "classes": []}
     metadata = {
-        "build_id": identity(salt), "fingerprint": identity(salt), "recipe_name": "test", "catalog": known,
+        "build_id": identity(salt), "fingerprint": identity(salt), "recipe_name": "test", "catalog": entry,
         "parent": shared and shared.tag, "created_at": "2026-01-01T00:00:00+00:00",
     }  # fmt: skip
     writer.begin(metadata, catalog, (HEADS, *GRID), MASK_PX, shared)
 
 
 def content(block: int, salt: int) -> tuple[np.ndarray, np.ndarray]:
-    """Masks and attention of a block: random, so that chunks are too large to lie in a manifest."""
+    """Masks and attention of a block: random, so that chunks are too large to be inlined in a manifest."""
     rng = np.random.default_rng([block, salt])
     rows = min(BLOCK_ROWS, ROWS - block * BLOCK_ROWS)
     return rng.random((rows, MASK_PX, MASK_PX)) < 0.5, rng.random((rows, HEADS, *GRID)).astype(np.float16)
@@ -61,7 +61,7 @@ def write(writer: StoreWriter, block: int, salt: int) -> None:
 
 
 def build(store: Path, salt: int, shared: SharedParent | None = None, blocks: int = BLOCKS) -> str | None:
-    """A checkpoint a block, as a long build has many; a version, if all its blocks are wanted."""
+    """Builds some blocks with a checkpoint after each; publishes and returns the tag if all blocks are done."""
     with StoreWriter(store) as writer:
         begin(writer, salt, shared)
         for block in np.flatnonzero(writer.block_done == 0)[:blocks]:
@@ -71,7 +71,7 @@ def build(store: Path, salt: int, shared: SharedParent | None = None, blocks: in
 
 
 def check(name: str, *salts: int) -> None:
-    """Every block is as the build of its salt made it."""
+    """Checks that each block has the content of its salt."""
     version = open_version(name)
     for block, salt in enumerate(salts):
         rows = slice(block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS)
@@ -81,13 +81,13 @@ def check(name: str, *salts: int) -> None:
 
 
 def stored(store: Path) -> list[bytes]:
-    """The chunk files."""
+    """Content of the chunk files."""
     return sorted(file.read_bytes() for file in (store / "chunks").iterdir())
 
 
 def live(store: Path) -> set[bytes]:
-    """The chunks of all arrays of all versions and builds, as they lie in files."""
-    repository, found = open_repository(store), set()
+    """Content of the chunk files of all arrays of all versions and builds."""
+    repository, chunks = open_repository(store), set()
     heads = {repository.lookup_tag(tag) for tag in repository.list_tags()}
     heads |= {repository.lookup_branch(branch) for branch in repository.list_branches()}
     for snapshot in heads - {first_snapshot(repository)}:
@@ -96,8 +96,8 @@ def live(store: Path) -> set[bytes]:
             for key in np.ndindex(*array.cdata_shape) if isinstance(array, zarr.Array) else ():
                 if session.chunk_type(f"/{name}", key) == icechunk.ChunkType.NATIVE:
                     path = f"{name}/c/{'/'.join(map(str, key))}"
-                    found.add(sync(session.store.get(path, default_buffer_prototype())).to_bytes())
-    return found
+                    chunks.add(sync(session.store.get(path, default_buffer_prototype())).to_bytes())
+    return chunks
 
 
 def assert_no_orphans(store: Path) -> None:
@@ -112,10 +112,10 @@ def store(tmp_path) -> Path:
     return tmp_path / "masks.store"
 
 
-def test_old_checkpoints_go_and_versions_stay(store):
+def test_old_checkpoints_are_deleted_and_versions_stay(store):
     assert (build(store, 1), build(store, 2)) == ("v1", "v2")
     reader = open_version(f"{store}@v1")
-    reader.read_masks([0])  # open, before anything goes
+    reader.read_masks([0])  # opened before anything is deleted
     before = stored(store)
     collected = collect_garbage(store)
     after = stored(store)
@@ -131,10 +131,10 @@ def test_old_checkpoints_go_and_versions_stay(store):
     check(f"{store}@v3", *[3] * BLOCKS)
 
 
-def test_an_unfinished_build_goes_on_after_it(store):
+def test_an_unfinished_build_resumes_after_it(store):
     build(store, 1)
     build(store, 2, blocks=2)
-    with StoreWriter(store) as writer:  # a third one, whose first block is in no checkpoint
+    with StoreWriter(store) as writer:  # a third build, whose first block is in no checkpoint
         begin(writer, 3)
         write(writer, 0, 3)
     for _ in range(3):
@@ -152,7 +152,7 @@ def test_an_unfinished_build_goes_on_after_it(store):
     assert_no_orphans(store)
 
 
-def test_branches_that_never_got_a_commit_go(store):
+def test_branches_without_a_commit_are_deleted(store):
     build(store, 1)
     repository = open_repository(store)
     repository.create_branch(build_branch(identity(8)), first_snapshot(repository))
@@ -163,7 +163,7 @@ def test_branches_that_never_got_a_commit_go(store):
     assert_no_orphans(store)
 
 
-def test_a_build_that_was_only_begun_goes_with_the_version_that_it_was_to_begin_as(store):
+def test_a_build_without_a_commit_is_deleted_with_its_parent(store):
     build(store, 1)
     repository = open_repository(store)
     repository.create_branch(build_branch(identity(9)), repository.lookup_tag("v1"))
@@ -175,16 +175,16 @@ def test_a_build_that_was_only_begun_goes_with_the_version_that_it_was_to_begin_
 
 
 @pytest.mark.parametrize("collected_before", [True, False])
-def test_a_deleted_version_leaves_those_that_began_as_it_whole(store, collected_before):
+def test_a_deleted_version_leaves_its_children_whole(store, collected_before):
     build(store, 1)
     assert build(store, 2, SharedParent("v1", np.array([1, 3]))) == "v2"
-    build(store, 3, SharedParent("v2", np.array([0])), blocks=0)  # begun, and not finished
+    build(store, 3, SharedParent("v2", np.array([0])), blocks=0)  # unfinished
     if collected_before:
         collect_garbage(store)
     delete_version(store, "v1")
     check(f"{store}@v2", 1, 2, 1, 2)
-    own = {pack_masks(content(block, 1)[0]).tobytes() for block in (1, 3)}
-    assert collect_garbage(store).chunks >= 2 * len(own)
+    chunks = {pack_masks(content(block, 1)[0]).tobytes() for block in (1, 3)}
+    assert collect_garbage(store).chunks >= 2 * len(chunks)
     assert_no_orphans(store)
     check(f"{store}@v2", 1, 2, 1, 2)
     with pytest.raises(StoreError, match=f"needed by the unfinished build {identity(3)[:8]}; finish it"):
@@ -198,7 +198,7 @@ def test_a_deleted_version_leaves_those_that_began_as_it_whole(store, collected_
     assert_no_orphans(store)
 
 
-def test_an_unfinished_build_is_given_up_by_its_id(store):
+def test_an_unfinished_build_is_deleted_by_its_id(store):
     build(store, 1)
     build(store, 2, blocks=2)
     build(store, 3, SharedParent("v1", np.array([0])), blocks=0)
@@ -213,7 +213,7 @@ def test_an_unfinished_build_is_given_up_by_its_id(store):
     delete_version(store, "v1")
 
 
-def test_latest_is_then_the_newest_that_is_left(store):
+def test_latest_is_then_the_newest_remaining_version(store):
     for salt in (1, 2, 3):
         build(store, salt)
     for tag, left in (("v3", "v2"), ("v1", "v2")):
@@ -229,7 +229,7 @@ def test_latest_is_then_the_newest_that_is_left(store):
 
 
 @pytest.mark.parametrize(("tag", "message"), [("v11", "did you mean 'v1'"), ("latest", "known: v1")])
-def test_a_version_that_is_not_there_cannot_be_deleted(store, tag, message):
+def test_a_missing_version_cannot_be_deleted(store, tag, message):
     build(store, 1)
     with pytest.raises(StoreError, match=f"has no version '{tag}'; {message}"):
         delete_version(store, tag)
@@ -239,7 +239,7 @@ def test_a_version_that_is_not_there_cannot_be_deleted(store, tag, message):
 
 
 @pytest.mark.parametrize("action", [collect_garbage, lambda store: delete_version(store, "v1")])
-def test_only_under_the_lock_and_only_in_a_store(store, action, tmp_path):
+def test_it_needs_the_lock_and_a_store(store, action, tmp_path):
     build(store, 1)
     with StoreWriter(store), pytest.raises(StoreLockedError, match=f"process {os.getpid()} on"):
         action(store)
@@ -249,8 +249,8 @@ def test_only_under_the_lock_and_only_in_a_store(store, action, tmp_path):
     check(f"{store}@v1", *[1] * BLOCKS)
 
 
-def test_a_builder_that_slept_through_it_cannot_commit(store):
-    """Frozen after its last look at the lock: its chunks are gone, so its commit must fail."""
+def test_a_builder_frozen_during_it_cannot_commit(store):
+    """It froze after its last check of the lock. Its chunks are deleted, so its commit must fail."""
     with StoreWriter(store) as writer:
         begin(writer, 1)
         write(writer, 0, 1)
@@ -265,7 +265,7 @@ def test_a_builder_that_slept_through_it_cannot_commit(store):
     check(f"{store}@v1", *[1] * BLOCKS)
 
 
-def test_one_killed_in_the_middle_does_no_harm(store, monkeypatch):
+def test_a_killed_collection_or_deletion_does_no_harm(store, monkeypatch):
     build(store, 1)
     build(store, 2, blocks=2)
 
@@ -311,7 +311,7 @@ for _ in sys.stdin:
 """
 
 
-def test_readers_in_other_processes_see_nothing_of_it(store):
+def test_readers_in_other_processes_are_not_disturbed(store):
     build(store, 1)
     build(store, 2, SharedParent("v1", np.array([2])))
     command = [sys.executable, "-c", READER, f"{store}@v2"]

@@ -1,4 +1,4 @@
-"""The lease: who holds a store, when a holder may be followed, and what a holder that was followed finds out."""
+"""The lease: who holds a store, when another process may take over, and that the former holder then gets an error."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ from locloc.pipeline.store.location import StoreLocation
 from locloc.pipeline.store.object_store import FolderObjectStore
 
 LOCKER = Path(__file__).with_name("locker.py")
-ELSEWHERE = {"host": "node7", "boot": "another boot", "since": "2026-01-01 00:00:00 +0000"}
+OTHER_MACHINE = {"host": "node7", "boot": "another boot", "since": "2026-01-01 00:00:00 +0000"}
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def holding(location) -> Iterator:
 
 
 def ask(process: subprocess.Popen) -> str:
-    """What `check` says in a process of locker.py."""
+    """The result of `check` in a process of locker.py."""
     process.stdin.write("check\n")
     process.stdin.flush()
     return process.stdout.readline().strip()
@@ -61,14 +61,14 @@ def epochs(location: StoreLocation) -> list[str]:
     return sorted(os.listdir(location.folder / lease.LEASE_FOLDER))
 
 
-def left_behind(location: StoreLocation, number: int = 1, **changed) -> Holder:
-    """An epoch that nobody beats in."""
+def abandoned_epoch(location: StoreLocation, number: int = 1, **changed) -> Holder:
+    """Creates an epoch without a heartbeat."""
     holder = replace(Holder.this_process(), **changed)
     assert FolderObjectStore(location).create(f"{lease.LEASE_FOLDER}/{number:06}.json", holder.data())
     return holder
 
 
-def test_epochs_count_up_and_old_ones_go(location):
+def test_epochs_count_up_and_old_ones_are_removed(location):
     for number in (1, 2, 3):
         with hold_lease(location) as held:
             held.check()
@@ -78,7 +78,7 @@ def test_epochs_count_up_and_old_ones_go(location):
         assert current_holder(location).released
 
 
-def test_the_beat_goes_on(location):
+def test_the_heartbeat_counts_up(location):
     with hold_lease(location):
         first = current_holder(location).beat
         time.sleep(0.3)
@@ -94,12 +94,12 @@ def test_a_live_holder_is_named(location, holding):
         hold_lease(location),
     ):
         pass
-    assert time.monotonic() - started < 20, "told when it was seen alive, not when it could have been stale"
+    assert time.monotonic() - started < 20, "raised when its heartbeat was seen, before it could have been stale"
     assert "\n" not in str(caught.value)
     assert ask(process) == "ok"
 
 
-def test_a_killed_holder_is_followed_at_once(location, holding):
+def test_a_killed_holder_is_replaced_at_once(location, holding):
     process = holding(beat_s=60, stale_s=60)
     lease.STALE_S = 60.0
     process.kill()
@@ -119,16 +119,16 @@ def test_a_zombie_holds_nothing(location, holding):
     assert current_holder(location).is_gone()
 
 
-def test_a_process_of_the_same_number_is_another(location):
-    assert not left_behind(location, 1).is_gone()
-    assert left_behind(location, 2, started="1").is_gone()
-    assert not left_behind(location, 3, started="1", boot="another boot").is_gone()
-    assert not left_behind(location, 4, started="1", pid_namespace="another container").is_gone()
-    assert not left_behind(location, 5, started="1", boot="").is_gone(), "no /proc there: nothing is known"
+def test_a_process_with_the_same_pid_is_another(location):
+    assert not abandoned_epoch(location, 1).is_gone()
+    assert abandoned_epoch(location, 2, started="1").is_gone()
+    assert not abandoned_epoch(location, 3, started="1", boot="another boot").is_gone()
+    assert not abandoned_epoch(location, 4, started="1", pid_namespace="another container").is_gone()
+    assert not abandoned_epoch(location, 5, started="1", boot="").is_gone(), "without /proc nothing is known"
 
 
-def test_the_holder_of_another_machine_is_followed_when_its_beat_stands_still(location):
-    left_behind(location, **ELSEWHERE)
+def test_a_holder_on_another_machine_is_replaced_when_its_heartbeat_stops(location):
+    abandoned_epoch(location, **OTHER_MACHINE)
     started = time.monotonic()
     with hold_lease(location) as held:
         assert time.monotonic() - started >= lease.STALE_S
@@ -136,23 +136,23 @@ def test_the_holder_of_another_machine_is_followed_when_its_beat_stands_still(lo
         assert epochs(location) == ["000002.json"]
 
 
-def test_the_holder_of_another_machine_that_beats_is_alive_whatever_its_clock_says(location, monkeypatch):
+def test_a_holder_on_another_machine_with_a_heartbeat_is_alive_whatever_its_clock(location, monkeypatch):
     with hold_lease(location):
-        here = current_holder(location)
+        holder = current_holder(location)
         monkeypatch.setattr(Holder, "is_gone", lambda self: False)
-        # Two hours ago, by the file's and the holder's clocks; only that it changes counts.
+        # The file's time is in the past; only a change of its content counts.
         os.utime(location.folder / lease.LEASE_FOLDER / "000001.json", (0, 0))
-        with pytest.raises(StoreLockedError, match=f"process {here.pid} on {here.host}"):
+        with pytest.raises(StoreLockedError, match=f"process {holder.pid} on {holder.host}"):
             Lease(location).acquire()
 
 
-def test_a_file_that_was_never_written_is_followed_when_it_is_stale(location):
+def test_an_empty_epoch_is_replaced_when_it_is_stale(location):
     assert FolderObjectStore(location).create(f"{lease.LEASE_FOLDER}/000004.json", b"")
     with hold_lease(location):
         assert epochs(location) == ["000005.json"]
 
 
-def test_a_suspended_holder_finds_out(location, holding):
+def test_a_suspended_holder_that_was_replaced_gets_an_error(location, holding):
     process = holding()
     process.send_signal(signal.SIGSTOP)
     with hold_lease(location) as held:  # after STALE_S
@@ -160,7 +160,7 @@ def test_a_suspended_holder_finds_out(location, holding):
         assert "StoreLockedError: " in (answer := ask(process))
         assert f"was taken over by process {os.getpid()} on " in answer
         held.check()
-        process.stdin.close()  # lets go, of its own lease alone
+        process.stdin.close()  # releases its own lease only
         assert process.wait(timeout=20) == 0
         time.sleep(0.2)
         held.check()
@@ -169,7 +169,7 @@ def test_a_suspended_holder_finds_out(location, holding):
             Lease(location).acquire()
 
 
-def test_a_holder_that_was_suspended_and_not_followed_goes_on(location, holding):
+def test_a_suspended_holder_that_was_not_replaced_continues(location, holding):
     process = holding()
     process.send_signal(signal.SIGSTOP)
     time.sleep(3)
@@ -177,18 +177,18 @@ def test_a_holder_that_was_suspended_and_not_followed_goes_on(location, holding)
     assert ask(process) == "ok"
 
 
-def test_of_two_that_follow_one_is_told(location, monkeypatch):
-    """The loser of a race for one number, and one that slept through a whole epoch."""
+def test_one_of_two_processes_creates_an_epoch(location, monkeypatch):
+    """One process loses the race for a number; another was suspended for a whole epoch."""
     first, second = Lease(location), Lease(location)
     assert first._create(1)
     assert not second._create(1)
     assert first._create(2)
     assert epochs(location) == ["000002.json"]
-    assert not second._create(1), "epoch 1 is free again, and is none"
+    assert not second._create(1), "epoch 1 is free again, but too old"
     assert epochs(location) == ["000002.json"]
 
 
-def test_beats_that_fail_for_a_while_do_no_harm(location, monkeypatch):
+def test_failed_heartbeats_raise_only_while_they_fail(location, monkeypatch):
     real, broken = FolderObjectStore.replace, [True]
 
     def replace_or_fail(self, name, data):
@@ -199,7 +199,7 @@ def test_beats_that_fail_for_a_while_do_no_harm(location, monkeypatch):
     lease.STALE_S = 4.0
     with hold_lease(location) as held:
         monkeypatch.setattr(FolderObjectStore, "replace", replace_or_fail)
-        held.check()  # sure for half of STALE_S
+        held.check()  # valid for half of STALE_S
         time.sleep(2.2)
         with pytest.raises(StoreError, match="no space left on device; without it the store's lock cannot be kept up"):
             held.check()
@@ -207,7 +207,7 @@ def test_beats_that_fail_for_a_while_do_no_harm(location, monkeypatch):
         held.check()
 
 
-def test_a_beat_needs_no_space(location):
+def test_a_heartbeat_needs_no_disk_space(location):
     with hold_lease(location):
         before = os.stat(location.folder / lease.LEASE_FOLDER / "000001.json")
         time.sleep(0.3)
@@ -216,7 +216,7 @@ def test_a_beat_needs_no_space(location):
     assert before.st_mtime_ns < after.st_mtime_ns
 
 
-def test_a_place_that_cannot_be_written_to_is_one_line(location, monkeypatch):
+def test_a_read_only_store_is_an_error_of_one_line(location, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError(errno.EROFS, "read-only file system")
 

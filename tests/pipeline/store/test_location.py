@@ -47,7 +47,7 @@ def test_urls_are_normalised(where, wanted):
         ("s3://bucket/a/../b", "mean nothing in a bucket"),
     ],
 )  # fmt: skip
-def test_places_that_no_store_can_have(where, message):
+def test_locations_that_cannot_hold_a_store(where, message):
     with pytest.raises(StoreError, match=message):
         StoreLocation.of(where)
 
@@ -88,7 +88,7 @@ def test_a_missing_package_is_named(where, package, monkeypatch):
         file_system(StoreLocation.of(where))
 
 
-def test_repositories_take_folders_in_every_form(tmp_path):
+def test_repositories_take_folders_as_text_path_or_location(tmp_path):
     store = tmp_path / "masks.store"
     check_can_hold_store(str(store))
     assert not has_repository(store)

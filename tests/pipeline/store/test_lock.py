@@ -1,4 +1,4 @@
-"""The lock of a store: one inside at any time, with flock and without."""
+"""The lock of a store: one holder at any time, with flock and without."""
 
 import errno
 import fcntl
@@ -24,7 +24,7 @@ def start(store: Path, *options: object) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize("flock", ["flock", "no-flock"])
-def test_of_eight_processes_one_is_inside_at_any_time(tmp_path, flock):
+def test_one_of_eight_processes_holds_the_lock_at_any_time(tmp_path, flock):
     store, inside = tmp_path / "store", tmp_path / "inside"
     store.mkdir()
     lockers = [start(store, 0.1, 20, flock, 2, inside) for _ in range(8)]
@@ -37,7 +37,7 @@ def test_of_eight_processes_one_is_inside_at_any_time(tmp_path, flock):
 def test_a_process_that_holds_the_store_is_named_at_once(tmp_path):
     holder = start(tmp_path, 5, 30, "flock", "hold")
     assert holder.stdout.readline() == "held\n"
-    holder.send_signal(signal.SIGSTOP)  # also one that stands still: the kernel knows that it is there
+    holder.send_signal(signal.SIGSTOP)  # the kernel keeps the flock of a stopped process
     started = time.monotonic()
     with (
         pytest.raises(
@@ -49,7 +49,7 @@ def test_a_process_that_holds_the_store_is_named_at_once(tmp_path):
     assert time.monotonic() - started < 5
     holder.kill()
     holder.communicate()
-    with store_lock(tmp_path) as held:  # 30 s would have to pass, if it were not known to be gone
+    with store_lock(tmp_path) as held:  # at once, as the process is known to have ended
         held.check()
     assert time.monotonic() - started < 20
 

@@ -9,7 +9,7 @@ import pytest
 from locloc.pipeline.errors import StoreError
 from locloc.pipeline.store.repository import ensure_repository, has_repository, icechunk_errors
 
-# As icechunk 1.1.21 words them, where a machine's clock is a day ahead (LD_PRELOAD) and then right again.
+# From icechunk 1.1.21, with a clock that was a day ahead (LD_PRELOAD) and then right again.
 DRIFTED = """\
   x session error: snapshot timestamp is invalid, please verify if the machine clock has drifted: local clock: \
 `2026-11-24 08:22:05.529242 UTC`, object store clock: `2026-11-23 08:22:05.530532110
@@ -26,15 +26,15 @@ OUT_OF_ORDER = """\
 """
 
 
-@pytest.mark.parametrize("said", [DRIFTED, OUT_OF_ORDER])
-def test_clocks_that_differ_are_told_with_what_mends_it(said):
+@pytest.mark.parametrize("error_text", [DRIFTED, OUT_OF_ORDER])
+def test_clocks_that_differ_are_named_with_the_remedy(error_text):
     message = r"photos.store: the clock .* differs .* \(2026-11-24 08:22:05.* UTC, 2026-11-23 08:22:.* UTC\); synch"
     with pytest.raises(StoreError, match=message) as error, icechunk_errors("photos.store"):
-        raise icechunk.IcechunkError(said)
+        raise icechunk.IcechunkError(error_text)
     assert "\n" not in str(error.value)
 
 
-def test_what_a_killed_maker_left_goes_and_what_another_is_making_stays(tmp_path):
+def test_old_leftovers_of_a_killed_creation_are_removed_and_recent_ones_stay(tmp_path):
     store, hour_ago = tmp_path / "[a].store", time.time() - 3700
     for name, age in ((".[a].store-old", hour_ago), (".[a].store-new", time.time()), (".a.store-old", hour_ago)):
         (tmp_path / name / "[a].store").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""How masks and reasons lie in the store: nothing is lost on the way."""
+"""The encoding of masks and errors in the store is lossless."""
 
 import numpy as np
 from hypothesis import given
@@ -14,8 +14,8 @@ def test_packing_masks_is_lossless(data):
 
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=400))
-def test_errors_are_kept_up_to_their_length(text):
-    kept = unpack_error(pack_error(text))
-    assert text.startswith(kept)
-    assert len(text.encode()) <= ERROR_BYTES or len(kept.encode()) > ERROR_BYTES - 4
-    assert len(text.encode()) > ERROR_BYTES or kept == text
+def test_errors_are_stored_up_to_their_maximum_length(text):
+    stored = unpack_error(pack_error(text))
+    assert text.startswith(stored)
+    assert len(text.encode()) <= ERROR_BYTES or len(stored.encode()) > ERROR_BYTES - 4
+    assert len(text.encode()) > ERROR_BYTES or stored == text

@@ -1,4 +1,4 @@
-"""The store's promises: what was written is read, killed anywhere it goes on, and readers see whole versions only."""
+"""The store: reads return what was written, killed builds resume, and readers see complete versions only."""
 
 import multiprocessing
 import os
@@ -30,11 +30,11 @@ ABOUT = {
 
 
 def catalog(rows: int = ROWS):
-    found = CatalogRows()
+    catalog_rows = CatalogRows()
     for n in range(rows):
         boxes = [[1, 2, 3 + n, 4 + n]] * (n % 3)
-        found.add(f"ä/{n:04}\n.jpg", f"ä/{n:04}\n.jpg", label=n % 5 - 1, split=n % 4, boxes=boxes)
-    return build_catalog("test", Path("/data"), found, [], where=lambda row, column: str(row), looked_for="")
+        catalog_rows.add(f"ä/{n:04}\n.jpg", f"ä/{n:04}\n.jpg", label=n % 5 - 1, split=n % 4, boxes=boxes)
+    return build_catalog("test", Path("/data"), catalog_rows, [], where=lambda row, column: str(row), looked_for="")
 
 
 def block_content(block: int, salt: int = 0) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], dict[int, str]]:
@@ -51,7 +51,7 @@ def block_content(block: int, salt: int = 0) -> tuple[np.ndarray, np.ndarray, di
 
 
 def write(writer: StoreWriter, block: int, salt: int = 0) -> None:
-    """What a worker and the coordinator do with one block; the fork goes through a pickle, as dask would have it."""
+    """What worker and coordinator do with one block. The fork is pickled, as by Dask."""
     masks, attention, columns, errors = block_content(block, salt)
     fork = pickle.loads(pickle.dumps(writer.fork))
     write_block(fork.store, block * BLOCK_ROWS, pack_masks(masks), attention, errors)
@@ -129,13 +129,13 @@ def test_rows_are_read_as_numpy_indexes(store, rows):
 
 
 @pytest.mark.parametrize("rows", [[150], [-151], np.ones(149, bool)])
-def test_rows_that_are_not_there_are_an_index_error(store, rows):
+def test_missing_rows_are_an_index_error(store, rows):
     build(store)
     with pytest.raises(IndexError):
         open_version(f"{store}@v1").read_masks(rows)
 
 
-def test_the_latest_is_there_though_it_is_published_while_a_reader_looks(store, monkeypatch):
+def test_latest_is_found_when_it_is_published_during_the_open(store, monkeypatch):
     with StoreWriter(store) as writer:  # a store without a version
         begin(writer)
 
@@ -162,7 +162,7 @@ def test_a_second_version_leaves_the_first_as_it_was(store):
     ]  # fmt: skip
 
 
-def test_a_build_goes_on_at_its_last_checkpoint(store):
+def test_a_build_resumes_at_its_last_checkpoint(store):
     with StoreWriter(store) as writer:
         begin(writer)
         write(writer, 1)
@@ -187,7 +187,7 @@ def test_a_build_goes_on_at_its_last_checkpoint(store):
 
 
 @pytest.mark.parametrize("step", ["create_tag", "reset_branch", "delete_branch"])
-def test_publication_that_was_cut_short_is_finished_by_the_next_call(store, step, monkeypatch):
+def test_an_interrupted_publication_is_completed_by_the_next_call(store, step, monkeypatch):
     build(store, "99" * 32, salt=9)
     real = getattr(icechunk.Repository, step)
 
@@ -201,21 +201,21 @@ def test_publication_that_was_cut_short_is_finished_by_the_next_call(store, step
     assert open_version(f"{store}@latest").tag == ("v2" if step == "delete_branch" else "v1")
 
     with StoreWriter(store) as writer:
-        there = writer.published(FINGERPRINT)
+        version = writer.published(FINGERPRINT)
         if step == "create_tag":
-            assert there is None
+            assert version is None
             begin(writer)
             assert writer.block_done.all()
             assert writer.publish() == "v2"
         else:
-            assert there.tag == "v2"
+            assert version.tag == "v2"
     check_content(f"{store}@latest")
     assert [info.tag for info in list_versions(store)] == ["v1", "v2"]
     repository = icechunk.Repository.open(icechunk.local_filesystem_storage(str(store)))
     assert repository.list_branches() == {"main"}
 
 
-def test_a_publication_finished_late_does_not_take_latest_back(store, monkeypatch):
+def test_a_publication_completed_late_does_not_become_latest(store, monkeypatch):
     def die(self, *args, **kwargs):
         raise KeyboardInterrupt
 
@@ -231,7 +231,7 @@ def test_a_publication_finished_late_does_not_take_latest_back(store, monkeypatc
     assert repository.list_branches() == {"main"}
 
 
-def test_a_build_begun_by_an_older_locloc_goes_on(store):
+def test_a_build_of_an_older_locloc_resumes(store):
     with StoreWriter(store) as writer:
         begin(writer)
         write(writer, 0)
@@ -244,7 +244,7 @@ def test_a_build_begun_by_an_older_locloc_goes_on(store):
     assert open_version(f"{store}@v1").provenance["resumed"] == [{"new_in_this_version": 1}]
 
 
-def test_chunks_that_are_gone_are_one_clear_line(store):
+def test_missing_chunks_are_an_error_of_one_line(store):
     build(store)
     for file in (store / "chunks").iterdir():
         file.unlink()
@@ -262,7 +262,7 @@ def test_an_unfinished_build_is_never_published(store):
     assert [info.tag for info in list_versions(store)] == [None]
 
 
-def test_rows_that_are_not_as_they_were_made_are_found_and_made_again(store):
+def test_rows_that_differ_from_what_was_written_are_found_and_redone(store):
     with StoreWriter(store) as writer:
         begin(writer)
         for block in range(3):
@@ -282,7 +282,7 @@ def test_rows_that_are_not_as_they_were_made_are_found_and_made_again(store):
     check_content(f"{store}@v1")
 
 
-def test_the_fork_of_a_failed_task_leaves_nothing(store):
+def test_the_fork_of_a_failed_task_leaves_no_data(store):
     with StoreWriter(store) as writer:
         begin(writer)
         fork = pickle.loads(pickle.dumps(writer.fork))
@@ -295,7 +295,7 @@ def test_the_fork_of_a_failed_task_leaves_nothing(store):
     check_content(f"{store}@v1")
 
 
-def test_two_writers_one_waits_its_turn(store):
+def test_a_second_writer_is_refused(store):
     build(store)
     with StoreWriter(store), pytest.raises(StoreLockedError, match=f"written to by process {os.getpid()} on .* since"):
         StoreWriter(store).__enter__()
@@ -314,7 +314,7 @@ def test_a_killed_writer_leaves_no_lock(store):
         assert writer.published(FINGERPRINT).tag == "v1"
 
 
-def test_folders_that_are_no_store_are_left_alone(tmp_path):
+def test_folders_that_are_no_store_are_not_touched(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(StoreError, match="exists and is not a mask store"):
         StoreWriter(tmp_path).__enter__()
@@ -328,7 +328,7 @@ def test_folders_that_are_no_store_are_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["latest", "a b", "a/b", "", "é*"])
-def test_names_that_no_version_can_have(store, name):
+def test_invalid_version_names(store, name):
     build(store)
     with StoreWriter(store) as writer, pytest.raises(StoreError, match="cannot name a version"):
         writer.check_name(name)
@@ -347,7 +347,7 @@ def test_a_name_that_is_taken(store):
         ("{store}@v11", "did you mean 'v1'"), ("{store}x@v1", "is not a mask store"),
     ],
 )  # fmt: skip
-def test_versions_that_are_not_there(store, name, message):
+def test_missing_versions(store, name, message):
     build(store)
     with pytest.raises(StoreError, match=message):
         open_version(name.format(store=store))
@@ -360,15 +360,15 @@ def read_in_child(version) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_versions_travel_to_worker_processes(store, method):
+def test_versions_are_passed_to_worker_processes(store, method):
     build(store)
     version = open_version(f"{store}@v1")
-    here = read_in_child(version)  # open, with Icechunk's threads running, before the children start
+    expected = read_in_child(version)  # open, with Icechunk's threads running, before the children start
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool:
-        assert list(pool.map(read_in_child, [version] * 4)) == [here] * 4
+        assert list(pool.map(read_in_child, [version] * 4)) == [expected] * 4
 
 
-def test_a_forked_process_is_told_instead_of_hanging(store):
+def test_a_forked_process_gets_an_error_instead_of_hanging(store):
     build(store)
     code = (
         "import os, sys\nfrom locloc.pipeline.store import open_version\n"
@@ -387,7 +387,7 @@ def test_a_forked_process_is_told_instead_of_hanging(store):
 
 
 def test_any_zarr_reader_can_open_a_version(store):
-    """The layout page is enough: icechunk and zarr, nothing of locloc."""
+    """With icechunk and zarr only, following the docstring of schema.py."""
     build(store)
     repository = icechunk.Repository.open(icechunk.local_filesystem_storage(str(store)))
     root = zarr.open_group(repository.readonly_session(tag="v1").store, mode="r")

@@ -1,4 +1,4 @@
-"""A version that begins as another one: what is not made again is shared, and neither disturbs the other."""
+"""A version that shares the chunks of its parent: only redone blocks are new, and the parent does not change."""
 
 import pickle
 from pathlib import Path
@@ -23,8 +23,8 @@ def parent(tmp_path, made, write, ids):
 
 
 def metadata(parent, **changes) -> dict:
-    kept = {name: parent.provenance[name] for name in ("catalog", "recipe", "recipe_name", "backbone", "created_at")}
-    return kept | {"parent": parent.tag, "fingerprint": "cd" * 32, "build_id": "ef" * 32} | changes
+    copied = {name: parent.provenance[name] for name in ("catalog", "recipe", "recipe_name", "backbone", "created_at")}
+    return copied | {"parent": parent.tag, "fingerprint": "cd" * 32, "build_id": "ef" * 32} | changes
 
 
 def begin(writer: StoreWriter, parent, redo: list[int], mask_px: int = 32, **changes) -> None:
@@ -33,18 +33,18 @@ def begin(writer: StoreWriter, parent, redo: list[int], mask_px: int = 32, **cha
 
 
 def make(writer: StoreWriter, block: int, mask_px: int = 32, attention: np.ndarray | None = None) -> dict:
-    """A block without a failure, other than what the parent has there."""
+    """Writes a block without failed rows, with other content than the parent's."""
     rows = min(BLOCK_ROWS, len(writer.status) - block * BLOCK_ROWS)
     rng = np.random.default_rng([block, 5])
     packed = pack_masks(rng.random((rows, mask_px, mask_px)) < 0.5)
-    made = rng.random((rows, HEADS, *GRID)).astype(np.float16) if attention is None else attention
+    maps = rng.random((rows, HEADS, *GRID)).astype(np.float16) if attention is None else attention
     columns = {name: (rng.random((rows, *tail)) * 9).astype(dtype) for name, (dtype, tail) in COLUMNS.items()}
     columns["status"][:] = Status.OK
-    columns["content_crc"] = content_crc(packed, made)
+    columns["content_crc"] = content_crc(packed, maps)
     fork = pickle.loads(pickle.dumps(writer.fork))
-    write_block(fork.store, block * BLOCK_ROWS, packed, None if attention is not None else made)
+    write_block(fork.store, block * BLOCK_ROWS, packed, None if attention is not None else maps)
     writer.merge(pickle.loads(pickle.dumps(fork)), block, columns)
-    return columns | {"mask": packed, "attention": made}
+    return columns | {"mask": packed, "attention": maps}
 
 
 def content(version, rows: slice = slice(None)) -> dict[str, np.ndarray]:
@@ -55,7 +55,7 @@ def chunks(store) -> set[Path]:
     return set(Path(str(store), "chunks").iterdir())
 
 
-def test_it_begins_as_its_parent_with_some_blocks_to_make_again(parent):
+def test_it_starts_as_its_parent_with_some_unfinished_blocks(parent):
     with StoreWriter(parent.store) as writer:
         begin(writer, parent, [1])
         assert writer.block_done.tolist() == [1, 0, 1]
@@ -69,7 +69,7 @@ def test_it_begins_as_its_parent_with_some_blocks_to_make_again(parent):
     assert np.array_equal(open_version(parent.name).status, parent.status)
 
 
-def test_only_blocks_that_are_made_again_are_new(parent):
+def test_only_redone_blocks_are_new(parent):
     before, files = content(parent), chunks(parent.store)
     with StoreWriter(parent.store) as writer:
         begin(writer, parent, [0])
@@ -94,7 +94,7 @@ def test_only_blocks_that_are_made_again_are_new(parent):
     assert len(chunks(parent.store) - files) <= 2 + len(COLUMNS)
 
 
-def test_masks_of_another_size_take_the_old_ones_place_and_attention_stays(parent):
+def test_masks_of_another_size_replace_the_old_ones_and_attention_stays(parent):
     files = chunks(parent.store)
     with StoreWriter(parent.store) as writer:
         begin(writer, parent, [0, 1, 2], mask_px=64)
@@ -110,7 +110,7 @@ def test_masks_of_another_size_take_the_old_ones_place_and_attention_stays(paren
     assert len(chunks(parent.store) - files) <= 3 + len(COLUMNS)
 
 
-def test_killed_at_its_first_commit_or_at_a_checkpoint_it_goes_on(parent):
+def test_killed_after_its_first_commit_or_a_checkpoint_it_resumes(parent):
     with StoreWriter(parent.store) as writer:
         begin(writer, parent, [0, 2])
     with StoreWriter(parent.store) as writer:
@@ -129,8 +129,8 @@ def test_killed_at_its_first_commit_or_at_a_checkpoint_it_goes_on(parent):
     assert [entry["created_at"] for entry in version.provenance["resumed"]] == ["later", "last"]
 
 
-def test_a_branch_without_a_commit_of_its_own_is_no_unfinished_build(parent, monkeypatch):
-    """Killed between the branch and its first commit: the next writer clears it away, and the parent stays."""
+def test_a_branch_without_its_own_commit_is_no_unfinished_build(parent, monkeypatch):
+    """Killed between the branch and its first commit: the next writer deletes the branch, and the parent stays."""
 
     def die(self, *_):
         raise KeyboardInterrupt
@@ -159,8 +159,8 @@ def test_the_parent_may_be_deleted_and_its_garbage_collected(parent):
     assert all(np.array_equal(wanted[name], values) for name, values in content(version).items())
 
 
-def test_shared_chunks_that_are_damaged_are_no_new_version(parent):
-    """All rows are read back, also those that nobody made now."""
+def test_damaged_shared_chunks_are_not_published(parent):
+    """All rows are checked, also those shared with the parent."""
     for file in chunks(parent.store):
         file.write_bytes(b"")
     message = "@v1 cannot be read .*`locloc masks verify .*@v1` says what"
@@ -182,7 +182,7 @@ def test_numbers_of_deleted_versions_are_left_out(parent):
     assert another(1) == "v2"
     delete_version(parent.store, "v2")
     assert another(2) == "v3"
-    assert another(3, "v2") == "v4", "the name of a deleted version, for which the next number stands in"
+    assert another(3, "v2") == "v4", "a deleted version's name is replaced by the next number"
     assert another(4, "v9") == "v9"
     delete_version(parent.store, "v9")
     assert another(5) == "v5"
