@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import locloc
 
@@ -24,7 +26,9 @@ def test_every_public_name_is_there_and_documented():
 def test_type_checkers_see_the_names_that_are_imported_on_first_use():
     source = (ROOT / "__init__.py").read_text()
     seen = dict(re.findall(r"^    from \.([\w.]+) import (?:\w+) as (\w+)$", source, re.MULTILINE))
-    imported = {name: f".{module}" for module, name in re.findall(r"^    from \.([\w.]+) import (\w+) as", source, re.M)}
+    imported = {
+        name: f".{module}" for module, name in re.findall(r"^    from \.([\w.]+) import (\w+) as", source, re.M)
+    }
     assert seen and imported == locloc._HOMES
 
 
@@ -55,3 +59,14 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys):
     assert "has no version 'v9'" in said
     assert names["masks"].shape == (3, 256, 256) and names["attention"].shape == (8, 3, 14, 14)
     assert {outcome.protocol for outcome in names["evaluation"].outcomes} == {"wsol"}
+
+
+@pytest.mark.slow
+def test_a_script_without_a_main_guard_is_told(tmp_path):
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.png")
+    script = tmp_path / "script.py"
+    script.write_text("import locloc\nlocloc.build_masks('.', 'masks.store', workers=1)\n")
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=180)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("locloc.pipeline.errors.BuildError: Worker processes did not start"), done.stderr
+    assert "if __name__ ==" in last

@@ -10,6 +10,7 @@ import logging
 import multiprocessing.forkserver
 import os
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -85,6 +86,8 @@ def local_cluster(workers: int, gpus: int = 0, kernels: tuple[str, ...] = ()) ->
 
     kernels  modules that are compiled at import; imported once, before workers are forked
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        sys.exit(1)  # a worker imports its coordinator's script, which calls this: the coordinator reports it
     silence_dask()
     with tempfile.TemporaryDirectory(prefix="locloc-dask-") as scratch, dask.config.set(_CONFIG):
         _start_forkserver(kernels)
@@ -124,6 +127,11 @@ def _start_cluster(specs: dict[str, dict[str, Any]], scheduler: dict[str, Any]) 
         # Dask would close it at exit, and fail on workers that have not started. They end with this process anyway.
         atexit.unregister(close_clusters)
         raise
+    except RuntimeError as error:
+        raise BuildError(
+            f"Worker processes did not start ({error}); a script has to call this under "
+            '`if __name__ == "__main__":`, since its workers import it'
+        ) from error
 
 
 def usable_gpus(wanted: int | None) -> int:
