@@ -2,8 +2,8 @@
 
     python scripts/measure_build.py [--images FOLDER] [--backbone NAME]
 
-Without a folder it measures on images of 500 x 375 that it makes. Weights are random: they cost the same. Timings are
-taken in turn in one run, so compare their ratios; nothing else should run on the machine.
+Without a folder it creates images of 500 x 375. Weights are random: they cost the same. Timings are taken in turn in
+one run, so compare their ratios; nothing else should run on the machine.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from rich.table import Table
 
 from locloc.pipeline.build.build import BuildRequest, build_version, plan_build
 from locloc.pipeline.build.cluster.spec import ClusterSpec
-from locloc.pipeline.build.progress import Progress
+from locloc.pipeline.build.progress import BuildProgress
 from locloc.pipeline.build.spec import RunSettings
 from locloc.pipeline.catalogs import Catalog, CatalogRows, build_catalog, read_catalog
 from locloc.pipeline.recipe import load_recipe
@@ -48,7 +48,7 @@ def rss_mb(pid: int | str = "self") -> float:
 
 
 def worker_rss_mb() -> float:
-    """Resident memory of the largest of this process' children, which are the Dask workers and their bookkeepers."""
+    """Resident memory of the largest child of this process: Dask's workers and their nannies."""
     children = [pid for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
     return max((rss_mb(pid) for pid in children), default=0.0)
 
@@ -81,29 +81,29 @@ def measure_speed(request: BuildRequest, rounds: int, scratch: Path) -> None:
 
 def measure_memory(request: BuildRequest, scratch: Path) -> None:
     """One worker over all images; its resident memory after every block."""
-    seen: list[tuple[int, float]] = []
+    samples: list[tuple[int, float]] = []  # images done, MB
 
-    def note(progress: Progress) -> None:
+    def record(progress: BuildProgress) -> None:
         if not progress.message:
-            seen.append((progress.done, worker_rss_mb()))
+            samples.append((progress.done, worker_rss_mb()))
 
-    build_version(replace(request, store=scratch / "memory.store", run=RunSettings(ClusterSpec(1))), note)
-    late = [memory for done, memory in seen if done >= 200]
-    console.print(f"worker memory, MB by images done: {', '.join(f'{done}: {mb:.0f}' for done, mb in seen[::4])}")
+    build_version(replace(request, store=scratch / "memory.store", run=RunSettings(ClusterSpec(1))), record)
+    late = [memory for done, memory in samples if done >= 200]
+    console.print(f"worker memory, MB by images done: {', '.join(f'{done}: {mb:.0f}' for done, mb in samples[::4])}")
     console.print(
-        f"from the 200th to the {seen[-1][0]}th image: {late[0]:.0f} to {late[-1]:.0f} MB, highest {max(late):.0f}"
+        f"from the 200th to the {samples[-1][0]}th image: {late[0]:.0f} to {late[-1]:.0f} MB, highest {max(late):.0f}"
     )
 
 
 def measure_coordinator(request: BuildRequest, rows: int) -> None:
-    """A dry run over a catalog of files that are not there: what it needs beyond the catalog."""
+    """Memory of a dry run over a catalog of files that do not exist, beyond the catalog's own."""
 
     def catalog(count: int) -> Catalog:
-        found = CatalogRows()
+        catalog_rows = CatalogRows()
         for number in range(count):
             name = f"class_{number % 1000:04}/image_{number:08}.jpg"
-            found.add(name, name, label=number % 1000)
-        return build_catalog("list", Path("/data"), found, [], where=lambda row, column: "", looked_for="")
+            catalog_rows.add(name, name, label=number % 1000)
+        return build_catalog("list", Path("/data"), catalog_rows, [], where=lambda row, column: "", looked_for="")
 
     plan_build(replace(request, catalog=catalog(64)))  # imports and allocators, once
     before = rss_mb()
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
     recipe = load_recipe().with_backbone(arguments.backbone)
-    small = recipe.with_backbone("vit_tiny_patch16_224")  # the memory run is about what is left behind, not about time
+    small = recipe.with_backbone("vit_tiny_patch16_224")  # the memory run looks for leaks, not for time
     with tempfile.TemporaryDirectory(prefix="locloc-measure-") as folder:
         scratch = Path(folder)
         (scratch / "made").mkdir()

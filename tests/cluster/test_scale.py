@@ -54,7 +54,7 @@ def test_checkpoints_do_not_grow_with_what_is_done(scale: ModuleType, tmp_path: 
 def test_nobody_walks_through_a_history(scale: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Days of checkpoints are thousands of snapshots, and in a bucket each step back is a request."""
     store = tmp_path / "masks.store"
-    work = scale.synthetic_work(store, scale.synthetic_catalog(100))
+    work = scale.synthetic_spec(store, scale.synthetic_catalog(100))
     packed, attention, columns = scale.noise(0, 64)
     with StoreWriter(store) as writer:
         writer.begin(work.metadata, work.catalog, (scale.HEADS, *scale.GRID), scale.MASK_PX)
