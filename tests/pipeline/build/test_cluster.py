@@ -1,4 +1,4 @@
-"""Local workers: what runs where, with how many threads, and what a worker is told at its start."""
+"""Local workers: where tasks run, with how many threads, and how workers are prepared."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ def whereabouts() -> dict:
 
 
 def test_gpu_tasks_go_to_the_gpu_worker_and_the_others_to_cpus():
-    """No GPU is needed to see where tasks go: the resource is only a name."""
+    """Needs no GPU: the resource is only a name."""
     with local_cluster(1, gpus=1) as client:
         client.register_plugin(PrepareWorker(BACKBONE, "cpu"))
         attend = [client.submit(whereabouts, resources={"GPU": 1}, pure=False) for _ in range(3)]
@@ -59,7 +59,7 @@ def test_gpu_tasks_go_to_the_gpu_worker_and_the_others_to_cpus():
     assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
 
 
-def test_a_resource_that_nobody_has_is_an_error_in_seconds(monkeypatch):
+def test_a_resource_that_no_worker_has_is_an_error_in_seconds(monkeypatch):
     monkeypatch.setitem(local._CONFIG, "distributed.scheduler.no-workers-timeout", "1s")
     with local_cluster(1) as client:
         future = client.submit(whereabouts, resources={"GPU": 1})
@@ -75,7 +75,7 @@ def test_a_cluster_on_this_machine_has_no_more_workers_than_blocks(monkeypatch):
         assert (cluster.device, cluster.decode_threads) == ("cpu", 1)
         place = cluster.client.submit(whereabouts, resources=cluster.attend_on, pure=False).result(timeout=60)
         assert place["name"] == "cpu-0"
-        os.kill(place["pid"], signal.SIGKILL)  # its nanny starts another, which must be let in again
+        os.kill(place["pid"], signal.SIGKILL)  # its nanny starts another, which must be prepared again
         again = cluster.client.submit(whereabouts, resources=cluster.refine_on, pure=False).result(timeout=120)
         assert again["pid"] != place["pid"]
         assert len(place["compiled"]) == 3 and again["compiled"] == place["compiled"], "before the first image"
@@ -101,7 +101,7 @@ with local_cluster(1, 0, kernels) as client:
 
 
 def test_workers_are_forked_with_the_kernels_in_memory():
-    """In a process of its own: workers are forked from one that is started once."""
+    """Runs in a new process, since the process that workers are forked from is started once."""
     found = subprocess.run([sys.executable, "-c", COMPILED_BEFORE_FORKING], capture_output=True, text=True, timeout=120)
     assert (found.returncode, found.stdout) == (0, "[True, True, True]\n"), found.stderr
 
@@ -116,12 +116,12 @@ def test_workers_that_cannot_load_the_backbone_are_named(monkeypatch):
 
 
 @pytest.mark.parametrize(("wanted", "used"), [(None, 2), (0, 0), (1, 1), (2, 2)])
-def test_gpus_that_are_there_are_used(monkeypatch, wanted, used):
+def test_visible_gpus_are_used(monkeypatch, wanted, used):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert usable_gpus(wanted) == used
 
 
-def test_more_gpus_than_there_are_is_an_error(monkeypatch):
+def test_more_gpus_than_visible_are_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(BuildError, match="--gpus 3: this machine shows 2"):
         usable_gpus(3)

@@ -1,4 +1,4 @@
-"""The coordinator's loop against a cluster that fails as it is told; blocks, store and log are real."""
+"""The coordinator with a fake cluster that fails as requested; blocks, store and log are real."""
 
 import json
 import os
@@ -39,7 +39,7 @@ DEATH = KilledWorker("attend-x", SimpleNamespace(address="tcp://10.0.0.7:1234"),
 
 @dataclass
 class Landed(Future):
-    """A future of Dask's, as far as the loop looks at it."""
+    """The part of a Dask future that the coordinator uses."""
 
     key: str
 
@@ -51,7 +51,7 @@ class Landed(Future):
 
 @dataclass
 class Client:
-    """Runs every task at once. `trouble[block]`: what becomes of its tries, one after the other, before it succeeds."""
+    """Runs every task at once. `trouble[block]`: the errors of its tries, in order, before it succeeds."""
 
     trouble: dict[int, list[BaseException]]
     sent: list[tuple[str, int, str]] = field(default_factory=list)  # task, block, key
@@ -76,7 +76,7 @@ class Client:
 
 
 def answer(block: Block, job: TaskContext, fork, crashed: bool) -> tuple:
-    """What a worker gives back; an isolated one gives up the block's first image."""
+    """The result of a worker; an isolated task reports the block's first image as crashed."""
     rng = np.random.default_rng(block.index)
     masks = rng.integers(0, 256, (len(block), MASK_PX, MASK_PX // 8), dtype=np.uint8)
     attention = rng.random((len(block), 2, 3, 3)).astype(np.float16)
@@ -133,7 +133,7 @@ def work(tmp_path) -> BuildSpec:
 
 @pytest.fixture
 def make(work, monkeypatch):
-    """`make({block: [errors]})` makes the version; what was said, sent and logged is kept on it."""
+    """`make({block: [errors]})` makes the version; attributes of `make` hold its messages, tasks and log."""
 
     def run(trouble: dict | None = None, lost: bool = False, on: dict | None = None, work=work, **settings):
         client = Client({block: list(errors) for block, errors in (trouble or {}).items()})
@@ -234,7 +234,7 @@ def test_a_block_that_kills_its_worker_is_done_image_by_image(make, work):
     assert any("now one image at a time" in progress.message for progress in make.said)
 
 
-def test_an_isolated_block_may_fail_in_passing_and_stays_isolated(make, work):
+def test_an_isolated_block_stays_isolated_after_a_transient_error(make, work):
     make({1: [DEATH, UnreachableError("gone"), DEATH]})
     check_whole(work, crashed=(64,))
     tasks = [task for task, block, _ in make.cluster.client.sent if block == 1]
@@ -249,7 +249,7 @@ def test_workers_that_die_all_the_time_end_the_build(make, work):
     assert unfinished.metadata["counts"]["blocks_done"] >= 1
 
 
-def test_a_bug_is_no_fault_and_shows_itself_with_what_is_finished_kept(make, work):
+def test_a_bug_is_raised_and_finished_blocks_are_kept(make, work):
     with pytest.raises(ZeroDivisionError):
         make({3: [ZeroDivisionError()]}, checkpoint_s=1000)
     (unfinished,) = list_versions(work.store)
@@ -257,7 +257,7 @@ def test_a_bug_is_no_fault_and_shows_itself_with_what_is_finished_kept(make, wor
 
 
 def test_an_interruption_that_python_dropped_ends_the_build_and_what_is_finished_is_kept(make, work, monkeypatch):
-    """Seen with a future of Dask's: a signal's exception goes no further than the `__del__` it was raised in."""
+    """Python drops an exception that a signal handler raises inside of `__del__`, as happened in a Dask future."""
 
     class Interrupted:
         def __del__(self):
@@ -286,13 +286,13 @@ def test_a_scheduler_that_is_lost_ends_the_build(make, work):
 
 
 def test_futures_that_are_cancelled_again_and_again_end_the_build(make):
-    """Somebody restarts the scheduler, which is there all the while: no waiting for what never comes."""
+    """As when the scheduler is restarted again and again."""
     with pytest.raises(BuildError, match="failed 3 times .*scheduler-restart"):
         make({0: [FutureCancelledError("k", "scheduler-restart")] * 99})
 
 
 def test_no_two_tasks_have_one_key(make, work, monkeypatch):
-    """A scheduler that serves two builds takes equal keys for the same task."""
+    """A scheduler that serves two builds treats equal keys as the same task."""
     make({2: [DEATH, OSError(5, "x")]})
     keys = [key for *_, key in make.cluster.client.sent]
     assert len(set(keys)) == len(keys)
@@ -327,6 +327,6 @@ def test_a_log_that_cannot_be_written_stops_no_build(make, work, log):
         assert any("no log, since /proc/nowhere/run.jsonl cannot be written" in said.message for said in make.said)
 
 
-def test_an_errors_line_is_the_one_that_says_something():
+def test_the_reason_of_an_error_is_its_first_line_with_text():
     assert short_reason(IcechunkError("  x \n  x disk full\n  | more")) == "disk full"
     assert short_reason(ValueError()) == "ValueError"

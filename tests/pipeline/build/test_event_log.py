@@ -1,4 +1,4 @@
-"""The log: one JSON object a line, and never the end of a build."""
+"""The log: one JSON object a line; errors of the log do not stop a build."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def test_a_second_run_is_appended(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ValueError("two\nlines"), KeyboardInterrupt()])
-def test_what_ended_it_is_the_last_line(tmp_path, error):
+def test_the_error_that_ended_a_build_is_the_last_line(tmp_path, error):
     with pytest.raises(type(error)), EventLog(tmp_path / "run.jsonl"):
         raise error
     (last,) = lines(tmp_path / "run.jsonl")
@@ -42,7 +42,7 @@ def test_what_ended_it_is_the_last_line(tmp_path, error):
 
 
 @pytest.mark.parametrize("name", ["", "file/run.jsonl", "file/below/run.jsonl"])
-def test_a_place_that_cannot_be_written_is_said_and_nothing_more(tmp_path, name):
+def test_a_file_that_cannot_be_written_gives_a_note_only(tmp_path, name):
     (tmp_path / "file").write_text("precious")
     file = tmp_path / name
     with EventLog(file) as log:
@@ -53,7 +53,7 @@ def test_a_place_that_cannot_be_written_is_said_and_nothing_more(tmp_path, name)
 
 
 def test_a_full_disk_ends_the_log_alone():
-    """/dev/full takes what is written and fails at the flush, as a full disk does."""
+    """/dev/full accepts writes and fails at the flush, as a full disk does."""
     with EventLog(Path("/dev/full")) as log:
         assert log.trouble is None
         log.write("begin")

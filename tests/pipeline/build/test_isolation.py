@@ -1,4 +1,4 @@
-"""A block image by image in processes of its own, whose decoder tests/sabotage makes crash, hang or print."""
+"""An isolated block, whose decoder crashes, hangs or prints (tests/sabotage)."""
 
 import signal
 import subprocess
@@ -37,7 +37,7 @@ def sabotage(monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Good ones: 0, 2, 3 (which prints), 5. Bad ones: 1 crashes, 4 hangs, 6 is no image, 7 is not there."""
+    """Good images: 0, 2, 3 (which prints), 5. Bad ones: 1 crashes, 4 hangs, 6 is not an image, 7 is missing."""
     for number in (0, 2, 3, 5):
         rng = np.random.default_rng(number)
         small = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
@@ -58,7 +58,7 @@ def children() -> set[int]:
     return {int(pid) for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()}
 
 
-def test_only_the_poison_fails_and_its_neighbours_are_as_the_quick_way_makes_them(folder):
+def test_bad_images_fail_and_the_others_are_as_without_isolation(folder):
     before = children()
     job = TaskContext(folder, RECIPE, SPEC, image_limit_s=3.0)
     start = time.monotonic()
@@ -87,14 +87,14 @@ def test_only_the_poison_fails_and_its_neighbours_are_as_the_quick_way_makes_the
     assert children() == before, "no process is left"
 
 
-def test_a_block_of_poison_alone_is_a_block_all_the_same(folder):
+def test_a_block_of_bad_images_alone(folder):
     packed, attention, result = make_isolated(block(1), TaskContext(folder, RECIPE, SPEC))
     assert (packed.shape, attention.shape) == ((1, 64, 8), (1, 3, 4, 4))
     assert result.columns["status"].tolist() == [Status.CRASHED]
     assert np.array_equal(result.columns["content_crc"], content_crc(packed, attention))
 
 
-def test_what_is_no_images_fault_is_raised_as_it_is(folder):
+def test_an_error_that_no_image_caused_is_raised(folder):
     before = children()
     (folder / "8.jpg").write_bytes(b"UNREACHABLE")
     with pytest.raises(UnreachableError, match="the server does not answer"):
@@ -103,7 +103,7 @@ def test_what_is_no_images_fault_is_raised_as_it_is(folder):
 
 
 @pytest.mark.parametrize("paths", [["0.jpg"], ["x" * 200_000]], ids=["small", "more than a pipe holds"])
-def test_a_child_that_cannot_start_is_said(folder, monkeypatch, tmp_path_factory, paths):
+def test_a_supervisor_that_cannot_start_is_an_error(folder, monkeypatch, tmp_path_factory, paths):
     broken = tmp_path_factory.mktemp("broken")
     (broken / "sitecustomize.py").write_text("import os; os._exit(7)")
     monkeypatch.setenv("PYTHONPATH", str(broken))
@@ -121,7 +121,7 @@ def test_a_child_that_cannot_start_is_said(folder, monkeypatch, tmp_path_factory
         (-40, "it killed its process (signal 40)"),
     ],
 )
-def test_how_a_child_ended_is_a_reason(code, text):
+def test_the_cause_of_a_childs_death(code, text):
     assert isolated._cause_of_death(code, 0.5) == text
 
 
@@ -150,7 +150,7 @@ def test_a_child_does_not_outlive_its_worker(folder):
 
 
 def state(pid: int) -> str:
-    """As the kernel writes it: R, S, Z, ...; "-" where there is no such process."""
+    """The kernel's state of a process: R, S, Z, ...; "-" where it does not exist."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
     except OSError:

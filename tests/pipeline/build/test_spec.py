@@ -1,4 +1,4 @@
-"""What a version says of itself, and when files are no longer those that it was made from."""
+"""Fingerprints and provenance of builds, their blocks, and the check for changed files."""
 
 import tracemalloc
 from pathlib import Path
@@ -29,7 +29,7 @@ BUILD = {"kind": "build"}
 
 
 class Parent:
-    """As much of a version as provenance asks for."""
+    """The part of a version that `provenance` uses."""
 
     tag = "v1"
 
@@ -49,7 +49,7 @@ def some(tmp_path):
     return catalog(tmp_path, ["a", "b"])
 
 
-def test_a_fresh_build_is_named_by_what_decides_its_masks(some):
+def test_the_id_of_a_fresh_build_is_its_fingerprint(some):
     metadata = provenance(some, RECIPE, "small", BACKBONE, BUILD)
     assert metadata["build_id"] == metadata["fingerprint"] == fingerprint(RECIPE, some.sha256, BACKBONE)
     assert metadata["parent"] is None
@@ -58,7 +58,7 @@ def test_a_fresh_build_is_named_by_what_decides_its_masks(some):
     assert Recipe.model_validate(metadata["recipe"]) == RECIPE
 
 
-def test_a_fingerprint_is_of_recipe_catalog_weights_and_code(some, tmp_path, monkeypatch):
+def test_a_fingerprint_depends_on_recipe_catalog_weights_and_code(some, tmp_path, monkeypatch):
     found = {fingerprint(RECIPE, some.sha256, BACKBONE)}
     found.add(fingerprint(RECIPE.model_copy(update={"seed": 1}), some.sha256, BACKBONE))
     found.add(fingerprint(RECIPE, catalog(tmp_path, ["a", "c"]).sha256, BACKBONE))
@@ -70,7 +70,7 @@ def test_a_fingerprint_is_of_recipe_catalog_weights_and_code(some, tmp_path, mon
     assert fingerprint(RECIPE, some.sha256, BACKBONE | {"weights": "/moved"}) in found
 
 
-def test_a_derived_build_is_named_by_its_operation_and_its_parent_too(some):
+def test_the_id_of_a_derived_build_depends_on_its_operation_and_parent(some):
     retry = {"kind": "retry", "why": "missing", "rows": 3}
     made = [
         provenance(some, RECIPE, "small", BACKBONE, operation, parent)
@@ -95,7 +95,7 @@ def test_heads_that_the_backbone_lacks(heads, there, message):
         check_heads(recipe, there)
 
 
-def test_a_backbone_is_known_by_its_weights():
+def test_a_backbone_is_identified_by_its_weights():
     found = resolve_backbone(RECIPE, "random")
     assert found.spec == BackboneSpec("vit_tiny_patch16_224", 64, weights="random", sha256=found.metadata["sha256"])
     assert (found.attention, found.metadata["weights"]) == ((3, 4, 4), "random")
@@ -113,7 +113,7 @@ def files(folder: Path, count: int):
     return catalog(folder, names), np.full(count, Status.OK, np.uint8), digests
 
 
-def test_files_as_they_were_are_work_that_is_done(tmp_path):
+def test_unchanged_files_are_accepted(tmp_path):
     listed, status, digest = files(tmp_path, 100)
     check_same_files(listed, status, digest, "v1")
     (tmp_path / "000").unlink()  # says nothing of what was there
@@ -127,7 +127,7 @@ def test_a_file_that_was_replaced_is_named(tmp_path):
         check_same_files(listed, status, digest, "s@v1")
 
 
-def test_rows_of_which_no_file_is_known_are_not_compared(tmp_path):
+def test_rows_without_a_digest_are_not_compared(tmp_path):
     listed, status, digest = files(tmp_path, 20)
     (tmp_path / "007").write_bytes(b"other")
     digest[7] = 0
@@ -162,13 +162,13 @@ def test_blocks_cover_every_row_once(rows):
     assert all(path == f"{name}.jpg" for block in blocks for name, path in zip(block.ids, block.paths, strict=True))
 
 
-def test_what_is_done_is_left_out():
+def test_finished_blocks_are_left_out():
     done = np.array([1, 0, 1, 0], np.uint8)
     assert [block.index for block in spec_of(200).unfinished_blocks(done)] == [1, 3]
     assert list(spec_of(200).unfinished_blocks(np.ones(4))) == []
 
 
-def test_the_blocks_of_100000_rows_need_no_memory_of_their_own():
+def test_the_blocks_of_100000_rows_are_made_lazily():
     large = spec_of(100_000)
     tracemalloc.start()
     try:

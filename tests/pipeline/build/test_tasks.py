@@ -1,4 +1,4 @@
-"""One block without dask and without a store: statuses, independence of neighbours, and the seeds."""
+"""The tasks of one block, without dask and store: statuses, seeds, and independence of other images."""
 
 import pickle
 import subprocess
@@ -45,7 +45,7 @@ def block(*names: str) -> Block:
 
 
 def test_a_mask_does_not_depend_on_its_neighbours(folder):
-    """Alone, in any company, in any order, with failures around it, decoded by one thread or three."""
+    """Alone or with others, in any order, among failed images, decoded by one thread or three."""
     whole = attend(block("0", "1", "2", "3", "4", "5"), job(folder))
     mixed = attend(block("5", "bad", "3", "gone", "0"), job(folder, decode_threads=3))
     assert mixed.status.tolist() == [Status.OK, Status.UNDECODABLE, Status.OK, Status.MISSING, Status.OK]
@@ -60,7 +60,7 @@ def test_a_mask_does_not_depend_on_its_neighbours(folder):
     assert mixed_result.errors == {1: "not an image of a known format", 3: "no such file"}
 
 
-def test_columns_say_what_the_masks_are(folder):
+def test_columns_describe_the_masks(folder):
     attended = attend(block("0", "1"), job(folder))
     packed, result = refine(attended, job(folder))
     masks = unpack_masks(packed)
@@ -150,20 +150,20 @@ def test_seeds_differ_by_image_and_by_recipe_and_are_always_the_same():
     assert image_seed("n01440764/x.JPEG", 0) == 1156722512
 
 
-def test_who_unpickles_tasks_imports_no_torch(folder):
-    """A scheduler does, and answers nobody meanwhile."""
+def test_unpickling_tasks_imports_no_torch(folder):
+    """A scheduler unpickles tasks, and does not reply while it imports."""
     task = pickle.dumps((attend, refine_and_write, refine_isolated_and_write, block("0"), job(folder)))
     code = "import pickle, sys; pickle.load(sys.stdin.buffer); sys.exit(bool({'torch', 'timm'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], input=task, check=False).returncode == 0
 
 
 def test_a_worker_loads_its_backbone_once(folder):
-    """The plugin's backbone is the tasks': specs from either module are equal."""
+    """The plugin and the tasks use equal specs, so the cache of `load_backbone` has one entry."""
     assert backbone_module.BackboneSpec is BackboneSpec
     assert load_backbone(SPEC, "cpu") is load_backbone(pickle.loads(pickle.dumps(job(folder))).backbone, "cpu")
 
 
-def test_a_gpu_s_refine_takes_images_together(folder, monkeypatch):
+def test_refine_on_a_gpu_takes_batches(folder, monkeypatch):
     """The batching of CUDA, on the CPU: engines without `batch` go one by one, and results are the same."""
     recipe = Recipe.model_validate(load_recipe().model_dump() | {"refine": {"engine": "torch"}})
     names = ("0", "1", "bad", "2", "3", "4")
@@ -191,7 +191,7 @@ def test_a_gpu_s_refine_takes_images_together(folder, monkeypatch):
 
 
 def test_a_large_jpeg_is_decoded_smaller_where_the_recipe_allows(folder, tmp_path):
-    """Its size, digest and box are those of the whole image; the mask is nearly so."""
+    """Size, digest and box are those of the whole image; the mask is nearly the same."""
     with Image.open(folder / "0.png") as small:
         small.resize((1601, 1203), Image.Resampling.BICUBIC).save(tmp_path / "0.png", "JPEG", quality=92)
     recipe = load_recipe()

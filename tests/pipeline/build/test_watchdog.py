@@ -1,4 +1,4 @@
-"""The time limit ends a process whatever it hangs in. Each in a process of its own: this one is to live."""
+"""The watchdog kills a process that hangs. Each test runs it in a child process."""
 
 import signal
 import subprocess
@@ -41,7 +41,7 @@ def test_work_in_another_thread_is_limited_too():
     assert ends_with(code) == -signal.SIGALRM
 
 
-def test_fed_in_time_it_lives_and_the_clock_is_off_afterwards():
+def test_a_process_that_feeds_in_time_lives_and_the_timer_is_off_afterwards():
     code = (
         "start = time.monotonic()\n"
         "with watchdog(0.5) as feed:\n"
@@ -52,7 +52,7 @@ def test_fed_in_time_it_lives_and_the_clock_is_off_afterwards():
     assert ends_with(code) == 0
 
 
-def test_the_clock_is_off_after_an_error():
+def test_the_timer_is_off_after_an_error():
     before = signal.getitimer(signal.ITIMER_REAL)
     with pytest.raises(ValueError), watchdog(60):
         assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 60
@@ -60,7 +60,7 @@ def test_the_clock_is_off_after_an_error():
     assert signal.getitimer(signal.ITIMER_REAL) == before == (0.0, 0.0)
 
 
-def test_without_a_limit_there_is_no_clock():
+def test_without_a_limit_there_is_no_timer():
     with watchdog(None) as feed:
         feed()
         assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

@@ -1,4 +1,4 @@
-"""Every row once an epoch, however it is shared out, and what becomes of a row: the same with any number of workers."""
+"""Samplers give every row once an epoch, on any number of ranks; samples depend on row and seed alone."""
 
 import random
 
@@ -29,7 +29,7 @@ LABELS = np.arange(100, 100 + COUNT)
 
 @st.composite
 def epochs(draw):
-    """(rows, batch size, world, seed): row numbers with gaps, in any order."""
+    """(rows, batch size, world size, seed): row numbers with gaps, in any order."""
     rows = draw(st.lists(st.integers(0, 2000), min_size=1, max_size=120, unique=True))
     seed = draw(st.none() | st.integers(0, 2**40))
     return np.array(rows), draw(st.integers(1, 140)), draw(st.integers(1, 5)), seed
@@ -126,7 +126,7 @@ def test_skipped_steps_are_those_at_the_beginning():
     assert list(skipping) == []
 
 
-def test_a_draw_follows_from_seed_epoch_and_row_alone():
+def test_the_seed_of_a_sample_depends_on_seed_epoch_and_row_alone():
     rows = np.arange(40)
 
     def draws(seed: int, epoch: int, batch_size: int, world: int) -> dict[int, int]:
@@ -145,12 +145,12 @@ def test_a_draw_follows_from_seed_epoch_and_row_alone():
 
 
 @pytest.mark.parametrize("numbers", [(0, 0, 0), (1, 2, 3), (2**40, 7, 1_281_166)])
-def test_draws_are_32_bits_that_stay_as_they_are(numbers):
+def test_seeds_are_32_bits_and_reproducible(numbers):
     assert derive_seed(*numbers) == derive_seed(*numbers) != derive_seed(*numbers[::-1], 1)
     assert 0 <= derive_seed(*numbers) < 2**32
 
 
-def test_draws_look_like_chance():
+def test_seeds_look_random():
     bits = np.array([derive_seed(0, 0, row) for row in range(2000)])[:, None] >> np.arange(32) & 1
     assert np.abs(bits.mean(0) - 0.5).max() < 0.06
 
@@ -191,7 +191,7 @@ def labelled(data, masks: bool = True, size_px: int = CROP, **changes) -> Labell
 
 
 def unmoved(data, **more) -> LabelledImages:
-    """Of which nothing is cropped, flipped or recoloured: what is left of training is the enhancement."""
+    """Without crop, flip and colour changes, so that only the enhancement is left."""
     return labelled(data, size_px=SIDE, randaugment="", crop_scale=(1.0, 1.0), flip=False, **more)
 
 
@@ -237,7 +237,7 @@ def test_a_plain_pair_is_the_whole_square_at_the_backbone_s_size(data):
     assert (inside == mask.numpy()).mean() > 0.98
 
 
-def test_the_same_sample_is_the_same_bytes_and_another_draw_is_not(data, pairs):
+def test_the_same_sample_is_the_same_bytes_and_another_seed_is_not(data, pairs):
     for dataset in (pairs, labelled(data), labelled(data, masks=False)):
         for number in (NO_AUGMENTATION, 5):
             one, other = dataset[4, number], dataset[4, number]
@@ -309,7 +309,7 @@ def test_linear_settings_have_no_policy_and_are_random_crops(data):
 
 @pytest.mark.parametrize("side_px", [8, 40, 64, 128, 224])
 def test_masks_are_resized_by_the_nearest_pixel(side_px):
-    """Either of two that are equally near."""
+    """Or either of two that are equally near."""
     mask = np.random.default_rng(0).random((64, 64)) < 0.5
     centres = (2 * np.arange(side_px) + 1) * 32 / side_px
     near = (np.ceil(centres).astype(int) - 1, np.floor(centres).astype(int))
@@ -321,7 +321,7 @@ def test_masks_are_resized_by_the_nearest_pixel(side_px):
 # --- loading ---------------------------------------------------------------------------------------------------------
 
 
-def test_one_worker_gives_what_none_does_and_an_error_travels_as_a_value(data, pairs):
+def test_one_worker_gives_what_none_does_and_an_error_is_a_value(data, pairs):
     rows = np.array([0, 3, 5, 6, 8, 9, EMPTY_ROW, BROKEN_ROW, 1])
     loaders = [EpochLoader(pairs, EpochSampler(rows, 3, 0), workers) for workers in (0, 1)]
     for epoch in (0, 1):
@@ -355,7 +355,7 @@ def test_a_loader_follows_epoch_and_skip(data, pairs):
     assert [batch.row.tolist() for batch in loader.epoch(1)] != [batch.row.tolist() for batch in first]
 
 
-def test_ranks_with_nothing_of_a_step_leave_it_out(pairs):
+def test_ranks_without_a_share_of_a_step_skip_it(pairs):
     sizes = [
         [len(batch[2]) for batch in EpochLoader(pairs, EpochSampler(np.arange(2), 8, None, rank, 3), 0).epoch()]
         for rank in range(3)

@@ -1,4 +1,4 @@
-"""Which rows train, choose and test; their images and masks by row; and every version or image that is refused."""
+"""The train, val and test rows of a version, their images and masks, and what is refused."""
 
 import io
 import os
@@ -129,7 +129,7 @@ def test_splits_are_the_catalog_s(small):
 
 
 @pytest.mark.parametrize(("seed", "share"), [(0, 0.1), (1, 0.1), (2, 0.25), (3, 0.01), (4, 0.5)])
-def test_without_a_split_a_seeded_share_of_every_class_is_chosen_on(unsplit, seed, share):
+def test_without_a_split_val_is_a_seeded_share_of_every_class(unsplit, seed, share):
     rows, again = (load_training_rows(unsplit, None, seed, share) for _ in range(2))
     train, val, test = splits(rows)
     assert splits(again) == (train, val, test)
@@ -150,13 +150,13 @@ def test_a_large_share_leaves_every_class_something_to_train_on(unsplit):
     assert set(rows.labels[rows.train].tolist()) == set(rows.labels.tolist())
 
 
-def test_failed_rows_do_not_use_up_the_share_to_choose_on(write_row):
+def test_failed_rows_do_not_count_for_the_share_of_val(write_row):
     rows = [Row(label=n // 3, status=Status.OK if n % 3 else Status.UNDECODABLE) for n in range(30)]
     assert len(load_training_rows(write_row(rows), None, 0, 0.1).val) == 10
 
 
 def test_without_val_a_share_of_train_is_taken_and_never_test(write_row):
-    """As CUB has it."""
+    """As in CUB."""
     rows = [Row("test" if n % 2 else "train", label=n // 2 % 4) for n in range(64)]
     version = write_row(rows)
     for seed in range(3):
@@ -175,7 +175,7 @@ def test_rows_of_no_split_are_trained_on_where_others_are_val_or_test(write_row)
     assert splits(load_training_rows(write_row(rows), None, 0, 0.5)) == ([0, 3], [2], [1])
 
 
-def test_ilsvrc_is_tested_on_its_val_and_chooses_on_train(write_row):
+def test_ilsvrc_is_tested_on_its_val_and_validated_on_train(write_row):
     rows = [Row("val" if n % 4 == 3 else "train", label=n % 2) for n in range(40)]
     train, val, test = splits(load_training_rows(write_row(rows, kind="ilsvrc"), None, 0, 0.2))
     assert test == list(range(3, 40, 4))
@@ -226,7 +226,7 @@ def test_classes_are_counted_by_name_or_by_label(small, unsplit):
     assert load_training_rows(unsplit, None, 0, 0.5).classes == 7
 
 
-def test_rows_travel_to_other_processes(small):
+def test_rows_can_be_pickled(small):
     joined = load_training_rows(small, None, 0, 0.5)
     again = pickle.loads(pickle.dumps(joined))
     assert splits(again) == splits(joined) and again.ids(again.test) == ["002.png", "005.png"]
@@ -322,7 +322,7 @@ def test_a_file_that_cannot_be_decoded_is_one_line(data, reason, write_row):
     assert "\n" not in str(raised.value)
 
 
-def test_a_disk_that_fails_is_said_to(small, monkeypatch):
+def test_a_disk_error_is_raised(small, monkeypatch):
     images = load_training_rows(small, None, 0, 0.5).images
 
     def fail(*_):
@@ -359,7 +359,7 @@ def test_squares_show_what_the_masks_show(fit, tmp_path):
 # --- masks -----------------------------------------------------------------------------------------------------------
 
 
-def test_masks_of_the_file_are_those_of_the_version(unsplit, tmp_path):
+def test_masks_of_the_cache_are_those_of_the_version(unsplit, tmp_path):
     masks = MaskCache(tmp_path / "cache" / "masks.npy").write(unsplit)
     wanted = unsplit.read_masks()
     assert len(unsplit) > 64 and len({mask.tobytes() for mask in wanted}) > 20
@@ -369,21 +369,21 @@ def test_masks_of_the_file_are_those_of_the_version(unsplit, tmp_path):
     assert os.listdir(masks.file.parent) == ["masks.npy"]
 
 
-def test_masks_that_are_there_are_not_written_again(small, unsplit, tmp_path):
+def test_an_existing_mask_cache_is_not_written_again(small, unsplit, tmp_path):
     file = MaskCache(tmp_path / "masks.npy").write(small).file
     before = file.stat()
     assert MaskCache(file).write(unsplit) == MaskCache(file)
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_masks_whose_writing_was_cut_off_are_written_anew(small, tmp_path):
+def test_an_interrupted_mask_cache_is_written_again(small, tmp_path):
     (tmp_path / "masks.npy.part").write_bytes(b"half of it")
     masks = MaskCache(tmp_path / "masks.npy").write(small)
     assert np.array_equal(masks.read(5), small.read_masks()[5])
     assert os.listdir(tmp_path) == ["masks.npy"]
 
 
-def test_masks_travel_without_their_pixels(small, tmp_path):
+def test_a_mask_cache_is_pickled_without_pixels(small, tmp_path):
     masks = MaskCache(tmp_path / "masks.npy").write(small)
     opened = masks.read(3)
     data = pickle.dumps(masks)

@@ -1,4 +1,4 @@
-"""Randomness that stays inside, LFDM's mask-enhanced image, and views of the right size and nothing but the image."""
+"""Seeded randomness, LFDM's mask-enhanced images, and augmentation."""
 
 import random
 
@@ -14,7 +14,7 @@ POLICY = "rand-m9-mstd0.5-inc1"
 
 @pytest.fixture
 def rgb() -> np.ndarray:
-    """No pixel of it is black."""
+    """An image without black pixels."""
     return np.random.default_rng(0).integers(1, 256, (SIDE, SIDE, 3), dtype=np.uint8)
 
 
@@ -54,7 +54,7 @@ def test_randomness_leaves_global_states_as_they_were_when_something_is_raised()
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
-def test_randomness_gives_what_follows_from_the_seed_alone(seed):
+def test_random_numbers_depend_on_the_seed_alone(seed):
     with seeded_randomness(seed):
         once = drawn()
     torch.rand(3), random.gauss(0, 1), np.random.random(3)  # noqa: NPY002
@@ -65,7 +65,7 @@ def test_randomness_gives_what_follows_from_the_seed_alone(seed):
     assert not set(other) & set(once)
 
 
-def test_randomness_inside_of_randomness_goes_on_afterwards():
+def test_nested_randomness_continues_afterwards():
     with seeded_randomness(3):
         drawn()
         wanted = drawn()
@@ -122,7 +122,7 @@ def enhanced(rgb: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.
 
 
 class Centred(np.random.Generator):
-    """Its boxes are in the middle, so never cut."""
+    """Boxes in the middle, which are never clipped."""
 
     def integers(self, high, size):
         return np.full(size, high // 2)
@@ -155,7 +155,7 @@ def test_the_box_is_one_rectangle_and_square_unless_cut():
     assert uncut > 30
 
 
-def test_the_share_that_the_box_has_is_uniform():
+def test_the_area_of_the_box_is_uniform():
     """1 - lambda, lambda ~ Beta(1, 1)."""
     rng, none = Centred(np.random.PCG64(0)), np.zeros((256, 256), bool)
     shares = np.sort([shown_by(rng, none).mean() for _ in range(1500)])
@@ -217,7 +217,7 @@ def test_half_of_the_labelled_views_are_flipped(rgb):
 
 
 def test_a_crop_shows_the_share_of_the_image_that_was_asked_for():
-    """Of an image that brightens from left to right and from top to bottom, by how much of that it shows."""
+    """Measured on an image with a brightness gradient in both directions."""
     ramp = np.tile(np.linspace(0, 255, 128).astype(np.uint8), (128, 1))
     image = np.stack([ramp, ramp.T, ramp], -1)
     for scale in ((0.25, 0.25), (0.5, 0.5)):
@@ -242,7 +242,7 @@ def test_the_policy_changes_three_images_of_four(rgb):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_every_operation_works_at_its_greatest_magnitude(seed, rgb):
-    """Pillow refuses the 0 bits that timm would leave."""
+    """Pillow rejects the 0 bits that timm may ask for."""
     with seeded_randomness(seed):
         view = augment_image(rgb, SIDE, "rand-m10-n15-p1-inc1", (1.0, 1.0), flip=False)
     assert view.shape == rgb.shape and not np.array_equal(view, rgb)
@@ -258,8 +258,8 @@ def test_the_same_seed_is_the_same_view_whatever_was_seen_before(seed, rgb):
         assert np.array_equal(augment_image(rgb, 40, POLICY, (0.08, 1.0), flip=True), once)
 
 
-def test_what_a_turned_or_moved_image_leaves_is_black():
-    """A white image stays of one colour otherwise."""
+def test_a_rotated_or_moved_image_is_filled_with_black():
+    """Other operations leave a white image in one colour."""
     white, moved = np.full((SIDE, SIDE, 3), 255, np.uint8), 0
     for seed in range(150):
         with seeded_randomness(seed):

@@ -1,4 +1,4 @@
-"""What a stage leaves on disk: whole or not at all, by the writer alone, and nothing of steps that are done again."""
+"""The files of a task: written atomically, by rank 0 alone, without lines of repeated steps."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def names(place: Path) -> set[str]:
 def test_metrics_are_a_line_each_and_tensorboard_s_events(place):
     with stage(place) as folder:
         folder.log(1, epoch=0, loss=0.25, lr=1e-3)
-        assert lines(place) == [{"step": 1, "epoch": 0, "loss": 0.25, "lr": 1e-3}], "who watches sees it at once"
+        assert lines(place) == [{"step": 1, "epoch": 0, "loss": 0.25, "lr": 1e-3}], "the line is flushed at once"
         folder.log(2, epoch=0, val_top1=0.5)
     assert lines(place)[1:] == [{"step": 2, "epoch": 0, "val_top1": 0.5}]
     (events,) = place.glob("events.out*")
@@ -53,7 +53,7 @@ def test_metrics_of_a_resumed_run_follow_the_others(place):
     assert [line["step"] for line in lines(place)] == [1, 2]
 
 
-def test_steps_that_will_be_done_again_are_forgotten(place):
+def test_lines_of_steps_that_are_repeated_are_deleted(place):
     with stage(place) as folder:
         for step in range(1, 7):
             folder.log(step, loss=step / 10)
@@ -71,7 +71,7 @@ def test_steps_that_will_be_done_again_are_forgotten(place):
 
 
 @pytest.mark.parametrize("cut", ["", "{", '{"step": 3, "lo', '{"step": 3, "loss": 0.1', '{"step": 3, "loss": 0.1}'])
-def test_a_line_that_was_cut_off_is_forgotten(cut, place):
+def test_an_incomplete_line_is_deleted(cut, place):
     with stage(place) as folder:
         folder.log(1, loss=0.5)
         folder.log(2, loss=0.4)
@@ -92,7 +92,7 @@ def test_a_whole_last_line_without_its_end_is_kept(place):
     assert [line["loss"] for line in lines(place)] == [0.5, 0.4, 0.3]
 
 
-def test_where_there_are_no_metrics_there_is_nothing_to_forget(place):
+def test_without_metrics_nothing_is_deleted(place):
     with stage(place) as folder:
         folder.forget_after(5)
     assert names(place) == set()
@@ -112,7 +112,7 @@ def test_weights_come_with_a_header_of_run_and_epoch(place):
     assert (header["epoch"], header["figures"]) == (3, {"top1": 0.5})
 
 
-def test_weights_that_are_better_take_the_place_of_those_before(place):
+def test_better_weights_replace_earlier_ones(place):
     with stage(place) as folder:
         for epoch in (1, 2):
             model = LinearClassifier(**SHAPE)
@@ -134,7 +134,7 @@ def test_the_same_weights_are_the_same_bytes(tmp_path):
     ).read_bytes()
 
 
-def test_a_process_that_does_not_write_changes_nothing(place):
+def test_another_rank_than_0_changes_nothing(place):
     with stage(place, writes=False) as folder:
         folder.log(1, loss=0.5)
         folder.save_weights("best", LinearClassifier(**SHAPE), {})
@@ -151,7 +151,7 @@ def test_a_process_that_does_not_write_changes_nothing(place):
     assert names(place) == {"metrics.jsonl", "state.pt"} and len(lines(place)) == 1
 
 
-def test_a_process_that_does_not_write_saves_no_state(place):
+def test_another_rank_than_0_saves_no_state(place):
     with stage(place, writes=False) as folder:
         folder.save_state({"schema": SCHEMA})
     assert not place.exists()
@@ -210,7 +210,7 @@ def test_a_state_that_is_damaged_is_refused_in_one_line(place):
 
 
 class Payload:
-    """Unpickled, it makes a file."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, file: Path):
         self.file = file
@@ -266,7 +266,7 @@ def test_a_write_that_is_cut_off_leaves_what_was_there(name, place, monkeypatch)
 
 
 def test_a_checkpoint_s_metadata_is_one_key(place):
-    """Several would come in any order, and so in other bytes."""
+    """Several keys could be written in any order, and so give other bytes."""
     with stage(place) as folder:
         folder.save_weights("best", LinearClassifier(**SHAPE), {})
     with safetensors.safe_open(place / "best.safetensors", "pt") as content:

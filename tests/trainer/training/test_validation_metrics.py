@@ -1,4 +1,4 @@
-"""Figures of maps and logits that were made so that what comes out is known."""
+"""Metrics of maps and logits with known results."""
 
 from types import SimpleNamespace
 
@@ -32,7 +32,7 @@ def rectangle(box: tuple[int, int, int, int], value: float = 1.0, side: int = SI
 
 
 def in_image(box: tuple[int, int, int, int], row: int, fit: str = "stretch") -> list[float]:
-    """A box of the square where it lies in the image of a row, by hand."""
+    """A box of the square in the coordinates of a row's image, computed by hand."""
     width, height = SIZES[row]
     if fit == "centre_crop":
         short = min(width, height)
@@ -55,7 +55,7 @@ def rows_with(boxes: dict[int, list], mask_boxes: list | None = None, fit: str =
 
 
 def added(figures, maps: list[np.ndarray], masks: list[np.ndarray], rows: list[int], losses: list[float] | None = None):
-    """Adds one batch, and gives the figures back."""
+    """Adds one batch, and returns the metrics."""
     figures.add(
         torch.tensor(losses or [0.5] * len(rows)),
         torch.from_numpy(np.stack(maps))[:, None],
@@ -101,7 +101,7 @@ def test_any_of_several_true_boxes_counts():
 
 @pytest.mark.parametrize(("height", "hit"), [(5, True), (4, False)])
 def test_a_box_counts_from_half_of_union_on(height, hit):
-    """10 rows are true; 5 of them are an IoU of 0.5 exactly."""
+    """The box has 10 pixel rows; 5 of them give an IoU of exactly 0.5."""
     rows = rows_with({2: [[8, 10, 24, 20]]})
     figures = added(MaskMetrics(rows, True), [rectangle((8, 10, 24, 10 + height))], [rectangle(INNER)], [2])
     assert figures.values()["corloc"] == hit
@@ -115,7 +115,7 @@ def test_the_largest_contour_is_what_counts():
 
 
 def test_tau_is_where_most_images_are_right():
-    """The inner box is right from 0.32 on in one image, the outer box up to 0.52 in another: both in between."""
+    """The inner box is a hit from 0.32 in one image, the outer box to 0.52 in another: both are between."""
     rows = rows_with({0: [in_image(INNER, 0)], 1: [in_image(OUTER, 1)]})
     rising = np.maximum(rectangle(INNER), rectangle(OUTER, 0.32))
     falling = np.maximum(rectangle(INNER), rectangle(OUTER, 0.52))
@@ -151,8 +151,8 @@ def test_mask_iou_is_at_half_of_the_map_s_range():
         assert added(MaskMetrics(rows, False), [one], [mask], [0]).values()["mask_iou"] == pytest.approx(wanted)
 
 
-def test_without_true_boxes_the_masks_stand_in():
-    """What the version holds of rows 0 and 2 is where the map is; its boxes of 1 and 3 are not."""
+def test_without_ground_truth_boxes_those_of_the_masks_are_used():
+    """The version's boxes of rows 0 and 2 agree with the maps, those of rows 1 and 3 do not."""
     mask_boxes = [in_image(INNER if row % 2 == 0 else OUTER, row) for row in range(4)]
     maps = [rectangle(INNER)] * 4
     values = added(MaskMetrics(rows_with({}, mask_boxes), False), maps, maps, [0, 1, 2, 3]).values()
@@ -229,7 +229,7 @@ def test_half_precision_logits():
 # --- several processes -----------------------------------------------------------------------------------------------
 
 
-def test_processes_add_up_what_they_have_seen():
+def test_ranks_add_up_their_sums():
     own, other, whole = ClassMetrics(), ClassMetrics(), ClassMetrics()
     for figures in (own, whole):
         figures.add(torch.tensor([0.25, 0.5]), torch.eye(6)[:2], torch.tensor([0, 0]), torch.arange(2))
@@ -243,7 +243,7 @@ def test_processes_add_up_what_they_have_seen():
     assert own.values() == whole.values() and own.values()["images"] == 3
 
 
-def test_one_process_has_seen_everything_itself():
+def test_one_rank_keeps_its_sums():
     figures = ClassMetrics()
     figures.add(torch.ones(1), torch.eye(2)[:1], torch.tensor([0]), torch.arange(1))
     before = figures.values()
