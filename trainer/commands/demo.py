@@ -1,4 +1,4 @@
-"""`locloc demo`: the real commands, one after the other, on scenes that they make themselves."""
+"""`locloc demo`: runs the real commands in sequence on synthetic scenes."""
 
 import json
 import shlex
@@ -15,7 +15,7 @@ SHOWN = ("000003", "000008", "000013", "000022", "000031", "000044")
 
 
 def demo_commands(out: Path) -> list[list[str]]:
-    """Arguments of `locloc`, in order. Each could be typed."""
+    """The arguments of each `locloc` command, in order, as one would type them."""
     scenes, store = out / "scenes", out / "masks.store"
     lines = [
         f"data synth {{scenes}} --images {IMAGES} --classes {CLASSES} --seed {SEED}",
@@ -26,14 +26,14 @@ def demo_commands(out: Path) -> list[list[str]]:
         "masks view {store}@latest " + " ".join(SHOWN) + " --out {out}/masks.png",
         "train {store}@latest --out {out}/run --cache-tokens --workers 0 --set classifier.fit.epochs=5",
     ]
-    if (out / "run" / "run.json").exists():  # a demo that is run again
+    if (out / "run" / "run.json").exists():  # the demo was run before
         lines[-1] += " --resume"
     places = {"scenes": shlex.quote(str(scenes)), "store": shlex.quote(str(store)), "out": shlex.quote(str(out))}
     return [shlex.split(line.format(**places)) for line in lines]
 
 
 def write_demo_summary(out: Path) -> None:
-    """`OUT/summary.json`: the version's counts and provenance, its scores, and what was trained on it."""
+    """Writes `OUT/summary.json`: the version's counts and provenance, its scores, and the trained models' metrics."""
     version = open_version(f"{out / 'masks.store'}@latest")
     report = score_version(version, str(out / "scenes" / "masks"))
     trained = {stage: _last(out / "run" / stage / "metrics.jsonl") for stage in TRAINED}
@@ -42,6 +42,6 @@ def write_demo_summary(out: Path) -> None:
 
 
 def _last(metrics: Path) -> dict:
-    """The figures of the last epoch on the validation images."""
+    """The validation metrics of the last epoch."""
     ends = (line for line in map(json.loads, metrics.read_text().splitlines()) if "val_loss" in line)
     return {name.removeprefix("val_"): value for name, value in list(ends)[-1].items() if name.startswith("val_")}

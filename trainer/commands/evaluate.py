@@ -16,23 +16,28 @@ def evaluate(
         typer.Argument(metavar="[RUN|STORE@VERSION]...", help="Runs, imported weights, and the masks of a version."),
     ] = None,
     images: Annotated[
-        str | None, typer.Option(metavar="DIR|URL", help="Where the images are. Default: where the masks' images were.")
+        str | None,
+        typer.Option(
+            metavar="DIR|URL", help="Where the images are. Default: where they were when the masks were made."
+        ),
     ] = None,
     catalog: Annotated[
         str | None,
         typer.Option(
-            metavar="KIND", help="folder, list, cub, ilsvrc or synthetic: images that have no store of masks."
+            metavar="KIND", help="folder, list, cub, ilsvrc or synthetic, for images without a store of masks."
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
     protocol: Annotated[str, typer.Option(metavar="all|NAME,...", help="locloc, locloc-official, ppd, wsol.")] = "all",
     tau: Annotated[
-        str, typer.Option(metavar="val|sweep|0..1", help="Threshold: best on val, best on the split itself, or given.")
+        str,
+        typer.Option(metavar="val|sweep|0..1", help="Threshold: best on val, best on the split itself, or a number."),
     ] = "val",
     truth: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="True masks by images' paths or names, for mask IoU and PxAP.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Ground-truth masks by images' paths or names, for mask IoU and PxAP."),
     ] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all figures as JSON.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all metrics as JSON.")] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write per-image results, curves and a gallery.")
     ] = None,
@@ -45,17 +50,18 @@ def evaluate(
     write_score_maps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write score maps and metadata as wsolevaluation reads them.")
     ] = None,
-    models: Annotated[str, typer.Option(help="locloc or ppd, of a run that holds both.")] = "auto",
+    models: Annotated[str, typer.Option(help="auto, locloc or ppd, for a run that holds both.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU only).")] = "fp32",
     backbone: Annotated[
         str | None, typer.Option(metavar="NAME", help="timm's name of the ViT that imported weights were trained on.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The backbone's weights, if they were moved since.")
+        str | None, typer.Option(metavar="FILE", help="Where the backbone's weights are, if they were moved.")
     ] = None,
     allow_changed_images: Annotated[
-        bool, typer.Option("--allow-changed-images", help="Take images that differ from those the masks were made of.")
+        bool,
+        typer.Option("--allow-changed-images", help="Accept images that differ from those the masks were made from."),
     ] = False,
 ) -> None:
     """Evaluate localization and classification under every protocol of the field, in one pass over the images.

@@ -1,4 +1,4 @@
-"""`locloc predict`."""
+"""`locloc predict`: parse, call one function, print."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 from ...pipeline.io.interrupts import interruptible
 
-INTERRUPTED, NONE_GOT_THROUGH = 130, 3
+INTERRUPTED, NO_IMAGE_READ = 130, 3
 
 
 def add_to(app: typer.Typer) -> None:
@@ -19,30 +19,33 @@ def predict(
     images: Annotated[
         list[str], typer.Argument(metavar="IMAGES...", help="Files, folders (with all below), globs, s3://...")
     ],
-    out: Annotated[Path | None, typer.Option(help="New folder to write to. Default: a line an image, here.")] = None,
+    out: Annotated[Path | None, typer.Option(help="New folder to write to. Default: print a line per image.")] = None,
     formats: Annotated[
         list[str] | None,
         typer.Option("--format", help="coco, json, overlay, mask; may be repeated. Default: coco and overlay."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="So many classes of each image.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes per image.")] = 5,
     tau: Annotated[
-        float | None, typer.Option(help="Threshold, 0 to 1, of a map's range. Default: the run's, of its validation.")
+        float | None,
+        typer.Option(help="Threshold, 0 to 1, of the normalized map. Default: the run's, chosen on validation images."),
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Images a pass. Default: 64 on a GPU, 8 on a CPU.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images per batch. Default: 64 on a GPU, 8 on a CPU.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU only).")] = "fp32",
-    models: Annotated[str, typer.Option(help="auto, locloc or ppd, for a folder that holds both.")] = "auto",
+    models: Annotated[str, typer.Option(help="auto, locloc or ppd, for a run that holds both.")] = "auto",
     backbone: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The ViT, for imported weights, which do not hold theirs.")
+        str | None, typer.Option(metavar="NAME", help="The ViT, for imported weights, whose files do not hold it.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Where the backbone's weights are, if they were moved since.")
+        str | None, typer.Option(metavar="FILE", help="Where the backbone's weights are, if they were moved.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
 ) -> None:
-    """Boxes, masks and classes for your own images, of any size, in the pixels of the originals.
+    """Predict boxes, masks and classes of your own images, of any size, in the pixels of the originals.
 
-    Images that cannot be read are reported and the rest is done. Exits 3 where none got through.
+    Images that cannot be read are reported, and the others are done. Exits with 3 if no image could be read.
 
     **Example:** locloc predict run photos --out found
     """
@@ -60,8 +63,8 @@ def predict(
         with interruptible(), count_bar("images") as on_progress:
             summary = predict_files(predictor, str(run), images, out, tuple(formats or ()), top, tau, on_progress)
     except KeyboardInterrupt:
-        print_error("interrupted; what was written stays, and there is no summary of it")
+        print_error("interrupted; the files written so far are kept, without a summary")
         raise typer.Exit(INTERRUPTED) from None
     print_json(summary) if json else print_predicted(summary)
     if not summary.done:
-        raise typer.Exit(NONE_GOT_THROUGH)
+        raise typer.Exit(NO_IMAGE_READ)

@@ -1,4 +1,4 @@
-"""What `locloc train` and `locloc predict` print: progress on stderr, results on stdout."""
+"""Output of `locloc train` and `locloc predict`: progress on stderr, results on stdout."""
 
 import math
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ _LABELS = {
 
 
 def print_predicted(summary: PredictSummary) -> None:
-    """A line an image where nothing was written, then what came of it all, then what did not get through."""
+    """Prints a line per image if nothing was written, then the counts, then the images that failed."""
     if summary.images:
         table = Table("image", "class", "score", "box x0, y0, x1, y1", box=None)
         for one in summary.images:

@@ -1,7 +1,7 @@
-"""`locloc train`."""
+"""`locloc train`: parse, call one function, print."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -16,11 +16,11 @@ def add_to(app: typer.Typer) -> None:
 
 def train(
     version: Annotated[
-        str, typer.Argument(metavar="STORE@VERSION", help="The masks to learn from, as in photos.store@v1 or @latest.")
+        str, typer.Argument(metavar="STORE@VERSION", help="The masks to train on, such as photos.store@v1 or @latest.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the run; made if it is not there.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; created if it does not exist.")],
     images: Annotated[
-        str | None, typer.Option(metavar="DIR|URL", help="Where the images are now, if they were moved since.")
+        str | None, typer.Option(metavar="DIR|URL", help="Where the images are, if they were moved.")
     ] = None,
     stage: Annotated[
         str, typer.Option(help="all (generator and classifier), generator, classifier, or ppd, the baseline.")
@@ -30,7 +30,7 @@ def train(
     ] = "locloc",
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="As in generator.fit.epochs=5; may be repeated."),
+        typer.Option("--set", metavar="FIELD=VALUE", help="Such as generator.fit.epochs=5; may be repeated."),
     ] = None,
     devices: Annotated[
         int | None, typer.Option(min=1, help="GPUs, or processes on a CPU. Default: every GPU, or one process.")
@@ -38,30 +38,31 @@ def train(
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU only).")] = "fp32",
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes a device that load images. Default: by the cores.")
+        int | None, typer.Option(min=0, help="Loading processes per device. Default: by the cores.")
     ] = None,
     cache_tokens: Annotated[
         bool,
         typer.Option(
-            "--cache-tokens", help="Keep the backbone's tokens on disk: cheap epochs, but no random crops (GEG)."
+            "--cache-tokens", help="Cache the backbone's tokens on disk: fast epochs, but no random crops (GEG)."
         ),
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUT.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in OUT.")] = False,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Where the backbone's weights are now, if they were moved since."),
+        typer.Option(metavar="FILE", help="Where the backbone's weights are, if they were moved."),
     ] = None,
     allow_changed_images: Annotated[
-        bool, typer.Option("--allow-changed-images", help="Take images that differ from those the masks were made of.")
+        bool,
+        typer.Option("--allow-changed-images", help="Accept images that differ from those the masks were made from."),
     ] = False,
     checkpoint_s: Annotated[
-        float, typer.Option(min=0.0, help="Seconds between states that --resume goes on from, within an epoch.")
+        float, typer.Option(min=0.0, help="Seconds between saved states within an epoch, for --resume.")
     ] = 300.0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
 ) -> None:
-    """Fit the generator (GEG) and the classifier (LFDM), or the PPD baseline, to a version of masks.
+    """Train the generator (GEG) and the classifier (LFDM), or the PPD baseline, on a version of masks.
 
-    Interrupted at any moment, the same command with --resume goes on, and ends in the same weights.
+    After an interruption the same command with --resume continues, and ends in the same weights.
 
     **Example:** locloc train photos.store@latest --out run
     """
@@ -73,7 +74,7 @@ def train(
     opened = open_version(version)
     settings = load_train_recipe(recipe, opened.provenance["catalog"]["kind"], tuple(change or ()))
     from ..training.distributed import is_rank_zero
-    from ..training.run import (  # imports torch: after the first mistakes are found
+    from ..training.run import (  # imports torch: after the checks above
         PRECISIONS,
         RuntimeConfig,
         TrainRequest,
@@ -89,7 +90,14 @@ def train(
     ):
         if given not in known:
             raise TrainError(f"No {option} {given!r}{did_you_mean(given, known)}")
-    runtime = RuntimeConfig(devices, accelerator, precision, workers, cache_tokens, checkpoint_s)
+    runtime = RuntimeConfig(
+        devices,
+        cast(Literal["auto", "cpu", "cuda"], accelerator),  # checked above
+        cast(Literal["fp32", "bf16", "fp16"], precision),
+        workers,
+        cache_tokens,
+        checkpoint_s,
+    )
     name = Path(recipe).stem
     request = TrainRequest(
         opened.name, out, settings, name, stage, images, weights, allow_changed_images, resume, runtime
@@ -98,7 +106,7 @@ def train(
         with interruptible():
             summary = run_training(request, training_progress_bar)
     except KeyboardInterrupt:
-        print_error("interrupted; the same command with --resume goes on from there")
+        print_error("interrupted; the same command with --resume continues from there")
         raise typer.Exit(INTERRUPTED) from None
     if is_rank_zero():
         print_json(summary) if json else print_trained(summary)

@@ -235,6 +235,6 @@ def test_interrupted_it_says_how_to_go_on(version, tmp_path):
             break
     _, err = started.communicate(timeout=60)
     assert started.returncode == 130, "".join(seen) + err
-    assert "interrupted; the same command with --resume goes on from there" in err
+    assert "interrupted; the same command with --resume continues from there" in err
     state = torch.load(out / "generator" / "state.pt", weights_only=True)
     assert state["step"] == len(losses(out, "generator")) >= 1
