@@ -1,11 +1,11 @@
-"""Inference from JPEG files to a class and a box, stage by stage, the same for every system.
+"""Inference from JPEG files to a class and a box, in the same stages for every system.
 
-    decode, transforms          on the CPU, an image after the other
-    copy to device              bytes, one copy a view; floats are made on the device
+    decode, transforms          on the CPU, one image after the other
+    copy to device              uint8, one copy per view; converted to floats on the device
     backbone, generator, classifier
     copy back, box              maps to the CPU; min-max, threshold, box of the largest contour
 
-Each image is decoded once, though the published code of PPD reads it twice.
+Each image is decoded once, although the published code of PPD reads it twice.
 """
 
 from pathlib import Path
@@ -36,7 +36,7 @@ System = Ppd | LocLoc
 
 
 def load_images(folder: Path | None, count: int) -> list[bytes]:
-    """So many encoded images: the first of a folder by name, again from the start where it has fewer; or made scenes.
+    """Loads encoded images: the first `count` of a folder by name, repeated if it has fewer; or synthetic scenes.
 
     Raises BenchError for a folder without an image that can be decoded.
     """
@@ -44,19 +44,19 @@ def load_images(folder: Path | None, count: int) -> list[bytes]:
         return [_scene(index) for index in range(count)]
     if not folder.is_dir():
         raise BenchError(f"--images {folder} is no folder")
-    found: list[bytes] = []
+    images: list[bytes] = []
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in KINDS):
         try:
             data = read_image_bytes(path)
             decode_image(data)
         except ImageError:
             continue
-        found.append(data)
-        if len(found) == count:
+        images.append(data)
+        if len(images) == count:
             break
-    if not found:
+    if not images:
         raise BenchError(f"--images {folder} holds no image ({', '.join(KINDS)}) that can be decoded")
-    return [found[index % len(found)] for index in range(count)]
+    return [images[index % len(images)] for index in range(count)]
 
 
 def _scene(index: int) -> bytes:
@@ -67,14 +67,14 @@ def _scene(index: int) -> bytes:
 
 
 def random_views(form: Form, batch: int, device: torch.device) -> tuple[Tensor, ...]:
-    """Views of noise: the model's stages take as long for them as for anything."""
+    """Views of noise: the model's stages take the same time for any content."""
     generator = torch.Generator().manual_seed(0)
     sizes = ((batch, side, side, 3) for side in form.views_px)
     return tuple(torch.randint(0, 256, size, generator=generator, dtype=torch.uint8).to(device) for size in sizes)
 
 
 def model_run(system: System, views: tuple[Tensor, ...]) -> Run:
-    """The stages of the model alone, on views that are on the device."""
+    """The model's stages alone, on views on the device."""
 
     @torch.inference_mode()
     def run(lap: Lap) -> tuple[Tensor, Tensor]:
@@ -84,7 +84,7 @@ def model_run(system: System, views: tuple[Tensor, ...]) -> Run:
 
 
 def whole_run(system: System, images: list[bytes], device: torch.device) -> Run:
-    """All stages, from encoded images on. The run gives `(labels (B,), boxes (B, 4))`, boxes in the map's square."""
+    """All stages, from encoded images on. Returns labels `(B,)` and boxes `(B, 4)` in the map's square."""
     form = system.form
 
     @torch.inference_mode()
@@ -93,12 +93,12 @@ def whole_run(system: System, images: list[bytes], device: torch.device) -> Run:
         lap("decode")
         views = [np.stack([_view(rgb, form, number) for rgb in decoded]) for number in range(len(form.views_px))]
         lap("transforms")
-        placed = tuple(_placed(view, device) for view in views)
+        on_device = tuple(_to_device(view, device) for view in views)
         lap("copy to device")
-        logits, maps = system.infer(placed, lap)
-        labels, drawn = logits.argmax(1).cpu().numpy(), maps[:, 0].float().cpu().numpy()
+        logits, maps = system.infer(on_device, lap)
+        labels, score_maps = logits.argmax(1).cpu().numpy(), maps[:, 0].float().cpu().numpy()
         lap("copy back")
-        boxes = np.stack([_box(one, form.map_px) for one in drawn])
+        boxes = np.stack([_box(score_map, form.map_px) for score_map in score_maps])
         lap("box")
         return labels, boxes
 
@@ -106,17 +106,17 @@ def whole_run(system: System, images: list[bytes], device: torch.device) -> Run:
 
 
 def _view(rgb: np.ndarray, form: Form, number: int) -> np.ndarray:
-    """The central square first; PPD's localisation view is the whole image, stretched."""
+    """View 0 is the central square; view 1, PPD's for localisation, is the whole image, stretched."""
     size = rgb.shape[1::-1]
     geometry = ResizeCrop.stretch(size, form.map_px) if number else ResizeCrop.centre_crop(size, SIZE_PX, RESIZE_PX)
     return geometry.image(rgb)
 
 
-def _placed(view: np.ndarray, device: torch.device) -> Tensor:
+def _to_device(view: np.ndarray, device: torch.device) -> Tensor:
     pixels = torch.from_numpy(view)
     return pixels.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else pixels
 
 
-def _box(one: np.ndarray, side_px: int) -> np.ndarray:
-    one = cv2.resize(one, (side_px, side_px), interpolation=cv2.INTER_LINEAR)
-    return largest_box(min_max_or_zeros(one) > TAU)
+def _box(score_map: np.ndarray, side_px: int) -> np.ndarray:
+    score_map = cv2.resize(score_map, (side_px, side_px), interpolation=cv2.INTER_LINEAR)
+    return largest_box(min_max_or_zeros(score_map) > TAU)

@@ -1,4 +1,4 @@
-"""What `pipeline/bench` found of refinement engines, as tables in the terminal."""
+"""The benchmark of refinement engines as tables in the terminal."""
 
 from rich.markup import escape
 

@@ -1,4 +1,4 @@
-"""Reports as one image each: arithmetic and time of systems, stage by stage; speed and agreement of engines."""
+"""Plots of the benchmarks: arithmetic and time of systems by stage; speed and accuracy of engines."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ COLOURS = {"backbone": "#7f8fa6", "classifier": "#e1a95f", "generator": "#5f9ea0
 
 
 def draw_report(report: BenchReport, file: Path) -> None:
-    """Two rows of bars: GMAC an image, and seconds a batch with the range from p10 to p90."""
+    """Draws two bar charts: GMAC per image, and seconds per batch with the range from p10 to p90."""
     with matplotlib.rc_context({"svg.hashsalt": "locloc", "font.size": 9}):
         figure = Figure(figsize=(11, 4.2), layout="constrained")
         counted, timed = figure.subplots(1, 2)
@@ -36,7 +36,7 @@ def draw_report(report: BenchReport, file: Path) -> None:
 
 
 def draw_masks(bench: MaskBench, file: Path) -> None:
-    """A panel for each kind of problem: how many times as fast as `cv2.grabCut`, against IoU to the truth, or to it."""
+    """Draws a panel per kind of problem: speed relative to `cv2.grabCut` against IoU with the truth or cv2's mask."""
     with matplotlib.rc_context({"svg.hashsalt": "locloc", "font.size": 9}):
         figure = Figure(figsize=(5.5 * len(bench.engines), 4.2), layout="constrained")
         panels = figure.subplots(1, len(bench.engines), squeeze=False)[0]

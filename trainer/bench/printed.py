@@ -1,11 +1,10 @@
-"""What the paper's supplement printed (tables 1 to 3 and its two percentages), row by row, beside what is true.
+"""The numbers of the paper's supplement (tables 1 to 3 and its two percentages), compared with the actual ones.
 
-Only the figures on paper are written down here. Each verdict is found by comparing them with counts and with the
-paper's own sums:
+Only the printed numbers are constants here. Verdicts come from comparing them with counts and with the paper's sums:
 
-    reproduced        a counter, or the paper's own arithmetic, gives it, rounded or cut to the digits that are printed
-    typo              nothing does, but the nearest value is one unit of the last digit, or one small digit, away
-    not reproducible  nothing comes near
+    reproduced        a counter, or the paper's own arithmetic, gives the number, rounded or cut to the printed digits
+    typo              none does, but the nearest value differs by one unit of the last digit, or by one small digit
+    not reproducible  no value is near
 """
 
 from dataclasses import dataclass
@@ -20,20 +19,20 @@ COUNTED = ("LFDM, 1000 classes", "PPD linear, 200 classes", "PPD decoder, 14 x 1
 
 @dataclass(frozen=True)
 class Row:
-    """One printed figure."""
+    """One printed number."""
 
     table: str
     what: str
     printed: str
     paper_counter: float | None  # by the rules that ignore transposed convolutions, or the paper's own arithmetic
-    in_full: float | None  # what is true
+    in_full: float | None  # the actual value
     unit: str
     verdict: str
     note: str = ""
 
 
 def rows(counts: list[Count]) -> list[Row]:
-    """Every printed figure. `counts` are of ViT-S/16, with LFDM for 1000 classes and PPD's linear layer for 200."""
+    """Every printed number. counts: of ViT-S/16, with LFDM for 1000 classes and PPD's linear layer for 200."""
     by_name = {count.module: count for count in counts}
     lfdm, linear, decoder, geg, vit = (by_name[name] for name in COUNTED)
     return _table_1(lfdm, linear, decoder, geg, vit) + _table_2() + _table_3(lfdm, linear, decoder, geg)
@@ -41,9 +40,9 @@ def rows(counts: list[Count]) -> list[Row]:
 
 def _table_1(lfdm: Count, linear: Count, decoder: Count, geg: Count, vit: Count) -> list[Row]:
     def row(what: str, printed: str, parameters: int, parts: list[str] | None = None, note: str = "") -> Row:
-        own = float(sum(map(Decimal, parts))) if parts else None
+        printed_sum = float(sum(map(Decimal, parts))) if parts else None
         true = parameters / MI
-        return Row("1", what, printed, own, true, "2^20 parameters", verdict(printed, true, own), note)
+        return Row("1", what, printed, printed_sum, true, "2^20 parameters", verdict(printed, true, printed_sum), note)
 
     ppd, ours = (vit, linear, decoder), (vit, lfdm, geg)
     return [
@@ -59,8 +58,8 @@ def _table_1(lfdm: Count, linear: Count, decoder: Count, geg: Count, vit: Count)
 
 
 def _table_2() -> list[Row]:
-    def row(what: str, printed: str, own: float, unit: str, note: str) -> Row:
-        return Row("2", what, printed, own, None, unit, verdict(printed, own), note)
+    def row(what: str, printed: str, computed: float, unit: str, note: str) -> Row:
+        return Row("2", what, printed, computed, None, unit, verdict(printed, computed), note)
 
     return [
         row("PPD total", "19", 8 + 12, "s", "printed parts: 8 + 12"),
@@ -90,26 +89,26 @@ def _table_3(lfdm: Count, linear: Count, decoder: Count, geg: Count) -> list[Row
 
 
 def verdict(printed: str, *values: float | None) -> str:
-    """A figure as printed, and the values that it could have come from."""
-    found = [_near(printed, Decimal(repr(float(value)))) for value in values if value is not None]
-    return min(found, key=(REPRODUCED, TYPO, NOT).index)
+    """The best verdict on a printed number, given the values that it could have come from."""
+    verdicts = [_compare(printed, Decimal(repr(float(value)))) for value in values if value is not None]
+    return min(verdicts, key=(REPRODUCED, TYPO, NOT).index)
 
 
-def _near(printed: str, value: Decimal) -> str:
-    figure = Decimal(printed)
-    unit = Decimal(1).scaleb(figure.as_tuple().exponent)
-    written = [value.quantize(unit, rounding) for rounding in (ROUND_HALF_UP, ROUND_DOWN)]
-    if figure in written:
+def _compare(printed: str, value: Decimal) -> str:
+    number = Decimal(printed)
+    unit = Decimal(1).scaleb(-len(printed.partition(".")[2]))
+    rounded = [value.quantize(unit, rounding) for rounding in (ROUND_HALF_UP, ROUND_DOWN)]
+    if number in rounded:
         return REPRODUCED
-    if any(abs(figure - one) <= unit or _one_digit(printed, str(one)) for one in written):
+    if any(abs(number - candidate) <= unit or _differ_by_one_digit(printed, str(candidate)) for candidate in rounded):
         return TYPO
     return NOT
 
 
-def _one_digit(one: str, other: str) -> bool:
-    """Apart by one digit, and not one that carries the figure: by no more than a hundredth of it."""
-    apart = len(one) == len(other) and sum(a != b for a, b in zip(one, other, strict=True)) == 1
-    return apart and 100 * abs(Decimal(one) - Decimal(other)) <= Decimal(other)
+def _differ_by_one_digit(printed: str, value: str) -> bool:
+    """Whether they differ in one digit that is not a leading one: by at most a hundredth of the value."""
+    one_digit = len(printed) == len(value) and sum(a != b for a, b in zip(printed, value, strict=True)) == 1
+    return one_digit and 100 * abs(Decimal(printed) - Decimal(value)) <= Decimal(value)
 
 
 def _sum(parts: tuple[Count, ...]) -> int:

@@ -1,4 +1,4 @@
-"""The whole benchmark as one value: what is asked, what was found. `tables` and `plot` show it; --json writes it."""
+"""Runs the whole benchmark of systems and returns its results as one value, which `--json` writes."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -10,6 +10,7 @@ import torch
 from ...pipeline.bench.machine import describe_machine
 from ...pipeline.errors import BenchError, did_you_mean
 from ..models.classifier import Classifier
+from ..models.localizer import PRECISIONS
 from ..models.token_selection import select_tokens, shared_block_count
 from . import KEEP_TOKENS, SHARED_BLOCKS
 from .counts import Count, PipelineCount, count_modules, count_pipelines
@@ -18,14 +19,14 @@ from .printed import Row, rows
 from .resources import Peak, Throughput, measure_peak, measure_throughput
 from .systems import AT_224, GUIDED, RELEASED, SHARED, TAPERED, VIT, Lap, create_system, create_vit, forms
 from .timing import Clock, Reading, Spread, again, create_clock, in_turn, noise, ratio, spread
-from .tuned import PRECISIONS, Choice, Trial, best, placed, try_choices
+from .tuned import Choice, Trial, apply_choice, best, try_choices
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Asked:
-    """`rounds` 0: by the device. `quick`: one round of everything, to see that it runs."""
+class BenchRequest:
+    """The settings of a benchmark."""
 
     compare_ppd: bool = False
     device: str = "cpu"
@@ -33,12 +34,12 @@ class Asked:
     classes: int = 200
     images: Path | None = None
     precision: str = "fp32"
-    threads: int = 0  # of the CPU; 0: all of its cores
+    threads: int = 0  # of the CPU; 0: torch's default
     keep_tokens: float = KEEP_TOKENS
     shared_blocks: float = SHARED_BLOCKS
     backbone: str = VIT
-    rounds: int = 0
-    quick: bool = False
+    rounds: int = 0  # 0: depends on the device
+    quick: bool = False  # one round of everything, to test that it runs
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,13 @@ class Line:
     total: Spread  # seconds a batch
     wall: Spread
     stages: dict[str, Spread]
-    to_released: float | None  # how many times as long as PPD as released takes, in the same rounds
-    to_224: float | None
+    to_released: float | None  # time relative to PPD as released, in the same rounds
+    to_224: float | None  # relative to PPD at 224
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Systems measured in turn. `noise` is the ratio of the first system's second copy to itself."""
+    """Systems timed in alternating rounds. `noise` is the time of the first system's second copy relative to it."""
 
     what: str
     lines: list[Line]
@@ -65,8 +66,8 @@ class Timings:
 
 
 @dataclass(frozen=True)
-class Alone:
-    """LFDM by itself."""
+class ClassifierTime:
+    """The time of LFDM alone."""
 
     classes: int
     blocks: int
@@ -78,7 +79,7 @@ class Alone:
 class BenchReport:
     asked: dict[str, Any]
     machine: dict[str, Any]
-    unit: str  # what a second is
+    unit: str  # of seconds, in words
     modules: list[Count]
     pipelines: list[PipelineCount]
     printed: list[Row]
@@ -86,7 +87,7 @@ class BenchReport:
     whole: Timings
     trials: list[Trial]
     tuned: Timings
-    classifiers: list[Alone]
+    classifiers: list[ClassifierTime]
     peak: Peak
     throughput: list[Throughput]
     schema: int = SCHEMA
@@ -95,8 +96,13 @@ class BenchReport:
         return asdict(self)
 
 
-def run_bench(asked: Asked, tell: Callable[[str], None] = lambda _: None) -> BenchReport:
-    """Everything, from top to bottom; `tell` hears what is begun. Raises BenchError for what this machine cannot do."""
+def run_bench(asked: BenchRequest, on_step: Callable[[str], None] = lambda _: None) -> BenchReport:
+    """Runs the benchmark from top to bottom.
+
+    on_step  called with a description before each step
+
+    Raises BenchError for settings that this machine does not support.
+    """
     _check(asked)
     device = torch.device(asked.device)
     if asked.threads:
@@ -106,7 +112,7 @@ def run_bench(asked: Asked, tell: Callable[[str], None] = lambda _: None) -> Ben
     few, small = (rounds, asked.batch) if on_gpu else (1, min(asked.batch, 4))
     clock = create_clock(device)
 
-    tell("parameters and arithmetic")
+    on_step("parameters and arithmetic")
     guided = asked.keep_tokens, asked.shared_blocks
     modules = count_modules(asked.classes, *guided, asked.backbone)
     pipelines = count_pipelines(asked.compare_ppd, asked.classes, *guided, asked.backbone)
@@ -114,26 +120,27 @@ def run_bench(asked: Asked, tell: Callable[[str], None] = lambda _: None) -> Ben
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
+        plain = Choice(precision=asked.precision)
         peak = measure_peak(device, PRECISIONS[asked.precision], clock)
-        made = {
+        created = {
             form.name: create_system(form, asked.classes, asked.backbone)
             for form in forms(asked.compare_ppd, *guided)
             if form.name != SHARED
         }
-        systems = {name: placed(system, Choice(precision=asked.precision), device) for name, system in made.items()}
+        systems = {name: apply_choice(system, plain, device) for name, system in created.items()}
         first = next(iter(systems))
 
-        tell(f"model stages, {rounds} rounds of {len(systems) + 1} systems, batch {asked.batch}")
-        in_turn(  # kernels are chosen, pages are touched
+        on_step(f"model stages, {rounds} rounds of {len(systems) + 1} systems, batch {asked.batch}")
+        in_turn(  # chooses kernels and touches memory pages
             {name: model_run(system, random_views(system.form, 2, device)) for name, system in systems.items()},
             clock, rounds=0, warm_up=1,
         )  # fmt: skip
         views = {name: random_views(system.form, asked.batch, device) for name, system in systems.items()}
         runs = {name: model_run(system, views[name]) for name, system in systems.items()}
-        runs[again(first)] = model_run(placed(made[first], Choice(precision=asked.precision), device), views[first])
+        runs[again(first)] = model_run(apply_choice(created[first], plain, device), views[first])
         model = _timings("model stages", in_turn(runs, clock, rounds, int(on_gpu) * 3), first, asked.precision)
 
-        tell("end to end, from encoded images on")
+        on_step("end to end, from encoded images on")
         images = load_images(asked.images, asked.batch)
         compared = {name: systems[name] for name in (RELEASED, AT_224, TAPERED, GUIDED) if name in systems}
         runs = {name: whole_run(system, images, device) for name, system in compared.items()}
@@ -141,27 +148,25 @@ def run_bench(asked: Asked, tell: Callable[[str], None] = lambda _: None) -> Ben
         clock.time(whole_run(compared[TAPERED], images[:2], device))
         whole = _timings("end to end", in_turn(runs, clock, few, int(on_gpu)), next(iter(runs)), asked.precision)
 
-        tell("settings of each")
-        own = {name: made[name] for name in compared}
-        trials = try_choices(
-            own, {name: random_views(own[name].form, small, device) for name in own}, device, clock, few
-        )
-        tuned = _tuned(best(trials), made, views, device, clock, rounds, warm_up=3 if on_gpu else 1)
+        on_step("settings of each")
+        small_views = {name: random_views(system.form, small, device) for name, system in compared.items()}
+        trials = try_choices({name: created[name] for name in compared}, small_views, device, clock, few)
+        tuned = _tuned(best(trials), created, views, device, clock, rounds, warm_up=3 if on_gpu else 1)
 
-        tell("the classifier alone; throughput")
+        on_step("the classifier alone; throughput")
         classifiers = _classifiers(asked, device, clock, small, few)
         by_name = {pipeline.form: pipeline.macs for pipeline in pipelines}
         more = () if asked.quick or not on_gpu else (4 * asked.batch, 16 * asked.batch)
         batches = sorted({1, small, *more} - ({asked.batch} if not on_gpu else set()))
         throughput = measure_throughput(compared, by_name, batches, device, clock, peak, few)
-        throughput += [] if on_gpu else _timed_before(model, compared, by_name, peak, asked.batch)
+        throughput += [] if on_gpu else _throughput_of(model, compared, by_name, peak, asked.batch)
     return BenchReport(
         {**asdict(asked), "images": str(asked.images or "made scenes"), "rounds": rounds}, describe_machine(device),
         clock.unit, modules, pipelines, printed, model, whole, trials, tuned, classifiers, peak, throughput,
     )  # fmt: skip
 
 
-def _check(asked: Asked) -> None:
+def _check(asked: BenchRequest) -> None:
     for given, known, option in (
         (asked.device, ("cpu", "cuda"), "--device"),
         (asked.precision, PRECISIONS, "--precision"),
@@ -182,31 +187,32 @@ def _check(asked: Asked) -> None:
 
 def _timings(what: str, readings: dict[str, list[Reading]], first: str, setting: str | dict[str, str]) -> Timings:
     lines = []
-    for name, found in readings.items():
-        stages = {stage: spread([one.stages[stage] for one in found]) for stage in found[0].stages}
-        to = {base: ratio(found, readings[base]) if base in readings else None for base in (RELEASED, AT_224)}
-        own = setting if isinstance(setting, str) else setting[name]
-        total, wall = spread([one.total_s for one in found]), spread([one.wall_s for one in found])
-        lines.append(Line(name, own, total, wall, stages, to[RELEASED], to[AT_224]))
+    for name, of_system in readings.items():
+        stages = {stage: spread([one.stages[stage] for one in of_system]) for stage in of_system[0].stages}
+        to = {base: ratio(of_system, readings[base]) if base in readings else None for base in (RELEASED, AT_224)}
+        total, wall = spread([one.total_s for one in of_system]), spread([one.wall_s for one in of_system])
+        its_setting = setting if isinstance(setting, str) else setting[name]
+        lines.append(Line(name, its_setting, total, wall, stages, to[RELEASED], to[AT_224]))
     return Timings(what, lines, first, noise(readings, first))
 
 
 def _tuned(
-    chosen: dict[str, Choice], made: dict[str, System], views: dict[str, tuple[torch.Tensor, ...]],
+    chosen: dict[str, Choice], systems: dict[str, System], views: dict[str, tuple[torch.Tensor, ...]],
     device: torch.device, clock: Clock, rounds: int, warm_up: int,
 ) -> Timings:  # fmt: skip
-    """All systems once more, each with its best settings, in turn. A first run, which makes kernels, is not timed."""
+    """Times all systems once more, each with its best settings. The first run, which compiles, is not timed."""
     first = next(iter(chosen))
-    runs = {name: model_run(placed(made[name], choice, device), views[name]) for name, choice in chosen.items()}
-    runs[again(first)] = model_run(placed(made[first], chosen[first], device), views[first])
+    tuned = {name: apply_choice(systems[name], choice, device) for name, choice in chosen.items()}
+    runs = {name: model_run(system, views[name]) for name, system in tuned.items()}
+    runs[again(first)] = model_run(apply_choice(systems[first], chosen[first], device), views[first])
     names = {name: choice.name for name, choice in chosen.items()} | {again(first): chosen[first].name}
     return _timings("model stages, best settings of each", in_turn(runs, clock, rounds, warm_up), first, names)
 
 
-def _timed_before(
+def _throughput_of(
     model: Timings, systems: dict[str, System], macs: dict[str, int], peak: Peak, batch: int
 ) -> list[Throughput]:
-    """Throughput of the whole batch, from what was measured already."""
+    """Throughput at the full batch size, from the times already measured."""
     lines = [line for line in model.lines if line.system in systems]
     return [
         Throughput(
@@ -216,20 +222,24 @@ def _timed_before(
     ]
 
 
-def _classifiers(asked: Asked, device: torch.device, clock: Clock, batch: int, rounds: int) -> list[Alone]:
-    """LFDM with as many classes as were asked for and with 1000, whole and guided."""
-    vit, found = create_vit(asked.backbone), []
+def _classifiers(
+    asked: BenchRequest, device: torch.device, clock: Clock, batch: int, rounds: int
+) -> list[ClassifierTime]:
+    """Times LFDM with the requested number of classes and with 1000, with all tokens and guided."""
+    vit, times = create_vit(asked.backbone), []
     grid = vit.patch_embed.grid_size
     dtype = PRECISIONS[asked.precision]
     tokens = torch.randn(batch, 1 + grid[0] * grid[1], vit.embed_dim, device=device, dtype=dtype)
-    kept = select_tokens(torch.rand(batch, 1, *grid, device=device), grid, asked.keep_tokens)
-    blocks_shared = shared_block_count(len(vit.blocks), asked.shared_blocks)
-    ways = [(0, None), (blocks_shared, kept)] if blocks_shared or kept is not None else [(0, None)]
+    selected = select_tokens(torch.rand(batch, 1, *grid, device=device), grid, asked.keep_tokens)
+    shared_blocks = shared_block_count(len(vit.blocks), asked.shared_blocks)
+    ways: list[tuple[int, torch.Tensor | None]] = [(0, None)]
+    if shared_blocks or selected is not None:
+        ways.append((shared_blocks, selected))
     for classes in sorted({asked.classes, 1000}):
         for shared, keep in ways:
             model = Classifier(vit, classes, grid, shared_blocks=shared).eval().requires_grad_(False).to(device, dtype)
 
-            def run(lap: Lap, model=model, keep=keep) -> None:
+            def run(lap: Lap, model: Classifier = model, keep: torch.Tensor | None = keep) -> None:
                 with torch.inference_mode():
                     model(tokens, keep)
                 lap("classifier")
@@ -237,5 +247,5 @@ def _classifiers(asked: Asked, device: torch.device, clock: Clock, batch: int, r
             readings = in_turn({"": run}, clock, rounds, 1)[""]
             count = grid[0] * grid[1] if keep is None else keep.shape[1]
             seconds = spread([one.total_s / batch * asked.batch for one in readings])
-            found.append(Alone(classes, len(model.blocks), count, seconds))
-    return found
+            times.append(ClassifierTime(classes, len(model.blocks), count, seconds))
+    return times

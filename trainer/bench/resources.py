@@ -1,4 +1,4 @@
-"""What the device can do at all, what each system makes of it, and the memory it takes."""
+"""The device's peak, each system's throughput and share of the peak, and its memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ COPIED_MB = {"cpu": 64, "cuda": 1024}
 
 @dataclass(frozen=True)
 class Peak:
-    """Measured here: one matrix product, one copy."""
+    """Measured by one matrix product and one copy."""
 
     flops: float  # a second
     bytes_copied: float  # a second, read and written
@@ -30,11 +30,11 @@ class Throughput:
     batch: int
     images_per_s: float
     peak_share: float
-    memory_mb: float | None  # peak of the device, weights among it; None on a CPU, where torch does not tell
+    memory_mb: float | None  # peak of the device, with weights; None on a CPU, where torch does not measure it
 
 
 def measure_peak(device: torch.device, dtype: torch.dtype, clock: Clock) -> Peak:
-    """The best of several, by the clock that systems are measured with: on a CPU that is a second of one thread."""
+    """The best of several runs, by the clock that systems are measured with: on a CPU, seconds of one thread."""
     side, length = SIDE[device.type], COPIED_MB[device.type] * 2**20 // 4
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     source, target = (torch.ones(length, device=device) for _ in range(2))
@@ -55,8 +55,8 @@ def measure_throughput(
     systems: dict[str, System], macs: dict[str, int], batches: list[int], device: torch.device, clock: Clock,
     peak: Peak, rounds: int,
 ) -> list[Throughput]:  # fmt: skip
-    """Model stages at several batch sizes: images a second by the wall, the share of the peak by the clock."""
-    found = []
+    """Model stages at several batch sizes: images a second by wall time, the share of the peak by the clock."""
+    throughput = []
     for batch in batches:
         for name, system in systems.items():
             views = random_views(system.form, batch, device)
@@ -67,5 +67,5 @@ def measure_throughput(
             wall = spread([reading.wall_s for reading in readings]).median
             share = peak.share(batch * macs[name], spread([reading.total_s for reading in readings]).median)
             memory = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else None
-            found.append(Throughput(name, batch, batch / wall, share, memory))
-    return found
+            throughput.append(Throughput(name, batch, batch / wall, share, memory))
+    return throughput

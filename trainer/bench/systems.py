@@ -1,11 +1,11 @@
-"""What is compared: PPD in four forms and LocLoc in three, with random weights, which cost what trained ones do.
+"""The systems that are compared: PPD in four forms and LocLoc in three, with random weights, which cost the same.
 
 B images, D width of the ViT, K classes, h x w token grid. All views are `(B, S, S, 3) uint8` on the model's device.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import timm
 import torch
@@ -28,20 +28,20 @@ Lap = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Form:
-    """One way to localise and to name what is in an image."""
+    """One system for localisation and classification."""
 
     name: str
     family: Literal["ppd", "locloc"]
-    map_px: int = SIZE_PX  # side of the square that maps are made of
+    map_px: int = SIZE_PX  # side of the input for maps
     round_trip: bool = False  # patch tokens to NumPy and back before the decoder, as both published listings do
     shared: bool = False  # PPD: one pass of the ViT for maps and classes
     generator: str = ""  # LocLoc: kind of GEG
-    keep_tokens: float = 1.0  # LocLoc: the share that LFDM looks at
-    shared_blocks: float = 0.0  # LocLoc: the share of LFDM's blocks that are the frozen ViT's
+    keep_tokens: float = 1.0  # LocLoc: share of patch tokens that LFDM processes
+    shared_blocks: float = 0.0  # LocLoc: share of LFDM's blocks that are the frozen ViT's
 
     @property
     def views_px(self) -> tuple[int, ...]:
-        """Sides of the squares that an image is shown as: the central one, then PPD's stretched one."""
+        """Sides of an image's views: the central square, then PPD's stretched one."""
         return (SIZE_PX,) if self.family == "locloc" or self.shared else (SIZE_PX, self.map_px)
 
 
@@ -50,7 +50,7 @@ PAPER, TAPERED, GUIDED = "LocLoc paper", "LocLoc tapered", "LocLoc guided"
 
 
 def forms(compare_ppd: bool, keep_tokens: float, shared_blocks: float) -> list[Form]:
-    """In the order of the tables. `PPD at 224, one pass` is nobody's: the strongest baseline, told for fairness."""
+    """In the order of the tables. `PPD at 224, one pass` was never published: it is the strongest baseline."""
     ppd = [
         Form(RELEASED, "ppd", 256, round_trip=True),
         Form(NO_TRIP, "ppd", 256),
@@ -66,7 +66,7 @@ def forms(compare_ppd: bool, keep_tokens: float, shared_blocks: float) -> list[F
 
 
 class Ppd(nn.Module):
-    """A ViT, twice unless `shared`; a linear classifier on its CLS tokens, a decoder on its patch tokens."""
+    """A ViT, run twice unless `shared`; a linear classifier on its CLS tokens, a decoder on its patch tokens."""
 
     def __init__(self, form: Form, vit: VisionTransformer, classes: int):
         super().__init__()
@@ -75,7 +75,7 @@ class Ppd(nn.Module):
         self.decoder = Decoder(vit.embed_dim)
 
     def tokens(self, *views: Tensor) -> tuple[Tensor, Tensor]:
-        """One view or two > CLS of the last blocks, normed, `(B, 4 D)`, and normed patch tokens `(B, D, h, w)`."""
+        """One view or two > normed CLS tokens of the last blocks `(B, 4 D)`, and normed patch tokens `(B, D, h, w)`."""
         depth = len(self.frozen.vit.blocks)
         last = self.frozen(views[0], *range(depth - LAST_CLS + 1, depth + 1))
         patches = last[-1]
@@ -102,9 +102,9 @@ class Ppd(nn.Module):
 
 
 class LocLoc(nn.Module):
-    """A ViT once; GEG on its patch tokens, LFDM on its embedded tokens or those after the blocks that both share.
+    """A ViT, run once; GEG on its patch tokens, LFDM on its embedded tokens or those after the shared blocks.
 
-    LFDM looks at all of them or at those that GEG's maps choose.
+    LFDM processes all tokens, or those that GEG's maps select.
     """
 
     def __init__(self, form: Form, vit: VisionTransformer, classes: int):
@@ -136,32 +136,38 @@ class LocLoc(nn.Module):
 
 
 class Frozen(nn.Module):
-    """The ViT from pixels on, at its native size and at another one."""
+    """The ViT with its normalisation, at its native input size and at another one."""
+
+    mean: Tensor
+    std: Tensor
+    resized_positions: Tensor
 
     def __init__(self, vit: VisionTransformer, size_px: int):
         super().__init__()
         self.vit = vit
         native = vit.patch_embed.grid_size
         grid = (size_px // vit.patch_embed.patch_size[0],) * 2
+        assert vit.pos_embed is not None  # checked by create_vit, as cls_token
         positions = vit.pos_embed.detach()
-        other = positions if grid == native else interpolate_positions(positions, 1, native, grid)
-        self.register_buffer("other", other.clone(), persistent=False)
+        resized = positions if grid == native else interpolate_positions(positions, 1, native, grid)
+        self.register_buffer("resized_positions", resized.clone(), persistent=False)
         for name, values in (("mean", MEAN), ("std", STD)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1) * 255, persistent=False)
 
     def forward(self, rgb: Tensor, *after: int) -> list[Tensor]:
-        """View > tokens `(B, 1 + T, D)` after so many blocks, for each of `after` in ascending order. 0: embedded."""
+        """A view > tokens `(B, 1 + T, D)` after each number of blocks in `after`, ascending. 0: embedded tokens."""
         vit = self.vit
+        assert vit.pos_embed is not None and vit.cls_token is not None
         pixels = (rgb.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std
         patches = vit.patch_embed.proj(pixels).flatten(2).transpose(1, 2)
-        positions = vit.pos_embed if vit.pos_embed.shape[1] == 1 + patches.shape[1] else self.other
+        positions = vit.pos_embed if vit.pos_embed.shape[1] == 1 + patches.shape[1] else self.resized_positions
         tokens = torch.cat([vit.cls_token.expand(len(rgb), -1, -1), patches], dim=1) + positions
-        found = [tokens] if 0 in after else []
+        outputs = [tokens] if 0 in after else []
         for number, block in enumerate(vit.blocks, 1):
             tokens = block(tokens)
-            if number in after:  # the others' memory is free again
-                found.append(tokens)
-        return found
+            if number in after:  # only these are kept in memory
+                outputs.append(tokens)
+        return outputs
 
     def square(self, tokens: Tensor) -> Tensor:
         """`(B, 1 + T, D)` > `(B, D, h, w)` without CLS."""
@@ -170,24 +176,32 @@ class Frozen(nn.Module):
 
 
 def round_trip(tokens: Tensor) -> Tensor:
-    """To NumPy and back to the device, which waits for all that came before."""
+    """Copies tokens to NumPy and back to the device, which waits for all earlier work."""
     return torch.from_numpy(tokens.float().cpu().numpy()).to(tokens.device, tokens.dtype)
 
 
 def create_system(form: Form, classes: int, vit: str = VIT) -> Ppd | LocLoc:
-    """In eval mode, without gradients, on torch's default device."""
+    """Creates a system in eval mode, without gradients, on torch's default device."""
     model = (Ppd if form.family == "ppd" else LocLoc)(form, create_vit(vit), classes)
     return model.eval().requires_grad_(False)
 
 
 def create_vit(name: str) -> VisionTransformer:
-    """Random weights; nothing is downloaded. Raises BenchError for what is no plain ViT at 224 px in patches of 16."""
+    """Creates a ViT with random weights; nothing is downloaded.
+
+    Raises BenchError for any but a plain ViT of 224 px in patches of 16 with CLS as its only prefix token.
+    """
     if name == "pocket":
         return create_pocket()
     if not timm.is_model(name):
         raise BenchError(f"No timm model {name!r}{did_you_mean(name, ['pocket', *timm.list_models('vit_*_224')])}")
     vit = timm.create_model(name, num_classes=0)
-    plain = isinstance(vit, VisionTransformer) and vit.cls_token is not None and vit.num_prefix_tokens == 1
-    if not plain or vit.patch_embed.img_size != (SIZE_PX, SIZE_PX) or vit.patch_embed.patch_size != (16, 16):
+    if not isinstance(vit, VisionTransformer) or not _is_plain(vit):
         raise BenchError(f"--backbone {name} is no plain ViT of 224 px in patches of 16, as {VIT} is")
     return vit
+
+
+def _is_plain(vit: VisionTransformer) -> bool:
+    patches: Any = vit.patch_embed
+    has_cls = vit.cls_token is not None and vit.num_prefix_tokens == 1
+    return has_cls and patches.img_size == (SIZE_PX, SIZE_PX) and patches.patch_size == (16, 16)

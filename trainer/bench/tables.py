@@ -1,4 +1,4 @@
-"""A report as tables in the terminal."""
+"""The benchmark of systems as tables in the terminal."""
 
 from rich.markup import escape
 from rich.table import Table
@@ -23,7 +23,7 @@ def print_report(report: BenchReport) -> None:
     _pipelines(report)
     for timings in (report.model, report.whole, report.tuned):
         _timings(timings, report.unit)
-    _tried(report)
+    _trials(report)
     _classifiers(report)
     _throughput(report)
 
@@ -32,11 +32,14 @@ def _modules(report: BenchReport) -> None:
     table = table_of(
         "Modules, one image (1 MAC is 2 FLOPs)", "module", "parameters", "/ 2^20", "paper's counter, M", "in full, MMAC"
     )
-    for one in report.modules:
+    for module in report.modules:
         table.add_row(
-            one.module, f"{one.parameters:,}", f"{one.parameters / 2**20:.3f}", f"{one.paper_counter / 1e6:,.1f}",
-            f"{one.macs / 1e6:,.1f}",
-        )  # fmt: skip
+            module.module,
+            f"{module.parameters:,}",
+            f"{module.parameters / 2**20:.3f}",
+            f"{module.paper_counter / 1e6:,.1f}",
+            f"{module.macs / 1e6:,.1f}",
+        )
     show(table)
 
 
@@ -46,7 +49,7 @@ def _printed(rows: list[Row]) -> None:
     for row in rows:
         verdict = f"[{_COLOURS[row.verdict]}]{row.verdict}[/]" if row.verdict in _COLOURS else row.verdict
         table.add_row(
-            row.table, row.what, row.printed, _figure(row.paper_counter), _figure(row.in_full), row.unit,
+            row.table, row.what, row.printed, _format_number(row.paper_counter), _format_number(row.in_full), row.unit,
             verdict + (f"  [dim]{row.note}[/]" if row.note else ""),
         )  # fmt: skip
     table.columns[5].justify = table.columns[6].justify = "left"
@@ -57,9 +60,9 @@ def _pipelines(report: BenchReport) -> None:
     table = table_of(
         "Whole systems, one image, MMAC in full", "system", "parameters", "backbone", "classifier", "generator", "total"
     )
-    for one in report.pipelines:
-        stages = (one.backbone_macs, one.classifier_macs, one.generator_macs, one.macs)
-        table.add_row(one.form, f"{one.parameters:,}", *(f"{macs / 1e6:,.1f}" for macs in stages))
+    for system in report.pipelines:
+        stages = (system.backbone_macs, system.classifier_macs, system.generator_macs, system.macs)
+        table.add_row(system.form, f"{system.parameters:,}", *(f"{macs / 1e6:,.1f}" for macs in stages))
     show(table)
 
 
@@ -78,7 +81,7 @@ def _timings(timings: Timings, unit: str) -> None:
     show(table)
 
 
-def _tried(report: BenchReport) -> None:
+def _trials(report: BenchReport) -> None:
     table = table_of("Settings that were tried", "system", "settings", "seconds a batch")
     for trial in report.trials:
         table.add_row(trial.system, trial.choice.name, escape(trial.why_not) or f"{trial.seconds:.4f}")
@@ -118,7 +121,7 @@ def show(table: Table) -> None:
     out.print()
 
 
-def _figure(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "" if value is None else f"{value:,.3f}"
 
 

@@ -1,7 +1,7 @@
-"""Fair clocks, and systems measured in turn.
+"""Clocks, and systems timed in alternating rounds.
 
-A clock runs a function that says `lap(name)` after each of its stages. On a GPU laps are CUDA events, read once all
-work has ended; on a CPU they are the process's own time over all its threads, which a busy machine does not lengthen.
+A clock runs a function that calls `lap(name)` after each of its stages. On a GPU laps are CUDA events, read after all
+work has ended. On a CPU they are the process time of all threads, which other processes do not lengthen.
 """
 
 import itertools
@@ -18,14 +18,14 @@ from .systems import Lap
 Run = Callable[[Lap], object]
 
 ALONE = "again"
-"""Name of the second copy of the first system, against which it is measured: the benchmark's own noise."""
+"""Suffix of the second copy of the first system: timing the same system twice measures the benchmark's noise."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One run."""
+    """The times of one run."""
 
-    stages: dict[str, float]  # seconds by name, in the order of the laps; the same name twice is summed
+    stages: dict[str, float]  # seconds by lap name, in order; laps of the same name are summed
     wall_s: float
 
     @property
@@ -35,7 +35,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Spread:
-    """Of several runs, in seconds."""
+    """The distribution of several runs, in seconds."""
 
     median: float
     p10: float
@@ -44,15 +44,15 @@ class Spread:
 
 
 class Clock(Protocol):
-    """What a second is, in words, and a run by it."""
+    """Times one run."""
 
-    unit: str
+    unit: str  # of its seconds, in words
 
     def time(self, run: Run) -> Reading: ...
 
 
 class ProcessClock:
-    """CPU time of this process, all threads together."""
+    """CPU time of this process, summed over all threads."""
 
     unit = "process time"
 
@@ -71,7 +71,7 @@ class ProcessClock:
 
 
 class CudaClock:
-    """Time of the device between CUDA events; it idles while the CPU works, and that counts too."""
+    """Device time between CUDA events, including the time that the device waits for the CPU."""
 
     unit = "device time"
 
@@ -99,38 +99,38 @@ def create_clock(device: torch.device) -> Clock:
 def in_turn(
     runs: dict[str, Run], clock: Clock, rounds: int, warm_up: int, done: Callable[[], object] = lambda: None
 ) -> dict[str, list[Reading]]:
-    """Every run once a round, every second round backwards, so that none always comes after the same one.
+    """Times every run once per round; every second round in reverse, so that none always follows the same one.
 
-    done  told after each run
+    done  called after each run
     """
     names = list(runs)
     for name in names * warm_up:
         clock.time(runs[name])
         done()
-    found: dict[str, list[Reading]] = {name: [] for name in names}
+    readings: dict[str, list[Reading]] = {name: [] for name in names}
     for number in range(rounds):
         for name in names[:: -1 if number % 2 else 1]:
-            found[name].append(clock.time(runs[name]))
+            readings[name].append(clock.time(runs[name]))
             done()
-    return found
+    return readings
 
 
 def spread(seconds: list[float]) -> Spread:
-    """Median and the tenth and ninetieth percentiles, between neighbours linearly."""
+    """Median, 10th and 90th percentile, with linear interpolation."""
     ordered = sorted(seconds)
     return Spread(statistics.median(ordered), _percentile(ordered, 0.1), _percentile(ordered, 0.9), len(ordered))
 
 
 def _percentile(ordered: list[float], share: float) -> float:
-    place = share * (len(ordered) - 1)
-    low = int(place)
+    position = share * (len(ordered) - 1)
+    low = int(position)
     high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+    return ordered[low] + (position - low) * (ordered[high] - ordered[low])
 
 
-def ratio(one: list[Reading], other: list[Reading]) -> float:
-    """How many times as long `one` takes: the median over rounds, in each of which both were measured."""
-    return statistics.median(a.total_s / b.total_s for a, b in zip(one, other, strict=True))
+def ratio(readings: list[Reading], reference: list[Reading]) -> float:
+    """Time relative to the reference: the median of the ratios of each round."""
+    return statistics.median(a.total_s / b.total_s for a, b in zip(readings, reference, strict=True))
 
 
 def noise(readings: dict[str, list[Reading]], name: str) -> float:

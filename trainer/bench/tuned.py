@@ -1,25 +1,24 @@
-"""The best settings of each system: the same are offered to both sides, and each takes what is fastest for it."""
+"""The best settings of each system: all systems try the same settings, and each keeps its fastest."""
 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from ..models.localizer import PRECISIONS
 from .inference_stages import System, model_run
 from .timing import Clock, in_turn, spread
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How a system is run; its weights and what it computes stay the same."""
+    """Settings under which a system runs; they do not change its weights or its computation."""
 
     channels_last: bool = False
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: str = "fp32"  # of PRECISIONS
     compiled: Literal["no", "compile", "cuda graphs"] = "no"
 
     @property
@@ -30,50 +29,50 @@ class Choice:
 
 @dataclass(frozen=True)
 class Trial:
-    """What one choice gave a system."""
+    """The time of one system with one choice."""
 
     system: str
     choice: Choice
-    seconds: float | None  # None where it cannot be run
+    seconds: float | None  # None if it cannot be run
     why_not: str = ""
 
 
 def choices(device: torch.device) -> list[Choice]:
-    """What is offered. On a CPU nothing is compiled: that takes a C++ compiler, and minutes a system."""
-    ways: tuple[Literal["no", "compile", "cuda graphs"], ...] = ("no",)
+    """The settings to try. On a CPU nothing is compiled: that takes a C++ compiler, and minutes per system."""
+    compiled: tuple[Literal["no", "compile", "cuda graphs"], ...] = ("no",)
     if device.type == "cuda":
-        ways = ("no", "compile", "cuda graphs")
+        compiled = ("no", "compile", "cuda graphs")
     return [
         Choice(channels_last, precision, way)
-        for way in ways
+        for way in compiled
         for precision in ("fp32", "bf16")
         for channels_last in (False, True)
     ]
 
 
-def placed(system: System, choice: Choice, device: torch.device) -> System:
-    """A copy of a system on the device, run as the choice says. The copy to NumPy stays outside of what is compiled."""
-    own = copy.deepcopy(system).to(device, PRECISIONS[choice.precision])
+def apply_choice(system: System, choice: Choice, device: torch.device) -> System:
+    """A copy of a system on the device with these settings. The copy to NumPy is never compiled."""
+    tuned: Any = copy.deepcopy(system).to(device, PRECISIONS[choice.precision])  # its methods are replaced
     if choice.channels_last:
-        own = own.to(memory_format=torch.channels_last)
-        own.maps = _channels_last(own.maps)
+        tuned = tuned.to(memory_format=torch.channels_last)
+        tuned.maps = _channels_last(tuned.maps)
     if choice.compiled != "no":
         mode = "reduce-overhead" if choice.compiled == "cuda graphs" else "default"
-        for part in ("tokens", "maps", "classes"):
-            setattr(own, part, torch.compile(getattr(own, part), mode=mode, dynamic=False))
+        for method in ("tokens", "maps", "classes"):
+            setattr(tuned, method, torch.compile(getattr(tuned, method), mode=mode, dynamic=False))
     if choice.compiled == "cuda graphs":
-        own.infer = _new_step(own.infer)
-    return own
+        tuned.infer = _new_step(tuned.infer)
+    return tuned
 
 
 def _channels_last(maps: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return lambda patches: maps(patches.contiguous(memory_format=torch.channels_last))
 
 
-def _new_step(infer: Callable) -> Callable:
-    """Tells CUDA graphs that outputs of the run before are no longer needed."""
+def _new_step(infer: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks each run as a new step: CUDA graphs may overwrite the outputs of the previous run."""
 
-    def step(*arguments):
+    def step(*arguments: Any) -> Any:
         torch.compiler.cudagraph_mark_step_begin()
         return infer(*arguments)
 
@@ -83,29 +82,30 @@ def _new_step(infer: Callable) -> Callable:
 def try_choices(
     systems: dict[str, System], views: dict[str, tuple[Tensor, ...]], device: torch.device, clock: Clock, rounds: int
 ) -> list[Trial]:
-    """Every choice for every system. One that fails is recorded with its reason, not hidden."""
-    found = []
+    """Times every system with every choice. A choice that fails is recorded with its reason."""
+    trials = []
     for name, system in systems.items():
         for choice in choices(device):
             try:
-                own = placed(system, choice, device)
-                readings = in_turn({name: model_run(own, views[name])}, clock, rounds, warm_up=1)[name]
-                found.append(Trial(name, choice, spread([reading.total_s for reading in readings]).median))
-            except Exception as error:  # a compiler, a kernel or memory that is missing: any class of error
+                tuned = apply_choice(system, choice, device)
+                readings = in_turn({name: model_run(tuned, views[name])}, clock, rounds, warm_up=1)[name]
+                trials.append(Trial(name, choice, spread([reading.total_s for reading in readings]).median))
+            except Exception as error:  # no compiler, no kernel, not enough memory: any class of error
                 why = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-                found.append(Trial(name, choice, None, why))
+                trials.append(Trial(name, choice, None, why))
             _reset()
-    return found
+    return trials
 
 
 def best(trials: list[Trial]) -> dict[str, Choice]:
     """The fastest choice of each system."""
-    fastest: dict[str, Trial] = {}
+    fastest: dict[str, tuple[float, Choice]] = {}
     for trial in trials:
-        known = fastest.get(trial.system)
-        if trial.seconds is not None and (known is None or trial.seconds < known.seconds):
-            fastest[trial.system] = trial
-    return {name: trial.choice for name, trial in fastest.items()}
+        if trial.seconds is not None:
+            known = fastest.get(trial.system)
+            if known is None or trial.seconds < known[0]:
+                fastest[trial.system] = trial.seconds, trial.choice
+    return {name: choice for name, (_, choice) in fastest.items()}
 
 
 def _reset() -> None:

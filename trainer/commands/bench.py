@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,44 +21,56 @@ def add_to(app: typer.Typer) -> None:
 def bench(
     context: typer.Context,
     compare_ppd: Annotated[
-        bool, typer.Option("--compare-ppd", help="PPD beside LocLoc, and the paper's tables with what is true of them.")
+        bool, typer.Option("--compare-ppd", help="Add PPD, and compare the paper's tables with the actual numbers.")
     ] = False,
     masks: Annotated[
-        bool, typer.Option("--masks", help="Refinement engines instead; with --compare-ppd, after the systems.")
+        bool,
+        typer.Option("--masks", help="Benchmark refinement engines instead; with --compare-ppd, after the systems."),
     ] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    batch: Annotated[int, typer.Option(min=1, help="Images a batch.")] = 32,
-    classes: Annotated[int, typer.Option(min=1, help="Classes that the classifiers tell apart.")] = 200,
+    batch: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 32,
+    classes: Annotated[int, typer.Option(min=1, help="Number of classes.")] = 200,
     images: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Photographs, for systems end to end and for --masks. Default: made scenes."),
+        typer.Option(
+            metavar="DIR", help="Photographs, for systems end to end and for --masks. Default: synthetic scenes."
+        ),
     ] = None,
     truth: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="--masks: masks of --images, of the same names. Without: pocket's attention."),
+        typer.Option(
+            metavar="DIR",
+            help="--masks: ground-truth masks of --images, of the same names. Without: pocket's attention.",
+        ),
     ] = None,
-    count: Annotated[int, typer.Option(min=0, help="--masks: images, evenly over the folder. 0: all.")] = 25,
+    count: Annotated[
+        int, typer.Option(min=0, help="--masks: number of images, evenly spaced over the folder. 0: all.")
+    ] = 25,
     size: Annotated[int, typer.Option(min=16, max=4096, help="--masks: side of images and masks, in pixels.")] = 256,
     vit_images_s: Annotated[
         float, typer.Option(help="--masks: images/s of a node's ViT on its GPU, an assumption of the projection.")
     ] = 3600.0,
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU only), but for the tuned runs.")] = "fp32",
-    threads: Annotated[int, typer.Option(min=0, help="Of the CPU. 0: torch's default. Engines have one.")] = 0,
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16 or fp16 (GPU only). Tuned runs choose their own.")
+    ] = "fp32",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads. 0: torch's default. Engines use one.")] = 0,
     keep_tokens: Annotated[
-        float, typer.Option(help="Guided LFDM: share of the patch tokens that it looks at.")
+        float, typer.Option(help="Guided LFDM: share of the patch tokens that it processes.")
     ] = KEEP_TOKENS,
     shared_blocks: Annotated[
-        float, typer.Option(help="Guided LFDM: share of the blocks, the first ones, that are the frozen ViT's.")
+        float, typer.Option(help="Guided LFDM: share of its first blocks that are the frozen ViT's.")
     ] = SHARED_BLOCKS,
     backbone: Annotated[
         str, typer.Option(help="A timm ViT of 224 px in patches of 16, or pocket; weights are random.")
     ] = "vit_small_patch16_224",
-    rounds: Annotated[int, typer.Option(min=0, help="In which all systems are timed in turn. 0: by the device.")] = 0,
-    quick: Annotated[bool, typer.Option("--quick", help="One round: to see that it runs, not to quote.")] = False,
+    rounds: Annotated[
+        int, typer.Option(min=0, help="Rounds, in each of which every system is timed. 0: depends on the device.")
+    ] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="One round: to test that it runs, not a measurement.")] = False,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything as JSON.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it: .png, .svg or .pdf.")] = None,
 ) -> None:
-    """Count and time LocLoc, and PPD beside it: parameters, arithmetic, latency, memory. Or engines that make masks.
+    """Count and time LocLoc, and PPD for comparison: parameters, arithmetic, latency, memory. Or refinement engines.
 
     **Example:** locloc bench --compare-ppd --device cpu --json bench.json --plot bench.png
 
@@ -71,30 +83,30 @@ def bench(
     systems = compare_ppd or not masks
     _check(context, systems, masks, json, plot)
 
-    def tell(what: str) -> None:
-        err.print(f"[dim]{what}[/]")
+    def on_step(description: str) -> None:
+        err.print(f"[dim]{description}[/]")
 
-    found = {}
+    results: dict[str, Any] = {}
     if systems:
-        from ..bench.report import Asked, run_bench
+        from ..bench.report import BenchRequest, run_bench
         from ..bench.tables import print_report
 
-        asked = Asked(
+        asked = BenchRequest(
             compare_ppd, device, batch, classes, images, precision, threads, keep_tokens, shared_blocks, backbone,
             rounds, quick,
         )  # fmt: skip
-        report = run_bench(asked, tell)
+        report = run_bench(asked, on_step)
         print_report(report)
-        found |= report.as_json()
+        results |= report.as_json()
     if masks:
         from ...pipeline.bench.masks import MaskBenchRequest, bench_masks
         from ..bench.mask_tables import print_masks
 
-        measured = bench_masks(MaskBenchRequest(images, truth, count, size, vit_images_s), tell)
+        measured = bench_masks(MaskBenchRequest(images, truth, count, size, vit_images_s), on_step)
         print_masks(measured)
-        found["masks"] = measured.as_json()
+        results["masks"] = measured.as_json()
     if json is not None:
-        json.write_text(as_text.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        json.write_text(as_text.dumps(results, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     if plot is not None:
         from ..bench.plot import draw_masks, draw_report
 
@@ -105,7 +117,7 @@ def bench(
 
 
 def _check(context: typer.Context, systems: bool, masks: bool, json: Path | None, plot: Path | None) -> None:
-    """Raises BenchError for files that cannot be written and for options that say nothing to what is measured."""
+    """Raises BenchError for files that cannot be written and for options that do not apply to this benchmark."""
     from ...pipeline.errors import BenchError
 
     for file in (json, plot):
@@ -120,7 +132,8 @@ def _check(context: typer.Context, systems: bool, masks: bool, json: Path | None
     if plot is not None and systems and masks:
         raise BenchError("--plot draws the systems or the engines: leave out --masks or --compare-ppd")
     for name in OF_SYSTEMS + OF_MASKS:
-        if context.get_parameter_source(name).name != "COMMANDLINE":
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE":
             continue
         option = "--" + name.replace("_", "-")
         if name in OF_SYSTEMS and not systems:

@@ -33,7 +33,7 @@ from locloc.trainer.bench.systems import (
     forms,
 )
 from locloc.trainer.bench.timing import ProcessClock, Reading, again, in_turn, noise, ratio, spread
-from locloc.trainer.bench.tuned import Choice, Trial, best, choices, placed
+from locloc.trainer.bench.tuned import Choice, Trial, apply_choice, best, choices
 from locloc.trainer.recipe import load_train_recipe
 
 CPU = torch.device("cpu")
@@ -279,9 +279,9 @@ def test_the_round_trip_changes_nothing_and_settings_little():
     views = random_views(released.form, 1, CPU)
     with_trip, without = (model_run(one, views)(lambda _: None) for one in (released, no_trip))
     assert all(torch.equal(a, b) for a, b in zip(with_trip, without, strict=True))
-    _, last = model_run(placed(released, Choice(channels_last=True), CPU), views)(lambda _: None)
+    _, last = model_run(apply_choice(released, Choice(channels_last=True), CPU), views)(lambda _: None)
     assert (last - with_trip[1]).abs().max() < 1e-3 * with_trip[1].abs().max()
-    _, half = model_run(placed(released, Choice(precision="bf16"), CPU), views)(lambda _: None)
+    _, half = model_run(apply_choice(released, Choice(precision="bf16"), CPU), views)(lambda _: None)
     assert half.dtype == torch.bfloat16
     assert next(released.parameters()).dtype == torch.float32
 
