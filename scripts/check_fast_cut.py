@@ -1,10 +1,10 @@
-"""Whether the cuts of the engine `fast` are minima on photographs: beside PyMaxflow's of the same capacities.
+"""Checks that the cuts of the engine `fast` on photographs are minimal, against PyMaxflow on the same capacities.
 
     python scripts/check_fast_cut.py PHOTOGRAPHS MASKS [--size 224] [--problems 100]
 
-Saliency is simulated from true masks, A and B of pipeline/bench/problems.py alternately; cuts are of the first round.
-Each has to cost what PyMaxflow's does, with no foreground outside PyMaxflow's, which is the largest of equal cost. How
-fast the engine is, and how near to the truth, `locloc bench --masks` says.
+Saliency is simulated from true masks by A and B of pipeline/bench/problems.py in turn; cuts are of the first round.
+Each must cost what PyMaxflow's does, with no foreground outside PyMaxflow's, which is the largest of equal cost.
+`locloc bench --masks` measures the engine's speed and accuracy.
 """
 
 import argparse
@@ -42,10 +42,10 @@ def exact_cut(graph: Graph, codes: np.ndarray) -> tuple[int, np.ndarray]:
 def is_minimum(graph: Graph, codes: np.ndarray) -> bool:
     record = graph.record.copy()
     cut(record, graph.nodes, graph.stride, graph.neighbours)
-    found = np.zeros(codes.shape, bool)
-    found.reshape(-1)[graph.pixels] = record[graph.nodes + TREE] == SOURCE
+    mask = np.zeros(codes.shape, bool)
+    mask.reshape(-1)[graph.pixels] = record[graph.nodes + TREE] == SOURCE
     least, largest = exact_cut(graph, codes)
-    return graph.cost(found) == least and not (found & ~largest).any()
+    return graph.cost(mask) == least and not (mask & ~largest).any()
 
 
 def main() -> None:
@@ -54,9 +54,9 @@ def main() -> None:
     parser.add_argument("masks", type=Path)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--problems", type=int, default=100)
-    given = parser.parse_args()
+    options = parser.parse_args()
     try:
-        images = load_images(given.photographs, given.masks, (given.problems + 1) // 2, given.size).images
+        images = load_images(options.photographs, options.masks, (options.problems + 1) // 2, options.size).images
     except BenchError as error:
         sys.exit(str(error))
     wrong = 0

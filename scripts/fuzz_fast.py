@@ -2,12 +2,13 @@
 
     python scripts/fuzz_fast.py CALLS [--seed N] [--side 24]
 
-Sizes from 1 x 1 (lines among them), images flat, smooth, noisy or of extremes, trimaps of all shares of codes, blobs
-and walls, both neighbourhoods, gamma from 0 to 1000, one or more rounds, with a band and without. After every call: the
-mask's shape and type, sure pixels as they were, the arguments as they were; every tenth time the same mask again. And
-with every call a cut by the engine's kernels with random terminals, whose minimum is proved: what is left is a valid
-rearrangement of the capacities it began with, and the labelling costs nothing in it. To see indices out of bounds, run
-it with NUMBA_BOUNDSCHECK=1 and an empty folder as NUMBA_CACHE_DIR.
+Inputs: sizes from 1 x 1, lines included; images flat, smooth, noisy or black and white; trimaps with any shares of
+codes, blobs and walls; both neighbourhoods; gamma from 0 to 1000; one or more rounds; with and without a band.
+
+Checks after every call: the mask's shape and type, sure pixels and arguments unchanged; after every tenth call, the
+same mask again. Every call also cuts random terminals with the engine's kernels and proves the minimum: the residual
+capacities are a valid rearrangement of the original ones, and the labelling costs nothing in them. To detect indices
+out of bounds, run it with NUMBA_BOUNDSCHECK=1 and an empty folder as NUMBA_CACHE_DIR.
 """
 
 import argparse
@@ -69,7 +70,7 @@ def neighbours_of(codes: np.ndarray, nodes: np.ndarray, direction: int) -> np.nd
 
 
 def cost_of(labels: np.ndarray, record: np.ndarray, nodes: np.ndarray, codes: np.ndarray, directions: int) -> int:
-    """Of a labelling of the nodes: arcs from its foreground to its background, terminals of the other side."""
+    """Cost of a labelling of the nodes: arcs from foreground to background, plus terminals of the other side."""
     side = np.zeros(len(record), bool)
     side[nodes] = labels
     excess = record[nodes + EXCESS].astype(np.int64)
@@ -82,7 +83,7 @@ def cost_of(labels: np.ndarray, record: np.ndarray, nodes: np.ndarray, codes: np
 def check_cut(
     rng: np.random.Generator, rgb: np.ndarray, codes: np.ndarray, gamma: float, directions: int, rounds: int
 ) -> None:
-    """Cuts some terminal weights, then others from where that left off, and proves each minimum."""
+    """Cuts random terminal weights, then others from the same residual graph, and proves each minimum."""
     record, nodes, pixels = link(rgb, codes, gamma, contrast(rgb), directions)
     labels, charged = np.zeros(codes.size, np.uint8), np.zeros(len(nodes), np.int32)
     index = rng.integers(0, 9, codes.size).astype(np.uint16)
@@ -91,20 +92,20 @@ def check_cut(
         before = record.copy()
         cut(record, nodes, codes.shape[1] + 2, directions)
         relabel(record, nodes, pixels, labels)
-        found = labels[pixels] == 1
-        assert np.array_equal(found, record[nodes + TREE] == SOURCE), "labels"
+        foreground = labels[pixels] == 1
+        assert np.array_equal(foreground, record[nodes + TREE] == SOURCE), "labels"
         pushed = np.zeros(len(nodes), np.int64)
         for d in range(directions):
-            other = neighbours_of(codes, nodes, d)
+            neighbour = neighbours_of(codes, nodes, d)
             assert (record[nodes + d] >= 0).all(), "a capacity below 0"
-            both = [now[nodes + d].astype(np.int64) + now[other + (d ^ 1)] for now in (before, record)]
+            both = [now[nodes + d].astype(np.int64) + now[neighbour + (d ^ 1)] for now in (before, record)]
             assert np.array_equal(*both), "capacity made or lost"
             pushed += before[nodes + d].astype(np.int64) - record[nodes + d]
         assert np.array_equal(before[nodes + EXCESS] - pushed, record[nodes + EXCESS]), "excess made or lost"
-        assert cost_of(found, record, nodes, codes, directions) == 0, "not the minimum"
-        least = cost_of(found, before, nodes, codes, directions)
+        assert cost_of(foreground, record, nodes, codes, directions) == 0, "not the minimum"
+        least = cost_of(foreground, before, nodes, codes, directions)
         excess = before[nodes + EXCESS]
-        for trivial in (np.zeros_like(found), np.ones_like(found), excess > 0, excess >= 0):
+        for trivial in (np.zeros_like(foreground), np.ones_like(foreground), excess > 0, excess >= 0):
             assert least <= cost_of(trivial, before, nodes, codes, directions), "a trivial labelling costs less"
 
 
@@ -127,8 +128,8 @@ def call(seed: int, side: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("calls", type=int)
-    parser.add_argument("--seed", type=int, default=0, help="of the first call; the next has the next")
-    parser.add_argument("--side", type=int, default=24, help="of the largest image")
+    parser.add_argument("--seed", type=int, default=0, help="of the first call; each call adds 1")
+    parser.add_argument("--side", type=int, default=24, help="longest side of an image")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     began = time.monotonic()

@@ -1,10 +1,10 @@
-"""What reduced-size JPEG decoding saves, and what it does to masks: large JPEGs, decoded whole and reduced.
+"""The time that reduced-size JPEG decoding saves, and its effect on masks: large JPEGs, decoded whole and reduced.
 
     python scripts/measure_decode.py [PHOTOGRAPHS] [--scenes 12]
 
-Images are rendered scenes at several sizes, and PHOTOGRAPHS (a folder) as they are where they are large enough for a
-reduction, else enlarged to 1600 px; all are saved as JPEGs of quality 90. Masks are the recipe `pocket`'s, with the
-bundled backbone. Times are process time of one thread, whole and reduced in turn, resizing included.
+Images are rendered scenes at several sizes, and PHOTOGRAPHS (a folder): as they are, if large enough for a reduction,
+and enlarged to 1600 px. All but the unchanged ones are saved as JPEGs of quality 90. Masks are made by the recipe
+`pocket` with the bundled backbone. Times are process times of one thread, whole and reduced in turn, with resizing.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from rich.table import Table
 from locloc.pipeline.backbones.spec import BackboneSpec
 from locloc.pipeline.backbones.vit import load_backbone
 from locloc.pipeline.geometry.boxes import box_iou, largest_box, mask_iou
+from locloc.pipeline.inspect.ground_truth import square_truth
 from locloc.pipeline.io.images import decode_image, decode_reduced
 from locloc.pipeline.masks.pseudo_mask import make_mask, working_geometry
 from locloc.pipeline.recipe import Recipe, load_recipe
@@ -54,7 +55,7 @@ def encoded(rgb: np.ndarray) -> bytes:
 
 
 def squares(data: bytes, recipe: Recipe, covers_px: int | None) -> tuple[np.ndarray, np.ndarray, float]:
-    """Backbone input, mask image, and the seconds of the processor that they took."""
+    """Backbone input, mask image, and their process time in seconds."""
     began = time.process_time()
     image = decode_reduced(data, covers_px)
     inputs, square = (
@@ -74,7 +75,7 @@ def main() -> None:
     recipe = load_recipe("pocket")
     covers_px = max(recipe.backbone.size_px, recipe.mask_px)
     backbone = load_backbone(BackboneSpec("pocket"), "cpu")
-    found: dict[str, list] = {}
+    rows_by_kind: dict[str, list] = {}
     for kind, data, true in jpegs(arguments.photographs, arguments.scenes):
         whole, small = squares(data, recipe, None), squares(data, recipe, covers_px)
         masks = [
@@ -85,15 +86,15 @@ def main() -> None:
         truth = [np.nan, np.nan]
         if true is not None:
             geometry = working_geometry(np.array(true.shape[1::-1]), recipe, recipe.mask_px)
-            shown = geometry.image(true.astype(np.uint8) * 255, "area") > 127
-            truth = [mask_iou(mask, shown) for mask in masks]
+            true_square = square_truth(true, geometry)
+            truth = [mask_iou(mask, true_square) for mask in masks]
         apart = np.abs(whole[1].astype(int) - small[1]).mean()
-        found.setdefault(kind, []).append(
+        rows_by_kind.setdefault(kind, []).append(
             (whole[2] * 1e3, small[2] * 1e3, apart, mask_iou(*masks), box_iou(*boxes)[0, 0], *truth)
         )
     titles = ("whole, ms", "reduced, ms", "ratio", "levels apart", "mask IoU, mean", "median", "min", "box IoU, mean")
     table = Table("images", "n", *titles, "to truth, whole", "reduced", box=None)
-    for kind, rows in found.items():
+    for kind, rows in rows_by_kind.items():
         whole, small, apart, iou, box, whole_truth, small_truth = np.array(rows).T
         table.add_row(
             kind,

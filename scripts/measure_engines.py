@@ -1,10 +1,10 @@
-"""Refinement engines inside whole builds of made scenes: images/s, where the time goes, and masks against the truth.
+"""Refinement engines inside whole builds of synthetic scenes: images/s, time by stage, and masks against the truth.
 
     python scripts/measure_engines.py [--scenes 500] [--workers 2] [--rounds 2] [--iterations 5] [--engines NAME ...]
 
-Scenes are made, and every engine builds the same ones with the recipe and the backbone `pocket`, in turn, every second
-round backwards. A store is made for each build and scored by `masks score`'s own code. Engines by themselves, on
-photographs too: `locloc bench --masks`.
+Every engine builds the same synthetic scenes with the recipe and the backbone `pocket`, in turn, every second round in
+reverse order. Each build has its own store, scored as by `locloc masks score`. `locloc bench --masks` measures engines
+outside builds, on photographs too.
 """
 
 import argparse
@@ -30,7 +30,7 @@ STAGES = ("decode", "vit", "refine", "write")
 
 
 def engines(iterations: int) -> dict:
-    """The first is what the others are compared with."""
+    """The first is the reference."""
     return {
         "opencv": OpenCVGrabCut(iterations=iterations),
         "fast8": FastGrabCut(iterations=iterations),
@@ -55,8 +55,8 @@ def main() -> None:
         catalog, run = read_catalog(scenes, "synthetic"), RunSettings(ClusterSpec(given.workers))
         for number in range(given.rounds):
             for name in given.engines[:: -1 if number % 2 else 1]:
-                own = recipe.model_copy(update={"refine": engines(given.iterations)[name]})
-                summary = build_version(BuildRequest(catalog, store, own, name, run=run))
+                engine_recipe = recipe.model_copy(update={"refine": engines(given.iterations)[name]})
+                summary = build_version(BuildRequest(catalog, store, engine_recipe, name, run=run))
                 rates[name].append(summary.images_per_s)
                 stages[name] = summary.stage_s | {"workers": summary.worker_s}
                 if number == 0:
@@ -68,7 +68,7 @@ def main() -> None:
         "engine", "images/s", f"x {first}, in turn", "IoU", "CorLoc", *STAGES, "waiting and the rest", box=None
     )
     for name in given.engines:
-        ratios = [own / base for own, base in zip(rates[name], rates[first], strict=True)]
+        ratios = [rate / base for rate, base in zip(rates[name], rates[first], strict=True)]
         spent = [stages[name].get(stage, 0.0) / stages[name]["workers"] for stage in STAGES]
         masks = reports[name].scores["masks"]
         table.add_row(

@@ -1,12 +1,12 @@
-"""How near `locloc predict` comes to the model's own throughput: decoding and finishing overlapped with it.
+"""The throughput of `locloc predict` as a share of the model's own, with decoding and finishing overlapped.
 
     python scripts/measure_predict.py RUN IMAGES... [--rounds 5] [--device auto] [--torch-threads 1]
 
-The model alone is given squares that lie ready in memory. In turn: model alone, predictions (decoded, mask and box in
-original pixels, nothing written), and the whole command with COCO and overlays. The ratios are of each round, so that
-a machine that others use as well moves both sides. On a CPU the threads that decode need cores of their own:
---torch-threads leaves them some; without it model and decoding share them all. `--elsewhere-ms 20` puts in the model's
-place one that takes 20 ms an image and no processor, as one on a GPU does: its outputs are those of the first batch.
+Measures in turn: the model alone on squares that are in memory; predictions (decoded, mask and box in original pixels,
+nothing written); and the whole command with COCO and overlays. Ratios are taken within a round, so that other load on
+the machine affects both sides. On a CPU the decoding threads need cores of their own: --torch-threads leaves them some;
+without it the model and decoding share all cores. `--elsewhere-ms 20` replaces the model by one that takes 20 ms an
+image and no CPU time, like a model on a GPU: its outputs are those of the first batch.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from locloc.trainer.models.localizer import load_localizer
 
 
 def timed(run) -> tuple[float, float]:
-    """Seconds on the clock, and of all the process's threads."""
+    """Wall time, and CPU time of all threads, in seconds."""
     clock, work = time.perf_counter(), time.process_time()
     run()
     if torch.cuda.is_available():
@@ -33,12 +33,12 @@ def timed(run) -> tuple[float, float]:
 
 
 def elsewhere(predictor: Predictor, ms: float, first: list) -> None:
-    """Lets the model's batches last `ms` an image without computing them."""
-    maps, logits = predictor._run(first)
+    """Replaces the model by one that sleeps `ms` an image."""
+    outputs = predictor._run(first)
 
-    def run(shots: list) -> tuple:
-        time.sleep(len(shots) * ms / 1000)
-        return maps[: len(shots)], logits[: len(shots)]
+    def run(images: list) -> list:
+        time.sleep(len(images) * ms / 1000)
+        return outputs[: len(images)]
 
     predictor._run = run
 
@@ -54,17 +54,17 @@ def main() -> None:
     parser.add_argument("--backbone")
     parser.add_argument("--weights")
     parser.add_argument("--elsewhere-ms", type=float)
-    given = parser.parse_args()
-    if given.torch_threads:
-        torch.set_num_threads(given.torch_threads)
-    localizer = load_localizer(given.run, given.device, backbone=given.backbone, weights=given.weights)
-    predictor = Predictor(localizer, given.batch)
-    where = [source.where for source in find_inputs(given.images)]
-    shots = [predictor._read(number, one, None) for number, one in enumerate(where)]
-    batches = [shots[start : start + predictor.batch] for start in range(0, len(shots), predictor.batch)]
+    options = parser.parse_args()
+    if options.torch_threads:
+        torch.set_num_threads(options.torch_threads)
+    localizer = load_localizer(options.run, options.device, backbone=options.backbone, weights=options.weights)
+    predictor = Predictor(localizer, options.batch)
+    where = [source.where for source in find_inputs(options.images)]
+    images = [predictor._read(number, image, None) for number, image in enumerate(where)]
+    batches = [images[start : start + predictor.batch] for start in range(0, len(images), predictor.batch)]
 
-    if given.elsewhere_ms:
-        elsewhere(predictor, given.elsewhere_ms, batches[0])
+    if options.elsewhere_ms:
+        elsewhere(predictor, options.elsewhere_ms, batches[0])
 
     def alone() -> None:
         for batch in batches:
@@ -77,10 +77,10 @@ def main() -> None:
     def command() -> None:
         with tempfile.TemporaryDirectory() as folder:
             formats, out = DEFAULT_FORMATS, Path(folder, "out")
-            predict_files(predictor, given.run, given.images, out, formats, 5, None, lambda done, total: None)
+            predict_files(predictor, options.run, options.images, out, formats, 5, None, lambda done, total: None)
 
     alone()
-    rounds = np.array([[timed(run) for run in (alone, predictions, command)] for _ in range(given.rounds)])
+    rounds = np.array([[timed(run) for run in (alone, predictions, command)] for _ in range(options.rounds)])
     print(f"{len(where)} images on {localizer.device}, {torch.get_num_threads()} threads of torch, "
           f"{predictor.threads} that read and finish, batches of {predictor.batch}")  # fmt: skip
     for number, name in enumerate(("the model alone", "predictions", "with COCO and overlays")):

@@ -3,9 +3,9 @@
     locloc data synth SCENES --images 500 --classes 20 --seed 3
     python scripts/measure_scenes.py SCENES
 
-Two thresholds that know nothing of objects, each by Otsu's rule on a blurred plane: saturation, and distance in Lab to
-the mean colour of the image's border. The side that touches the border less is taken for the object. What `masks
-score` prints for centred boxes is the other half of "hard enough".
+Two baselines, each Otsu's threshold on a blurred plane: saturation, and the distance in Lab to the mean colour of the
+image's border. The side that touches the border less is the object. The other baseline, centred boxes, is printed by
+`locloc masks score`.
 """
 
 import sys

@@ -1,10 +1,10 @@
-"""How far the engine `torch` is from exact cuts of the same energy, on photographs with simulated saliency.
+"""The gap of the engine `torch` to exact cuts of the same energy, on photographs with simulated saliency.
 
     python scripts/measure_torch_cut.py PHOTOGRAPHS MASKS [--problems 60] [--size 256] [--set NAME=VALUE ...]
 
 Half of the problems are simulation A, half B (pipeline/bench/problems.py). Each is one round of GrabCut: the engine's
-own mixtures and weights, cut by PyMaxflow exactly and by the engine. A gap is the cost above the least, as a share of
-it, without the constant of the energies, which would only make it look smaller.
+mixtures and weights, cut by PyMaxflow and by the engine. A gap is the cost above the least, as a share of it, without
+the constant of the energies, which would only make it look smaller.
 """
 
 import argparse
@@ -69,12 +69,12 @@ def measure(images: list[BenchImage], saliency_of, engine: TorchGrabCut) -> np.n
         began = time.process_time()
         unary, weights = problem(image.rgb, trimap, engine.gamma)
         fitted = time.process_time()
-        found = min_cut(unary, weights, engine.coarse_steps, engine.fine_steps, engine.stop_gap)
+        cuts = min_cut(unary, weights, engine.coarse_steps, engine.fine_steps, engine.stop_gap)
         ended = time.process_time()
         mask, least = exact_cut(unary[0].numpy(), weights[0].numpy())
-        iou = mask_iou(found.mask[0].numpy(), mask)
-        true_gap = float(found.cost) / least - 1
-        rows.append([true_gap, float(found.gap), iou, int(found.steps), (ended - fitted) * 1e3, (fitted - began) * 1e3])
+        iou = mask_iou(cuts.mask[0].numpy(), mask)
+        true_gap = float(cuts.cost) / least - 1
+        rows.append([true_gap, float(cuts.gap), iou, int(cuts.steps), (ended - fitted) * 1e3, (fitted - began) * 1e3])
     return np.array(rows)
 
 

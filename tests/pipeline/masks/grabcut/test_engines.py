@@ -3,6 +3,7 @@
 import pickle
 import random
 from concurrent.futures import ThreadPoolExecutor
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
 
 from locloc.pipeline.geometry.boxes import mask_iou
-from locloc.pipeline.masks.grabcut import REFINERS
+from locloc.pipeline.masks.grabcut import REFINERS, AnyEngine, Engine, refines_on_gpu
 from locloc.pipeline.masks.grabcut.trimap import too_few_pixels, trimap_foreground
 from locloc.pipeline.masks.saliency import PROBABLE_BACKGROUND, PROBABLE_FOREGROUND, SURE_BACKGROUND, SURE_FOREGROUND
 
@@ -181,6 +182,12 @@ def test_settings_are_frozen_hashable_and_pickle(engine):
         engine.engine = "other"
     with pytest.raises(ValidationError, match="such_setting"):
         type(engine)(such_setting=1)
+
+
+def test_the_type_of_a_recipe_s_engine_is_the_registry():
+    assert get_args(AnyEngine) == tuple(REFINERS.values())
+    assert all(isinstance(engine(), Engine) for engine in REFINERS.values())
+    assert [name for name, engine in REFINERS.items() if refines_on_gpu(engine())] == ["torch"]
 
 
 @pytest.mark.parametrize("name", REFINERS)
