@@ -1,14 +1,13 @@
-"""What the cheaper models lose: accuracy of GEG's kinds and of guided tokens, on a store of made scenes, seed by seed.
+"""The accuracy that cheaper models lose: GEG's kinds and guided tokens, on a store of synthetic scenes, by seed.
 
     python scripts/measure_bench.py kinds STORE@V --out DIR [--seeds 2]            tapered and paper, by CorLoc and IoU
     python scripts/measure_bench.py tokens STORE@V --out DIR [--shares 1 .75 .5]   LFDM on a share of the tokens, top 1
 
 --shared-blocks SHARE: LFDM's first blocks are the frozen ViT's. --plain: it learns from images that are not blackened.
 
-Arithmetic and time are `locloc bench`'s. Each run's best weights are shown with the validation images' figures as soon
-as they are there, and at the end with those of the test images; a guided classifier takes the tokens that its run's own
-generator chooses. Runs that are there are gone on with. On one core the paper's kind of GEG costs about ten times the
-tapered one: --epochs and a smaller store shorten it.
+`locloc bench` measures arithmetic and time. Prints the validation metrics of each run's best weights after the run, and
+the test metrics at the end. A guided classifier takes the tokens chosen by its own run's generator. Existing runs are
+resumed. On one core the paper's kind of GEG costs about ten times the tapered one: reduce --epochs or the store.
 """
 
 import argparse
@@ -27,7 +26,7 @@ from locloc.trainer.training.run import RuntimeConfig, TrainRequest, train
 
 
 def fitted(version: str, out: Path, stage: str, changes: list[str], cache_tokens: bool) -> None:
-    """Trains, or goes on, and prints the figures on the validation images."""
+    """Trains or resumes a run, and prints its validation metrics."""
     kind = open_version(version).provenance["catalog"]["kind"]
     recipe = load_train_recipe("locloc", kind, tuple(changes))
     how = RuntimeConfig(workers=0, cache_tokens=cache_tokens)

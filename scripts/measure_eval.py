@@ -1,8 +1,8 @@
-"""What evaluation costs: score maps of 224 x 224 under all protocols, in process time and peak memory.
+"""The cost of evaluation: process time and peak memory for score maps of 224 x 224 under all protocols.
 
     python scripts/measure_eval.py [--maps 5794] [--kinds 64]
 
-Maps are made, saved as float32 under --out (300 KB each; only --kinds different ones, linked) and read like anybody's.
+Maps are synthetic, saved as float32 in a temporary folder (300 KB each; --kinds different ones, the rest hard links).
 """
 
 import argparse

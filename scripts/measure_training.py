@@ -1,10 +1,10 @@
-"""What training reaches and what it costs: figures on test images, waiting, and what cached tokens save.
+"""Results and cost of training: metrics on test images, waiting for data, and the time that cached tokens save.
 
     python scripts/measure_training.py figures STORE@V --out DIR    GEG, LFDM with masks and without, PPD: on test
     python scripts/measure_training.py speed [--images 256]         epochs of GEG on ViT-S/16, tokens cached or not
 
-`figures` is for a store of made scenes such as `locloc data synth SCENES --images 2000` gives. Nothing is downloaded:
-`speed` takes random weights, which cost the same.
+`figures` needs a store of synthetic scenes, such as those of `locloc data synth SCENES --images 2000`. Nothing is
+downloaded: `speed` uses random weights, which cost the same.
 """
 
 import argparse
