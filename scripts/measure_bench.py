@@ -29,8 +29,8 @@ def fitted(version: str, out: Path, stage: str, changes: list[str], cache_tokens
     """Trains or resumes a run, and prints its validation metrics."""
     kind = open_version(version).provenance["catalog"]["kind"]
     recipe = load_train_recipe("locloc", kind, tuple(changes))
-    how = RuntimeConfig(workers=0, cache_tokens=cache_tokens)
-    request = TrainRequest(version, out, recipe, "locloc", stage, how=how)
+    runtime = RuntimeConfig(workers=0, cache_tokens=cache_tokens)
+    request = TrainRequest(version, out, recipe, "locloc", stage, runtime=runtime)
     for name, best in train(replace(request, resume=out.exists()), training_progress_bar).stages.items():
         figures = {figure: round(value, 4) for figure, value in best["figures"].items()}
         print(f"{out.name}, {name}, val: {figures}", flush=True)

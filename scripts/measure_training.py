@@ -66,7 +66,7 @@ def speed(images: int, epochs: int) -> None:
                 "locloc", "synthetic", (f"generator.fit.epochs={epochs}", "generator.fit.batch_size=32")
             )
             request = TrainRequest(
-                f"{store}@v1", run, settings, "locloc", "generator", how=RuntimeConfig(cache_tokens=cached)
+                f"{store}@v1", run, settings, "locloc", "generator", runtime=RuntimeConfig(cache_tokens=cached)
             )
             train(request, training_progress_bar)
             lines = [json.loads(line) for line in (run / "generator" / "metrics.jsonl").read_text().splitlines()]

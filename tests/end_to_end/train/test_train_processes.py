@@ -20,7 +20,7 @@ from .rank import CHANGES
 def alone(version: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("alone") / "run"
     recipe = load_train_recipe("locloc", "synthetic", CHANGES)
-    train(TrainRequest(version, out, recipe, "locloc", how=RuntimeConfig(accelerator="cpu", workers=0)))
+    train(TrainRequest(version, out, recipe, "locloc", runtime=RuntimeConfig(accelerator="cpu", workers=0)))
     return out
 
 
