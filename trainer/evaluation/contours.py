@@ -171,7 +171,7 @@ def _outer(levels, count, truths, plus, clipped):
                     inside += parent[(top + part // 2) * width + left + part % 2] >= 0
                 state[root, 5] += inside >= 3
             exact[root], iou[root] = -1, -1.0
-        least, found = -1, 0.0
+        least, highest = -1, 0.0
         for n in range(alive):
             least = max(least, state[roots[n], 5])
         for n in range(alive):
@@ -189,7 +189,7 @@ def _outer(levels, count, truths, plus, clipped):
                     iou[root] = _best_iou(
                         state[root, 0], state[root, 1], state[root, 2], state[root, 3], truths, plus, clip_x, clip_y
                     )
-                found = max(found, iou[root])
+                highest = max(highest, iou[root])
         if candidates > 1:
             winner, key = -1, (np.int64(-1), np.int64(0), np.int64(0), np.int64(0))
             for n in range(alive):
@@ -204,7 +204,7 @@ def _outer(levels, count, truths, plus, clipped):
                 if winner < 0 or mine > key:
                     winner, key = root, mine
         boxes[t] = state[winner, :4]
-        best[t] = found
+        best[t] = highest
     return boxes, best
 
 
