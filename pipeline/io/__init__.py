@@ -1,1 +1,1 @@
-"""Images and files in and out: decoders, remote files, signals."""
+"""Input and output that every room needs: decoders, remote and atomic files, console, progress, interrupts, machine."""
