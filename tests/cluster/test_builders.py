@@ -97,6 +97,7 @@ def holder(store: Path) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_eight_at_once(location: StoreLocation, alone: Version, tmp_path: Path):
     """Five builders and three collectors come again whenever they are sent away. Who builds is killed, three times."""
     seed = random.SystemRandom().randrange(10**6)
@@ -154,6 +155,7 @@ def test_eight_at_once(location: StoreLocation, alone: Version, tmp_path: Path):
     assert_same(open_version(f"{store}@v1"), alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faults", [{}, NO_FLOCK], ids=["flock", "lease alone"])
 def test_one_that_is_suspended_and_wakes_in_time_goes_on(
     location: StoreLocation, alone: Version, tmp_path: Path, faults
@@ -177,6 +179,7 @@ def test_one_that_is_suspended_and_wakes_in_time_goes_on(
     assert_same(open_version(f"{store}@v1"), alone)
 
 
+@pytest.mark.slow
 def test_one_that_sleeps_too_long_is_followed_and_stops(location: StoreLocation, alone: Version, tmp_path: Path):
     """On a file system without flock, where nothing but its beat says that it lives."""
     store = tmp_path / "masks.store"
@@ -207,6 +210,7 @@ def test_killed_without_flock_it_is_followed_at_once(location: StoreLocation, al
     assert_same(open_version(f"{store}@v1"), alone)
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_a_day_ahead_does_not_decide_which_is_latest(location: StoreLocation, tmp_path: Path):
     store, other = tmp_path / "masks.store", tmp_path / "other.toml"
     other.write_text("seed = 5\n" + SMALL_RECIPE)

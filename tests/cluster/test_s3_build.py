@@ -42,6 +42,7 @@ def blocks_done(store: str) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_against_s3(
     photos: tuple[Path, str],
     bucket: str,  # noqa: F811

@@ -172,6 +172,7 @@ def test_secrets_are_in_no_pickle_no_text_and_no_file(location, capfd):
     zarr.open_group(fork.store, mode="r+")["a"][:] = 7
 
 
+@pytest.mark.slow
 def test_garbage_goes_and_what_is_needed_stays(location):
     ensure_repository(location)
     repository = open_repository(location)
@@ -207,6 +208,7 @@ def quick(monkeypatch) -> None:
     monkeypatch.setattr(lease, "POLL_S", 0.1)
 
 
+@pytest.mark.slow
 def test_of_four_processes_one_is_inside_at_any_time(location, tmp_path):
     ensure_repository(location)
     lockers = [locker(location, 0.2, 30, "flock", 2, tmp_path / "inside") for _ in range(4)]
@@ -215,6 +217,7 @@ def test_of_four_processes_one_is_inside_at_any_time(location, tmp_path):
     assert open_object_store(location).names(lease.LEASE_FOLDER) == ["000008.json"], "four processes, twice each"
 
 
+@pytest.mark.slow
 def test_a_holder_is_named_followed_when_suspended_and_told(location, quick):
     ensure_repository(location)
     with locker(location, 0.2, 4, "flock", "hold") as holder:

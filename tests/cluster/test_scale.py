@@ -28,6 +28,7 @@ def scale() -> Iterator[ModuleType]:
         yield importlib.import_module("measure_scale")
 
 
+@pytest.mark.slow
 def test_twenty_thousand_rows_through_dask_cost_little_time_and_memory(scale: ModuleType, tmp_path: Path):
     with scale.cluster_processes(tmp_path / "dask", workers=2) as (address, pids):
         costs = scale.measure_build(tmp_path / "masks.store", ROWS, address, pids, checkpoint_s=0.5)

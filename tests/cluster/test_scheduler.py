@@ -52,6 +52,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pope
         processes.end()
 
 
+@pytest.mark.slow
 def test_plain_workers_do_both_kinds_and_late_joiners_are_let_in(processes: Processes, monkeypatch):
     address, _ = processes.scheduler()
     first = processes.worker(address, "first")
@@ -113,12 +114,14 @@ def test_a_worker_without_the_weights_or_with_others_is_named(shared: tuple[str,
     assert_refused(r"Worker one at tcp://.* loaded other weights", address, other)
 
 
+@pytest.mark.slow
 def test_a_declared_gpu_that_torch_does_not_see_is_named(processes: Processes):
     address, _ = processes.scheduler()
     processes.worker(address, "gpu-node", "GPU=1", env={"CUDA_VISIBLE_DEVICES": ""})
     assert_refused(r"Worker gpu-node at .*declares the resource GPU, but its torch sees no CUDA", address)
 
 
+@pytest.mark.slow
 def test_attend_goes_to_gpu_workers_and_refine_to_the_others(processes: Processes):
     """Without a model in memory, that needs no GPU: the resource is only a name."""
     address, _ = processes.scheduler()
@@ -152,6 +155,7 @@ def test_two_builds_share_a_scheduler(shared: tuple[str, Popen]):
         mine.check()
 
 
+@pytest.mark.slow
 def test_a_coordinator_that_dies_leaves_no_plugin(shared: tuple[str, Popen], processes: Processes):
     address, _ = shared
     dying = processes.start(
@@ -175,6 +179,7 @@ def test_a_coordinator_that_dies_leaves_no_plugin(shared: tuple[str, Popen], pro
         assert list(on_worker.values()) == [[cluster.run]]
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_dies_ends_everything_that_waits(processes: Processes):
     port = free_port()
     address, scheduler = processes.scheduler(port=port)
@@ -196,6 +201,7 @@ def test_a_scheduler_that_dies_ends_everything_that_waits(processes: Processes):
             cluster.check()
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_hangs_is_lost_after_a_while(shared: tuple[str, Popen], monkeypatch):
     address, scheduler = shared
     with open_at(address) as cluster:

@@ -251,6 +251,7 @@ def running(folder: Path) -> list[str]:
     return [line.split()[0] for line in subprocess.check_output(["squeue"], text=True).splitlines()]
 
 
+@pytest.mark.slow
 def test_a_cluster_of_jobs(slurm_here: Path, tmp_path: Path):
     file = tmp_path / "slurm.toml"
     file.write_text(

@@ -22,6 +22,7 @@ def assert_refused(message: str, address: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.slow
 def test_tls_lets_in_who_has_the_certificates(
     processes: Processes, certificates: dict[str, object], tmp_path: Path, monkeypatch
 ):

@@ -23,6 +23,7 @@ def other_torch(tmp_path: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(metadata.parent)}
 
 
+@pytest.mark.slow
 def test_another_torch_gets_no_work_late_and_is_refused_by_name_at_the_start(
     processes: Processes, other_torch: dict[str, str]
 ):

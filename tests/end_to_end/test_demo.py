@@ -2,12 +2,14 @@
 
 import json
 
+import pytest
 from PIL import Image
 
 from .conftest import run
 
 
-def test_the_demo_ends_with_a_image_and_figures(tmp_path):
+@pytest.mark.slow
+def test_the_demo_ends_with_an_image_and_figures(tmp_path):
     said = run("demo", tmp_path / "demo", timeout_s=400)
     commands = [line for line in said.stdout.splitlines() if line.startswith("$ locloc ")]
     names = [" ".join(command.split()[2:4]) for command in commands[:6]]

@@ -75,6 +75,7 @@ def kill_after(images: Path, store: Path, blocks: int, delay_s: float) -> set[in
     return workers
 
 
+@pytest.mark.slow
 def test_killed_twice_and_resumed_gives_the_same_bytes(photos, undisturbed, tmp_path):
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
@@ -103,7 +104,7 @@ def test_killed_twice_and_resumed_gives_the_same_bytes(photos, undisturbed, tmp_
     assert not alive(workers), "workers outlived their command"
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interrupted_it_keeps_what_is_finished(stop, photos, undisturbed, tmp_path):
     store = tmp_path / "masks.store"
     started = subprocess.Popen(
@@ -128,6 +129,7 @@ def test_interrupted_it_keeps_what_is_finished(stop, photos, undisturbed, tmp_pa
     assert (mine["content_crc"] == theirs["content_crc"]).all()
 
 
+@pytest.mark.slow
 def test_interrupted_while_workers_start_it_says_so_and_nothing_else(photos, tmp_path):
     """Ctrl-C reaches every process of the terminal, also the one that has imported half of what workers need."""
     started = subprocess.Popen(

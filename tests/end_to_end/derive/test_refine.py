@@ -49,6 +49,7 @@ def no_backbone(cluster, here: bool = True) -> Iterator[None]:
         cluster.run(exec, ALLOW, {})
 
 
+@pytest.mark.slow
 def test_500_images_are_refined_without_a_vit_and_the_store_grows_by_masks(
     cluster, tmp_path, make_folder, fresh, small, on
 ):
@@ -100,6 +101,7 @@ def test_masks_of_another_size(mask_px, broken, store, tmp_path, fresh, on):
         assert_same(fresh(broken.folder, recipe, tmp_path / "fresh.store"), refined)
 
 
+@pytest.mark.slow
 def test_thresholds_alone_need_no_images(good, tmp_path, fresh, small, on):
     photos = shutil.copytree(good, tmp_path / "photos")
     parent = fresh(photos, small, tmp_path / "masks.store")

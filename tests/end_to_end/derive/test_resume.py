@@ -49,6 +49,7 @@ def test_killed_and_resumed_it_is_as_undisturbed(kind, begin, on, tmp_path):
     assert_same(open_version(f"{store}@latest"), open_version(f"{tmp_path}/resumed.store@latest"))
 
 
+@pytest.mark.slow
 def test_an_extension_that_was_killed(good, whole, small, tmp_path, fresh, on):
     photos, store = shutil.copytree(good / "odd", tmp_path / "photos" / "odd").parent, tmp_path / "masks.store"
     fresh(photos, small, store)
@@ -78,6 +79,7 @@ def test_a_killed_build_keeps_its_name(begin, on):
     assert open_version(f"{store}@latest").tag == "mended"
 
 
+@pytest.mark.slow
 def test_which_of_two_is_said(begin, on, tmp_path):
     store, command = begin("refine")
     with killed(1):

@@ -150,7 +150,8 @@ def test_the_name_of_a_deleted_version_is_never_used_again(store, good, on, locl
     assert open_version(f"{store}@latest").tag == "best"
 
 
-def test_a_image_that_kills_its_process_costs_itself_alone_until_it_is_mended(tmp_path, make_folder, fresh, small, on):
+@pytest.mark.slow
+def test_an_image_that_kills_its_process_costs_itself_alone_until_it_is_mended(tmp_path, make_folder, fresh, small, on):
     photos, store = make_folder(tmp_path / "photos", 70), tmp_path / "masks.store"
     wanted = fresh(photos, small, tmp_path / "fresh.store")
     good = (photos / "odd/0003.jpg").read_bytes()

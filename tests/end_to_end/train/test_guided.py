@@ -33,6 +33,7 @@ def test_a_guided_run_learns_and_says_so(run):
     assert json.loads((run / "run.json").read_text())["recipe"]["classifier"]["keep_tokens"] == 0.25
 
 
+@pytest.mark.slow
 def test_it_was_judged_as_it_is_used(run, scenes):
     """Validation's loss is that of the localiser, which chooses tokens by the run's own maps."""
     localizer = load_localizer(run, "cpu")

@@ -6,10 +6,13 @@ import signal
 import subprocess
 import time
 
+import pytest
+
 from ..conftest import command
 from .conftest import SMALL, in_process, losses
 
 
+@pytest.mark.slow
 def test_killed_at_any_step_and_resumed_gives_the_same_weights(version, tmp_path):
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")

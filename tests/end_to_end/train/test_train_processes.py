@@ -33,6 +33,7 @@ def assert_same_curves(one: Path, other: Path) -> None:
         assert [line["val_images"] for line in mine] == [line["val_images"] for line in theirs]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(version, alone, tmp_path):
     changes = [part for change in CHANGES for part in ("--set", change)]
     run_command(
@@ -41,6 +42,7 @@ def test_two_processes_give_the_losses_of_one(version, alone, tmp_path):
     assert_same_curves(tmp_path / "run", alone)
 
 
+@pytest.mark.slow
 def test_under_torchrun_every_image_is_seen_once_an_epoch(version, alone, tmp_path):
     seen = tmp_path / "seen"
     seen.mkdir()

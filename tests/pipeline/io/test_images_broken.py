@@ -149,7 +149,7 @@ def test_what_is_no_image(data):
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_truncated_file_is_never_half_a_image(kind):
+def test_truncated_file_is_never_half_an_image(kind):
     """At every length either the whole image (only an end mark is lacking) or an error."""
     whole = decode_image(FILES[kind])
     lengths = {len for len in range(1, len(FILES[kind])) if image_or_error(FILES[kind][:len]) is not None}
@@ -277,13 +277,13 @@ def test_radiance_size_is_the_one_that_was_checked():
     start=st.sampled_from([b"", *(file[:24] for file in FILES.values()), hdr(b"-Y 2 +X 2")]),
 )
 @example(data=b"\0\0\2\0" + bytes(8) + b"\1\0\1\0\x18\0", start=b"")  # a TGA without pixels
-def test_any_bytes_are_a_image_or_an_error(start, data):
+def test_any_bytes_are_an_image_or_an_error(start, data):
     image_or_error(start + data)
 
 
 @settings(max_examples=500, deadline=None)
 @given(kind=st.sampled_from(sorted(FILES)), place=st.integers(0, 2**31), byte=st.integers(0, 255))
-def test_one_wrong_byte_is_a_image_or_an_error(kind, place, byte):
+def test_one_wrong_byte_is_an_image_or_an_error(kind, place, byte):
     data = bytearray(FILES[kind])
     data[place % len(data)] = byte
     image_or_error(bytes(data))
@@ -291,6 +291,6 @@ def test_one_wrong_byte_is_a_image_or_an_error(kind, place, byte):
 
 @settings(max_examples=200, deadline=None)
 @given(kind=st.sampled_from(sorted(FILES)), start=st.integers(0, 2**31), length=st.integers(1, 100))
-def test_a_gap_is_a_image_or_an_error(kind, start, length):
+def test_a_gap_is_an_image_or_an_error(kind, start, length):
     start %= len(FILES[kind])
     image_or_error(FILES[kind][:start] + FILES[kind][start + length :])

@@ -298,7 +298,7 @@ def test_same_masks_in_another_process():
         assert pool.apply(_masks, (12,)) == _masks(12)
 
 
-def test_a_image_and_a_trimap_of_other_sizes_are_refused():
+def test_an_image_and_a_trimap_of_other_sizes_are_refused():
     """Kernels test no index: they would read what is not theirs."""
     rgb, codes = np.zeros((8, 8, 3), np.uint8), few((9, 8), *[0] * 8)
     with pytest.raises(ValueError, match=r"^rgb \(8, 8, 3\) does not fit trimap \(9, 8\)$"):

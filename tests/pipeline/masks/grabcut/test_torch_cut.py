@@ -133,7 +133,7 @@ def test_pull_is_the_transpose_of_differences():
     assert float(left) == pytest.approx(float(right))
 
 
-def test_edges_of_a_image_by_hand():
+def test_edges_of_an_image_by_hand():
     rgb = np.array([[0, 3], [4, 0]], np.uint8)[..., None].repeat(3, 2)
     weights = edge_weights(torch.from_numpy(rgb[None]), 50.0)[0].numpy()
     squared = {"right": [27, 48], "down": [48, 27], "down right": 0, "down left": 3}
