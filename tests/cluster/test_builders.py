@@ -198,6 +198,7 @@ def test_one_that_sleeps_too_long_is_followed_and_stops(location: StoreLocation,
     ended(location.locloc("masks", "verify", f"{store}@v1", faults=NO_FLOCK), 0)
 
 
+@pytest.mark.slow
 def test_killed_without_flock_it_is_followed_at_once(location: StoreLocation, alone: Version, tmp_path: Path):
     store = tmp_path / "masks.store"
     first = location.build(store, {"no_flock": True})  # it would be stale after 30 s

@@ -61,6 +61,7 @@ def _unplugged(name: str):
     raise StoreError(f"Store {name} cannot be read: no answer")
 
 
+@pytest.mark.slow
 def test_an_export_to_a_bucket_is_read_by_plain_zarr(version, bucket, s3_environment, capfd):  # noqa: F811
     export_zarr(version, f"{bucket}/out.zarr")
     root = zarr.open_group(f"{bucket}/out.zarr", mode="r")

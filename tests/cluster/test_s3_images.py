@@ -186,7 +186,14 @@ def test_a_proxy_that_knows_nothing_of_s3_is_no_status(failing, answer):
         read_catalog("s3://bucket/data")
 
 
-@pytest.mark.parametrize("answer", [(503, "SlowDown"), (500, "InternalError"), (502, "")])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param((503, "SlowDown"), marks=pytest.mark.slow),
+        (500, "InternalError"),
+        pytest.param((502, ""), marks=pytest.mark.slow),
+    ],
+)
 def test_an_outage_is_no_status(failing, monkeypatch, answer):
     monkeypatch.setattr(remote, "READ_DEADLINE_S", 6)  # the first client takes seconds on a busy machine
     server = failing([answer] * 1000)

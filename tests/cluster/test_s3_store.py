@@ -126,8 +126,15 @@ def test_of_two_commits_to_one_branch_the_second_is_told(location):
 @pytest.mark.parametrize(
     ("endpoint", "bucket_name", "message"),
     [
-        ("http://127.0.0.1:9", None, "cannot be read: Could not connect to the endpoint"),
-        ("http://no-such-host.invalid", None, "cannot be read: Could not connect to the endpoint"),
+        pytest.param(
+            "http://127.0.0.1:9", None, "cannot be read: Could not connect to the endpoint", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "http://no-such-host.invalid",
+            None,
+            "cannot be read: Could not connect to the endpoint",
+            marks=pytest.mark.slow,
+        ),
         (None, "no-such-bucket", "cannot be read: The specified bucket does not exist"),
     ],
 )

@@ -36,6 +36,7 @@ def test_every_image_has_its_row(photos, undisturbed):
         assert (box[2] <= outer[2] + 1e-3) and (box[3] <= outer[3] + 1e-3)
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_same_bytes_as_one(photos, undisturbed, tmp_path):
     assert build(photos, tmp_path / "two.store", "--workers", 2, "--checkpoint-s", 0)["version"] == "v1"
     assert_same(open_version(f"{undisturbed}@v1"), open_version(f"{tmp_path}/two.store@v1"))

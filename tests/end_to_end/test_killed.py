@@ -104,7 +104,8 @@ def test_killed_twice_and_resumed_gives_the_same_bytes(photos, undisturbed, tmp_
     assert not alive(workers), "workers outlived their command"
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_keeps_what_is_finished(stop, photos, undisturbed, tmp_path):
     store = tmp_path / "masks.store"
     started = subprocess.Popen(

@@ -35,6 +35,7 @@ def images_seen(cluster):
     cluster.run(exec, UNCOUNT, {})
 
 
+@pytest.mark.slow
 def test_a_folder_that_has_grown_is_a_fresh_build_of_it(
     good, whole, tmp_path, make_folder, fresh, small, on, images_seen
 ):

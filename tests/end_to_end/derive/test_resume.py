@@ -29,7 +29,9 @@ def begin(good, small, tmp_path, request):
     return make
 
 
-@pytest.mark.parametrize("kind", ["build", "retry", "refine"])
+@pytest.mark.parametrize(
+    "kind", ["build", pytest.param("retry", marks=pytest.mark.slow), pytest.param("refine", marks=pytest.mark.slow)]
+)
 def test_killed_and_resumed_it_is_as_undisturbed(kind, begin, on, tmp_path):
     store, command = begin(kind)
     tags = [info.tag for info in list_versions(store)] if kind != "build" else []
@@ -62,6 +64,7 @@ def test_an_extension_that_was_killed(good, whole, small, tmp_path, fresh, on):
     assert (resumed.provenance["parent"], resumed.provenance["operation"]["kind"]) == ("v1", "extend")
 
 
+@pytest.mark.slow
 def test_a_build_that_was_killed_before_it_was_published(begin, on, whole):
     """All blocks are there: no workers are asked for."""
     store, command = begin("build")

@@ -86,7 +86,11 @@ def test_what_retry_refuses(arguments, message, code, store, on):
 
 @pytest.mark.parametrize(
     ("key", "rows"),
-    [("mask/c/2/0/0", (128, 192)), ("attention/c/2/0/0/0", (128, 192)), ("input_digest/c/0/0", (0, 200))],
+    [
+        ("mask/c/2/0/0", (128, 192)),
+        pytest.param("attention/c/2/0/0/0", (128, 192), marks=pytest.mark.slow),
+        pytest.param("input_digest/c/0/0", (0, 200), marks=pytest.mark.slow),
+    ],
 )
 def test_retry_mends_what_was_destroyed(key, rows, store, on):
     """A chunk's file is overwritten. What cannot be read is made again, also a small column of all rows."""

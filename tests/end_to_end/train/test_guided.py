@@ -24,6 +24,7 @@ def run(version, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_a_guided_run_learns_and_says_so(run):
     model, header = load_checkpoint(run / "classifier" / "best.safetensors")
     assert model.keep_tokens == header["shape"]["keep_tokens"] == 0.25

@@ -64,7 +64,7 @@ def plain_dino(backbone: Backbone, rgb: np.ndarray) -> tuple[list[torch.Tensor],
     return found, attention
 
 
-@pytest.mark.parametrize("size_px", [224, 320])
+@pytest.mark.parametrize("size_px", [224, pytest.param(320, marks=pytest.mark.slow)])
 def test_a_plain_vit_agrees_with_full_softmax_attention_by_hand(size_px):
     backbone, rgb = perturbed(PLAIN, size_px), images(size_px)
     side = size_px // 16

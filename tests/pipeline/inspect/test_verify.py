@@ -98,6 +98,7 @@ def test_a_chunk_replaced_by_another_is_found_row_by_row(store, images, write, m
     assert verified.damaged == [(67, 72)]
 
 
+@pytest.mark.slow
 def test_randomly_damaged_chunks_are_always_found(version, tmp_path):
     """A damaged chunk either still reads as before, or verify reports it."""
     seed = random.SystemRandom().randrange(1 << 32)

@@ -20,6 +20,11 @@ from locloc.pipeline.masks.saliency import PROBABLE_BACKGROUND, PROBABLE_FOREGRO
 
 unhurried = settings(deadline=None)  # shared machines stall
 engines = pytest.mark.parametrize("engine", [engine() for engine in REFINERS.values()], ids=list(REFINERS))
+# `torch` on a CPU takes seconds an image.
+engines_torch_slow = pytest.mark.parametrize(
+    "engine",
+    [pytest.param(kind(), id=name, marks=[pytest.mark.slow] * (name == "torch")) for name, kind in REFINERS.items()],
+)
 SIDE_PX = 64
 OBJECT = np.zeros((SIDE_PX, SIDE_PX), bool)
 OBJECT[20:44, 16:50] = True
@@ -134,7 +139,7 @@ def test_mask_shares_no_memory_with_the_trimap(engine):
     np.testing.assert_array_equal(codes, trimap())
 
 
-@engines
+@engines_torch_slow
 def test_same_mask_whatever_ran_before(engine):
     cases = list(patchworks(4))
     serial = [engine(*case) for case in cases]
@@ -152,7 +157,7 @@ def test_same_mask_whatever_ran_before(engine):
             np.testing.assert_array_equal(engine(*case), expected)
 
 
-@engines
+@engines_torch_slow
 def test_same_mask_in_every_thread(engine):
     cases = [(*case, seed) for case in patchworks(4) for seed in range(3)]
     serial = [engine(*case) for case in cases]
