@@ -4,9 +4,10 @@ import importlib
 import os
 import pickle
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,6 +147,17 @@ def write() -> Callable[..., Version]:
 def ids() -> list[str]:
     """150 of them: two blocks and a part of one."""
     return [f"{n:04}.jpg" for n in range(150)]
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    """fsspec's file system in memory, `memory://`, without any files."""
+    import fsspec
+
+    filesystem = fsspec.filesystem("memory")
+    filesystem.store.clear()
+    yield filesystem
+    filesystem.store.clear()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
