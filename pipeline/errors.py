@@ -84,3 +84,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def os_error_reason(error: OSError) -> str:
     """`"no space left on device"`: the text of the error's number, for the end of an error line."""
     return os.strerror(error.errno).lower() if error.errno else str(error) or type(error).__name__
+
+
+def check_known(kind: type[LocLocError], what: str, name: object, known: Iterable[str]) -> None:
+    """Raises `kind` with `"No WHAT 'name'; did you mean 'cub'?"` unless `name` is one of the known names."""
+    names = list(known)
+    if name not in names:
+        raise kind(f"No {what} {name!r}{did_you_mean(str(name), names)}")

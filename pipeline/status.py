@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from .errors import StoreError, did_you_mean
+from .errors import StoreError, check_known
 
 
 class Status(IntEnum):
@@ -22,8 +22,7 @@ class Status(IntEnum):
 def status_of(label: str) -> Status:
     """The status with this label. Raises StoreError for an unknown one."""
     labels = {status.label: status for status in Status}
-    if label not in labels:
-        raise StoreError(f"No status {label!r}{did_you_mean(label, labels)}")
+    check_known(StoreError, "status", label, labels)
     return labels[label]
 
 

@@ -47,15 +47,14 @@ def export(
 
     **Example:** locloc masks export photos.store@v1 --to zarr photos.zarr
     """
-    from ..errors import StoreError, did_you_mean
+    from ..errors import StoreError, check_known
     from ..export import EXPORTERS
     from ..io.console import print_json
     from ..io.progress_bar import count_bar
     from ..store import open_version
     from .rendering.inspection import print_exported
 
-    if to not in EXPORTERS:
-        raise StoreError(f"No format {to!r}{did_you_mean(to, EXPORTERS)}")
+    check_known(StoreError, "format", to, EXPORTERS)
     with count_bar("exporting") as on_progress:
         exported = EXPORTERS[to](open_version(version), out, on_progress)
     print_json(exported) if json else print_exported(exported)

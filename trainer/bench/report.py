@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...pipeline.bench.machine import describe_machine
-from ...pipeline.errors import BenchError, did_you_mean
+from ...pipeline.errors import BenchError, check_known
 from ..models.classifier import Classifier
 from ..models.localizer import PRECISIONS
 from ..models.token_selection import select_tokens, shared_block_count
@@ -171,8 +171,7 @@ def _check(asked: BenchRequest) -> None:
         (asked.device, ("cpu", "cuda"), "--device"),
         (asked.precision, PRECISIONS, "--precision"),
     ):
-        if given not in known:
-            raise BenchError(f"No {option} {given!r}{did_you_mean(given, known)}")
+        check_known(BenchError, option, given, known)
     if asked.device == "cuda" and not torch.cuda.is_available():
         raise BenchError("--device cuda, but torch sees no GPU here; --device cpu measures the CPU")
     if asked.device == "cpu" and asked.precision == "fp16":

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from .options import Device, ImportedBackbone, Models, MovedWeights, Precision
+
 
 def add_to(app: typer.Typer) -> None:
     app.command("eval")(evaluate)
@@ -50,15 +52,11 @@ def evaluate(
     write_score_maps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write score maps and metadata as wsolevaluation reads them.")
     ] = None,
-    models: Annotated[str, typer.Option(help="auto, locloc or ppd, for a run that holds both.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU only).")] = "fp32",
-    backbone: Annotated[
-        str | None, typer.Option(metavar="NAME", help="timm's name of the ViT that imported weights were trained on.")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Where the backbone's weights are, if they were moved.")
-    ] = None,
+    models: Models = "auto",
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    backbone: ImportedBackbone = None,
+    weights: MovedWeights = None,
     allow_changed_images: Annotated[
         bool,
         typer.Option("--allow-changed-images", help="Accept images that differ from those the masks were made from."),

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ...pipeline.io.interrupts import interruptible
+from .options import Device, ImportedBackbone, Models, MovedWeights, Precision
 
 INTERRUPTED, NO_IMAGE_READ = 130, 3
 
@@ -32,15 +33,11 @@ def predict(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Images per batch. Default: 64 on a GPU, 8 on a CPU.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU only).")] = "fp32",
-    models: Annotated[str, typer.Option(help="auto, locloc or ppd, for a run that holds both.")] = "auto",
-    backbone: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The ViT, for imported weights, whose files do not hold it.")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Where the backbone's weights are, if they were moved.")
-    ] = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    models: Models = "auto",
+    backbone: ImportedBackbone = None,
+    weights: MovedWeights = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
 ) -> None:
     """Predict boxes, masks and classes of your own images, of any size, in the pixels of the originals.

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, cast
 import typer
 
 from ...pipeline.io.interrupts import interruptible
+from .options import MovedWeights
 
 INTERRUPTED = 130
 
@@ -47,10 +48,7 @@ def train(
         ),
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the run in OUT.")] = False,
-    weights: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Where the backbone's weights are, if they were moved."),
-    ] = None,
+    weights: MovedWeights = None,
     allow_changed_images: Annotated[
         bool,
         typer.Option("--allow-changed-images", help="Accept images that differ from those the masks were made from."),
@@ -66,7 +64,7 @@ def train(
 
     **Example:** locloc train photos.store@latest --out run
     """
-    from ...pipeline.errors import TrainError, did_you_mean
+    from ...pipeline.errors import TrainError, check_known
     from ...pipeline.io.console import print_error, print_json
     from ...pipeline.store import open_version
     from ..recipe import load_train_recipe
@@ -88,8 +86,7 @@ def train(
         (precision, PRECISIONS, "--precision"),
         (accelerator, ("auto", "cpu", "cuda"), "--accelerator"),
     ):
-        if given not in known:
-            raise TrainError(f"No {option} {given!r}{did_you_mean(given, known)}")
+        check_known(TrainError, option, given, known)
     runtime = RuntimeConfig(
         devices,
         cast(Literal["auto", "cpu", "cuda"], accelerator),  # checked above

@@ -9,8 +9,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from ...pipeline.catalogs import SPLITS, parse_location
-from ...pipeline.catalogs.catalog import SPLIT_CODES
-from ...pipeline.errors import TrainError, did_you_mean
+from ...pipeline.errors import TrainError, check_known
 from ...pipeline.geometry.boxes import largest_box
 from ...pipeline.recipe import Recipe
 from ...pipeline.status import DONE
@@ -61,9 +60,8 @@ class MaskDataset(Dataset[Any]):
         self._labels = table["label"].to_numpy()
         usable = np.isin(self.version.status, DONE)
         if split is not None:
-            if split not in SPLIT_CODES:
-                raise TrainError(f"No split {split!r}{did_you_mean(split, SPLITS[1:])}")
-            usable &= table["split"].to_numpy() == SPLIT_CODES[split]
+            check_known(TrainError, "split", split, SPLITS[1:])
+            usable &= table["split"].to_numpy() == SPLITS.index(split)
         self.rows: np.ndarray = np.flatnonzero(usable)
         """`(n,) int64`: the version's row of each item."""
         if not len(self.rows):

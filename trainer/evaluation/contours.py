@@ -56,6 +56,21 @@ def _root(parent, pixel):
 
 
 @kernel()
+def _unite(root, child, parent, state):
+    """Joins two components and their boxes; returns the root of the one with the larger box, and the other root."""
+    if (state[child, 2] - state[child, 0]) * (state[child, 3] - state[child, 1]) > (state[root, 2] - state[root, 0]) * (
+        state[root, 3] - state[root, 1]
+    ):
+        root, child = child, root
+    parent[child] = root
+    state[root, 0] = min(state[root, 0], state[child, 0])
+    state[root, 1] = min(state[root, 1], state[child, 1])
+    state[root, 2] = max(state[root, 2], state[child, 2])
+    state[root, 3] = max(state[root, 3], state[child, 3])
+    return root, child
+
+
+@kernel()
 def _sort_pixels(levels, count):
     """Pixel indices sorted by level, and the position of each level's first pixel."""
     flat = levels.ravel()
@@ -149,15 +164,7 @@ def _outer(levels, count, truths, plus, clipped):
                 child = _root(parent, ny * width + nx)
                 if child == root:
                     continue
-                if (state[child, 2] - state[child, 0]) * (state[child, 3] - state[child, 1]) > (
-                    state[root, 2] - state[root, 0]
-                ) * (state[root, 3] - state[root, 1]):
-                    root, child = child, root
-                parent[child] = root
-                state[root, 0] = min(state[root, 0], state[child, 0])
-                state[root, 1] = min(state[root, 1], state[child, 1])
-                state[root, 2] = max(state[root, 2], state[child, 2])
-                state[root, 3] = max(state[root, 3], state[child, 3])
+                root, child = _unite(root, child, parent, state)
                 state[root, 4] = min(state[root, 4], state[child, 4])
                 state[root, 5] += state[child, 5]
                 alive -= 1
@@ -238,15 +245,7 @@ def _holes(levels, count, truths, plus, clipped, best):
                     child = _root(parent, ny * width + nx)
                     if child == root:
                         continue
-                    if (state[child, 2] - state[child, 0]) * (state[child, 3] - state[child, 1]) > (
-                        state[root, 2] - state[root, 0]
-                    ) * (state[root, 3] - state[root, 1]):
-                        root, child = child, root
-                    parent[child] = root
-                    state[root, 0] = min(state[root, 0], state[child, 0])
-                    state[root, 1] = min(state[root, 1], state[child, 1])
-                    state[root, 2] = max(state[root, 2], state[child, 2])
-                    state[root, 3] = max(state[root, 3], state[child, 3])
+                    root, child = _unite(root, child, parent, state)
                     alive -= 1
                     roots[position[child]] = roots[alive]
                     position[roots[alive]] = position[child]

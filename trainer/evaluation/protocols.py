@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from ...pipeline.errors import TrainError, did_you_mean
+from ...pipeline.errors import TrainError, check_known
 from ...pipeline.geometry.resize_crop import ResizeCrop
 
 Fit = Literal["stretch", "centre_crop"]
@@ -126,7 +126,6 @@ def protocols_named(names: str) -> list[Protocol]:
         return list(_ALL)
     protocols = []
     for name in dict.fromkeys(part.strip() for part in names.split(",")):
-        if name not in PROTOCOLS:
-            raise TrainError(f"No --protocol {name!r}{did_you_mean(name, ('all', *PROTOCOLS))}")
+        check_known(TrainError, "--protocol", name, ("all", *PROTOCOLS))
         protocols.append(PROTOCOLS[name])
     return protocols

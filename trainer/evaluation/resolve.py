@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...pipeline.catalogs import CATALOGS, read_catalog
-from ...pipeline.errors import TrainError, did_you_mean
+from ...pipeline.errors import TrainError, check_known
 from ...pipeline.geometry.normalize import min_max_or_zeros
 from ...pipeline.store import Version, open_version
 from ..models.localizer import load_localizer
@@ -41,8 +41,7 @@ def resolve_targets(
     runs = [target for target in targets if "@" not in Path(target).name]
     versions = [target for target in targets if target not in runs]
     if catalog is not None:
-        if catalog not in CATALOGS:
-            raise TrainError(f"No --catalog {catalog!r}{did_you_mean(catalog, CATALOGS)}")
+        check_known(TrainError, "--catalog", catalog, CATALOGS)
         if images is None:
             raise TrainError("--catalog needs --images, the images' folder or list")
         if versions:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...pipeline.errors import ImageError, PredictError, did_you_mean
+from ...pipeline.errors import ImageError, PredictError, check_known
 from .formats import FORMATS, Format, RunMetadata
 from .formats.json import as_json
 from .formats.metadata import cannot_write, write_json
@@ -94,8 +94,7 @@ def predict_files(
 
 def _checked_formats(formats: tuple[str, ...], out: Path | None, predictor: Predictor) -> tuple[str, ...]:
     for name in formats:
-        if name not in FORMATS:
-            raise PredictError(f"No --format {name!r}{did_you_mean(name, FORMATS)}")
+        check_known(PredictError, "--format", name, FORMATS)
     if out is None:
         if formats:
             raise PredictError(f"--format {formats[0]} needs a folder to write to: name a new one with --out")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...pipeline.backbones.spec import BackboneSpec, recorded_weights
 from ...pipeline.backbones.vit import Backbone
-from ...pipeline.errors import TrainError, did_you_mean
+from ...pipeline.errors import TrainError, check_known
 from ...pipeline.geometry.resize_crop import ResizeCrop
 from ...pipeline.masks.pseudo_mask import working_geometry
 from ...pipeline.recipe import ImageSettings, Recipe
@@ -186,8 +186,7 @@ def load_localizer(
 
 
 def _checked_device(name: str, precision: str) -> torch.device:
-    if precision not in PRECISIONS:
-        raise TrainError(f"No precision {precision!r}{did_you_mean(precision, PRECISIONS)}")
+    check_known(TrainError, "precision", precision, PRECISIONS)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -203,8 +202,7 @@ def _checked_device(name: str, precision: str) -> torch.device:
 
 def _find_tasks(run: Path, models: str) -> tuple[Kind, list[str]]:
     """Returns the kind of the run, and those of its tasks that have weights."""
-    if models not in ("auto", *TASKS_BY_KIND):
-        raise TrainError(f"No models {models!r}{did_you_mean(models, ('auto', *TASKS_BY_KIND))}")
+    check_known(TrainError, "models", models, ("auto", *TASKS_BY_KIND))
     for kind, tasks in TASKS_BY_KIND.items():
         with_weights = [task for task in tasks if (run / task / WEIGHTS).is_file()]
         if with_weights and models in ("auto", kind):

@@ -1,0 +1,16 @@
+"""Options that several commands of the trainer share."""
+
+from typing import Annotated
+
+import typer
+
+Models = Annotated[str, typer.Option(help="auto, locloc or ppd, for a run that holds both.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU only).")]
+ImportedBackbone = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="timm's name of the ViT, for imported weights, whose files do not hold it."),
+]
+MovedWeights = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Where the backbone's weights are, if they were moved.")
+]
