@@ -1,0 +1,143 @@
+"""Versions are read as they were written: rows, tables, other processes, other libraries, and clear errors."""
+
+import multiprocessing
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+
+import icechunk
+import numpy as np
+import pyarrow as pa
+import pytest
+import zarr
+
+from locloc.pipeline.errors import StoreError
+from locloc.pipeline.store import open_version, reader
+from locloc.pipeline.store.schema import BLOCK_ROWS
+from locloc.pipeline.store.writer import StoreWriter
+
+
+def test_what_was_written_is_read(store, build):
+    assert build.publish(store) == "v1"
+    build.check(f"{store}@v1")
+    version, wanted = open_version(f"{store}@latest"), build.catalog()
+    assert len(version) == build.ROWS
+    assert version.tag == "v1"
+    assert version.ids == wanted.table["id"].to_pylist()
+    assert version.table.column_names == [
+        "id", "path", "label", "split", "status", "error", "width", "height", "x0", "y0", "x1", "y1",
+    ]  # fmt: skip
+    assert isinstance(version.table, pa.Table)
+    assert version.table["label"].to_pylist() == wanted.table["label"].to_pylist()
+    assert version.table["split"][:5].to_pylist() == ["", "train", "val", "test", ""]
+    assert version.table["status"][6:8].to_pylist() == ["ok", "undecodable"]
+    assert sum(error is not None for error in version.table["error"].to_pylist()) == 3
+    boxes, rows = version.catalog_boxes()
+    assert np.array_equal(rows, np.repeat(np.arange(build.ROWS), np.arange(build.ROWS) % 3))
+    assert boxes[0].tolist() == [1, 2, 4, 5]
+    assert version.provenance["counts"]["undecodable"] == 3
+    assert version.row(version.ids[31]) == 31
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [slice(None), slice(60, 70), slice(140, 999), slice(9, 2), slice(0, 150, 7), [5], [149, 0, 64, 63, 0], [-1], [],
+     np.arange(150) % 2 == 0, range(3, 9)],
+)  # fmt: skip
+def test_rows_are_read_as_numpy_indexes(store, rows, build):
+    build.publish(store)
+    version, everything = open_version(f"{store}@v1"), np.concatenate([build.content(block)[0] for block in range(3)])
+    wanted = (
+        everything[list(rows) if isinstance(rows, range) else rows] if len(np.shape(rows)) != 1 or len(rows) else []
+    )
+    found = version.read_masks(rows)
+    assert found.dtype == bool
+    assert found.shape[1:] == (build.MASK_PX, build.MASK_PX)
+    assert len(found) == len(wanted)
+    assert np.array_equal(found, np.reshape(wanted, found.shape))
+
+
+@pytest.mark.parametrize("rows", [[150], [-151], np.ones(149, bool)])
+def test_missing_rows_are_an_index_error(store, rows, build):
+    build.publish(store)
+    with pytest.raises(IndexError):
+        open_version(f"{store}@v1").read_masks(rows)
+
+
+def test_latest_is_found_when_it_is_published_during_the_open(store, monkeypatch, build):
+    with StoreWriter(store) as writer:  # a store without a version
+        build.begin(writer)
+
+    def published_just_before(repository):
+        monkeypatch.undo()  # the writer calls it too
+        build.publish(store)
+        return reader._latest(repository)
+
+    monkeypatch.setattr(reader, "_latest", published_just_before)
+    assert open_version(f"{store}@latest").tag == "v1"
+
+
+def test_missing_chunks_are_an_error_of_one_line(store, build):
+    build.publish(store)
+    for file in (store / "chunks").iterdir():
+        file.unlink()
+    with pytest.raises(StoreError, match="masks.store@v1: ") as caught:
+        open_version(f"{store}@v1").read_masks()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("@v1", "names no version"), ("{store}", "names no version; write .*@latest"), ("{store}@", "names no version"),
+        ("{store}@v11", "did you mean 'v1'"), ("{store}x@v1", "is not a mask store"),
+    ],
+)  # fmt: skip
+def test_missing_versions(store, name, message, build):
+    build.publish(store)
+    with pytest.raises(StoreError, match=message):
+        open_version(name.format(store=store))
+    with pytest.raises(StoreError, match="holds no image 'nope'"):
+        open_version(f"{store}@v1").row("nope")
+
+
+def read_in_child(version) -> tuple[int, int]:
+    return int(version.read_masks([3, 70]).sum()), len(version.ids)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_versions_are_passed_to_worker_processes(store, method, build):
+    build.publish(store)
+    version = open_version(f"{store}@v1")
+    expected = read_in_child(version)  # open, with Icechunk's threads running, before the children start
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool:
+        assert list(pool.map(read_in_child, [version] * 4)) == [expected] * 4
+
+
+def test_a_forked_process_gets_an_error_instead_of_hanging(store, build):
+    build.publish(store)
+    code = (
+        "import os, sys\nfrom locloc.pipeline.store import open_version\n"
+        "from locloc.pipeline.errors import StoreError\n"
+        "v = open_version(sys.argv[1]); v.read_masks([0])\n"
+        "if os.fork() == 0:\n"
+        "    try: v.read_masks([0])\n"
+        "    except StoreError as error: print(error); os._exit(0)\n"
+        "    os._exit(1)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"{store}@v1"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, "forkserver" in done.stdout) == (0, True)
+
+
+def test_any_zarr_reader_can_open_a_version(store, build):
+    """With icechunk and zarr only, following the docstring of schema.py."""
+    build.publish(store)
+    repository = icechunk.Repository.open(icechunk.local_filesystem_storage(str(store)))
+    root = zarr.open_group(repository.readonly_session(tag="v1").store, mode="r")
+    offsets, data = root["catalog/id/offsets"][:], root["catalog/id/bytes"][:]
+    assert data[offsets[1] : offsets[2]].tobytes().decode() == "ä/0001\n.jpg"
+    assert root["mask"].chunks == (BLOCK_ROWS, build.MASK_PX, build.MASK_PX // 8)
+    assert np.array_equal(np.unpackbits(root["mask"][:64], axis=-1).astype(bool), build.content(0)[0])
