@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from locloc.pipeline.build import spec as build_spec
 from locloc.pipeline.recipe import REVISIONS
 from locloc.pipeline.store import list_versions, open_version
 
@@ -49,6 +50,16 @@ def test_killed_and_resumed_it_is_as_undisturbed(kind, begin, on, tmp_path):
     begin(kind)
     on(*command)
     assert_same(open_version(f"{store}@latest"), open_version(f"{tmp_path}/resumed.store@latest"))
+
+
+def test_the_coordinator_of_a_resumed_build_loads_the_vit_once(begin, on, monkeypatch):
+    store, command = begin("build")
+    with killed(1):
+        on(*command, "--checkpoint-s", 0)
+    loaded, backbone = [], build_spec.Backbone
+    monkeypatch.setattr(build_spec, "Backbone", lambda *arguments: loaded.append(arguments) or backbone(*arguments))
+    on("resume", store)
+    assert len(loaded) == 1
 
 
 @pytest.mark.slow
