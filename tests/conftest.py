@@ -32,6 +32,15 @@ def pytest_configure(config: pytest.Config) -> None:
             importlib.import_module(name)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps tests that share fixtures in one process: a folder of end-to-end tests, which share builds and runs, else a
+    file."""
+    end_to_end = Path(__file__).parent / "end_to_end"
+    for item in items:
+        group = item.path.parent if end_to_end in item.path.parents else item.path
+        item.add_marker(pytest.mark.xdist_group(str(group.relative_to(Path(__file__).parent))))
+
+
 SIZE = (64, 48)  # width, height of every image
 
 

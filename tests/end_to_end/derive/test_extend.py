@@ -65,6 +65,7 @@ def test_a_folder_that_has_grown_is_a_fresh_build_of_it(
     assert images_seen() == 200
 
 
+@pytest.mark.slow
 def test_rows_that_had_failed_stay_so_with_their_reasons(broken, store, on):
     old, extra = open_version(f"{store}@v1"), broken.folder / "even" / "0005.jpg"
     shutil.copy(broken.folder / "odd/0001.jpg", extra)

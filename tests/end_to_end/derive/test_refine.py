@@ -89,7 +89,8 @@ def test_500_images_are_refined_without_a_vit_and_the_store_grows_by_masks(
     assert verify_version(refined).ok and verify_version(parent).ok
 
 
-@pytest.mark.parametrize("mask_px", [pytest.param(32, marks=pytest.mark.slow), 128])
+@pytest.mark.slow
+@pytest.mark.parametrize("mask_px", [32, 128])
 def test_masks_of_another_size(mask_px, broken, store, tmp_path, fresh, on):
     """Rows that had failed stay failed, with their reasons."""
     recipe = write_recipe(tmp_path / "sized.toml", mask_px=mask_px)

@@ -85,6 +85,7 @@ def test_guided_tokens_and_shared_blocks_cost_what_they_should(modules, pipeline
     assert round(pipelines[GUIDED].macs / pipelines[AT_224].macs, 3) == 0.634
 
 
+@pytest.mark.slow
 def test_guided_tokens_alone_and_shared_blocks_alone():
     half = {count.module: count.macs for count in count_modules(200, 0.5, 0)}
     whole, guided = half["LFDM, 200 classes"], half["LFDM, 200 classes, 12 blocks, 98 of 196 tokens"]

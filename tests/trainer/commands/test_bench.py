@@ -58,6 +58,7 @@ def test_everything_on_a_bare_machine(tmp_path):
     assert drawn.read_text().startswith("<?xml")
 
 
+@pytest.mark.slow
 def test_engines_on_a_bare_machine(tmp_path):
     """On synthetic scenes with their true masks, and on the same scenes as a folder of images without masks."""
     out, drawn = tmp_path / "masks.json", tmp_path / "masks.svg"
