@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
             importlib.import_module(name)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keeps tests that share fixtures in one process: a folder of end-to-end tests, which share builds and runs, else a
     file."""
