@@ -32,14 +32,18 @@ def pytest_configure(config: pytest.Config) -> None:
             importlib.import_module(name)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keeps tests that share fixtures in one process: a folder of end-to-end tests, which share builds and runs, else a
     file."""
-    end_to_end = Path(__file__).parent / "end_to_end"
-    for item in items:
-        group = item.path.parent if end_to_end in item.path.parents else item.path
-        item.add_marker(pytest.mark.xdist_group(str(group.relative_to(Path(__file__).parent))))
+    from xdist.scheduler import LoadFileScheduling
+
+    class LoadFolderScheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file.rpartition("/")[0] if file.startswith("tests/end_to_end/") else file
+
+    return LoadFolderScheduling(config, log)
 
 
 SIZE = (64, 48)  # width, height of every image

@@ -39,6 +39,7 @@ def bare(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
 
 
+@pytest.mark.slow
 def test_everything_on_a_bare_machine(tmp_path):
     out, drawn = tmp_path / "bench.json", tmp_path / "bench.svg"
     small = ("--backbone", "pocket", "--batch", "1", "--quick", "--threads", "1")
