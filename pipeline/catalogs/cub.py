@@ -96,12 +96,12 @@ def _numbers_by_image(file: Path, images: dict[int, tuple[int, str]], width: int
 
 def _numbered(file: Path) -> Iterator[tuple[int, int, str]]:
     """(line, number, rest) of lines "number rest". Raises CatalogError for a number that comes twice."""
-    seen: set[int] = set()
+    numbers: set[int] = set()
     for line, text in numbered_lines(file):
         number, _, rest = text.strip().partition(" ")
         if not (number.isascii() and number.isdigit()) or not rest.strip():
             raise CatalogError(f"{place(file, line)}: expected 'number value', got {text[:80]!r}")
-        if int(number) in seen:
+        if int(number) in numbers:
             raise CatalogError(f"{place(file, line)}: number {number} comes twice")
-        seen.add(int(number))
+        numbers.add(int(number))
         yield line, int(number), rest.strip()

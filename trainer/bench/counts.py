@@ -136,8 +136,8 @@ def count_modules(classes: int, keep_tokens: float, shared_blocks: float, vit_na
             models.append((f"LFDM, {number} classes", Classifier(vit, number, grid), (tokens,)))
             if keep is not None or shared:
                 lfdm = Classifier(vit, number, grid, keep_tokens, shared)
-                kept = f"{len(lfdm.blocks)} blocks, {side * side if keep is None else keep.shape[1]} of {side * side}"
-                models.append((f"LFDM, {number} classes, {kept} tokens", lfdm, (tokens, keep)))
+                size = f"{len(lfdm.blocks)} blocks, {side * side if keep is None else keep.shape[1]} of {side * side}"
+                models.append((f"LFDM, {number} classes, {size} tokens", lfdm, (tokens, keep)))
     return [count(name, model, *inputs) for name, model, inputs in models]
 
 

@@ -100,7 +100,7 @@ class EvalPredictor(ABC):
 
     def logits(self, batch: Batch, fit: Fit) -> np.ndarray:
         """`(B, K) float32`, of predictors with classes."""
-        raise NotImplementedError(f"{self.name} has no classifier")
+        raise TypeError(f"{self.name} has no classifier")
 
 
 class RunPredictor(EvalPredictor):

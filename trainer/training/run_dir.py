@@ -68,14 +68,14 @@ class TaskDir:
         file = self.folder / "metrics.jsonl"
         if not self.writes or not file.exists():
             return
-        kept = []
+        lines = []
         for line in file.read_text().splitlines():
             try:
                 if json.loads(line)["step"] <= step:
-                    kept.append(line)
+                    lines.append(line)
             except ValueError:  # an incomplete last line, of a run that was killed
                 break
-        write_atomic(file, "".join(f"{line}\n" for line in kept))
+        write_atomic(file, "".join(f"{line}\n" for line in lines))
 
     def save_weights(self, name: str, model: nn.Module, header: dict[str, Any]) -> None:
         """Writes NAME.safetensors."""
