@@ -1,0 +1,41 @@
+"""The results of a check: JSON lines in OUT/results.jsonl, each with its step, what was measured and the values."""
+
+import contextlib
+import json
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+_out: Path | None = None
+_step = ""
+
+
+def begin_step(out: Path, step: str) -> None:
+    """Later lines of this process are written to `out`, under the name `step`."""
+    global _out, _step
+    out.mkdir(parents=True, exist_ok=True)
+    _out, _step = out, step
+
+
+def out_dir() -> Path:
+    assert _out is not None
+    return _out
+
+
+def emit(what: str, **values) -> None:
+    """Prints and writes one line. Floats are rounded to 5 digits."""
+    rounded = {name: float(f"{value:.5g}") if isinstance(value, float) else value for name, value in values.items()}
+    line = json.dumps({"step": _step, "what": what, **rounded})
+    print(line, flush=True)
+    with (out_dir() / "results.jsonl").open("a") as file:
+        file.write(line + "\n")
+
+
+@contextlib.contextmanager
+def part(name: str) -> Iterator[None]:
+    """A part of a step: an error in it is written as its result, and the step continues with the next part."""
+    try:
+        yield
+    except Exception as error:
+        traceback.print_exc()
+        emit(name, failed=f"{type(error).__name__}: {str(error)[:300]}")
