@@ -47,6 +47,7 @@ $(INSTALLED): pyproject.toml
 		$(PYTHON) -m venv $(VENV) && \
 		$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'; \
 	fi
+	@$(RUN)/python scripts/compile_kernels.py
 	@touch $@
 
 clean:

@@ -85,6 +85,7 @@ def test_a_build_that_was_killed_before_it_was_published(begin, on, whole):
     assert_same(whole, open_version(f"{store}@v1"))
 
 
+@pytest.mark.slow
 def test_a_killed_build_keeps_its_name(begin, on):
     store, command = begin("retry")
     with killed(1):

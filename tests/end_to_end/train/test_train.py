@@ -106,6 +106,7 @@ def test_the_best_weights_give_their_figures_again(run):
         assert figures_again(run, stage, model, header)[figure] == header["figures"][figure]
 
 
+@pytest.mark.slow
 def test_ppd_is_trained_on_the_same_masks(version, tmp_path):
     summary = in_process("train", version, "--out", tmp_path / "run", "--stage", "ppd", *SMALL)
     assert set(summary["stages"]) == {"decoder", "linear"}

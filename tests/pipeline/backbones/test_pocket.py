@@ -58,6 +58,7 @@ def test_masks_are_what_they_were(index, share):
     assert mask.mean() == pytest.approx(share, abs=0.005)
 
 
+@pytest.mark.slow
 def test_the_quality_floor_on_sixty_scenes():
     """Measured on 500 such scenes: refined .88, thresholded .75, CorLoc .97 (docs/pocket.md)."""
     refined, thresholded, found = [], [], []

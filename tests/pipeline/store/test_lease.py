@@ -152,6 +152,7 @@ def test_an_empty_epoch_is_replaced_when_it_is_stale(location):
         assert epochs(location) == ["000005.json"]
 
 
+@pytest.mark.slow
 def test_a_suspended_holder_that_was_replaced_gets_an_error(location, holding):
     process = holding()
     process.send_signal(signal.SIGSTOP)
@@ -169,6 +170,7 @@ def test_a_suspended_holder_that_was_replaced_gets_an_error(location, holding):
             Lease(location).acquire()
 
 
+@pytest.mark.slow
 def test_a_suspended_holder_that_was_not_replaced_continues(location, holding):
     process = holding()
     process.send_signal(signal.SIGSTOP)

@@ -144,7 +144,9 @@ def accumulator_of(maps, truths):
     return functools.cache(lambda name: accumulated(name, maps, truths))
 
 
-@pytest.mark.parametrize("name", list(PROTOCOLS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "wsol" else [pytest.mark.slow]) for name in PROTOCOLS]
+)
 def test_a_slow_implementation_of_its_rules_agrees_on_300_maps(name, maps, truths, accumulator_of):
     """Boxes exactly, IoUs to 1e-9, at thresholds drawn for each map; and the curve at some thresholds over all maps."""
     accumulator, protocol, literal = accumulator_of(name), PROTOCOLS[name], LITERAL[name]
