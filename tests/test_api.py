@@ -41,6 +41,7 @@ def test_import_takes_no_heavy_package():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_the_examples_run(tmp_path, monkeypatch, capsys):
     """In this process, one after the other, in an empty folder; the first version is made by a process of its own."""
     monkeypatch.chdir(tmp_path)

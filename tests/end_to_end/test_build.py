@@ -42,6 +42,7 @@ def test_two_workers_give_the_same_bytes_as_one(photos, undisturbed, tmp_path):
     assert_same(open_version(f"{undisturbed}@v1"), open_version(f"{tmp_path}/two.store@v1"))
 
 
+@pytest.mark.slow
 def test_the_same_build_again_does_nothing_and_another_recipe_makes_v2(photos, undisturbed, tmp_path, locloc):
     store = shutil.copytree(undisturbed, tmp_path / "masks.store")
     before = everything(open_version(f"{store}@v1"))

@@ -106,6 +106,7 @@ def test_lists_are_joined_by_their_root(good, tmp_path, fresh, small, on):
     assert [info.tag for info in list_versions(tmp_path / "masks.store")] == ["v1", "v2"]
 
 
+@pytest.mark.slow
 def test_images_that_were_replaced_are_not_mixed_with_their_old_masks(good, whole, tmp_path, on):
     store = copy_of(whole, tmp_path / "masks.store")
     names = sorted(good.rglob("*.jpg"))

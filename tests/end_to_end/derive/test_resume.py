@@ -52,6 +52,7 @@ def test_killed_and_resumed_it_is_as_undisturbed(kind, begin, on, tmp_path):
     assert_same(open_version(f"{store}@latest"), open_version(f"{tmp_path}/resumed.store@latest"))
 
 
+@pytest.mark.slow
 def test_the_coordinator_of_a_resumed_build_loads_the_vit_once(begin, on, monkeypatch):
     store, command = begin("build")
     with killed(1):
