@@ -25,6 +25,7 @@ from locloc.pipeline.masks.grabcut import torch_primal_dual as primal_dual
 
 ROUNDS = ((32, 96), (83, 249), (256, 256)) if ON_GPU else ((2, 2),)
 """Images at once on the device, and images in all."""
+SIDE_PX = 224 if ON_GPU else 64
 STEP_BYTES = 475  # that one eager step in float32 reads and writes per pixel, about
 
 Problems = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -33,7 +34,7 @@ Problems = tuple[np.ndarray, np.ndarray, np.ndarray]
 def engine() -> None:
     """All parts, on trimaps of simulation A, with smooth saliency, and of B, with rough saliency."""
     count = max(images for _, images in ROUNDS)
-    by_simulation = {simulation: problems(simulation, count) for simulation in ("A", "B")}
+    by_simulation = {simulation: problems(simulation, count, SIDE_PX) for simulation in ("A", "B")}
     for simulation, of_simulation in by_simulation.items():
         _engine(simulation, of_simulation)
     with part("stages"):
