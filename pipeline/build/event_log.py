@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..errors import os_error_reason
 from ..store.location import StoreLocation
 
 
@@ -35,7 +36,7 @@ class EventLog:
             self._out = file.open("a", encoding="utf-8")
         except OSError as error:
             self.file = None
-            reason = os.strerror(error.errno or 0).lower()
+            reason = os_error_reason(error)
             self.trouble = f"note: no log, since {file} cannot be written: {reason}"
 
     def __enter__(self) -> "EventLog":
