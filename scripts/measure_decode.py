@@ -22,7 +22,7 @@ from rich.table import Table
 from locloc.pipeline.backbones.spec import BackboneSpec
 from locloc.pipeline.backbones.vit import load_backbone
 from locloc.pipeline.geometry.boxes import box_iou, largest_box, mask_iou
-from locloc.pipeline.inspect.ground_truth import square_truth
+from locloc.pipeline.inspect.ground_truth.masks import square_truth
 from locloc.pipeline.io.images import decode_image, decode_reduced
 from locloc.pipeline.masks.pseudo_mask import make_mask, working_geometry
 from locloc.pipeline.recipe import Recipe, load_recipe

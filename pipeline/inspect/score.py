@@ -24,7 +24,7 @@ from ..recipe import Recipe
 from ..status import DONE
 from ..store.reader import Version
 from ..store.schema import BLOCK_ROWS
-from .ground_truth import pair_masks, read_truth, square_truth
+from .ground_truth.masks import pair_masks, read_truth, square_truth
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from ...pipeline.catalogs import Catalog, parse_location, resolve
 from ...pipeline.catalogs.catalog import SPLIT_CODES
 from ...pipeline.errors import TrainError
-from ...pipeline.inspect.ground_truth import pair_masks, read_truth
+from ...pipeline.inspect.ground_truth.masks import pair_masks, read_truth
 from ...pipeline.recipe import Recipe
 from ...pipeline.status import DONE
 from ...pipeline.store import Version

@@ -6,11 +6,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..catalogs.folder import walk_images
-from ..catalogs.paths import resolve
-from ..errors import ImageError, TruthError
-from ..geometry.resize_crop import ResizeCrop
-from ..io.images import decode_image, read_image_bytes
+from ...catalogs.folder import walk_images
+from ...catalogs.paths import resolve
+from ...errors import ImageError, TruthError
+from ...geometry.resize_crop import ResizeCrop
+from ...io.images import decode_image, read_image_bytes
 
 GREY = 16  # largest difference between the channels of a grey image after JPEG
 COLOURED = 0.01  # largest share of bright pixels whose channels differ by more

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from locloc.pipeline.errors import TruthError
-from locloc.pipeline.inspect.ground_truth import pair_masks, read_truth
+from locloc.pipeline.inspect.ground_truth.masks import pair_masks, read_truth
 
 
 def save(file: Path, pixels: np.ndarray) -> Path:
