@@ -42,12 +42,15 @@ class Catalog:
              split uint8, an index into SPLITS · boxes list<fixed_size_list<float32>[4]>, any number, x0 y0 x1 y1 in
              pixels of the original image, x1 > x0 and y1 > y0
     classes  class names by label; () where the labels were bare integers or there are none
+    notes    one line for each thing that the reader reinterpreted or left out, to print before work begins; neither
+             hashed nor stored
     """
 
     kind: str
     root: Path | str
     table: pa.Table
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -111,12 +114,14 @@ def build_catalog(
     *,
     where: Callable[[int, str], str],
     looked_for: str,
+    notes: Sequence[str] = (),
 ) -> Catalog:
     """Checks and sorts the rows of a reader; reads nothing.
 
     where(row, column)  the place to name in an error: "list.csv:17"; row counts in the order of `add`, column is one
                         of SCHEMA's names
     looked_for          ends the sentence "Found no images: " for an empty catalog
+    notes               the catalog's `notes`
 
     Raises CatalogError: no rows, an id twice (naming both places), text that is not valid Unicode, a box with a
     coordinate that is not finite in float32 or that has no area.
@@ -140,7 +145,7 @@ def build_catalog(
         raise CatalogError(
             f"{where(second, 'id')}: id {rows.ids[second]!r} was already given at {where(first, 'id')}{more}"
         )
-    return Catalog(kind, root, table, tuple(classes))
+    return Catalog(kind, root, table, tuple(classes), tuple(notes))
 
 
 def catalog_from_columns(

@@ -15,7 +15,7 @@ from .paths import to_text
 
 
 def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:
-    """The union, sorted by id: kind and root of `old`, rows of both; an image may be in both if its columns are equal.
+    """The union, sorted by id: kind and root of `old`, notes of `new`, rows of both; an image may be in both if its columns are equal.
 
     The roots are the same, or `new`'s lies below `old`'s: then its ids and paths are prefixed by the folders between.
     Classes are matched by name and put into the order in which a reader finds them in the grown data set, so labels of
@@ -45,7 +45,7 @@ def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:
         raise CatalogError(f"The union of both catalogs does not fit into one: {error}") from error
     if any(column.num_chunks > 1 for column in table.columns):
         raise CatalogError("The union of both catalogs holds over 2 GiB of text; keep them as two stores")
-    return Catalog(old.kind, old.root, table, classes)
+    return Catalog(old.kind, old.root, table, classes, new.notes)
 
 
 def _prefix(old: Path | str, new: Path | str) -> str:
