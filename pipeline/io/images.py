@@ -17,14 +17,17 @@ import re
 import stat
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import ImageError, UnreachableError
+from .decoding.exif import orientation_of, stored_size, upright
 from .fsspec_io import read_remote
 
 # Twice Pillow's own warning level, where Pillow too raises: 0.5 GB of RGB, five times a 36 megapixel camera.
@@ -40,17 +43,6 @@ FORMATS = [
     "TGA",
 ]
 # fmt: on
-
-# The transposition that makes each EXIF orientation upright; 1 is upright already.
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 _RADIANCE = re.compile(
     rb"\A#\?(?:RADIANCE|RGBE)[^\n]*\n(?:[^\n]+\n)*?FORMAT=32-bit_rle_rgbe\n(?:[^\n]+\n)*\n-Y (\d{1,9}) \+X (\d{1,9})\n"
@@ -122,6 +114,7 @@ class Decoded:
     rgb: np.ndarray  # (h, w, 3) uint8, upright
     size_px: tuple[int, int]  # width, height of the upright image itself
     window: tuple[float, float, float, float]  # the whole image in pixels of rgb: left, top, right, bottom
+    orientation: int = 1  # EXIF, 1 to 8, as applied: 1 where the stored image is upright or says nothing
 
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -142,28 +135,50 @@ def decode_reduced(data: bytes, covers_px: int | None, max_pixels: int = MAX_PIX
         raise ImageError("empty file")
     if data.startswith(b"#?R"):
         return _whole(_decode_radiance(data, max_pixels))
+    with _reasons(), _open(data, max_pixels) as image:
+        width, height = image.size
+        orientation = orientation_of(image, data)
+        reduced = None
+        if covers_px is not None and image.format in ("JPEG", "MPO"):
+            reduced = image.draft(None, (covers_px, covers_px))
+        stored = image.size
+        image.load()
+        if image.format != "TIFF":  # Pillow turns a TIFF by itself
+            image = upright(image, orientation)
+        if reduced is None:
+            return _whole(_to_rgb(image), orientation)
+        *_, right, bottom = reduced[1]
+        spare_x, spare_y = stored[0] - right, stored[1] - bottom
+        if orientation >= 5:
+            (width, height), (spare_x, spare_y) = (height, width), (spare_y, spare_x)
+        left, top = spare_x * (orientation in (2, 3, 6, 7)), spare_y * (orientation in (3, 4, 7, 8))
+        right, bottom = image.size[0] - spare_x + left, image.size[1] - spare_y + top
+        return Decoded(_to_rgb(image), (width, height), (left, top, right, bottom), orientation)
+
+
+def read_orientation(data: bytes) -> tuple[int, tuple[int, int]]:
+    """EXIF orientation (1 to 8; 1 where there is none) and the *stored* width and height, from the header alone.
+
+    From 5 on the upright image is (height, width). Raises ImageError where the header cannot be read; pixels that are
+    broken, or too many, are not noticed.
+    """
+    if not data:
+        raise ImageError("empty file")
+    if data.startswith(b"#?R"):
+        return 1, _radiance_header(data)[0]
+    with _reasons(), _open(data, None) as image:
+        return orientation_of(image, data), stored_size(image)
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Whatever a decoder raises becomes an ImageError with its reason; MemoryError passes."""
     try:
-        with _open(data, max_pixels) as image:
-            width, height = image.size
-            reduced = None
-            if covers_px is not None and image.format in ("JPEG", "MPO"):
-                reduced = image.draft(None, (covers_px, covers_px))
-            if reduced is None:
-                return _whole(_to_rgb(_upright(image)[0]))
-            *_, right, bottom = reduced[1]
-            spare_x, spare_y = image.size[0] - right, image.size[1] - bottom
-            image, orientation = _upright(image)
-            if orientation >= 5:
-                (width, height), (spare_x, spare_y) = (height, width), (spare_y, spare_x)
-            left, top = spare_x * (orientation in (2, 3, 6, 7)), spare_y * (orientation in (3, 4, 7, 8))
-            right, bottom = image.size[0] - spare_x + left, image.size[1] - spare_y + top
-            return Decoded(_to_rgb(image), (width, height), (left, top, right, bottom))
-    except ImageError:
+        yield
+    except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError:
         raise ImageError("not an image of a known format") from None
-    except MemoryError:
-        raise
     except Exception as error:  # Pillow's plugins raise many classes on a broken file: OSError, SyntaxError, ...
         raise ImageError(f"cannot be decoded: {str(error) or type(error).__name__}") from None
 
@@ -171,15 +186,12 @@ def decode_reduced(data: bytes, covers_px: int | None, max_pixels: int = MAX_PIX
 def rgb_of(image: Image.Image) -> np.ndarray:
     """A Pillow image > rgb `(H, W, 3) uint8`, by the same rules. Raises ImageError where it cannot be loaded."""
     _check_pixels(*image.size, MAX_PIXELS)
-    try:
-        return _to_rgb(_upright(image)[0])
-    except MemoryError:
-        raise
-    except Exception as error:  # a lazily opened file is decoded only now
-        raise ImageError(f"cannot be decoded: {str(error) or type(error).__name__}") from None
+    with _reasons():  # a lazily opened file is decoded only now
+        image.load()
+        return _to_rgb(upright(image, orientation_of(image)))
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def _open(data: bytes, max_pixels: int | None) -> Image.Image:
     """Reads the header and checks the pixel limit before any pixel is decoded."""
     with _opening:  # Pillow's own limit is a module global: it is off while the header is read
         pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -193,29 +205,16 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     return image
 
 
-def _check_pixels(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
+def _check_pixels(width: int, height: int, max_pixels: int | None) -> None:
+    if max_pixels is not None and width * height > max_pixels:
         raise ImageError(f"{width} x {height} is more than {max_pixels:,} pixels (setting images.max_pixels)")
     if not width * height:
         raise ImageError(f"{width} x {height}: no pixels")
 
 
-def _whole(rgb: np.ndarray) -> Decoded:
+def _whole(rgb: np.ndarray, orientation: int = 1) -> Decoded:
     height, width = rgb.shape[:2]
-    return Decoded(rgb, (width, height), (0.0, 0.0, float(width), float(height)))
-
-
-def _upright(image: Image.Image) -> tuple[Image.Image, int]:
-    """The image upright, and its EXIF orientation.
-
-    ImageOps.exif_transpose also rewrites the EXIF block, and fails where any other tag in it is broken.
-    """
-    image.load()
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # a broken EXIF block says nothing about the pixels, which have been decoded by now
-        return image, 1
-    return (image.transpose(_TRANSPOSE[orientation]), orientation) if orientation in _TRANSPOSE else (image, 1)
+    return Decoded(rgb, (width, height), (0.0, 0.0, float(width), float(height)), orientation)
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
@@ -239,13 +238,11 @@ def _grey(values: np.ndarray) -> np.ndarray:
 
 def _decode_radiance(data: bytes, max_pixels: int) -> np.ndarray:
     """High dynamic range (.hdr, .pic), the one format that OpenCV reads and Pillow does not. 1.0 becomes white."""
-    header = _RADIANCE.match(data[:65536])
-    if header is None:
-        raise ImageError("cannot be decoded: broken Radiance header")
-    _check_pixels(int(header[2]), int(header[1]), max_pixels)
+    (width, height), end = _radiance_header(data)
+    _check_pixels(width, height, max_pixels)
     # OpenCV breaks header lines at 127 bytes and may read another size than the one checked: it gets a clean header.
-    clean = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y %d +X %d\n" % (int(header[1]), int(header[2]))
-    pixels = np.frombuffer(clean + data[header.end() :], np.uint8)
+    clean = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y %d +X %d\n" % (height, width)
+    pixels = np.frombuffer(clean + data[end:], np.uint8)
     try:
         bgr = cv2.imdecode(pixels, cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -253,6 +250,14 @@ def _decode_radiance(data: bytes, max_pixels: int) -> np.ndarray:
     if bgr is None:
         raise ImageError("cannot be decoded: broken Radiance data")
     return (np.nan_to_num(bgr[..., ::-1]).clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def _radiance_header(data: bytes) -> tuple[tuple[int, int], int]:
+    """Width and height, and where the pixels begin."""
+    header = _RADIANCE.match(data[:65536])
+    if header is None:
+        raise ImageError("cannot be decoded: broken Radiance header")
+    return (int(header[2]), int(header[1])), header.end()
 
 
 def ignore_decoder_warnings() -> None:
