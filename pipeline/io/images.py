@@ -28,21 +28,11 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import ImageError, UnreachableError
 from .decoding.exif import orientation_of, stored_size, upright
+from .formats import FORMATS
 from .fsspec_io import read_remote
 
 # Twice Pillow's own warning level, where Pillow too raises: 0.5 GB of RGB, five times a 36 megapixel camera.
 MAX_PIXELS = 178_956_970
-
-# Every raster format that Pillow decodes by itself. EPS and WMF need other programs; MPEG, HDF5, GRIB and BUFR are
-# only recognised, never decoded. MPO is opened as JPEG. Formats are tried in this order: TGA has no magic number and
-# would match some icons, so it comes last.
-# fmt: off
-FORMATS = [
-    "JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "SUN", "ICO", "ICNS", "CUR", "PCX",
-    "DCX", "DDS", "PSD", "SGI", "QOI", "XBM", "XPM", "MSP", "IM", "FLI", "PCD", "BLP", "FTEX", "GBR", "FITS", "PIXAR",
-    "TGA",
-]
-# fmt: on
 
 _RADIANCE = re.compile(
     rb"\A#\?(?:RADIANCE|RGBE)[^\n]*\n(?:[^\n]+\n)*?FORMAT=32-bit_rle_rgbe\n(?:[^\n]+\n)*\n-Y (\d{1,9}) \+X (\d{1,9})\n"

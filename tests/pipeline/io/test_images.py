@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from locloc.pipeline.catalogs import IMAGE_SUFFIXES
 from locloc.pipeline.errors import ImageError
 from locloc.pipeline.io import images
+from locloc.pipeline.io.formats import FORMATS, SUFFIXES
 from locloc.pipeline.io.images import decode_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -304,24 +304,8 @@ def test_extreme_shapes(shape):
     assert decode_image(encode(noise, "JPEG")).shape == noise.shape
 
 
-def test_formats_are_known_to_pillow():
-    Image.init()
-    assert set(images.FORMATS) <= set(Image.OPEN)
-
-
 def test_a_format_that_pillow_drops_hides_no_other(monkeypatch):
-    monkeypatch.setattr(images, "FORMATS", ["DROPPED", *images.FORMATS])
+    monkeypatch.setattr(images, "FORMATS", ["DROPPED", *FORMATS])
     np.testing.assert_array_equal(decode_image(encode(CORNERS, "PNG")), CORNERS)
     with pytest.raises(ImageError, match="^not an image of a known format$"):
         decode_image(b"not an image")
-
-
-def test_folder_and_decoder_agree():
-    """Pillow's formats for the suffixes that catalogs take are those that it may open. MPO is opened as JPEG."""
-    known = {suffix: kind for suffix, kind in Image.registered_extensions().items() if suffix in IMAGE_SUFFIXES}
-    assert set(known.values()) - {"MPO"} <= set(images.FORMATS)
-    # Radiance is OpenCV's; .sr is a Sun raster and .pxm any of PBM, PGM and PPM, both known by their content.
-    assert set(IMAGE_SUFFIXES) - set(known) == {".hdr", ".pic", ".sr", ".pxm"}
-    suffixes_of = {kind: suffix for suffix, kind in Image.registered_extensions().items()}
-    for kind in set(images.FORMATS) & set(suffixes_of):
-        assert suffixes_of[kind] in IMAGE_SUFFIXES
