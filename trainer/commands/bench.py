@@ -1,6 +1,5 @@
 """`locloc bench`: parse, call one function, print. Needs no dask, zarr or icechunk."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -119,14 +118,11 @@ def bench(
 def _check(context: typer.Context, systems: bool, masks: bool, json: Path | None, plot: Path | None) -> None:
     """Raises BenchError for files that cannot be written and for options that do not apply to this benchmark."""
     from ...pipeline.errors import BenchError
+    from ...pipeline.io.outputs import check_output_file
 
-    for file in (json, plot):
-        if file is not None and not file.absolute().parent.is_dir():
-            raise BenchError(f"No folder {file.absolute().parent} to write {file.name} to; make it first")
-        if file is not None and file.is_dir():
-            raise BenchError(f"{file} is a folder; name a file in it")
-        if file is not None and not os.access(file if file.exists() else file.absolute().parent, os.W_OK):
-            raise BenchError(f"{file} cannot be written by this user; name another file")
+    for option, file in (("--json", json), ("--plot", plot)):
+        if file is not None:
+            check_output_file(file, option, BenchError)
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
         raise BenchError(f"--plot {plot}: a name that ends in .png, .svg or .pdf")
     if plot is not None and systems and masks:

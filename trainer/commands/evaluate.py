@@ -69,13 +69,21 @@ def evaluate(
     **Example:** locloc eval run --images photos --report report
     """
     from ...pipeline.errors import TrainError
+    from ...pipeline.io.outputs import check_output_file, check_output_folder, every_output
     from ...pipeline.io.progress_bar import count_bar
     from ..evaluation.evaluate import evaluate as evaluate_all
     from ..evaluation.protocols import protocols_named
+    from ..evaluation.report import EVALUATION, write_report
     from ..evaluation.resolve import export_score_maps, resolve_score_maps, resolve_targets
     from ..evaluation.table import print_evaluation, write_json
 
     protocols, threshold = protocols_named(protocol), _threshold(tau)
+    if json is not None:
+        check_output_file(json, "--json", TrainError)
+    if report is not None:
+        check_output_folder(report, "--report", TrainError, own=(EVALUATION,))
+    if write_score_maps is not None:
+        check_output_folder(write_score_maps, "--write-score-maps", TrainError, own=("metadata",))
     if (score_maps is None) != (metadata is None):
         raise TrainError("--score-maps and --metadata go together")
     if score_maps is not None and metadata is not None:
@@ -91,13 +99,15 @@ def evaluate(
         return
     with count_bar("evaluating") as on_done:
         done = evaluate_all(dataset, predictors, protocols, split, threshold, score_maps is None, on_done)
-    print_evaluation(done)
-    if json is not None:
-        write_json(done, json, flat=score_maps is not None)
-    if report is not None:
-        from ..evaluation.report import write_report
-
-        print(write_report(done, predictors, protocols, report))
+    said: list[str] = []
+    with every_output() as attempt:  # before anything is printed: the terminal may be gone by now
+        if json is not None:
+            attempt(lambda: write_json(done, json, flat=score_maps is not None))
+        if report is not None:
+            attempt(lambda: said.append(write_report(done, predictors, protocols, report)))
+        print_evaluation(done)
+        for line in said:
+            print(line)
 
 
 def _threshold(text: str) -> float | Literal["val", "sweep"]:

@@ -46,14 +46,18 @@ def predict(
 
     **Example:** locloc predict run photos --out found
     """
+    from ...pipeline.errors import PredictError
     from ...pipeline.io.console import print_error, print_json
     from ...pipeline.io.images import ignore_decoder_warnings
+    from ...pipeline.io.outputs import check_output_folder
     from ...pipeline.io.progress_bar import count_bar
     from ..inference.batch import predict_files
     from ..inference.predict import Predictor
     from ..models.localizer import load_localizer
     from .rendering import print_predicted
 
+    if out is not None:
+        check_output_folder(out, "--out", PredictError, own=())
     ignore_decoder_warnings()
     predictor = Predictor(load_localizer(run, device, precision, models, backbone, weights), batch)
     try:

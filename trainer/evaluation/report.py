@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from ...pipeline.errors import ImageError, TrainError
+from ...pipeline.errors import ImageError, TrainError, os_error_reason
 from ...pipeline.geometry.normalize import min_max_or_zeros
 from ...pipeline.io.html import render_html
 from .evaluate import Evaluation
@@ -27,6 +27,8 @@ from .predictors import EvalPredictor, LoadedImage
 from .protocols import TAUS, Protocol, fit_geometry
 from .score_maps import resample_map
 from .table import LABELS, as_json, format_metric
+
+EVALUATION = "evaluation.json"
 
 GALLERY_IMAGES = 8
 """Images a row of the gallery."""
@@ -41,22 +43,29 @@ def write_report(done: Evaluation, predictors: list[EvalPredictor], protocols: l
     """Writes the report, over an older one in the same folder. Returns a line that says what is where."""
     try:
         out.mkdir(parents=True, exist_ok=True)
+        (out / EVALUATION).write_text(json.dumps(as_json(done), indent=2) + "\n")
+        pq.write_table(per_image(done, protocols), out / "images.parquet")
+        image_files = ["curves.png"] if _draw_curves(done, out / "curves.png") else []
+        image_files += _write_galleries(done, predictors, protocols[0], out)
+        (out / "index.html").write_text(_page(done, protocols, image_files))
     except OSError as error:
-        raise TrainError(f"{out} cannot be made a folder: {error.strerror}; name another --report") from None
-    (out / "evaluation.json").write_text(json.dumps(as_json(done), indent=2) + "\n")
-    pq.write_table(per_image(done, protocols), out / "images.parquet")
-    image_files = ["curves.png"] if _draw_curves(done, out / "curves.png") else []
+        raise TrainError(f"{out} cannot be written: {os_error_reason(error)}; name another --report") from None
+    return f"{out / 'index.html'}: table, curves and images; {out / 'images.parquet'}: every image"
+
+
+def _write_galleries(done: Evaluation, predictors: list[EvalPredictor], protocol: Protocol, out: Path) -> list[str]:
+    """Returns the names of the files."""
+    image_files = []
     for predictor in predictors:
         outcome = next(one for one in done.outcomes if one.predictor == predictor.name)
         if outcome.boxes is None:
             continue
         for name, numbers in _gallery_choices(outcome).items():
-            if panels := _gallery(done, predictor, outcome, protocols[0], numbers):
+            if panels := _gallery(done, predictor, outcome, protocol, numbers):
                 file = f"{_file_name(predictor.name)}-{name}.png"
                 Image.fromarray(np.concatenate(panels, 1)).save(out / file)
                 image_files.append(file)
-    (out / "index.html").write_text(_page(done, protocols, image_files))
-    return f"{out / 'index.html'}: table, curves and images; {out / 'images.parquet'}: every image"
+    return image_files
 
 
 def per_image(done: Evaluation, protocols: list[Protocol]) -> pa.Table:
@@ -163,7 +172,9 @@ def _gallery(
 
 
 def _file_name(predictor: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", predictor).strip("-.") or "subject"
+    """Its last 200 bytes: a file's name has at most 255."""
+    name = re.sub(r"[^\w.-]+", "-", predictor).strip("-.") or "subject"
+    return name.encode()[-200:].decode(errors="ignore")
 
 
 def _page(done: Evaluation, protocols: list[Protocol], image_files: list[str]) -> str:

@@ -16,7 +16,14 @@ from .evaluate import TauChoice
 from .predictors import EvalPredictor, LoadedImage, RunPredictor, ScoreMapFiles, StoredMasks, load_batches
 from .protocols import PROTOCOLS
 from .score_maps import resample_map
-from .wsol_files import read_metadata, read_score_map, read_true_mask, write_metadata, write_score_map
+from .wsol_files import (
+    check_score_map_ids,
+    read_metadata,
+    read_score_map,
+    read_true_mask,
+    write_metadata,
+    write_score_map,
+)
 
 
 def resolve_targets(
@@ -115,6 +122,7 @@ def export_score_maps(
     """Writes a predictor's maps as `wsol` resamples them to OUT/ID.npy, and OUT/metadata/SPLIT. Returns a summary."""
     if not predictor.has_maps:
         raise TrainError(f"{predictor.name} draws no maps: it has a classifier alone")
+    check_score_map_ids([dataset.ids[row] for row in dataset.rows(split).tolist() if row in dataset.boxes], out)
     frame = PROTOCOLS["wsol"].frame
     view = predictor.map_view(frame.fit)
     rows = np.array([row for row in dataset.rows(split).tolist() if row in dataset.boxes], np.int64)

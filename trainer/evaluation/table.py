@@ -8,9 +8,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from ...pipeline.errors import TrainError
-from ...pipeline.io.atomic import write_atomic
+from ...pipeline.errors import TrainError, os_error_reason
 from ...pipeline.io.console import out
+from ...pipeline.io.outputs import write_output
 from .evaluate import Evaluation
 from .outcome import CENTRED, Outcome
 
@@ -92,9 +92,9 @@ def as_json(done: Evaluation, flat: bool = False) -> dict[str, Any]:
 
 def write_json(done: Evaluation, file: Path, flat: bool = False) -> None:
     try:
-        write_atomic(file, json.dumps(as_json(done, flat), indent=2) + "\n")
+        write_output(file, json.dumps(as_json(done, flat), indent=2) + "\n")
     except OSError as error:
-        raise TrainError(f"{file} cannot be written: {error.strerror}; name a file in a folder with --json") from None
+        raise TrainError(f"{file} cannot be written: {os_error_reason(error)}; name another file with --json") from None
 
 
 def _is_nan(value: Any) -> bool:

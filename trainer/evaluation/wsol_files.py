@@ -17,9 +17,11 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 
-from ...pipeline.errors import TrainError
+from ...pipeline.errors import TrainError, os_error_reason
 
 MAP_PX = 224
+
+NAME_BYTES = 255
 
 FILES = ("image_ids.txt", "image_sizes.txt", "class_labels.txt", "localization.txt")
 
@@ -124,26 +126,46 @@ def write_metadata(folder: Path, images: Iterable[tuple[str, tuple[int, int], in
     for image_id, (width, height), label, boxes in images:
         if not len(boxes):
             continue
-        if "," in image_id or "\n" in image_id:
-            raise TrainError(f"{image_id!r} cannot stand in these files: it has a comma or a line break")
+        check_score_map_ids([image_id], folder)
         lines[FILES[0]].append(image_id)
         lines[FILES[1]].append(f"{image_id},{width},{height}")
         lines[FILES[2]].append(f"{image_id},{label}")
         for box in np.rint(boxes).astype(int).tolist():
             lines[FILES[3]].append(",".join(map(str, [image_id, *box])))
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in lines.items():
-        (folder / name).write_text("".join(f"{line}\n" for line in content))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in lines.items():
+            (folder / name).write_text("".join(f"{line}\n" for line in content), encoding="utf-8")
+    except OSError as error:
+        raise TrainError(f"{folder} cannot be written: {os_error_reason(error)}") from None
     return len(lines[FILES[0]])
 
 
 def write_score_map(folder: Path, image_id: str, score_map: np.ndarray) -> None:
     """Writes a map `(224, 224)` in 0..1 to FOLDER/ID.npy."""
-    if PurePosixPath(image_id).is_absolute() or ".." in PurePosixPath(image_id).parts:
-        raise TrainError(f"{image_id} leads out of {folder}; give the images ids without '..'")
+    check_score_map_ids([image_id], folder)
     file = folder / f"{image_id}.npy"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    np.save(file, score_map.astype(np.float64))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, score_map.astype(np.float64))
+    except OSError as error:
+        raise TrainError(f"{file} cannot be written: {os_error_reason(error)}") from None
+
+
+def check_score_map_ids(ids: Iterable[str], folder: Path) -> None:
+    """Raises TrainError for the first id that cannot be a file below `folder`, or stand in the metadata."""
+    for image_id in ids:
+        if "," in image_id or "\n" in image_id:
+            raise TrainError(f"{image_id!r} cannot stand in these files: it has a comma or a line break")
+        path = PurePosixPath(f"{image_id}.npy")
+        if path.is_absolute() or ".." in path.parts:
+            raise TrainError(f"{image_id} leads out of {folder}; give the images ids without '..'")
+        longest = max(len(part.encode()) for part in path.parts)
+        if longest > NAME_BYTES:
+            raise TrainError(
+                f"{image_id}: a file's name has at most {NAME_BYTES} bytes, and with .npy this one has {longest}; "
+                "give the image a shorter id"
+            )
 
 
 def _lines(file: Path) -> list[tuple[int, str]]:

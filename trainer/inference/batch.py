@@ -1,5 +1,6 @@
 """`locloc predict`: predicts files, folders and globs, and writes the predictions in several formats."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ...pipeline.errors import ImageError, PredictError, check_known
+from ...pipeline.errors import ImageError, LocLocError, PredictError, check_known
+from ...pipeline.io.outputs import every_output
 from .formats import FORMATS, Format, RunMetadata
 from .formats.json import as_json
-from .formats.metadata import cannot_write, write_json
+from .formats.metadata import NameTooLong, cannot_write, write_json
 from .formats.overlay import canvas_of
 from .inputs import find_inputs
 from .predict import Prediction, Predictor
@@ -66,7 +68,11 @@ def predict_files(
                 metadata.failed.append({"file": names[number], "reason": str(result)})
             return False
         for writer in writers:
-            writer.write(number, result, canvas)
+            try:
+                writer.write(number, result, canvas)
+            except NameTooLong as error:  # of this image alone: the others, and the other formats, are written
+                with lock:
+                    metadata.failed.append({"file": names[number], "reason": str(error)})
         if out is None:
             with lock:
                 images[number] = {"file": names[number]} | as_json(result)
@@ -74,14 +80,21 @@ def predict_files(
 
     extract, where, done = canvas_of if "overlay" in formats else None, [image.where for image in inputs], 0
     start = time.perf_counter()
-    for count, succeeded in enumerate(predictor.each(where, top, tau, extract=extract, on_result=write), 1):
-        done += succeeded
-        on_progress(count, len(where))
+    try:
+        for count, succeeded in enumerate(predictor.each(where, top, tau, extract=extract, on_result=write), 1):
+            done += succeeded
+            on_progress(count, len(where))
+    except LocLocError:  # a full disk, images out of reach: what was predicted so far is kept
+        for writer in writers:
+            with contextlib.suppress(LocLocError):
+                writer.close()
+        raise
     seconds = time.perf_counter() - start
     position = {name: number for number, name in enumerate(names)}
     metadata.failed.sort(key=lambda failure: position[failure["file"]])
-    for writer in writers:
-        writer.close()
+    with every_output() as attempt:
+        for writer in writers:
+            attempt(writer.close)
     summary = PredictSummary(
         None if out is None else str(out), formats, len(where), done, metadata.failed, len(where) / seconds,
         [images[number] for number in sorted(images)],

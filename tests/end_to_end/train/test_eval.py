@@ -1,5 +1,6 @@
 """`locloc eval` as a user meets it: runs of a store, imported ones, masks, reports, and what it refuses."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -14,11 +15,13 @@ from PIL import Image
 from locloc.cli import app
 from locloc.pipeline.backbones.spec import BackboneSpec
 from locloc.pipeline.backbones.vit import Backbone
+from locloc.pipeline.errors import TrainError
 from locloc.pipeline.geometry.boxes import box_iou
 from locloc.pipeline.store import open_version
 from locloc.trainer.evaluation.eval_dataset import dataset_of_version
 from locloc.trainer.evaluation.predictors import load_batches
 from locloc.trainer.evaluation.protocols import PROTOCOLS
+from locloc.trainer.evaluation.wsol_files import check_score_map_ids
 from locloc.trainer.models.checkpoint import create_model, save_checkpoint, vit_shape
 
 
@@ -216,3 +219,46 @@ def test_a_mistake_is_one_line_that_names_it(locloc, run, arguments, complaint):
     said = locloc("eval", *[run if word == "RUN" else word for word in arguments])
     (line,) = [line for line in said.stderr.splitlines() if line]
     assert said.code == 1 and complaint in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--json", "none/figures.json"], "--json none/figures.json: No folder"),
+        (["--json", "."], "--json . is a folder; name a file in it"),
+        (["--json", "/proc/figures.json"], "--json /proc/figures.json cannot be written"),
+        (["--report", "pyproject.toml"], "--report pyproject.toml is a file; name a folder"),
+        (["--report", "tests"], "--report tests is not empty; name a new folder"),
+        (["--report", "/proc/report"], "--report /proc/report cannot be written"),
+        (["--write-score-maps", "tests"], "--write-score-maps tests is not empty; name a new folder"),
+    ],
+)
+def test_outputs_that_cannot_be_written_are_refused_before_a_model_is_loaded(locloc, arguments, complaint):
+    said = locloc("eval", "no-such-run", *arguments)
+    assert said.code == 1 and complaint in said.stderr.replace("\n", "") and "no-such-run" not in said.stderr
+
+
+def test_figures_are_written_though_the_terminal_and_the_report_are_gone(run, locloc, tmp_path, monkeypatch):
+    def fail(*_: Any) -> str:
+        raise TrainError("the disk is full")
+
+    monkeypatch.setattr("locloc.trainer.evaluation.report.write_report", fail)
+    figures = tmp_path / "figures.json"
+    said = locloc("eval", run, "--protocol", "ppd", "--json", figures, "--report", tmp_path / "report")
+    assert said.code == 1 and "the disk is full" in said.stderr and "GT-known Loc" in said.stdout
+    assert json.loads(figures.read_text())["results"]
+
+    def closed(*_: Any) -> None:
+        raise BrokenPipeError
+
+    figures.unlink()
+    monkeypatch.setattr("locloc.trainer.evaluation.table.print_evaluation", closed)
+    with contextlib.suppress(BrokenPipeError):
+        locloc("eval", run, "--protocol", "ppd", "--json", figures)
+    assert json.loads(figures.read_text())["results"]
+
+
+def test_ids_that_no_score_map_can_have_are_named_before_the_work():
+    for image_id, complaint in (("a,b", "comma"), ("../a", "leads out of"), ("é" * 126, "256")):
+        with pytest.raises(TrainError, match=complaint):
+            check_score_map_ids(["fine", image_id], Path("maps"))

@@ -166,9 +166,9 @@ def test_nothing_that_gets_through_is_exit_code_3(run, album, tmp_path):
     [
         (["--format", "coco"], PredictError, "--format coco needs a folder to write to: name a new one with --out"),
         (["--out", "OUT", "--format", "cocoo"], PredictError, "No --format 'cocoo'; did you mean 'coco'?"),
-        (["--out", "FULL"], PredictError, "is not empty; name a new folder with --out"),
-        (["--out", "FULL/thesis.tex"], PredictError, "is not empty"),
-        (["--out", "FULL/thesis.tex/out"], PredictError, "cannot be written: Not a directory"),
+        (["--out", "FULL"], PredictError, "is not empty; name a new folder, so that"),
+        (["--out", "FULL/thesis.tex"], PredictError, "is a file; name a folder"),
+        (["--out", "FULL/thesis.tex/out"], PredictError, "cannot be written: not a directory"),
         (["--out", "OUT", "--tau", "1.5"], PredictError, "tau is a share of a map's range"),
         (["--backbone", "vit_tiny_patch16_224"], TrainError, "was trained on pocket"),
     ],
@@ -188,3 +188,26 @@ def test_without_json_a_table_is_printed(run, album, capsys: pytest.CaptureFixtu
     assert not app(["predict", str(run), str(album), "--device", "cpu"], standalone_mode=False)
     shown = capsys.readouterr().out
     assert "cats/turned.jpg" in shown and "4 of 6 images" in shown and "not an image of a known format" in shown
+
+
+def test_a_name_that_is_too_long_loses_its_overlay_alone(run, album, tmp_path):
+    """The overlays of two images of one name are called NAME.jpg.jpg and NAME.png.jpg: 257 bytes."""
+    stem = "a" * 249
+    for suffix in (".jpg", ".png"):
+        Image.open(album / "a.jpg").save(tmp_path / f"{stem}{suffix}")
+    Image.open(album / "a.jpg").save(tmp_path / "b.jpg")
+    summary = predict(run, tmp_path, "--out", tmp_path / "out", "--format", "coco", "--format", "overlay")
+    assert summary["done"] == 3 and [row["file"] for row in summary["failed"]] == [f"{stem}.jpg", f"{stem}.png"]
+    assert "257 bytes are too long" in summary["failed"][0]["reason"]
+    assert len(json.loads((tmp_path / "out" / "coco.json").read_text())["images"]) == 3
+    assert [file.name for file in (tmp_path / "out" / "overlays").iterdir()] == ["b.jpg"]
+
+
+def test_a_format_that_cannot_be_written_does_not_lose_the_others(run, album, tmp_path, monkeypatch):
+    def fail(self) -> None:
+        raise PredictError("coco.json cannot be written: no space left on device")
+
+    monkeypatch.setattr("locloc.trainer.inference.formats.coco.Coco.close", fail)
+    with pytest.raises(PredictError, match="coco.json cannot be written"):
+        predict(run, album, "--out", tmp_path / "out", "--format", "coco", "--format", "json")
+    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]) == 4

@@ -1,6 +1,8 @@
 """The protocol of output formats, and the metadata of a run that they write."""
 
+import errno
 import json
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -74,5 +76,11 @@ def write_json(file: Path, content: Any) -> None:
         raise cannot_write(file, error) from None
 
 
+class NameTooLong(PredictError):
+    """One image's name does not fit the file system."""
+
+
 def cannot_write(file: Path, error: OSError) -> PredictError:
+    if error.errno == errno.ENAMETOOLONG:
+        return NameTooLong(f"its file {file.name} cannot be written: {len(os.fsencode(file.name))} bytes are too long")
     return PredictError(f"{file} cannot be written: {error.strerror or error}; name another folder with --out")

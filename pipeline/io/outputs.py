@@ -1,0 +1,111 @@
+"""Files and folders that a command is asked to write: tried before the work, and written before results are printed."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import LocLocError, os_error_reason
+from .atomic import replacing
+
+
+def check_output_file(file: Path, option: str, kind: type[LocLocError]) -> None:
+    """Raises `kind` unless `file` can be written. Tries it beside the file, and leaves nothing behind.
+
+    option  what the error line begins with: "--json"
+    """
+    said = f"{option} {file}"
+    folder = file.absolute().parent
+    if os.path.isdir(file):  # not file.is_dir(), which raises for a name that is too long
+        raise kind(f"{said} is a folder; name a file in it")
+    if not os.path.isdir(folder):
+        raise kind(f"{said}: No folder {folder} to write {file.name} to; make it first")
+    try:
+        if not os.access(file if os.path.exists(file) else folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if not is_stream(file):
+            with replacing_target(file) as part:
+                part.touch()
+                raise _Tried
+    except _Tried:
+        return
+    except OSError as error:
+        raise kind(f"{said} cannot be written by this user: {os_error_reason(error)}; name another file") from None
+
+
+def check_output_folder(folder: Path, option: str, kind: type[LocLocError], own: tuple[str, ...] | None = None) -> None:
+    """Raises `kind` unless `folder` can be made, where it does not exist, and written to. Leaves nothing behind.
+
+    own  the folder must be new, or empty, or hold one of these names, which say that the same command has written it;
+         None: it may hold anything
+    """
+    said, made = f"{option} {folder}", []
+    try:
+        if os.path.isfile(folder):
+            raise kind(f"{said} is a file; name a folder")
+        others = os.path.isdir(folder) and any(folder.iterdir())
+        if others and own is not None and not any((folder / name).exists() for name in own):
+            raise kind(f"{said} is not empty; name a new folder, so that no two results are mixed")
+        missing = [part for part in (folder, *folder.absolute().parents) if not os.path.exists(part)]
+        for part in reversed(missing):
+            part.mkdir(exist_ok=True)
+            made.append(part)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise kind(f"{said} cannot be written: {os_error_reason(error)}; name another folder") from None
+    finally:
+        for part in reversed(made):
+            with contextlib.suppress(OSError):  # another process has put something there meanwhile
+                part.rmdir()
+
+
+def write_output(file: Path, content: bytes | str) -> None:
+    """Writes a file whole or not at all; to a pipe or a device, such as /dev/stdout, it writes through. Raises OSError.
+
+    A symbolic link stays one: its target is written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    if is_stream(file):
+        with file.open("wb") as stream:
+            stream.write(data)
+        return
+    with replacing_target(file) as part:
+        part.write_bytes(data)
+
+
+@contextmanager
+def replacing_target(file: Path) -> Iterator[Path]:
+    """As `io.atomic.replacing`, for what a symbolic link leads to."""
+    with replacing(Path(os.path.realpath(file))) as part:
+        yield part
+
+
+def is_stream(file: Path) -> bool:
+    """Whether a path is a pipe, a terminal or another device: nothing that a file may take the place of."""
+    return os.path.exists(file) and not os.path.isfile(file) and not os.path.isdir(file)
+
+
+@contextmanager
+def every_output() -> Iterator[Callable[[Callable[[], None]], None]]:
+    """Yields `attempt(write)`. One that fails does not keep the next from being written; the first error is raised
+    at the end, and names how many others there were."""
+    errors: list[LocLocError] = []
+
+    def attempt(write: Callable[[], None]) -> None:
+        try:
+            write()
+        except LocLocError as error:
+            errors.append(error)
+
+    yield attempt
+    if errors:
+        more = f" (and {len(errors) - 1} more could not be written)" if len(errors) > 1 else ""
+        raise type(errors[0])(f"{errors[0]}{more}")
+
+
+class _Tried(Exception):
+    """Ends `replacing` without a file in its place."""
