@@ -1,7 +1,9 @@
 """The functions of the public API, which call what the commands call. Import them from `locloc` itself."""
 
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -12,7 +14,8 @@ from .pipeline.build.progress import BuildProgress
 from .pipeline.build.spec import BuildSummary, RunSettings
 from .pipeline.catalogs import Catalog, read_catalog
 from .pipeline.io.machine import usable_cores
-from .pipeline.recipe import Recipe, default_recipe, load_recipe
+from .pipeline.recipe import Recipe
+from .pipeline.recipe_choice import choose_recipe
 from .pipeline.store.reader import Version, open_version
 from .trainer.evaluation.evaluate import Evaluation
 from .trainer.evaluation.evaluate import evaluate as _evaluate
@@ -47,7 +50,8 @@ def build_masks(
     store        folder or URL; created if it does not exist
     catalog      the layout of `images`: folder, list, cub, ilsvrc, synthetic; None: folder, or list for a file
     root         for lists: the folder or URL their paths are relative to
-    recipe       a built-in name, a TOML file or a Recipe; None: the default for the backbone
+    recipe       a built-in name, a TOML file or a Recipe; None: the default for the backbone, which also fills up a
+                 file that names no `base`
     backbone     a timm name; None: the recipe's, or the bundled `pocket` where no recipe is given either
     weights      a file, or "random"; None: the backbone's published ones
     name         of the version; None: the next v1, v2, ...
@@ -58,25 +62,24 @@ def build_masks(
     on_progress  called after every block
 
     The same call resumes an interrupted build. Where the store has a version of the same images, weights and recipe,
-    nothing is done. Raises a subclass of LocLocError.
+    nothing is done. A recipe whose thresholds were made for another backbone is a UserWarning, and in the summary's
+    `warnings`. Raises a subclass of LocLocError.
     """
     image_catalog = images if isinstance(images, Catalog) else read_catalog(images, catalog, root)
-    if isinstance(recipe, Recipe):
-        settings, recipe_name = recipe, "custom"
-    else:
-        name_or_file = str(recipe or default_recipe(backbone))
-        settings, recipe_name = load_recipe(name_or_file), Path(name_or_file).stem
+    choice = choose_recipe(recipe, backbone, str(store))
+    for warning in choice.warnings:
+        warnings.warn(warning, stacklevel=2)
     cluster = ClusterSpec(workers or usable_cores(), gpus, scheduler, Path(slurm) if slurm else None)
     request = BuildRequest(
         image_catalog,
         store,
-        settings.with_backbone(backbone),
-        recipe_name,
+        choice.recipe,
+        choice.name,
         str(weights) if weights else None,
         name,
         RunSettings(cluster),
     )
-    return build_version(request, on_progress or _ignore)
+    return replace(build_version(request, on_progress or _ignore), warnings=choice.warnings)
 
 
 def train(

@@ -98,6 +98,7 @@ class BuildSummary:
     worker_s: float = 0.0  # workers x time from the first task to the last result
     coordinator_s: dict[str, float] = field(default_factory=dict)  # by stage: merge, checkpoint, verify, publish
     log: str | None = None
+    warnings: tuple[str, ...] = ()  # what the user should look at, said before the work began
 
     @property
     def coverage(self) -> float:

@@ -1,7 +1,7 @@
 """The commands that build versions: `locloc masks build`, `resume`, `retry`, `refine` and `extend`."""
 
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -65,7 +65,8 @@ def build(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="locloc, official, ppd, pocket, or your own TOML. Default: pocket for that backbone, else locloc.",
+            help="locloc, official, ppd, pocket, or your own TOML, which may name one of them as its base. Default, "
+            "and what a TOML without a base starts from: pocket for that backbone, else locloc.",
         ),
     ] = None,
     name: Name = None,
@@ -84,19 +85,19 @@ def build(
     """
     from ..catalogs import read_catalog
     from ..io.console import print_json
-    from ..recipe import default_recipe, load_recipe
-    from .rendering.builds import print_plan
+    from ..recipe_choice import choose_recipe
+    from .rendering.builds import print_choice, print_plan
 
-    recipe = recipe or default_recipe(backbone)
-    image_catalog, settings = read_catalog(images, catalog, root), load_recipe(recipe).with_backbone(backbone)
+    image_catalog, choice = read_catalog(images, catalog, root), choose_recipe(recipe, backbone, store)
     from ..build.build import BuildRequest, build_version, plan_build  # imports torch: after the arguments are checked
 
-    request = BuildRequest(image_catalog, store, settings, Path(recipe).stem, weights, name, run())
+    request = BuildRequest(image_catalog, store, choice.recipe, choice.name, weights, name, run())
     if dry_run:
-        plan = plan_build(request)
+        plan = replace(plan_build(request), warnings=choice.warnings)
+        print_choice(choice)
         print_json(plan) if json else print_plan(plan, store)
         return
-    build_and_print(lambda on_progress: build_version(request, on_progress), store, json, min_coverage)
+    build_and_print(lambda on_progress: build_version(request, on_progress), store, json, min_coverage, choice)
 
 
 def resume(
@@ -168,7 +169,7 @@ def retry(
 
 def refine(
     version: VersionName,
-    recipe: Annotated[str, typer.Option(metavar="NAME|FILE", help="The new recipe.")],
+    recipe: Annotated[str, typer.Option(metavar="NAME|FILE", help="The new recipe: a built-in one, or your own TOML.")],
     run: RunOptions,
     root: Root = None,
     name: Name = None,
@@ -176,21 +177,23 @@ def refine(
 ) -> None:
     """Make masks with a new recipe from the stored attention of a version, without a ViT or a GPU.
 
-    The masks are those of a build with that recipe; only GrabCut is run, and the stored attention is shared.
+    The masks are those of a build with that recipe; only GrabCut is run, and the stored attention is shared. What a
+    TOML leaves out is as in the version, or as in the recipe that it names as its `base`.
 
     **Example:** locloc masks refine photos.store@v1 --recipe mine.toml
     """
     from ..build.incremental import refine_again
-    from ..recipe import load_recipe
+    from ..recipe_choice import choose_refinement
     from ..store.reader import open_version, split_version_name
 
     opened, (store, _) = open_version(version), split_version_name(version)
-    settings = load_recipe(recipe).with_backbone(opened.provenance["backbone"]["name"])
-    limits = run()
+    choice = choose_refinement(recipe, opened.name, opened.provenance, store)
+    settings = run()
     build_and_print(
-        lambda on_progress: refine_again(opened, settings, Path(recipe).stem, limits, root, name, on_progress),
+        lambda on_progress: refine_again(opened, choice.recipe, choice.name, settings, root, name, on_progress),
         store,
         json,
+        choice=choice,
     )
 
 

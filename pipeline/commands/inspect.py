@@ -112,14 +112,28 @@ def verify(
 
 def recipe(
     name: Annotated[
-        str, typer.Argument(metavar="NAME|FILE", help="locloc, official, ppd, or your own TOML.")
+        str,
+        typer.Argument(
+            metavar="NAME|FILE|STORE@VERSION",
+            help="locloc, official, ppd, pocket, your own TOML, or a version's recipe.",
+        ),
     ] = "locloc",
 ) -> None:
     """Print a recipe as TOML, with the description of each setting, to edit as your own.
 
-    **Example:** locloc masks recipe > mine.toml
+    Your own TOML need hold only what differs: name a built-in recipe at its top, `base = "pocket"`. Without a base the
+    other settings are those of the default recipe for the backbone, and for `masks refine` those of the version.
+
+    **Example:** locloc masks recipe photos.store@v1 > mine.toml
     """
     from ..config import settings_toml
-    from ..recipe import load_recipe
+    from ..recipe import Recipe, recorded_recipe
 
-    print(settings_toml(load_recipe(name)), end="")
+    if "@" in name and not name.endswith(".toml"):
+        from ..store import open_version
+
+        opened = open_version(name)
+        settings = recorded_recipe(opened.provenance, opened.name)
+    else:
+        settings = Recipe.load(name)
+    print(settings_toml(settings), end="")

@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,9 @@ from ..io.interrupts import interruptible
 from ..io.machine import usable_cores
 
 if TYPE_CHECKING:
+    from ..build.progress import BuildProgress
     from ..build.spec import BuildSummary, OnProgress, RunSettings
+    from ..recipe_choice import RecipeChoice
 
 INTERRUPTED, COVERAGE_TOO_LOW = 130, 3
 
@@ -87,21 +90,36 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def build_and_print(
-    build: "Callable[[OnProgress], BuildSummary]", store: str, json: bool, min_coverage: float = 0.0
+    build: "Callable[[OnProgress], BuildSummary]",
+    store: str,
+    json: bool,
+    min_coverage: float = 0.0,
+    choice: "RecipeChoice | None" = None,
 ) -> None:
     """Runs a build with a progress bar and interrupt handling, and prints its summary.
+
+    choice  its notes and warnings are printed before the work begins, once nothing is left that could refuse it; the
+            summary repeats the warnings
 
     Exits 130 after an interrupt, 3 if the coverage is 0 or below `min_coverage`.
     """
     from ..io.console import print_error
-    from .rendering.builds import build_progress_bar, print_summary
+    from .rendering.builds import build_progress_bar, print_choice, print_summary
 
+    announce = functools.cache(lambda: print_choice(choice) if choice else None)
     try:
-        with interruptible(), build_progress_bar() as on_progress:
+        with interruptible(), build_progress_bar() as show_progress:
+
+            def on_progress(progress: "BuildProgress") -> None:
+                announce()
+                show_progress(progress)
+
             summary = build(on_progress)
     except KeyboardInterrupt:
         print_error("interrupted; finished blocks are kept, and the same command resumes there")
         raise typer.Exit(INTERRUPTED) from None
+    announce()
+    summary = replace(summary, warnings=choice.warnings if choice else ())
     print_summary(summary, store, json)
     if summary.coverage < min_coverage or summary.coverage == 0:
         print_error(

@@ -25,6 +25,16 @@ def print_error(message: str) -> None:
     err.print(f"[bold red]error:[/] {escape(one_line(message))}")
 
 
+def print_warning(message: str) -> None:
+    """Prints a warning in one line on stderr."""
+    err.print(f"[bold yellow]warning:[/] {escape(one_line(message))}")
+
+
+def print_note(message: str) -> None:
+    """Prints a line on stderr that says what was decided for the user."""
+    err.print(f"[dim]note: {escape(one_line(message))}[/]")
+
+
 def one_line(text: str) -> str:
     """Escapes line breaks."""
     return text.replace("\n", "\\n").replace("\r", "\\r")

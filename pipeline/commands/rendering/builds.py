@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from ...io.console import out, print_json
+from ...io.console import out, print_json, print_note, print_warning
 from ...io.progress_bar import ProgressLine, duration, progress_bar
 
 if TYPE_CHECKING:  # these import torch, which is slow and not needed here
     from ...build.build import BuildPlan
     from ...build.progress import BuildProgress
     from ...build.spec import BuildSummary
+    from ...recipe_choice import RecipeChoice
 
 
 @contextmanager
@@ -30,6 +31,14 @@ def _line(progress: "BuildProgress") -> ProgressLine:
     plain = f"{progress.done} of {progress.total} images, {facts}"
     is_last = progress.done == progress.total
     return ProgressLine("masks", progress.done, progress.total, facts, plain, progress.message, is_last)
+
+
+def print_choice(choice: "RecipeChoice") -> None:
+    """What was decided about the recipe, and its warnings, on stderr."""
+    for note in choice.notes:
+        print_note(note)
+    for warning in choice.warnings:
+        print_warning(warning)
 
 
 def print_plan(plan: "BuildPlan", store: str) -> None:
