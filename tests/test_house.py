@@ -77,7 +77,7 @@ def test_the_command_line_is_frozen():
             "--vit-images-s", "--precision", "--threads", "--keep-tokens", "--shared-blocks", "--backbone", "--rounds",
             "--quick", "--json", "--plot",
         ],
-        "data synth": ["out", "--images", "--classes", "--seed"],
+        "data synth": ["out", "--images", "--classes", "--seed", "--overwrite"],
         "demo": ["out"],
         "eval": [
             "targets", "--images", "--catalog", "--split", "--protocol", "--tau", "--truth", "--json", "--report",
