@@ -92,6 +92,7 @@ def train(
     images: str | Path | None = None,
     weights: str | Path | None = None,
     allow_changed_images: bool = False,
+    boxes_in: Literal["upright", "stored"] = "upright",
     resume: bool = False,
     runtime: RuntimeConfig | None = None,
     on_progress: Callable[[TrainingProgress], None] | None = None,
@@ -105,6 +106,7 @@ def train(
     stage                 "all" (generator and classifier), one of them, or "ppd", the baseline
     images, weights       where the images and the backbone's weights are now; None: where they were
     allow_changed_images  use images that differ from those the masks were made from
+    boxes_in              "stored": true boxes were drawn on the pixels before EXIF turns an image
     runtime               devices, precision, loading processes, cached features; None: the defaults
     on_progress           called after every step; with several devices it must be a function of a module
 
@@ -130,6 +132,7 @@ def train(
         allow_changed_images,
         resume,
         runtime or RuntimeConfig(),
+        boxes_in,
     )
     return _train(request, partial(_callback, on_progress or _ignore))
 
@@ -143,6 +146,7 @@ def evaluate(
     protocols: str = "all",
     tau: float | Literal["val", "sweep"] = "val",
     truth: str | Path | None = None,
+    boxes_in: Literal["upright", "stored"] = "upright",
     allow_changed_images: bool = False,
     device: str = "auto",
     precision: str = "fp32",
@@ -158,6 +162,7 @@ def evaluate(
     protocols           "all", or names with commas: locloc, locloc-official, ppd, wsol
     tau                 "val": best on validation images; "sweep": best on the split itself, and marked so; or 0..1
     truth               folder of ground-truth masks, for mask IoU and PxAP
+    boxes_in            "stored": true boxes and masks were drawn on the pixels before EXIF turns an image
     device, precision, backbone, weights  for runs, as in `load`
     on_progress         called with the number of images done and of all images
 
@@ -178,6 +183,7 @@ def evaluate(
         Path(truth) if truth else None,
         allow_changed_images,
         options,
+        boxes_in,
     )
     chosen = protocols_named(protocols)
     return _evaluate(dataset, predictors, chosen, split, tau, on_done=on_progress or _ignore)

@@ -80,13 +80,13 @@ def test_the_command_line_is_frozen():
         "data synth": ["out", "--images", "--classes", "--seed", "--overwrite"],
         "demo": ["out"],
         "eval": [
-            "targets", "--images", "--catalog", "--split", "--protocol", "--tau", "--truth", "--json", "--report",
-            "--score-maps", "--metadata", "--write-score-maps", "--models", "--device", "--precision", "--backbone",
-            "--weights", "--allow-changed-images",
+            "targets", "--images", "--catalog", "--split", "--protocol", "--tau", "--truth", "--boxes-in", "--json",
+            "--report", "--score-maps", "--metadata", "--write-score-maps", "--models", "--device", "--precision",
+            "--backbone", "--weights", "--allow-changed-images",
         ],
         "masks build": [
             "images", "--store", *how, "--catalog", "--root", "--backbone", "--weights", "--recipe", "--name",
-            "--min-coverage", "--dry-run", "--json",
+            "--boxes-in", "--min-coverage", "--dry-run", "--json",
         ],
         "masks delete": ["version"],
         "masks diff": ["version", "other", "--json"],
@@ -99,7 +99,7 @@ def test_the_command_line_is_frozen():
         "masks resume": ["store", *how, "--build", "--root", "--weights", "--name", "--json"],
         "masks retry": ["version", *how, "--status", "--damaged", "--root", "--weights", "--name", "--json"],
         "masks show": ["version", "--json"],
-        "masks score": ["version", "--truth", "--json"],
+        "masks score": ["version", "--truth", "--boxes-in", "--json"],
         "masks verify": ["version", "--sample", "--root", "--json"],
         "masks view": ["version", "image_ids", "--out", "--root"],
         "predict": [
@@ -107,9 +107,9 @@ def test_the_command_line_is_frozen():
             "--backbone", "--weights", "--json",
         ],
         "train": [
-            "version", "--out", "--images", "--stage", "--recipe", "--set", "--devices", "--accelerator", "--precision",
-            "--workers", "--cache-tokens", "--resume", "--weights", "--allow-changed-images", "--checkpoint-s",
-            "--json",
+            "version", "--out", "--images", "--stage", "--recipe", "--set", "--devices", "--accelerator",
+            "--precision", "--workers", "--cache-tokens", "--resume", "--weights", "--allow-changed-images",
+            "--boxes-in", "--checkpoint-s", "--json",
         ],
         "weights import": ["file", "--out", "--classes"],
     }  # fmt: skip

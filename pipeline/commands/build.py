@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .options import (
+    BoxesIn,
     Json,
     Name,
     Root,
@@ -70,6 +71,7 @@ def build(
         ),
     ] = None,
     name: Name = None,
+    boxes_in: BoxesIn = "upright",
     min_coverage: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Exit 3 if a smaller share of the images, or none, got a mask.")
     ] = 0.0,
@@ -84,11 +86,18 @@ def build(
     **Example:** locloc masks build photos --store photos.store
     """
     from ..catalogs import read_catalog
-    from ..io.console import print_json
+    from ..errors import TruthError, check_known
+    from ..inspect.ground_truth.boxes import suspicious_boxes, upright_catalog
+    from ..io.console import print_json, print_warning
     from ..recipe_choice import choose_recipe
     from .rendering.builds import print_choice, print_plan
 
+    check_known(TruthError, "--boxes-in", boxes_in, ("upright", "stored"))
     image_catalog, choice = read_catalog(images, catalog, root), choose_recipe(recipe, backbone, store)
+    if boxes_in == "stored":
+        image_catalog = upright_catalog(image_catalog)
+    for line in suspicious_boxes(image_catalog):
+        print_warning(line)
     from ..build.build import BuildRequest, build_version, plan_build  # imports torch: after the arguments are checked
 
     request = BuildRequest(image_catalog, store, choice.recipe, choice.name, weights, name, run())

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Json, Root, StoreName, VersionName
+from .options import BoxesIn, Json, Root, StoreName, VersionName
 
 
 def add_to(masks: typer.Typer) -> None:
@@ -53,6 +53,7 @@ def score(
     truth: Annotated[
         str, typer.Option(metavar="DIR|catalog", help="Folder of ground-truth masks, or the catalog's boxes.")
     ],
+    boxes_in: BoxesIn = "upright",
     json: Json = False,
 ) -> None:
     """Score masks against ground truth, next to thresholded attention and a centred box.
@@ -65,7 +66,7 @@ def score(
     from ..store import open_version
     from .rendering.inspection import print_score
 
-    report = score_version(open_version(version), truth)
+    report = score_version(open_version(version), truth, boxes_in)
     print_json(report) if json else print_score(report)
 
 

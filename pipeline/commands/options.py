@@ -26,6 +26,14 @@ StoreName = Annotated[str, typer.Argument(metavar="STORE", help="Folder or URL o
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Name = Annotated[str | None, typer.Option(help="Name of the version. Default: v1, v2, ...")]
 Root = Annotated[str | None, typer.Option(metavar="DIR|URL", help="Where the images are now, if they were moved.")]
+BoxesIn = Annotated[
+    str,
+    typer.Option(
+        metavar="upright|stored",
+        help="Pixels that true boxes and masks were drawn on: as viewers show the image, or as stored, before EXIF "
+        "turns it.",
+    ),
+]
 Weights = Annotated[
     str | None,
     typer.Option(metavar="FILE|random", help="Weights of the backbone. Default: the published ones, downloaded once."),

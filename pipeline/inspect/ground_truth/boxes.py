@@ -14,13 +14,14 @@ left out of the ground truth, counted and named. More than 5 % of them (and more
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+import pyarrow as pa
 
-from ...catalogs import Catalog
+from ...catalogs import SCHEMA, Catalog
 from ...errors import TruthError, check_known
 from ...geometry.orientation import SWAPPED, stored_size, upright_boxes
 from ...store.reader import Version
@@ -31,6 +32,7 @@ BoxesIn = Literal["upright", "stored"]
 
 TOLERANCE_PX, TOLERANCE_SHARE = 2.0, 0.01  # by which boxes of real data sets reach beyond their images
 REFUSED_SHARE, REFUSED_IMAGES = 0.05, 2
+SAMPLE_IMAGES = 200  # checked before a build
 HINT_IMAGES = 10  # fewer boxes say nothing about where boxes lie
 
 FAULTS = ("turned", "shares", "outside", "beyond", "other size")
@@ -74,15 +76,44 @@ def boxes_of_catalog(catalog: Catalog, boxes_in: str = "upright", rows: np.ndarr
 
     rows  only boxes of these are used and checked; None: all
     """
-    counts = catalog.table["boxes"].combine_chunks().value_lengths().to_numpy(zero_copy_only=False)
-    box_row = np.repeat(np.arange(len(catalog)), counts)
-    boxes = np.array(catalog.table["boxes"].combine_chunks().flatten().to_pylist(), np.float32).reshape(-1, 4)
+    boxes, box_row = _flat_boxes(catalog)
     if rows is not None:
         chosen = np.isin(box_row, rows)
         boxes, box_row = boxes[chosen], box_row[chosen]
     ids, paths = (catalog.table[name].to_pylist() for name in ("id", "path"))
     sizes, orientation = read_frames(catalog.root, paths, np.unique(box_row))
     return check_boxes(boxes, box_row, sizes, orientation, lambda row: ids[row], str(catalog.root), boxes_in)
+
+
+def suspicious_boxes(catalog: Catalog, boxes_in: str = "upright") -> list[str]:
+    """Lines about boxes that cannot belong to their images, from evenly drawn images; for the start of a build.
+
+    The masks do not depend on boxes, so nothing is refused here.
+    """
+    with_boxes = np.flatnonzero(_box_counts(catalog))
+    drawn = with_boxes[np.linspace(0, len(with_boxes) - 1, min(SAMPLE_IMAGES, len(with_boxes))).astype(int)]
+    try:
+        return [*boxes_of_catalog(catalog, boxes_in, drawn).warnings]
+    except TruthError as error:
+        return [f"{error}; checked on {len(drawn)} images"]
+
+
+def upright_catalog(catalog: Catalog) -> Catalog:
+    """A catalog whose boxes were drawn on stored pixels, with the same boxes in the upright images.
+
+    Reads the header of every image that has boxes; boxes of an image that cannot be read stay as they are.
+    """
+    boxes, box_row = _flat_boxes(catalog)
+    sizes, orientation = read_frames(catalog.root, catalog.table["path"].to_pylist(), np.unique(box_row))
+    turned = np.where(
+        (sizes[box_row] > 0).all(1)[:, None], upright_boxes(boxes, sizes[box_row], orientation[box_row]), boxes
+    )
+    column = pa.ListArray.from_arrays(
+        pa.array(np.concatenate([[0], np.cumsum(_box_counts(catalog))]).astype(np.int32)),
+        pa.FixedSizeListArray.from_arrays(pa.array(turned.astype(np.float32).ravel()), 4),
+    )
+    at = SCHEMA.get_field_index("boxes")
+    return replace(catalog, table=catalog.table.set_column(at, SCHEMA.field("boxes"), column.cast(SCHEMA.types[at])))
 
 
 def check_boxes(
@@ -112,6 +143,7 @@ def check_boxes(
     boxes, box_row = np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(box_row, np.int64)
     if not len(boxes):
         return TrueBoxes({}, {}, ())
+    given = boxes
     if boxes_in == "stored":
         boxes = _turn_upright(boxes, box_row, sizes, orientation, image_id)
         if annotated is not None:
@@ -125,8 +157,9 @@ def check_boxes(
         line = _describe(left_out, len(rows), boxes, box_row, sizes, image_id, where)
         wrong_images = int(np.count_nonzero(faults))
         if wrong_images == len(rows) or wrong_images > max(REFUSED_IMAGES, REFUSED_SHARE * len(rows)):
-            most = max(left_out, key=lambda name: len(left_out[name]))
-            remedy = "leave --boxes-in stored out" if most == "turned" and boxes_in == "stored" else _REMEDY[most]
+            remedy = _REMEDY[max(left_out, key=lambda name: len(left_out[name]))]
+            if boxes_in == "stored" and not _faults(given, box_row, sizes, orientation, None).any():
+                remedy = "leave --boxes-in stored out: as they are given they fit"
             raise TruthError(f"{line}; {remedy}")
         warnings.append(f"{line}; these images are left out of the ground truth")
     usable = faults[box_row] == 0
@@ -136,6 +169,16 @@ def check_boxes(
     warnings += _corner_hint(kept, kept_row, sizes)
     by_row = np.split(kept, np.flatnonzero(np.diff(kept_row)) + 1)
     return TrueBoxes(dict(zip(np.unique(kept_row).tolist(), by_row, strict=True)), left_out, tuple(warnings))
+
+
+def _box_counts(catalog: Catalog) -> np.ndarray:
+    return catalog.table["boxes"].chunk(0).value_lengths().to_numpy(zero_copy_only=False)
+
+
+def _flat_boxes(catalog: Catalog) -> tuple[np.ndarray, np.ndarray]:
+    """All boxes `(M, 4) float32`, and the row `(M,)` of each."""
+    values = catalog.table["boxes"].chunk(0).flatten().flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(-1, 4), np.repeat(np.arange(len(catalog)), _box_counts(catalog))
 
 
 def _turn_upright(
@@ -202,13 +245,12 @@ def _describe(
     where: str,
 ) -> str:
     parts = []
+    reach = (boxes[:, 2:] / np.maximum(np.asarray(sizes, np.float64)[box_row], 1)).max(1)
     for name, rows in left_out.items():
-        row = rows[0]
-        of_row = boxes[box_row == row]
-        worst = of_row[np.abs(of_row).max(1).argmax()]
-        shown = " ".join(f"{number:g}" for number in worst.tolist())
+        worst = int(np.where(np.isin(box_row, rows), reach, -np.inf).argmax())
+        row, shown = int(box_row[worst]), " ".join(f"{number:g}" for number in boxes[worst].tolist())
         parts.append(
-            f"{len(rows)} {_SAYS[name]} (first {image_id(row)}: box {shown}, image {sizes[row][0]} x {sizes[row][1]})"
+            f"{len(rows)} {_SAYS[name]} (as {image_id(row)}: box {shown}, image {sizes[row][0]} x {sizes[row][1]})"
         )
     wrong = sum(map(len, left_out.values()))
     return f"{where}: true boxes of {wrong} of {images} images cannot belong to them: {', '.join(parts)}"
@@ -223,8 +265,8 @@ def _turned_hint(boxes: np.ndarray, box_row: np.ndarray, sizes: np.ndarray, orie
         return []
     count = len(np.unique(box_row[turned]))
     return [
-        f"{count} of the images with true boxes {'is' if count == 1 else 'are'} turned by EXIF; the boxes are taken as drawn "
-        "on the upright image; if they were drawn on the stored pixels, say --boxes-in stored"
+        f"{count} of the images with true boxes {'is' if count == 1 else 'are'} turned by EXIF; boxes are taken as "
+        "drawn on the upright image; if they were drawn on the stored pixels, say --boxes-in stored"
     ]
 
 

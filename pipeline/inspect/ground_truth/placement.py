@@ -1,8 +1,9 @@
 """Holds ground-truth masks against their images, as boxes.py does with boxes.
 
-A mask shows its whole image, at any size: it has the image's proportions, or is a square copy. A mask with the
-proportions of the image before its EXIF orientation turns it was drawn on the stored pixels; one with other proportions
-is not of this image. Such a mask is left out, counted and named. More than 5 % (and more than 2), or all, are refused.
+A mask shows its whole image, at any size. A mask with the proportions that the image has before its EXIF orientation
+turns it was drawn on the stored pixels: it is left out, counted and named. More than 5 % of such masks (and more than
+2), or all, are refused. Masks with other proportions than their images', which square copies have, are taken as
+stretched, and counted.
 """
 
 from typing import get_args
@@ -10,7 +11,7 @@ from typing import get_args
 import numpy as np
 
 from ...errors import TruthError, check_known
-from ...geometry.orientation import upright_pixels
+from ...geometry.orientation import SWAPPED, upright_pixels
 from .boxes import REFUSED_IMAGES, REFUSED_SHARE, BoxesIn
 
 PROPORTION_SHARE = 0.03  # by which width / height may differ: sides of small copies are rounded
@@ -24,8 +25,9 @@ class MaskPlacement:
         check_known(TruthError, "--boxes-in", boxes_in, get_args(BoxesIn))
         self.masks, self.where, self.boxes_in = masks, where, boxes_in
         self._checked: set[str] = set()
-        self._wrong: dict[str, str] = {}  # reasons by name
-        self._turned_unseen: set[str] = set()
+        self._turned: dict[str, str] = {}  # name and sizes, by name
+        self._stretched: set[str] = set()
+        self._either_way: set[str] = set()
 
     def place(self, mask: np.ndarray, size: np.ndarray, orientation: int, name: str) -> np.ndarray | None:
         """Mask `(h, w, ...)` > the same upright; None where it cannot belong to the image.
@@ -39,48 +41,49 @@ class MaskPlacement:
         self._checked.add(name)
         if self.boxes_in == "stored":
             if not orientation and np.all(size):
-                raise TruthError(f"--boxes-in stored: the EXIF orientation of {name} is not known; it has to be readable")
+                raise TruthError(f"--boxes-in stored: the EXIF orientation of the image of {name} is not known")
             mask = upright_pixels(mask, orientation)
         height, width = mask.shape[:2]
-        if np.all(size) and width != height:
-            wanted, is_now = size[0] / size[1], width / height
-            if not _alike(is_now, wanted, min(width, height)):
-                turned = _alike(is_now, 1 / wanted, min(width, height)) and orientation in (0, 5, 6, 7, 8)
-                reason = (
-                    "has the proportions of the image before its EXIF orientation turns it"
-                    if turned
-                    else "does not have the proportions of its image"
-                )
-                self._note(name, f"{name} {reason} (mask {width} x {height}, image {size[0]} x {size[1]})", turned)
+        if np.all(size) and not _alike(width / height, size[0] / size[1], min(width, height)):
+            turned = _alike(width / height, size[1] / size[0], min(width, height))
+            if turned and orientation in (0, *SWAPPED):
+                self._refuse(name, f"{name} (mask {width} x {height}, image {size[0]} x {size[1]})")
                 return None
+            self._stretched.add(name)
         if orientation > 1 and self.boxes_in == "upright" and (orientation < 5 or width == height):
-            self._turned_unseen.add(name)
+            self._either_way.add(name)
         return mask
 
     def warnings(self) -> list[str]:
         """Lines to print at the end. Raises TruthError if no mask belongs to its image."""
         lines = []
-        if self._wrong:
-            if len(self._wrong) == len(self._checked):
+        if self._turned:
+            if len(self._turned) == len(self._checked):
                 raise TruthError(self._line())
             lines.append(f"{self._line()}; these masks are left out of the ground truth")
-        if self._turned_unseen:
+        if self._stretched:
             lines.append(
-                f"{len(self._turned_unseen)} of the images with true masks are turned by EXIF; the masks are taken as "
+                f"{len(self._stretched)} true masks do not have the proportions of their images (first "
+                f"{min(self._stretched)}); each is taken to show its whole image, stretched"
+            )
+        if self._either_way:
+            lines.append(
+                f"{len(self._either_way)} of the images with true masks are turned by EXIF; the masks are taken as "
                 "drawn on the upright image; if they were drawn on the stored pixels, say --boxes-in stored"
             )
         return lines
 
-    def _note(self, name: str, reason: str, turned: bool) -> None:
-        if turned and self.boxes_in == "upright":
-            reason += "; say so with --boxes-in stored"
-        self._wrong[name] = reason
-        if len(self._wrong) > max(REFUSED_IMAGES, REFUSED_SHARE * self.masks):
+    def _refuse(self, name: str, shown: str) -> None:
+        self._turned[name] = shown
+        if len(self._turned) > max(REFUSED_IMAGES, REFUSED_SHARE * self.masks):
             raise TruthError(self._line())
 
     def _line(self) -> str:
-        first = next(iter(self._wrong.values()))
-        return f"{self.where}: {len(self._wrong)} true masks cannot belong to their images: {first}"
+        remedy = "say so with --boxes-in stored" if self.boxes_in == "upright" else "leave --boxes-in stored out"
+        return (
+            f"{self.where}: {len(self._turned)} true masks have width and height exchanged, as their images have "
+            f"before EXIF turns them: {next(iter(self._turned.values()))}; {remedy}"
+        )
 
 
 def _alike(proportion: float, wanted: float, side: int) -> bool:

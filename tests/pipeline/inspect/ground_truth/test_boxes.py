@@ -19,9 +19,7 @@ def check(boxes, sizes, orientation=1, boxes_in="upright", annotated=None):
     orientation = np.broadcast_to(np.array(orientation, np.uint8), n)
     if annotated is not None:
         annotated = np.broadcast_to(np.array(annotated, np.int32), (n, 2))
-    return check_boxes(
-        boxes, np.arange(n), sizes, orientation, lambda row: f"{row}.jpg", "a@v1", boxes_in, annotated
-    )
+    return check_boxes(boxes, np.arange(n), sizes, orientation, lambda row: f"{row}.jpg", "a@v1", boxes_in, annotated)
 
 
 def test_boxes_that_fit_are_kept_as_they_are():
@@ -43,7 +41,7 @@ def test_boxes_that_fit_are_kept_as_they_are():
 def test_boxes_that_cannot_belong_to_their_images_are_refused(box, orientation, says):
     with pytest.raises(TruthError, match=rf"a@v1: true boxes of 3 of 3 .*{says}") as error:
         check([box] * 3, (170, 256), orientation)
-    assert "first 0.jpg: box" in str(error.value) and "image 170 x 256" in str(error.value)
+    assert "as 0.jpg: box" in str(error.value) and "image 170 x 256" in str(error.value)
 
 
 def test_a_box_that_reaches_a_little_beyond_is_kept():
