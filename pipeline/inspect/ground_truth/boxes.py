@@ -232,7 +232,8 @@ def _faults(
 def _fits(boxes: np.ndarray, size: np.ndarray) -> np.ndarray:
     """`(M,) bool`: within the image, but for the tolerance."""
     slack = np.maximum(TOLERANCE_PX, TOLERANCE_SHARE * size)
-    return (boxes[:, :2] >= -slack).all(1) & (boxes[:, 2:] <= size + slack).all(1)
+    inside = np.concatenate([boxes[:, :2] >= -slack, boxes[:, 2:] <= size + slack], axis=1)
+    return np.asarray(inside.all(1))
 
 
 def _describe(
