@@ -35,11 +35,6 @@ def print_note(message: str) -> None:
     err.print(f"[dim]note: {escape(one_line(message))}[/]")
 
 
-def print_warning(message: str) -> None:
-    """Prints a line that the user should know before trusting the result."""
-    err.print(f"[yellow]warning:[/] {escape(one_line(message))}")
-
-
 def one_line(text: str) -> str:
     """Escapes line breaks."""
     return text.replace("\n", "\\n").replace("\r", "\\r")
