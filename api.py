@@ -1,9 +1,7 @@
 """The functions of the public API, which call what the commands call. Import them from `locloc` itself."""
 
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -14,8 +12,7 @@ from .pipeline.build.progress import BuildProgress
 from .pipeline.build.spec import BuildSummary, RunSettings
 from .pipeline.catalogs import Catalog, read_catalog
 from .pipeline.io.machine import usable_cores
-from .pipeline.recipe import Recipe
-from .pipeline.recipe_choice import choose_recipe
+from .pipeline.recipe import Recipe, default_recipe, load_recipe
 from .pipeline.store.reader import Version, open_version
 from .trainer.evaluation.evaluate import Evaluation
 from .trainer.evaluation.evaluate import evaluate as _evaluate
@@ -34,6 +31,7 @@ def build_masks(
     *,
     catalog: str | None = None,
     root: str | Path | None = None,
+    exclude: Sequence[str] = (),
     recipe: str | Path | Recipe | None = None,
     backbone: str | None = None,
     weights: str | Path | None = None,
@@ -50,8 +48,8 @@ def build_masks(
     store        folder or URL; created if it does not exist
     catalog      the layout of `images`: folder, list, cub, ilsvrc, synthetic; None: folder, or list for a file
     root         for lists: the folder or URL their paths are relative to
-    recipe       a built-in name, a TOML file or a Recipe; None: the default for the backbone, which also fills up a
-                 file that names no `base`
+    exclude      globs of ids of images that are left out, such as "raw" or "*_mask.png"
+    recipe       a built-in name, a TOML file or a Recipe; None: the default for the backbone
     backbone     a timm name; None: the recipe's, or the bundled `pocket` where no recipe is given either
     weights      a file, or "random"; None: the backbone's published ones
     name         of the version; None: the next v1, v2, ...
@@ -62,24 +60,25 @@ def build_masks(
     on_progress  called after every block
 
     The same call resumes an interrupted build. Where the store has a version of the same images, weights and recipe,
-    nothing is done. A recipe whose thresholds were made for another backbone is a UserWarning, and in the summary's
-    `warnings`. Raises a subclass of LocLocError.
+    nothing is done. Raises a subclass of LocLocError.
     """
-    image_catalog = images if isinstance(images, Catalog) else read_catalog(images, catalog, root)
-    choice = choose_recipe(recipe, backbone, str(store))
-    for warning in choice.warnings:
-        warnings.warn(warning, stacklevel=2)
+    image_catalog = images if isinstance(images, Catalog) else read_catalog(images, catalog, root, exclude)
+    if isinstance(recipe, Recipe):
+        settings, recipe_name = recipe, "custom"
+    else:
+        name_or_file = str(recipe or default_recipe(backbone))
+        settings, recipe_name = load_recipe(name_or_file), Path(name_or_file).stem
     cluster = ClusterSpec(workers or usable_cores(), gpus, scheduler, Path(slurm) if slurm else None)
     request = BuildRequest(
         image_catalog,
         store,
-        choice.recipe,
-        choice.name,
+        settings.with_backbone(backbone),
+        recipe_name,
         str(weights) if weights else None,
         name,
         RunSettings(cluster),
     )
-    return replace(build_version(request, on_progress or _ignore), warnings=choice.warnings)
+    return build_version(request, on_progress or _ignore)
 
 
 def train(
@@ -92,7 +91,6 @@ def train(
     images: str | Path | None = None,
     weights: str | Path | None = None,
     allow_changed_images: bool = False,
-    boxes_in: Literal["upright", "stored"] = "upright",
     resume: bool = False,
     runtime: RuntimeConfig | None = None,
     on_progress: Callable[[TrainingProgress], None] | None = None,
@@ -106,7 +104,6 @@ def train(
     stage                 "all" (generator and classifier), one of them, or "ppd", the baseline
     images, weights       where the images and the backbone's weights are now; None: where they were
     allow_changed_images  use images that differ from those the masks were made from
-    boxes_in              "stored": true boxes were drawn on the pixels before EXIF turns an image
     runtime               devices, precision, loading processes, cached features; None: the defaults
     on_progress           called after every step; with several devices it must be a function of a module
 
@@ -132,7 +129,6 @@ def train(
         allow_changed_images,
         resume,
         runtime or RuntimeConfig(),
-        boxes_in,
     )
     return _train(request, partial(_callback, on_progress or _ignore))
 
@@ -146,7 +142,6 @@ def evaluate(
     protocols: str = "all",
     tau: float | Literal["val", "sweep"] = "val",
     truth: str | Path | None = None,
-    boxes_in: Literal["upright", "stored"] = "upright",
     allow_changed_images: bool = False,
     device: str = "auto",
     precision: str = "fp32",
@@ -162,7 +157,6 @@ def evaluate(
     protocols           "all", or names with commas: locloc, locloc-official, ppd, wsol
     tau                 "val": best on validation images; "sweep": best on the split itself, and marked so; or 0..1
     truth               folder of ground-truth masks, for mask IoU and PxAP
-    boxes_in            "stored": true boxes and masks were drawn on the pixels before EXIF turns an image
     device, precision, backbone, weights  for runs, as in `load`
     on_progress         called with the number of images done and of all images
 
@@ -183,7 +177,6 @@ def evaluate(
         Path(truth) if truth else None,
         allow_changed_images,
         options,
-        boxes_in,
     )
     chosen = protocols_named(protocols)
     return _evaluate(dataset, predictors, chosen, split, tau, on_done=on_progress or _ignore)
