@@ -1,7 +1,9 @@
 """The functions of the public API, which call what the commands call. Import them from `locloc` itself."""
 
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -12,7 +14,8 @@ from .pipeline.build.progress import BuildProgress
 from .pipeline.build.spec import BuildSummary, RunSettings
 from .pipeline.catalogs import Catalog, read_catalog
 from .pipeline.io.machine import usable_cores
-from .pipeline.recipe import Recipe, default_recipe, load_recipe
+from .pipeline.recipe import Recipe
+from .pipeline.recipe_choice import choose_recipe
 from .pipeline.store.reader import Version, open_version
 from .trainer.evaluation.evaluate import Evaluation
 from .trainer.evaluation.evaluate import evaluate as _evaluate
@@ -31,7 +34,6 @@ def build_masks(
     *,
     catalog: str | None = None,
     root: str | Path | None = None,
-    exclude: Sequence[str] = (),
     recipe: str | Path | Recipe | None = None,
     backbone: str | None = None,
     weights: str | Path | None = None,
@@ -48,8 +50,8 @@ def build_masks(
     store        folder or URL; created if it does not exist
     catalog      the layout of `images`: folder, list, cub, ilsvrc, synthetic; None: folder, or list for a file
     root         for lists: the folder or URL their paths are relative to
-    exclude      globs of ids of images that are left out, such as "raw" or "*_mask.png"
-    recipe       a built-in name, a TOML file or a Recipe; None: the default for the backbone
+    recipe       a built-in name, a TOML file or a Recipe; None: the default for the backbone, which also fills up a
+                 file that names no `base`
     backbone     a timm name; None: the recipe's, or the bundled `pocket` where no recipe is given either
     weights      a file, or "random"; None: the backbone's published ones
     name         of the version; None: the next v1, v2, ...
@@ -60,25 +62,24 @@ def build_masks(
     on_progress  called after every block
 
     The same call resumes an interrupted build. Where the store has a version of the same images, weights and recipe,
-    nothing is done. Raises a subclass of LocLocError.
+    nothing is done. A recipe whose thresholds were made for another backbone is a UserWarning, and in the summary's
+    `warnings`. Raises a subclass of LocLocError.
     """
-    image_catalog = images if isinstance(images, Catalog) else read_catalog(images, catalog, root, exclude)
-    if isinstance(recipe, Recipe):
-        settings, recipe_name = recipe, "custom"
-    else:
-        name_or_file = str(recipe or default_recipe(backbone))
-        settings, recipe_name = load_recipe(name_or_file), Path(name_or_file).stem
+    image_catalog = images if isinstance(images, Catalog) else read_catalog(images, catalog, root)
+    choice = choose_recipe(recipe, backbone, str(store))
+    for warning in choice.warnings:
+        warnings.warn(warning, stacklevel=2)
     cluster = ClusterSpec(workers or usable_cores(), gpus, scheduler, Path(slurm) if slurm else None)
     request = BuildRequest(
         image_catalog,
         store,
-        settings.with_backbone(backbone),
-        recipe_name,
+        choice.recipe,
+        choice.name,
         str(weights) if weights else None,
         name,
         RunSettings(cluster),
     )
-    return build_version(request, on_progress or _ignore)
+    return replace(build_version(request, on_progress or _ignore), warnings=choice.warnings)
 
 
 def train(
@@ -91,6 +92,7 @@ def train(
     images: str | Path | None = None,
     weights: str | Path | None = None,
     allow_changed_images: bool = False,
+    boxes_in: Literal["upright", "stored"] = "upright",
     resume: bool = False,
     runtime: RuntimeConfig | None = None,
     on_progress: Callable[[TrainingProgress], None] | None = None,
@@ -104,6 +106,7 @@ def train(
     stage                 "all" (generator and classifier), one of them, or "ppd", the baseline
     images, weights       where the images and the backbone's weights are now; None: where they were
     allow_changed_images  use images that differ from those the masks were made from
+    boxes_in              "stored": true boxes were drawn on the pixels before EXIF turns an image
     runtime               devices, precision, loading processes, cached features; None: the defaults
     on_progress           called after every step; with several devices it must be a function of a module
 
@@ -129,6 +132,7 @@ def train(
         allow_changed_images,
         resume,
         runtime or RuntimeConfig(),
+        boxes_in,
     )
     return _train(request, partial(_callback, on_progress or _ignore))
 
@@ -142,6 +146,7 @@ def evaluate(
     protocols: str = "all",
     tau: float | Literal["val", "sweep"] = "val",
     truth: str | Path | None = None,
+    boxes_in: Literal["upright", "stored"] = "upright",
     allow_changed_images: bool = False,
     device: str = "auto",
     precision: str = "fp32",
@@ -157,6 +162,7 @@ def evaluate(
     protocols           "all", or names with commas: locloc, locloc-official, ppd, wsol
     tau                 "val": best on validation images; "sweep": best on the split itself, and marked so; or 0..1
     truth               folder of ground-truth masks, for mask IoU and PxAP
+    boxes_in            "stored": true boxes and masks were drawn on the pixels before EXIF turns an image
     device, precision, backbone, weights  for runs, as in `load`
     on_progress         called with the number of images done and of all images
 
@@ -177,6 +183,7 @@ def evaluate(
         Path(truth) if truth else None,
         allow_changed_images,
         options,
+        boxes_in,
     )
     chosen = protocols_named(protocols)
     return _evaluate(dataset, predictors, chosen, split, tau, on_done=on_progress or _ignore)

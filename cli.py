@@ -1,14 +1,13 @@
-"""The command line: parse, call one function, print."""
+"""The command line: parse, call one function, print. `__main__.py` runs it."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from . import __version__
+from .__main__ import main as main
 from .pipeline.commands import masks
-from .pipeline.errors import LocLocError
 from .trainer import commands as trainer_commands
 
 app = typer.Typer(
@@ -24,17 +23,6 @@ app.add_typer(masks, name="masks")
 trainer_commands.add_to(app)
 data = typer.Typer(help="Data for trying locloc.", no_args_is_help=True)
 app.add_typer(data, name="data")
-
-
-def main() -> None:
-    """Console script. A LocLocError is printed as one line and exits 1; other exceptions are bugs, with a traceback."""
-    try:
-        app()
-    except LocLocError as error:
-        from .pipeline.io.console import print_error
-
-        print_error(str(error))
-        sys.exit(1)
 
 
 def _print_version(requested: bool) -> None:
@@ -53,23 +41,28 @@ def _app(
 
 @data.command()
 def synth(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to: images, masks and list.csv.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New or empty folder for images, masks and list.csv.")],
     images: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = 1000,
     classes: Annotated[int, typer.Option(min=1, help="Number of object classes.")] = 10,
     seed: Annotated[
         int, typer.Option(min=0, help="Same seed, same bytes. `pocket` was trained on seeds from 1000 on.")
     ] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the scenes that OUT holds. Other files are never replaced.")
+    ] = False,
 ) -> None:
     """Render photo-like scenes with known masks, boxes and classes, in splits for training, validation and test."""
     from .pipeline.synthetic import write_dataset
 
-    write_dataset(out, images, classes, seed)
+    write_dataset(out, images, classes, seed, overwrite)
     print(f"{images} scenes of {classes} classes, seed {seed}: {out}")
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to.")] = Path("demo"),
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to: new, empty, or of a demo.")] = Path(
+        "demo"
+    ),
 ) -> None:
     """Run every step on synthetic scenes; each command is printed, so that you can repeat it with your own images."""
     import shlex

@@ -76,14 +76,53 @@ class BuiltinRecipes:
         return sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml"))
 
     def read(self, name_or_file: str) -> dict[str, Any]:
-        """A built-in recipe by name, or a TOML file (anything with a `/` or ending in `.toml`). Raises RecipeError."""
+        """A built-in recipe by name, or a TOML file (see `is_recipe_file`). Raises RecipeError."""
         title = f"Recipe {name_or_file}"
-        if name_or_file.endswith(".toml") or "/" in name_or_file:
+        if is_recipe_file(name_or_file):
             return read_toml(name_or_file, title, RecipeError)
         if name_or_file not in (names := self.names()):
             known = did_you_mean(name_or_file, names)
             raise RecipeError(f"No {self.kind} {name_or_file!r}{known}; a file's name ends in .toml")
         return parse_toml(self.folder.joinpath(f"{name_or_file}.toml").read_text(encoding="utf-8"), title, RecipeError)
+
+    def take_base(self, content: dict[str, Any], name_or_file: str) -> str | None:
+        """Removes `base` from what `read` returned, and returns it: the built-in recipe that this one starts from.
+
+        Raises RecipeError for a base that is no built-in recipe.
+        """
+        if (base := content.pop("base", None)) is None:
+            return None
+        if base not in (names := self.names()):
+            known = did_you_mean(str(base), names)
+            raise RecipeError(f"Recipe {name_or_file}: base: no built-in {self.kind} {base!r}{known}")
+        return str(base)
+
+
+def is_recipe_file(name_or_file: str) -> bool:
+    """Whether this names a file: it has a `/` or ends in `.toml`."""
+    return name_or_file.endswith(".toml") or "/" in name_or_file
+
+
+def merge_settings(settings: type[Settings], content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`content` with `changes` on top, section by section, not yet validated.
+
+    settings  the class that both will be validated as
+
+    A section that names another variant, such as another `engine`, is replaced whole: the settings of one engine mean
+    nothing to another.
+    """
+    merged = dict(content)
+    for name, value in changes.items():
+        old, field = merged.get(name), settings.model_fields.get(name)
+        if isinstance(value, dict) and isinstance(old, dict):
+            tag = field.discriminator if field else None
+            if isinstance(tag, str) and value.get(tag, old.get(tag)) != old.get(tag):
+                merged[name] = value
+            else:
+                merged[name] = merge_settings(_section(settings, [name]) if field else Settings, old, value)
+        else:
+            merged[name] = value
+    return merged
 
 
 def validate_settings(

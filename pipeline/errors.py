@@ -14,7 +14,8 @@
     ├── BenchError            a benchmark that cannot run on this machine or with these options
     └── PredictError          predictions that cannot be made from the inputs, or cannot be written
 
-Anything else that escapes is a bug, and shows its traceback.
+OSError, MemoryError and libraries that cannot be imported end a command in one line too (`io/exit_codes.py`). Anything
+else that escapes is a bug, and shows its traceback.
 """
 
 import difflib
@@ -83,7 +84,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def os_error_reason(error: OSError) -> str:
     """`"no space left on device"`: the text of the error's number, for the end of an error line."""
-    return os.strerror(error.errno).lower() if error.errno else str(error) or type(error).__name__
+    if error.errno is None:
+        return str(error) or type(error).__name__
+    # A resolver's errors have numbers of their own; errors that Python raises itself have their own text.
+    text = error.strerror if isinstance(error.strerror, str) else os.strerror(error.errno)
+    return text[:1].lower() + text[1:]
 
 
 def check_known(kind: type[LocLocError], what: str, name: object, known: Iterable[str]) -> None:

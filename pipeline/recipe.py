@@ -1,16 +1,21 @@
 """A recipe: every setting that decides what a mask looks like, frozen, from TOML, with a fingerprint.
 
 A recipe says *what* is computed. *How* (workers, devices, checkpoints) is no part of it and never changes a mask.
+
+A file may leave settings out. They are then those of the built-in recipe that it names as `base = "NAME"`, else of the
+default recipe for its backbone; `locloc masks refine` takes them from the version that it refines.
 """
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from .config import BuiltinRecipes, Settings, validate_settings
+from .backbones.spec import canonical_name
+from .config import BuiltinRecipes, Settings, is_recipe_file, merge_settings, validate_settings
 from .errors import RecipeError
 from .io.images import MAX_PIXELS
 from .masks.grabcut import AnyEngine, FastGrabCut
@@ -39,6 +44,12 @@ class BackboneSettings(Settings):
     size_px: int = Field(224, gt=0, description="Side of its input, a multiple of its patch.")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Autocast of the forward pass.")
 
+    @field_validator("name")
+    @classmethod
+    def _canonical(cls, name: str) -> str:
+        """One name for one backbone, because the name is part of the fingerprint."""
+        return canonical_name(name)
+
 
 class Recipe(Settings):
     """The settings of `locloc masks build`. Defaults are those of the recipe `locloc`."""
@@ -58,8 +69,11 @@ class Recipe(Settings):
 
     @classmethod
     def load(cls, name_or_file: str | Path = "locloc") -> "Recipe":
-        """As `load_recipe`: a built-in recipe by name, or a TOML file."""
-        return load_recipe(name_or_file)
+        """A built-in recipe by name, or a TOML file, filled up as `locloc masks build --recipe FILE` does.
+
+        Raises RecipeError with the field's name for whatever does not parse.
+        """
+        return read_recipe(name_or_file).for_backbone(None)
 
     @property
     def covers_px(self) -> int | None:
@@ -70,7 +84,7 @@ class Recipe(Settings):
         """The same recipe with another backbone; None leaves it as it is."""
         if name is None:
             return self
-        return self.model_copy(update={"backbone": self.backbone.model_copy(update={"name": name})})
+        return self.model_copy(update={"backbone": self.backbone.model_copy(update={"name": canonical_name(name)})})
 
     def fingerprint(self, **inputs: str | int | list[float]) -> str:
         """sha256 (hex) of the recipe, the stages' revisions and `inputs` (digests of the catalog, the weights, ...)."""
@@ -85,13 +99,75 @@ def recipe_names() -> list[str]:
 
 def default_recipe(backbone: str | None) -> str:
     """The recipe where none is named: thresholds depend on the backbone's attention."""
-    return "pocket" if backbone in (None, "pocket") else "locloc"
+    return "pocket" if backbone is None or canonical_name(backbone) == "pocket" else "locloc"
+
+
+@dataclass(frozen=True)
+class RecipeSource:
+    """What a recipe's name stands for: the settings that its TOML sets, before others are filled up. See `read_recipe`.
+
+    base  the built-in recipe that it names as its `base`
+    """
+
+    name_or_file: str
+    settings: dict[str, Any]
+    base: str | None
+
+    @property
+    def is_file(self) -> bool:
+        return is_recipe_file(self.name_or_file)
+
+    @property
+    def backbone(self) -> str | None:
+        """The backbone that its settings name."""
+        section = self.settings.get("backbone")
+        name = section.get("name") if isinstance(section, dict) else None
+        return name if isinstance(name, str) else None
+
+    def start(self, backbone: str | None) -> str | None:
+        """The built-in recipe that fills up a file for a backbone: its base, else the default. None: it is built in.
+
+        backbone  the backbone to be used; None: the file's own
+        """
+        return (self.base or default_recipe(backbone or self.backbone)) if self.is_file else self.base
+
+    def for_backbone(self, backbone: str | None) -> Recipe:
+        """The recipe as `locloc masks build` takes it: filled up from `start`, with this backbone; None: its own."""
+        start = self.start(backbone)
+        return self.on(load_recipe(start) if start is not None else None).with_backbone(backbone)
+
+    def on(self, start: Recipe | None) -> Recipe:
+        """The recipe whose other settings are those of `start`. None: the classes' defaults, which are `locloc`'s."""
+        content = self.settings if start is None else merge_settings(Recipe, start.model_dump(), self.settings)
+        return validate_settings(Recipe, content, f"Recipe {self.name_or_file}", RecipeError)
+
+
+def recorded_recipe(metadata: dict[str, Any], where: str) -> Recipe:
+    """The recipe in the provenance of a version or build. Settings that an older release did not have are defaults.
+
+    where  names the version in errors
+
+    Raises RecipeError for settings of another release.
+    """
+    return validate_settings(Recipe, metadata["recipe"], f"Recipe of {where}", RecipeError)
+
+
+def read_recipe(name_or_file: str | Path) -> RecipeSource:
+    """A built-in recipe by name, or a TOML file (anything with a `/` or ending in `.toml`), not yet filled up.
+
+    Raises RecipeError for an unknown name or base, or a file that cannot be read or is not TOML.
+    """
+    name = str(name_or_file)
+    settings = BUILTIN.read(name)
+    base = BUILTIN.take_base(settings, name)
+    return RecipeSource(name, settings, base)
 
 
 def load_recipe(name_or_file: str | Path = "locloc") -> Recipe:
-    """A built-in recipe by name, or a TOML file (anything with a `/` or ending in `.toml`).
+    """As `Recipe.load`, but a file that names neither a base nor a backbone has `locloc`'s settings.
 
     Raises RecipeError with the field's name for whatever does not parse.
     """
-    name = str(name_or_file)
-    return validate_settings(Recipe, BUILTIN.read(name), f"Recipe {name}", RecipeError)
+    source = read_recipe(name_or_file)
+    start = source.start(None) if source.base or source.backbone else None
+    return source.on(load_recipe(start) if start is not None else None)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ..pipeline.config import BuiltinRecipes, Settings, validate_settings
-from ..pipeline.errors import RecipeError, did_you_mean
+from ..pipeline.config import BuiltinRecipes, Settings, merge_settings, validate_settings
+from ..pipeline.errors import RecipeError
 from .models.generator import BN_MOMENTUM
 
 BUILTIN = BuiltinRecipes(__package__, "training recipe")
@@ -131,15 +131,12 @@ def load_train_recipe(name_or_file: str = "locloc", kind: str = "folder", change
     """
     content = TrainRecipe().model_dump()  # defaults of the fields that the file does not set
     file_content = BUILTIN.read(name_or_file)
-    if (base := file_content.pop("base", None)) is not None:
-        if base not in recipe_names():
-            raise RecipeError(f"Recipe {name_or_file}: base: no built-in training recipe {base!r}{_known(base)}")
+    if (base := BUILTIN.take_base(file_content, name_or_file)) is not None:
         content = load_train_recipe(base, kind).model_dump()
     by_kind = file_content.pop("on", {})
-    _merge(content, file_content)
-    _merge(content, _settings_of_kind(by_kind, kind, name_or_file))
-    for change in changes:
-        _merge(content, _parse_change(change))
+    on_top = [file_content, _settings_of_kind(by_kind, kind, name_or_file), *map(_parse_change, changes)]
+    for settings in on_top:
+        content = merge_settings(TrainRecipe, content, settings)
     return validate_settings(TrainRecipe, content, f"Recipe {name_or_file}", RecipeError)
 
 
@@ -149,10 +146,6 @@ def _settings_of_kind(by_kind: Any, kind: str, name_or_file: str) -> dict[str, A
     if not isinstance(settings, dict):
         raise RecipeError(f"Recipe {name_or_file}: on: write settings for one kind of data below [on.{kind}]")
     return settings
-
-
-def _known(name: object) -> str:
-    return did_you_mean(str(name), recipe_names())
 
 
 def _parse_change(change: str) -> dict[str, Any]:
@@ -169,12 +162,3 @@ def _parse_change(change: str) -> dict[str, Any]:
     for section in reversed(sections):
         nested = {section: nested}
     return nested
-
-
-def _merge(content: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Sets `settings` in `content`, section by section."""
-    for name, value in settings.items():
-        if isinstance(value, dict) and isinstance(content.get(name), dict):
-            _merge(content[name], value)
-        else:
-            content[name] = value

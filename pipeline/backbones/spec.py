@@ -1,5 +1,6 @@
 """Which backbone, as data: no import of torch for code that only passes it on."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,33 @@ class BackboneSpec:
     precision: str = "fp32"
     weights: str | None = None
     sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", canonical_name(self.name))
+
+
+def canonical_name(name: str) -> str:
+    """One name for a backbone that has several: `hf_hub:timm/NAME`, `hf-hub:timm/NAME` and `timm/NAME` are timm's NAME.
+
+    A model of another owner is `hf-hub:OWNER/NAME`.
+    """
+    hub = re.fullmatch(r"(?i:hf[-_]hub):/*(.+)", name, re.DOTALL)
+    path = hub[1] if hub else name
+    own = path.removeprefix("timm/")
+    canonical = own if own != path or hub is None else f"hf-hub:{path}"
+    return canonical if canonical == name else canonical_name(canonical)
+
+
+# What a part of a name says about how a ViT was trained. In this order: DINOv2's names hold DINO's.
+_FAMILIES = {"dinov3": "DINOv3", "dinov2": "DINOv2", ".dino": "DINO"}
+
+
+def backbone_family(name: str) -> str:
+    """Backbones whose attention has alike levels, so that thresholds chosen on one hold for another.
+
+    `DINO`, `DINOv2` or `DINOv3`; any other backbone is a family of its own, by its name.
+    """
+    return next((family for part, family in _FAMILIES.items() if part in name), name)
 
 
 def recorded_weights(backbone: dict[str, Any]) -> str | None:

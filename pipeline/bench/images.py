@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..catalogs.folder import walk_images
 from ..catalogs.paths import resolve
-from ..catalogs.walk import walk_images
 from ..errors import BenchError, ImageError, TruthError
 from ..geometry.resize_crop import ResizeCrop
 from ..inspect.ground_truth.masks import pair_masks, read_truth, square_truth
@@ -53,8 +53,8 @@ def make_images(count: int, size_px: int) -> BenchImages:
 def load_images(folder: Path, truth: Path | None, count: int, size_px: int) -> BenchImages:
     """`count` images of a folder, evenly spaced in their sorted names; 0 takes all of them.
 
-    truth  a folder of masks, or None: image files, brighter than half is object (inspect/ground_truth/masks.py pairs
-           them with images). Images without a mask are left out.
+    truth  a folder of masks, or None: image files, brighter than half is object (paired with images by
+           inspect/ground_truth/masks.py). Images without a mask are left out.
 
     An image that cannot be decoded, or has no object or no background, is skipped with its reason. Raises BenchError if
     no image is left, TruthError for a folder without masks of these images.

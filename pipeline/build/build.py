@@ -52,6 +52,7 @@ class BuildPlan:
     store_mb: float  # upper bound of the space that the whole version takes
     device: str
     workers: int
+    warnings: tuple[str, ...] = ()
 
 
 def plan_build(request: BuildRequest) -> BuildPlan:

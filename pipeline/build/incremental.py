@@ -18,7 +18,7 @@ from ..catalogs import Catalog
 from ..catalogs.merge import merge_catalogs
 from ..catalogs.paths import parse_location
 from ..errors import BuildError, RecipeError, StoreError
-from ..recipe import REVISIONS, Recipe
+from ..recipe import REVISIONS, Recipe, recorded_recipe
 from ..status import DONE, Status
 from ..store.location import StoreLocation
 from ..store.reader import Version, VersionInfo, list_versions, open_version, unfinished_catalog
@@ -61,7 +61,7 @@ def retry_rows(
     rows  row numbers; `failed_rows` finds them by status
     why   as `retried_rows` takes it; recorded in the provenance
     """
-    parent, recipe = version.provenance, _recipe(version)
+    parent, recipe = version.provenance, recorded_recipe(version.provenance, version.name)
     catalog = _with_root(version.catalog, root)
     backbone = _same_backbone(recipe, weights, parent)
     operation = {"kind": "retry", "why": why, "rows": len(rows)}
@@ -127,7 +127,7 @@ def extend_version(
 def _extend(
     version: Version, catalog: Catalog, run: RunSettings, weights: str | None, name: str | None, on_progress: OnProgress
 ) -> BuildSummary:
-    parent, recipe = version.provenance, _recipe(version)
+    parent, recipe = version.provenance, recorded_recipe(version.provenance, version.name)
     if len(catalog) == len(version):
         return already_there(version.tag, parent)
     check_same_files(
@@ -172,7 +172,7 @@ def resume_build(
     info = _unfinished(location, build)
     metadata = info.metadata
     name = name or metadata.get("name")
-    recipe, operation = Recipe.model_validate(metadata["recipe"]), metadata["operation"]
+    recipe, operation = recorded_recipe(metadata, f"the build {info.build_id[:12]}"), metadata["operation"]
     catalog = _with_root(unfinished_catalog(location, info.build_id), root)
     backbone = _same_backbone(recipe, weights, metadata) if operation["kind"] == "build" else None
     if fingerprint(recipe, catalog.sha256, backbone.metadata if backbone else metadata["backbone"]) != info.fingerprint:
@@ -207,10 +207,6 @@ def _unfinished(location: StoreLocation, build: str | None) -> VersionInfo:
         names = ", ".join(info.build_id[:12] for info in builds)
         raise StoreError(f"Store {location} has the unfinished builds {names}; say which one with --build")
     return matching[0]
-
-
-def _recipe(version: Version) -> Recipe:
-    return Recipe.model_validate(version.provenance["recipe"])
 
 
 def _with_root(catalog: Catalog, root: str | Path | None) -> Catalog:

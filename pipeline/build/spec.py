@@ -19,7 +19,6 @@ from ... import __version__
 from ..backbones.spec import BackboneSpec
 from ..backbones.vit import BUNDLED, Backbone
 from ..catalogs import Catalog, resolve
-from ..catalogs.left_out import LeftOut, left_out_from_json, left_out_json
 from ..errors import ImageError, RecipeError, StoreError
 from ..io.images import read_image_bytes
 from ..io.machine import device_name
@@ -99,7 +98,7 @@ class BuildSummary:
     worker_s: float = 0.0  # workers x time from the first task to the last result
     coordinator_s: dict[str, float] = field(default_factory=dict)  # by stage: merge, checkpoint, verify, publish
     log: str | None = None
-    left_out: tuple[LeftOut, ...] = ()  # by the catalog: no rows, so not part of `counts` or `coverage`
+    warnings: tuple[str, ...] = ()  # what the user should look at, said before the work began
 
     @property
     def coverage(self) -> float:
@@ -108,8 +107,7 @@ class BuildSummary:
 
 def already_there(version: str, metadata: dict[str, Any]) -> BuildSummary:
     """The summary of a build whose version is published already."""
-    left_out = left_out_from_json(metadata["catalog"].get("left_out", ()))
-    return BuildSummary(version, metadata["fingerprint"], metadata["counts"], already_there=True, left_out=left_out)
+    return BuildSummary(version, metadata["fingerprint"], metadata["counts"], already_there=True)
 
 
 @dataclass(frozen=True)
@@ -191,8 +189,6 @@ def provenance(
             "sha256": catalog.sha256,
             "rows": len(catalog),
             "classes": list(catalog.classes),
-            "left_out": left_out_json(catalog.left_out),
-            "exclude": list(catalog.exclude),
         },
         "backbone": backbone,
         "stats": list(STATS),

@@ -98,6 +98,7 @@ class AttentionBatch:
     attention: np.ndarray  # (n, H, h, w) float16
     images: np.ndarray  # (n, S, S, 3) uint8, for `refine`
     size: np.ndarray  # (n, 2) int32, width and height in pixels
+    orientation: np.ndarray  # (n,) uint8, EXIF's
     digest: np.ndarray  # (n, 16) uint8, blake2b of the file
     status: np.ndarray  # (n,) uint8
     errors: dict[int, str] = field(default_factory=dict)  # by row of the block
@@ -164,6 +165,7 @@ def _parent_attention(block: Block, context: TaskContext) -> AttentionBatch:
     batch = _empty_batch(block, context, attention.shape[1:])
     batch.attention[:] = attention
     batch.size[:] = parent.read_column("size", rows)
+    batch.orientation[:] = parent.read_column("orientation", rows)
     batch.digest[:] = parent.read_column("input_digest", rows)
     for row, (status, error) in enumerate(parent.reasons(rows)):
         if status not in DONE:
@@ -189,6 +191,7 @@ def _empty_batch(block: Block, context: TaskContext, attention: tuple[int, ...])
         np.zeros((rows, *attention), np.float16),
         np.zeros((rows, mask_px, mask_px, 3), np.uint8),
         np.zeros((rows, 2), np.int32),
+        np.zeros(rows, np.uint8),
         np.zeros((rows, 16), np.uint8),
         np.full(rows, Status.OK, np.uint8),
     )
@@ -234,7 +237,7 @@ def _decode_row(
         batch.fail(row, Status.UNDECODABLE, str(error))
         return
     with timed(seconds, "resize"):
-        batch.size[row] = image.size_px
+        batch.size[row], batch.orientation[row] = image.size_px, image.orientation
 
         def square(side_px: int) -> np.ndarray:
             geometry = working_geometry(batch.size[row], context.recipe, side_px)
@@ -267,6 +270,7 @@ def refine(batch: AttentionBatch, context: TaskContext) -> tuple[np.ndarray, Blo
         "stats": stats,
         "status": batch.status,
         "size": batch.size,
+        "orientation": batch.orientation,
         "input_digest": batch.digest,
         "content_crc": content_crc(packed, batch.attention),
     }

@@ -1,14 +1,13 @@
 """The commands that build versions: `locloc masks build`, `resume`, `retry`, `refine` and `extend`."""
 
-import dataclasses
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .options import (
-    Exclude,
+    BoxesIn,
     Json,
     Name,
     Root,
@@ -55,7 +54,6 @@ def build(
     run: RunOptions,
     catalog: CatalogName = None,
     root: ListRoot = None,
-    exclude: Exclude = None,
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -68,10 +66,12 @@ def build(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="locloc, official, ppd, pocket, or your own TOML. Default: pocket for that backbone, else locloc.",
+            help="locloc, official, ppd, pocket, or your own TOML, which may name one of them as its base. Default, "
+            "and what a TOML without a base starts from: pocket for that backbone, else locloc.",
         ),
     ] = None,
     name: Name = None,
+    boxes_in: BoxesIn = "upright",
     min_coverage: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Exit 3 if a smaller share of the images, or none, got a mask.")
     ] = 0.0,
@@ -85,27 +85,28 @@ def build(
 
     **Example:** locloc masks build photos --store photos.store
     """
-    from ..catalogs import read_catalog, summarize
-    from ..io.console import print_json
-    from ..recipe import default_recipe, load_recipe
-    from .rendering.builds import print_plan
-    from .rendering.catalogs import print_catalog
+    from ..catalogs import read_catalog
+    from ..errors import TruthError, check_known
+    from ..inspect.ground_truth.boxes import suspicious_boxes, upright_catalog
+    from ..io.console import print_json, print_warning
+    from ..recipe_choice import choose_recipe
+    from .rendering.builds import print_choice, print_plan
 
-    recipe = recipe or default_recipe(backbone)
-    image_catalog = read_catalog(images, catalog, root, exclude or ())
-    settings = load_recipe(recipe).with_backbone(backbone)
+    check_known(TruthError, "--boxes-in", boxes_in, ("upright", "stored"))
+    image_catalog, choice = read_catalog(images, catalog, root), choose_recipe(recipe, backbone, store)
+    if boxes_in == "stored":
+        image_catalog = upright_catalog(image_catalog)
+    for line in suspicious_boxes(image_catalog):
+        print_warning(line)
     from ..build.build import BuildRequest, build_version, plan_build  # imports torch: after the arguments are checked
 
-    request = BuildRequest(image_catalog, store, settings, Path(recipe).stem, weights, name, run())
+    request = BuildRequest(image_catalog, store, choice.recipe, choice.name, weights, name, run())
     if dry_run:
-        plan = plan_build(request)
-        if json:
-            print_json({**dataclasses.asdict(plan), "data": summarize(image_catalog).json()})
-        else:
-            print_catalog(image_catalog)
-            print_plan(plan, store)
+        plan = replace(plan_build(request), warnings=choice.warnings)
+        print_choice(choice)
+        print_json(plan) if json else print_plan(plan, store)
         return
-    build_and_print(lambda on_progress: build_version(request, on_progress), store, json, min_coverage, image_catalog)
+    build_and_print(lambda on_progress: build_version(request, on_progress), store, json, min_coverage, choice)
 
 
 def resume(
@@ -151,7 +152,7 @@ def retry(
     **Example:** locloc masks retry photos.store@latest --status missing
     """
     from ..build.incremental import FAILED, retried_rows, retry_rows
-    from ..build.spec import already_there
+    from ..build.spec import BuildSummary
     from ..status import status_of
     from ..store.reader import open_version, split_version_name
     from .rendering.builds import print_summary
@@ -164,7 +165,8 @@ def retry(
     if not len(rows := retried_rows(opened, why)):
         metadata = opened.provenance
         if json:
-            print_summary(already_there(opened.tag, metadata), store, json)
+            nothing = BuildSummary(opened.tag, metadata["fingerprint"], metadata["counts"], already_there=True)
+            print_summary(nothing, store, json)
         else:
             print(f"{opened.name} has no row to redo ({why.replace(',', ', ')}): nothing to do")
         return
@@ -176,7 +178,7 @@ def retry(
 
 def refine(
     version: VersionName,
-    recipe: Annotated[str, typer.Option(metavar="NAME|FILE", help="The new recipe.")],
+    recipe: Annotated[str, typer.Option(metavar="NAME|FILE", help="The new recipe: a built-in one, or your own TOML.")],
     run: RunOptions,
     root: Root = None,
     name: Name = None,
@@ -184,21 +186,23 @@ def refine(
 ) -> None:
     """Make masks with a new recipe from the stored attention of a version, without a ViT or a GPU.
 
-    The masks are those of a build with that recipe; only GrabCut is run, and the stored attention is shared.
+    The masks are those of a build with that recipe; only GrabCut is run, and the stored attention is shared. What a
+    TOML leaves out is as in the version, or as in the recipe that it names as its `base`.
 
     **Example:** locloc masks refine photos.store@v1 --recipe mine.toml
     """
     from ..build.incremental import refine_again
-    from ..recipe import load_recipe
+    from ..recipe_choice import choose_refinement
     from ..store.reader import open_version, split_version_name
 
     opened, (store, _) = open_version(version), split_version_name(version)
-    settings = load_recipe(recipe).with_backbone(opened.provenance["backbone"]["name"])
-    limits = run()
+    choice = choose_refinement(recipe, opened.name, opened.provenance, store)
+    settings = run()
     build_and_print(
-        lambda on_progress: refine_again(opened, settings, Path(recipe).stem, limits, root, name, on_progress),
+        lambda on_progress: refine_again(opened, choice.recipe, choice.name, settings, root, name, on_progress),
         store,
         json,
+        choice=choice,
     )
 
 
@@ -208,15 +212,13 @@ def extend(
     run: RunOptions,
     catalog: CatalogName = None,
     root: ListRoot = None,
-    exclude: Exclude = None,
     weights: SameWeights = None,
     name: Name = None,
     json: Json = False,
 ) -> None:
     """Add images: a new version with the old rows, copied, and the new rows, which are built.
 
-    IMAGES may contain the old images too, as a folder that has grown does. What --exclude left out of that folder stays
-    left out.
+    IMAGES may contain the old images too, as a folder that has grown does.
 
     **Example:** locloc masks extend photos.store@v1 photos
     """
@@ -225,14 +227,10 @@ def extend(
 
     opened, (store, _) = open_version(version), split_version_name(version)
     kind = opened.provenance["catalog"]["kind"]
-    kind = catalog or (None if kind in ("folder", "list") else kind)
-    image_catalog = read_catalog(images, kind, root, exclude or (), opened.catalog)
+    image_catalog = read_catalog(images, catalog or (None if kind in ("folder", "list") else kind), root)
     from ..build.incremental import extend_version
 
     settings = run()
     build_and_print(
-        lambda on_progress: extend_version(opened, image_catalog, settings, weights, name, on_progress),
-        store,
-        json,
-        catalog=image_catalog,
+        lambda on_progress: extend_version(opened, image_catalog, settings, weights, name, on_progress), store, json
     )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Json, Root, StoreName, VersionName
+from .options import BoxesIn, Json, Root, StoreName, VersionName
 
 
 def add_to(masks: typer.Typer) -> None:
@@ -53,6 +53,7 @@ def score(
     truth: Annotated[
         str, typer.Option(metavar="DIR|catalog", help="Folder of ground-truth masks, or the catalog's boxes.")
     ],
+    boxes_in: BoxesIn = "upright",
     json: Json = False,
 ) -> None:
     """Score masks against ground truth, next to thresholded attention and a centred box.
@@ -65,7 +66,7 @@ def score(
     from ..store import open_version
     from .rendering.inspection import print_score
 
-    report = score_version(open_version(version), truth)
+    report = score_version(open_version(version), truth, boxes_in)
     print_json(report) if json else print_score(report)
 
 
@@ -112,14 +113,28 @@ def verify(
 
 def recipe(
     name: Annotated[
-        str, typer.Argument(metavar="NAME|FILE", help="locloc, official, ppd, or your own TOML.")
+        str,
+        typer.Argument(
+            metavar="NAME|FILE|STORE@VERSION",
+            help="locloc, official, ppd, pocket, your own TOML, or a version's recipe.",
+        ),
     ] = "locloc",
 ) -> None:
     """Print a recipe as TOML, with the description of each setting, to edit as your own.
 
-    **Example:** locloc masks recipe > mine.toml
+    Your own TOML need hold only what differs: name a built-in recipe at its top, `base = "pocket"`. Without a base the
+    other settings are those of the default recipe for the backbone, and for `masks refine` those of the version.
+
+    **Example:** locloc masks recipe photos.store@v1 > mine.toml
     """
     from ..config import settings_toml
-    from ..recipe import load_recipe
+    from ..recipe import Recipe, recorded_recipe
 
-    print(settings_toml(load_recipe(name)), end="")
+    if "@" in name and not name.endswith(".toml"):
+        from ..store import open_version
+
+        opened = open_version(name)
+        settings = recorded_recipe(opened.provenance, opened.name)
+    else:
+        settings = Recipe.load(name)
+    print(settings_toml(settings), end="")

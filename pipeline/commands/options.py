@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from ..io.machine import usable_cores
 if TYPE_CHECKING:
     from ..build.progress import BuildProgress
     from ..build.spec import BuildSummary, OnProgress, RunSettings
-    from ..catalogs import Catalog
+    from ..recipe_choice import RecipeChoice
 
 INTERRUPTED, COVERAGE_TOO_LOW = 130, 3
 
@@ -24,14 +25,15 @@ VersionName = Annotated[
 StoreName = Annotated[str, typer.Argument(metavar="STORE", help="Folder or URL of the store.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Name = Annotated[str | None, typer.Option(help="Name of the version. Default: v1, v2, ...")]
-Exclude = Annotated[
-    list[str] | None,
+Root = Annotated[str | None, typer.Option(metavar="DIR|URL", help="Where the images are now, if they were moved.")]
+BoxesIn = Annotated[
+    str,
     typer.Option(
-        metavar="GLOB",
-        help="Leave out images whose id, or a folder above, matches, as in 'raw' or '*_mask.png'; may be repeated.",
+        metavar="upright|stored",
+        help="Pixels that true boxes and masks were drawn on: as viewers show the image, or as stored, before EXIF "
+        "turns it.",
     ),
 ]
-Root = Annotated[str | None, typer.Option(metavar="DIR|URL", help="Where the images are now, if they were moved.")]
 Weights = Annotated[
     str | None,
     typer.Option(metavar="FILE|random", help="Weights of the backbone. Default: the published ones, downloaded once."),
@@ -100,41 +102,33 @@ def build_and_print(
     store: str,
     json: bool,
     min_coverage: float = 0.0,
-    catalog: "Catalog | None" = None,
+    choice: "RecipeChoice | None" = None,
 ) -> None:
     """Runs a build with a progress bar and interrupt handling, and prints its summary.
 
-    catalog  what was read: said once nothing refuses the build any more, before its first image; and part of the JSON
-             as `data`
+    choice  its notes and warnings are printed before the work begins, once nothing is left that could refuse it; the
+            summary repeats the warnings
 
     Exits 130 after an interrupt, 3 if the coverage is 0 or below `min_coverage`.
     """
     from ..io.console import print_error
-    from .rendering.builds import build_progress_bar, print_summary
-    from .rendering.catalogs import print_catalog
+    from .rendering.builds import build_progress_bar, print_choice, print_summary
 
-    begun = False
-
-    def begin() -> None:
-        nonlocal begun
-        if not begun and catalog is not None:
-            print_catalog(catalog)
-        begun = True
-
-    def on_progress(progress: "BuildProgress") -> None:
-        is_first = not begun
-        begin()
-        if progress.message or not is_first:
-            show(progress)
-
+    announce = functools.cache(lambda: print_choice(choice) if choice else None)
     try:
-        with interruptible(), build_progress_bar() as show:
+        with interruptible(), build_progress_bar() as show_progress:
+
+            def on_progress(progress: "BuildProgress") -> None:
+                announce()
+                show_progress(progress)
+
             summary = build(on_progress)
     except KeyboardInterrupt:
         print_error("interrupted; finished blocks are kept, and the same command resumes there")
         raise typer.Exit(INTERRUPTED) from None
-    begin()  # the version was there already: nothing was built
-    print_summary(summary, store, json, catalog)
+    announce()
+    summary = replace(summary, warnings=choice.warnings if choice else ())
+    print_summary(summary, store, json)
     if summary.coverage < min_coverage or summary.coverage == 0:
         print_error(
             f"coverage {summary.coverage:.1%}, --min-coverage is {min_coverage:.1%}; "

@@ -24,7 +24,10 @@ from ..recipe import Recipe
 from ..status import DONE
 from ..store.reader import Version
 from ..store.schema import BLOCK_ROWS
+from .ground_truth.boxes import boxes_of_version
+from .ground_truth.frames import version_frames
 from .ground_truth.masks import pair_masks, read_truth, square_truth
+from .ground_truth.placement import MaskPlacement
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class ScoreReport:
     images: int  # rows with ground truth
     coverage: float  # share of these with status ok or fallback
     scores: dict[str, Score]  # "masks" first, then the baselines
+    warnings: list[str]  # lines about ground truth that was left out
 
 
 @dataclass(frozen=True)
@@ -57,17 +61,24 @@ class _Truth:
     geometry: ResizeCrop
 
 
-def score_version(version: Version, truth: str) -> ScoreReport:
+def score_version(version: Version, truth: str, boxes_in: str = "upright") -> ScoreReport:
     """Scores against a folder of masks (brighter than half is object) or, for `"catalog"`, the catalog's boxes.
 
-    A mask (paired by `pair_masks`) shows its whole image, at any size. Rows without ground truth are left out. Raises
-    TruthError for a file that cannot be a mask and if no row has a mask, StoreError if no row has a box.
+    boxes_in  "stored" for masks or boxes that were drawn on the pixels as stored, before EXIF turns an image
+
+    A mask (paired by `pair_masks`) shows its whole image, at any size. Rows without ground truth are left out, and
+    those whose ground truth cannot belong to the image, see `ground_truth.boxes` and `placement`.
+
+    Raises TruthError for a file that cannot be a mask, if no row has a mask, and if too much ground truth is of other
+    images; StoreError if no row has a box.
     """
     recipe = Recipe.model_validate(version.provenance["recipe"])
     rows: dict[str, list[tuple[float, ...]]] = {"masks": [], "thresholded attention": []}
     shapes = _CentredShapes()
-    done_rows = 0
-    for block, truths in groupby(_truths(version, truth, recipe), lambda pair: pair[0] // BLOCK_ROWS):
+    done_rows, warnings = 0, list[str]()
+    for block, truths in groupby(
+        _truths(version, truth, boxes_in, recipe, warnings), lambda pair: pair[0] // BLOCK_ROWS
+    ):
         part = slice(block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS)
         masks, attention, boxes = (
             version.read_masks(part),
@@ -86,31 +97,40 @@ def score_version(version: Version, truth: str) -> ScoreReport:
     if not rows["masks"]:
         raise StoreError(f"No image of {version.name} has a box in its catalog; name a folder of masks with --truth")
     scores = {name: _mean(np.array(values, np.float64)) for name, values in rows.items()}
-    return ScoreReport(version.name, len(rows["masks"]), done_rows / len(rows["masks"]), scores | shapes.best())
+    share_done = done_rows / len(rows["masks"])
+    return ScoreReport(version.name, len(rows["masks"]), share_done, scores | shapes.best(), warnings)
 
 
-def _truths(version: Version, truth: str, recipe: Recipe) -> Iterator[tuple[int, _Truth]]:
-    """Yields row and ground truth of each row that has one, ascending."""
-    sizes = version.read_column("size")
+def _truths(
+    version: Version, truth: str, boxes_in: str, recipe: Recipe, warnings: list[str]
+) -> Iterator[tuple[int, _Truth]]:
+    """Yields row and ground truth of each row that has one, ascending; appends to `warnings`."""
     if truth == "catalog":
-        boxes, box_rows = version.catalog_boxes()
-        for row in np.unique(box_rows).tolist():
-            row_boxes = boxes[box_rows == row]
+        true_boxes = boxes_of_version(version, boxes_in)
+        warnings += true_boxes.warnings
+        sizes = version.read_column("size")
+        for row, boxes in true_boxes.boxes.items():
             # An image that was not decoded has no size in the store. It has no box either and scores 0 with any size.
-            size = sizes[row] if sizes[row].all() else np.ceil(row_boxes.max(0)[2:])
-            yield row, _Truth(None, row_boxes, working_geometry(size, recipe, recipe.mask_px))
+            size = sizes[row] if sizes[row].all() else np.ceil(boxes.max(0)[2:])
+            yield row, _Truth(None, boxes, working_geometry(size, recipe, recipe.mask_px))
         return
     paths, root = version.table["path"].to_pylist(), parse_location(version.provenance["catalog"]["root"])
     files = pair_masks(paths, Path(truth))
-    for row, path in enumerate(paths):
-        if (file := files.get(path)) is None:
+    rows = np.array([row for row, path in enumerate(paths) if path in files], np.int64)
+    sizes, orientation = version_frames(version, rows, boxes_in)
+    placement = MaskPlacement(len(rows), truth, boxes_in)
+    for row in rows.tolist():
+        file = files[paths[row]]
+        read = read_truth(file, resolve(root, paths[row]))
+        mask = placement.place(read, sizes[row], int(orientation[row]), str(file))
+        if mask is None:
             continue
-        mask = read_truth(file, resolve(root, path))
         mask_size = np.array(mask.shape[::-1])
         square = square_truth(mask, working_geometry(mask_size, recipe, recipe.mask_px))
         size = sizes[row] if sizes[row].all() else mask_size  # the mask file may have another size than the image
         box = largest_box(mask) * np.tile(size / mask_size, 2)
         yield row, _Truth(square, box[None], working_geometry(size, recipe, recipe.mask_px))
+    warnings += placement.warnings()
 
 
 def _compare(mask: np.ndarray, box: np.ndarray, truth: _Truth) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 # Output that is piped or written to a file is not wrapped to a terminal's width.
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout and sys.stdout.isatty() else 200)
 err = Console(highlight=False, soft_wrap=True, stderr=True)
 
 
@@ -20,9 +20,19 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
 
 
-def print_error(message: str) -> None:
+def print_error(message: str, kind: str = "error") -> None:
     """Prints the message in one line, also where a file's name in it holds a line break."""
-    err.print(f"[bold red]error:[/] {escape(one_line(message))}")
+    err.print(f"[bold red]{kind}:[/] {escape(one_line(message))}")
+
+
+def print_warning(message: str) -> None:
+    """Prints a warning in one line on stderr."""
+    err.print(f"[bold yellow]warning:[/] {escape(one_line(message))}")
+
+
+def print_note(message: str) -> None:
+    """Prints a line on stderr that says what was decided for the user."""
+    err.print(f"[dim]note: {escape(one_line(message))}[/]")
 
 
 def one_line(text: str) -> str:

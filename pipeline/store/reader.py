@@ -19,7 +19,17 @@ from ..status import Status
 from .arrays import Array, open_array, open_subgroup, read_array
 from .location import StoreLocation
 from .repository import BUILD_PREFIX, first_snapshot, icechunk_errors, open_repository
-from .schema import BLOCK_ROWS, SCHEMA, read_catalog, read_metadata, read_text, unpack_error, unpack_masks
+from .schema import (
+    ADDED_COLUMNS,
+    BLOCK_ROWS,
+    SCHEMA,
+    empty_column,
+    read_catalog,
+    read_metadata,
+    read_text,
+    unpack_error,
+    unpack_masks,
+)
 
 RowSelection = slice | Sequence[int] | Array
 
@@ -156,6 +166,9 @@ class Version:
 
     def read_column(self, name: str, rows: RowSelection = slice(None)) -> Array:
         """Rows of a column of schema.py: `stats`, `box`, `content_crc`, ..."""
+        if name in ADDED_COLUMNS and name not in self._root:
+            status = self._read("status", rows)
+            return empty_column(name, len(status))
         return self._read(name, rows)
 
     def catalog_boxes(self) -> tuple[Array, Array]:

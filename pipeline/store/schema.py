@@ -6,6 +6,7 @@
     stats        (N, 3) f4         mask_share, unknown_share, threshold_iou
     status       (N,) u1           see status.py
     size         (N, 2) i4         width, height of the upright image
+    orientation  (N,) u1           EXIF orientation that was applied, 1 to 8; 0: unknown, in rows of older releases
     content_crc  (N,) u4           CRC-32 of the row's mask and attention bytes
     input_digest (N, 16) u1        blake2b of the image's file
     block_done   (blocks,) u1      1 where the block's rows are complete
@@ -20,7 +21,6 @@ shard's index costs a second request each time. The provenance of a version is J
 import hashlib
 import zlib
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,7 +32,6 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from ..catalogs.catalog import Catalog, catalog_from_columns, text_bytes
-from ..catalogs.left_out import left_out_from_json
 from ..errors import StoreError
 from .arrays import Array, open_array, open_subgroup, read_array
 
@@ -48,9 +47,13 @@ COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
     "stats": ("f4", (len(STATS),)),
     "status": ("u1", ()),
     "size": ("i4", (2,)),
+    "orientation": ("u1", ()),
     "content_crc": ("u4", ()),
     "input_digest": ("u1", (16,)),
 }
+
+ADDED_COLUMNS = ("orientation",)
+"""Columns that versions of older releases lack; they read as zeros."""
 
 _CATALOG_CHUNK_BYTES = 1 << 22
 _NO_ERRORS: Mapping[int, str] = MappingProxyType({})
@@ -68,9 +71,34 @@ def create_arrays(store: Any, rows: int, attention: tuple[int, int, int], mask_p
     _create(root, "attention", (rows, *attention), "f2", BLOCK_ROWS)
     _create(root, "error", (rows, ERROR_BYTES), "u1", BLOCK_ROWS)
     _create(root, "block_done", (block_count(rows),), "u1", COLUMN_ROWS)
-    for name, (dtype, tail) in COLUMNS.items():
-        _create(root, name, (rows, *tail), dtype, COLUMN_ROWS)
+    for name in COLUMNS:
+        _create_column(root, name, rows)
     return root
+
+
+def add_missing_columns(root: zarr.Group) -> None:
+    """Creates the ADDED_COLUMNS that the arrays of an older release lack."""
+    for name in ADDED_COLUMNS:
+        if name not in root:
+            _create_column(root, name, open_array(root, "status").shape[0])
+
+
+def read_columns(root: zarr.Group) -> dict[str, Array]:
+    """All COLUMNS of a version or an unfinished build."""
+    rows = open_array(root, "status").shape[0]
+    missing = {name: empty_column(name, rows) for name in ADDED_COLUMNS if name not in root}
+    return missing | {name: read_array(root, name) for name in COLUMNS if name not in missing}
+
+
+def empty_column(name: str, rows: int) -> Array:
+    """Zeros `(rows, ...)` in the type of a column."""
+    dtype, tail = COLUMNS[name]
+    return np.zeros((rows, *tail), dtype)
+
+
+def _create_column(root: zarr.Group, name: str, rows: int) -> None:
+    dtype, tail = COLUMNS[name]
+    _create(root, name, (rows, *tail), dtype, COLUMN_ROWS)
 
 
 def _create(root: zarr.Group, name: str, shape: tuple[int, ...], dtype: str, chunk_rows: int) -> None:
@@ -83,6 +111,7 @@ def _create(root: zarr.Group, name: str, shape: tuple[int, ...], dtype: str, chu
 def reopen_arrays(store: Any, redo: Array, mask_px: int) -> zarr.Group:
     """Marks the blocks `redo` of a finished version as unfinished; replaces the masks if their size changes."""
     root = zarr.open_group(store=store, mode="r+")
+    add_missing_columns(root)
     status, block_done = open_array(root, "status"), open_array(root, "block_done")
     count = status.shape[0]
     done = np.asarray(block_done[:])
@@ -198,9 +227,7 @@ def read_catalog(root: zarr.Group, metadata: dict[str, Any]) -> Catalog:
     columns = {name: read_text(group, name) for name in text} | {name: read_array(group, name) for name in numbers}
     entry = metadata["catalog"]
     catalog_root = entry["root"] if "://" in entry["root"] else Path(entry["root"])
-    catalog = catalog_from_columns(entry["kind"], catalog_root, entry["classes"], **columns)
-    left_out = left_out_from_json(entry.get("left_out", ()))  # versions of older releases have neither
-    return replace(catalog, left_out=left_out, exclude=tuple(entry.get("exclude", ())))
+    return catalog_from_columns(entry["kind"], catalog_root, entry["classes"], **columns)
 
 
 def read_text(group: zarr.Group, name: str) -> pa.LargeStringArray:

@@ -39,10 +39,11 @@ from .schema import (
     ATTRIBUTE,
     BLOCK_ROWS,
     COLUMN_ROWS,
-    COLUMNS,
     SCHEMA,
+    add_missing_columns,
     content_crc,
     create_arrays,
+    read_columns,
     read_metadata,
     reopen_arrays,
     write_catalog,
@@ -139,7 +140,7 @@ class StoreWriter:
             root = self._root
             self._metadata = read_metadata(root)
             with self._corruption_as_error():
-                self._columns = {name: read_array(root, name) for name in COLUMNS}
+                self._columns = read_columns(root)
             self.block_done = read_array(root, "block_done")
         if self._metadata["build_id"] != metadata["build_id"]:
             raise StoreError(f"Store {self.store}: branch {branch} belongs to another build; this is a bug of locloc")
@@ -186,6 +187,7 @@ class StoreWriter:
             return False
         with icechunk_errors(str(self.store)):
             root = self._root
+            add_missing_columns(root)
             for chunk in sorted({block * BLOCK_ROWS // COLUMN_ROWS for block in self._dirty}):
                 rows = slice(chunk * COLUMN_ROWS, (chunk + 1) * COLUMN_ROWS)
                 for name, values in self._columns.items():

@@ -8,7 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import CatalogError, os_error_reason
+from ..io.output_folder import Results, create_output_folder
 from .scene import make_scene
+
+COLUMNS = ("path", "id", "label", "split", "boxes")
+SCENES = Results(r"list\.csv|images/(\d{6,}\.jpg)?|masks/(\d{6,}\.png)?", "list.csv", ",".join(COLUMNS) + "\n")
 
 
 def split_of(index: int) -> str:
@@ -16,14 +21,25 @@ def split_of(index: int) -> str:
     return ("train", "val", "train", "test", "train", "train", "val", "train", "test", "train")[index % 10]
 
 
-def write_dataset(out: str | Path, images: int, classes: int, seed: int) -> None:
-    """Write `images` scenes: images/*.jpg, masks/*.png (0 or 255) and list.csv (path,id,label,split,boxes as JSON)."""
+def write_dataset(out: str | Path, images: int, classes: int, seed: int, overwrite: bool = False) -> None:
+    """Write `images` scenes: images/*.jpg, masks/*.png (0 or 255) and list.csv (path,id,label,split,boxes as JSON).
+
+    `out` is new or empty; with `overwrite` it may hold scenes, which are removed. Raises CatalogError otherwise.
+    """
     out = Path(out)
-    (out / "images").mkdir(parents=True, exist_ok=True)
-    (out / "masks").mkdir(exist_ok=True)
+    create_output_folder(out, CatalogError, "OUT", SCENES, overwrite)
+    try:
+        _write_scenes(out, images, classes, seed)
+    except OSError as error:
+        raise CatalogError(f"{out} cannot be written: {os_error_reason(error)}; name another OUT") from None
+
+
+def _write_scenes(out: Path, images: int, classes: int, seed: int) -> None:
+    for name in ("images", "masks"):
+        (out / name).mkdir()
     with open(out / "list.csv", "w", newline="") as stream:
         rows = csv.writer(stream, lineterminator="\n")
-        rows.writerow(["path", "id", "label", "split", "boxes"])
+        rows.writerow(COLUMNS)
         for index in range(images):
             scene, name = make_scene(seed, index, classes), f"{index:06d}"
             bgr = scene.rgb[..., ::-1]

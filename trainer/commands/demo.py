@@ -6,16 +6,24 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ...pipeline.commands.rendering.versions import version_summary
+from ...pipeline.errors import CatalogError
 from ...pipeline.inspect.score import score_version
+from ...pipeline.io.output_folder import Results, create_output_folder
 from ...pipeline.store import open_version
 
 IMAGES, CLASSES, SEED = 128, 10, 7
 TRAINED = ("generator", "classifier")
 SHOWN = ("000003", "000008", "000013", "000022", "000031", "000044")
 
+DEMO = Results(r"(scenes|masks\.store|run)(/.*)?|masks\.png|summary\.json", "scenes/list.csv")
+
 
 def demo_commands(out: Path) -> list[list[str]]:
-    """The arguments of each `locloc` command, in order, as one would type them."""
+    """The arguments of each `locloc` command, in order, as one would type them.
+
+    Makes `out`, which is new, empty or of an earlier demo. Raises CatalogError for any other.
+    """
+    create_output_folder(out, CatalogError, "OUT", DEMO, keep=True)
     scenes, store = out / "scenes", out / "masks.store"
     lines = [
         f"data synth {{scenes}} --images {IMAGES} --classes {CLASSES} --seed {SEED}",
@@ -26,7 +34,9 @@ def demo_commands(out: Path) -> list[list[str]]:
         "masks view {store}@latest " + " ".join(SHOWN) + " --out {out}/masks.png",
         "train {store}@latest --out {out}/run --cache-tokens --workers 0 --set classifier.fit.epochs=5",
     ]
-    if (out / "run" / "run.json").exists():  # the demo was run before
+    if (scenes / "list.csv").exists():  # the demo was run before
+        lines[0] += " --overwrite"
+    if (out / "run" / "run.json").exists():
         lines[-1] += " --resume"
     places = {"scenes": shlex.quote(str(scenes)), "store": shlex.quote(str(store)), "out": shlex.quote(str(out))}
     return [shlex.split(line.format(**places)) for line in lines]

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ...pipeline.commands.options import BoxesIn
 from .options import Device, ImportedBackbone, Models, MovedWeights, Precision
 
 
@@ -39,6 +40,7 @@ def evaluate(
         Path | None,
         typer.Option(metavar="DIR", help="Ground-truth masks by images' paths or names, for mask IoU and PxAP."),
     ] = None,
+    boxes_in: BoxesIn = "upright",
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all metrics as JSON.")] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write per-image results, curves and a gallery.")
@@ -69,6 +71,7 @@ def evaluate(
     **Example:** locloc eval run --images photos --report report
     """
     from ...pipeline.errors import TrainError
+    from ...pipeline.io.console import print_warning
     from ...pipeline.io.outputs import check_output_file, check_output_folder, every_output
     from ...pipeline.io.progress_bar import count_bar
     from ..evaluation.evaluate import evaluate as evaluate_all
@@ -92,7 +95,9 @@ def evaluate(
         dataset, predictors, threshold = resolve_score_maps(score_maps, metadata, split, truth, threshold)
     else:
         options = {"device": device, "precision": precision, "models": models, "backbone": backbone, "weights": weights}
-        dataset, predictors = resolve_targets(targets or [], images, catalog, truth, allow_changed_images, options)
+        dataset, predictors = resolve_targets(
+            targets or [], images, catalog, truth, allow_changed_images, options, boxes_in
+        )
     if write_score_maps is not None:
         with count_bar("score maps") as on_done:
             print(export_score_maps(dataset, predictors[0], split, write_score_maps, on_done))
@@ -106,6 +111,8 @@ def evaluate(
         if report is not None:
             attempt(lambda: said.append(write_report(done, predictors, protocols, report)))
         print_evaluation(done)
+        for line in done.warnings:
+            print_warning(line)
         for line in said:
             print(line)
 

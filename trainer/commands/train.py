@@ -5,6 +5,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
+from ...pipeline.commands.options import BoxesIn
 from ...pipeline.io.interrupts import interruptible
 from .options import MovedWeights
 
@@ -53,6 +54,7 @@ def train(
         bool,
         typer.Option("--allow-changed-images", help="Accept images that differ from those the masks were made from."),
     ] = False,
+    boxes_in: BoxesIn = "upright",
     checkpoint_s: Annotated[
         float, typer.Option(min=0.0, help="Seconds between saved states within an epoch, for --resume.")
     ] = 300.0,
@@ -97,7 +99,7 @@ def train(
     )
     name = Path(recipe).stem
     request = TrainRequest(
-        opened.name, out, settings, name, stage, images, weights, allow_changed_images, resume, runtime
+        opened.name, out, settings, name, stage, images, weights, allow_changed_images, resume, runtime, boxes_in
     )
     try:
         with interruptible():

@@ -13,6 +13,7 @@ import pyarrow as pa
 from ...pipeline.catalogs import parse_location
 from ...pipeline.catalogs.catalog import SPLIT_CODES
 from ...pipeline.errors import TrainError
+from ...pipeline.inspect.ground_truth.boxes import boxes_of_version
 from ...pipeline.recipe import Recipe
 from ...pipeline.status import DONE
 from ...pipeline.store import Version
@@ -38,19 +39,26 @@ class TrainingRows:
     sizes: np.ndarray  # (N, 2) int32, width and height of the original image
     boxes: dict[int, np.ndarray]  # ground-truth boxes (n, 4) by row, in the original image
     mask_boxes: np.ndarray  # (N, 4) float32, the box of each mask in the original image
+    warnings: tuple[str, ...] = ()  # lines about ground truth that was left out
 
     def ids(self, rows: np.ndarray) -> list[str]:
         return self.images.ids.take(pa.array(rows)).to_pylist()
 
 
 def load_training_rows(
-    version: Version, images: str | None, seed: int, val_share: float, allow_changed_images: bool = False
+    version: Version,
+    images: str | None,
+    seed: int,
+    val_share: float,
+    allow_changed_images: bool = False,
+    boxes_in: str = "upright",
 ) -> TrainingRows:
     """The rows of a version. Reads no image.
 
-    images  where the images are now; None: where they were
+    images    where the images are now; None: where they were
+    boxes_in  "stored" for true boxes that were drawn before EXIF turns an image
 
-    Raises TrainError for a version without images to train on.
+    Raises TrainError for a version without images to train on, TruthError for boxes that are not of its images.
     """
     catalog, provenance = version.catalog, version.provenance
     if catalog.sha256 != provenance["catalog"]["sha256"]:
@@ -62,8 +70,7 @@ def load_training_rows(
     share = version.read_column("stats")[:, STATS.index("mask_share")]
     labels = catalog.table["label"].to_numpy().astype(np.int64)
     train, val, test = split_rows(catalog.table["split"].to_numpy(), labels, done, catalog.kind, seed, val_share)
-    boxes, box_rows = version.catalog_boxes()
-    ends = np.flatnonzero(np.diff(box_rows)) + 1
+    true_boxes = boxes_of_version(version, boxes_in, root)
     rows = TrainingRows(
         VersionImages(
             root.absolute() if isinstance(root, Path) else root,
@@ -80,8 +87,9 @@ def load_training_rows(
         done,
         done & (share > 0),
         version.read_column("size"),
-        dict(zip(np.unique(box_rows).tolist(), np.split(boxes, ends), strict=True)) if len(box_rows) else {},
+        true_boxes.boxes,
         version.read_column("box"),
+        true_boxes.warnings,
     )
     if not len(rows.train) or not len(rows.val):
         raise TrainError(

@@ -9,7 +9,10 @@ import numpy as np
 from ...pipeline.catalogs import Catalog, parse_location, resolve
 from ...pipeline.catalogs.catalog import SPLIT_CODES
 from ...pipeline.errors import TrainError
+from ...pipeline.inspect.ground_truth.boxes import boxes_of_catalog, boxes_of_version
+from ...pipeline.inspect.ground_truth.frames import read_frames, version_frames
 from ...pipeline.inspect.ground_truth.masks import pair_masks, read_truth
+from ...pipeline.inspect.ground_truth.placement import MaskPlacement
 from ...pipeline.recipe import Recipe
 from ...pipeline.status import DONE
 from ...pipeline.store import Version
@@ -30,6 +33,7 @@ class EvalDataset:
     sizes: np.ndarray | None  # (N, 2) width and height, zeros for images not decoded; None: known by decoding only
     decode: Callable[[int], np.ndarray]  # row > rgb (H, W, 3) uint8; raises ImageError
     true_mask: Callable[[int], np.ndarray | None]  # row > ground-truth mask (h, w) of the whole image, at any size
+    warnings: Callable[[], list[str]] = list  # lines about ground truth that was left out, after a pass
 
     def rows(self, split: str) -> np.ndarray:
         """Row numbers of a split. Raises TrainError if it has no images."""
@@ -51,12 +55,14 @@ def dataset_of_version(
     val_share: float = 0.1,
     allow_changed_images: bool = False,
     truth: Path | None = None,
+    boxes_in: str = "upright",
 ) -> EvalDataset:
     """The images of a version.
 
     images           folder or URL of the images if they were moved
     seed, val_share  of the run that is evaluated: they choose its validation images if the catalog has none
     truth            folder of ground-truth masks
+    boxes_in         "stored" for boxes and masks that were drawn before EXIF turns an image
 
     Rows without a mask stay among the test images: a model is expected to find their objects too.
     """
@@ -73,16 +79,21 @@ def dataset_of_version(
         seed,
         val_share,
         truth,
-        version.read_column("size"),
+        boxes_in,
+        version,
     )
 
 
 def dataset_of_catalog(
-    catalog: Catalog, truth: Path | None = None, seed: int = 0, val_share: float = 0.1
+    catalog: Catalog,
+    truth: Path | None = None,
+    boxes_in: str = "upright",
+    seed: int = 0,
+    val_share: float = 0.1,
 ) -> EvalDataset:
-    """The images of a catalog without masks in a store."""
+    """The images of a catalog without masks in a store, whose headers are read to check the boxes."""
     done = np.ones(len(catalog), bool)
-    return _dataset(str(catalog.root), catalog, None, None, Recipe(), done, seed, val_share, truth, None)
+    return _dataset(str(catalog.root), catalog, None, None, Recipe(), done, seed, val_share, truth, boxes_in, None)
 
 
 def _dataset(
@@ -95,7 +106,8 @@ def _dataset(
     seed: int,
     val_share: float,
     truth: Path | None,
-    sizes: np.ndarray | None,
+    boxes_in: str,
+    version: Version | None,
 ) -> EvalDataset:
     table = catalog.table
     root = parse_location(moved_to) if moved_to else catalog.root
@@ -105,14 +117,36 @@ def _dataset(
     codes = table["split"].to_numpy()
     train, val, _ = split_rows(codes, labels, done, catalog.kind, seed, val_share)
     test = np.flatnonzero(codes == SPLIT_CODES[TESTED_ON.get(catalog.kind, "test")])
-    boxes = {row: np.array(of, np.float32).reshape(-1, 4) for row, of in enumerate(table["boxes"].to_pylist()) if of}
-    mask_files = {} if truth is None else pair_masks(table["path"].to_pylist(), truth)
+    if version is not None:
+        true_boxes = boxes_of_version(version, boxes_in, root)
+    else:
+        true_boxes = boxes_of_catalog(catalog, boxes_in, np.concatenate([val, test]))
+    paths = table["path"].to_pylist()
+    mask_files = {} if truth is None else pair_masks(paths, truth)
+    placement = MaskPlacement(len(mask_files), str(truth), boxes_in)
+    frames: tuple[np.ndarray, np.ndarray] | None = None
 
     def true_mask(row: int) -> np.ndarray | None:
-        path = table["path"][row].as_py()
-        return read_truth(mask_files[path], resolve(root, path)) if path in mask_files else None
+        nonlocal frames
+        if paths[row] not in mask_files:
+            return None
+        if frames is None:
+            rows = np.array([row for row, path in enumerate(paths) if path in mask_files])
+            frames = version_frames(version, rows, boxes_in, root) if version else read_frames(root, paths, rows)
+        file = mask_files[paths[row]]
+        mask = read_truth(file, resolve(root, paths[row]))
+        return placement.place(mask, frames[0][row], int(frames[1][row]), str(file))
 
     splits = {"train": train, "val": val, "test": test}
     return EvalDataset(
-        name, catalog.kind, table["id"].to_pylist(), labels, boxes, splits, sizes, images.decode, true_mask
+        name,
+        catalog.kind,
+        table["id"].to_pylist(),
+        labels,
+        true_boxes.boxes,
+        splits,
+        None if version is None else version.read_column("size"),
+        images.decode,
+        true_mask,
+        lambda: [*true_boxes.warnings, *placement.warnings()],
     )

@@ -3,7 +3,7 @@
 Thresholds are chosen on validation images; an outcome whose threshold was chosen on the test images is marked `swept`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -46,6 +46,7 @@ class Evaluation:
     sizes: list[tuple[int, int] | None]  # (N,) width and height; None: could not be read
     errors: dict[int, str]  # by row: images that could not be read, which count as wrong
     outcomes: list[Outcome]
+    warnings: list[str] = field(default_factory=list)  # about ground truth that was left out
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def evaluate(
         else:
             box = HALF_OF_THE_AREA, GIVEN
         outcomes.append(centred_outcome(dataset, rows, result.sizes, protocol, *box))
-    return Evaluation(dataset, split, rows, result.sizes, result.errors, outcomes)
+    return Evaluation(dataset, split, rows, result.sizes, result.errors, outcomes, dataset.warnings())
 
 
 def _calibrate(

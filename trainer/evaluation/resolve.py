@@ -9,6 +9,7 @@ import numpy as np
 from ...pipeline.catalogs import CATALOGS, read_catalog
 from ...pipeline.errors import TrainError, check_known
 from ...pipeline.geometry.normalize import min_max_or_zeros
+from ...pipeline.inspect.ground_truth.boxes import check_boxes
 from ...pipeline.store import Version, open_version
 from ..models.localizer import load_localizer
 from .eval_dataset import EvalDataset, dataset_of_catalog, dataset_of_version
@@ -33,6 +34,7 @@ def resolve_targets(
     truth: Path | None,
     allow_changed_images: bool,
     options: dict[str, Any],
+    boxes_in: str = "upright",
 ) -> tuple[EvalDataset, list[EvalPredictor]]:
     """Resolves runs and STORE@VERSIONs.
 
@@ -40,6 +42,7 @@ def resolve_targets(
              version that is named, or that a run was trained on
     truth    folder of ground-truth masks
     options  arguments of `load_localizer`
+    boxes_in "stored" for true boxes and masks that were drawn before EXIF turns an image
 
     The masks that a run was trained on become a predictor too. Raises a subclass of LocLocError.
     """
@@ -55,7 +58,7 @@ def resolve_targets(
             raise TrainError(f"{versions[0]} has images of its own; leave --catalog out")
     models = [RunPredictor(run, load_localizer(run, **options)) for run in dict.fromkeys(runs)]
     if catalog is not None and images is not None:
-        return dataset_of_catalog(read_catalog(images, catalog), truth), [*models]
+        return dataset_of_catalog(read_catalog(images, catalog), truth, boxes_in), [*models]
     headers = [next(iter(model.localizer.headers.values())) for model in models]
     trained = next((header for header in headers if "version" in header), None)
     if not versions and trained is None:
@@ -67,7 +70,7 @@ def resolve_targets(
     version = open_version(name)
     recipe = trained["recipe"] if trained is not None and trained["version"] == version.name else {}
     dataset = dataset_of_version(
-        version, images, recipe.get("seed", 0), recipe.get("val_share", 0.1), allow_changed_images, truth
+        version, images, recipe.get("seed", 0), recipe.get("val_share", 0.1), allow_changed_images, truth, boxes_in
     )
     masks = [_stored_masks(open_version(name), dataset) for name in dict.fromkeys([*versions, name])]
     return dataset, [*models, *masks]
@@ -102,16 +105,26 @@ def resolve_score_maps(
     def decode(row: int) -> np.ndarray:
         raise TrainError(f"{known.ids[row]}: score maps are evaluated without their images")
 
+    boxes = [known.boxes.get(row, np.zeros((0, 4))) for row in range(len(known.ids))]
+    checked = check_boxes(
+        np.concatenate(boxes),
+        np.repeat(np.arange(len(boxes)), [len(of) for of in boxes]),
+        known.sizes,
+        np.ones(len(boxes), np.uint8),  # the layout knows no EXIF: sizes are those of the pixels that boxes are in
+        lambda row: known.ids[row],
+        str(known.folder),
+    )
     dataset = EvalDataset(
         str(known.folder),
         "wsol",
         known.ids,
         known.labels,
-        known.boxes,
+        {row: known.boxes[row] for row in checked.boxes},
         {split: np.arange(len(known.ids))},
         known.sizes,
         decode,
         lambda row: read_true_mask(known, row, root),
+        lambda: [*checked.warnings],
     )
     return dataset, [ScoreMapFiles(str(folder), folder, known.ids, read_score_map)], "sweep" if tau == "val" else tau
 

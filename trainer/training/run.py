@@ -60,6 +60,7 @@ class TrainRequest:
     allow_changed_images: bool = False
     resume: bool = False
     runtime: RuntimeConfig = RuntimeConfig()
+    boxes_in: str = "upright"  # "stored": true boxes were drawn before EXIF turns an image
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,9 @@ def train(
     """
     version = open_version(request.version)
     runtime, recipe = _resolve_runtime(request.runtime), request.recipe
-    rows = load_training_rows(version, request.images, recipe.seed, recipe.val_share, request.allow_changed_images)
+    rows = load_training_rows(
+        version, request.images, recipe.seed, recipe.val_share, request.allow_changed_images, request.boxes_in
+    )
     metadata = run_metadata(version, recipe, request.recipe_name, runtime.precision, runtime.cache_tokens)
     masks = MaskCache(request.out / "cache" / f"masks-{metadata['fingerprint'][:16]}.npy")
     fabric = create_fabric(

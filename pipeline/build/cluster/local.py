@@ -81,6 +81,24 @@ def _sigint_ignored() -> Iterator[None]:
 
 
 @contextmanager
+def _own_configuration() -> Iterator[None]:
+    """Dask's defaults and `_CONFIG`. Workers get it from their coordinator.
+
+    What the user's files and `DASK_*` variables say is for clusters: TLS, for example, or other limits of time and
+    memory.
+    """
+    config, users = dask.config.config, dict(dask.config.config)
+    config.clear()
+    config.update(dask.config.merge(*dask.config.defaults))
+    try:
+        with dask.config.set(_CONFIG):
+            yield
+    finally:
+        config.clear()
+        config.update(users)
+
+
+@contextmanager
 def local_cluster(workers: int, gpus: int = 0, kernels: tuple[str, ...] = ()) -> Iterator[Client]:
     """A client of `workers` CPU processes on this machine, and of one process for each of its first `gpus` GPUs.
 
@@ -89,7 +107,7 @@ def local_cluster(workers: int, gpus: int = 0, kernels: tuple[str, ...] = ()) ->
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         sys.exit(1)  # a worker imports its coordinator's script, which calls this: the coordinator reports it
     silence_dask()
-    with tempfile.TemporaryDirectory(prefix="locloc-dask-") as scratch, dask.config.set(_CONFIG):
+    with tempfile.TemporaryDirectory(prefix="locloc-dask-") as scratch, _own_configuration():
         _start_forkserver(kernels)
 
         def worker(env: dict[str, str], resources: dict[str, float]) -> dict[str, Any]:

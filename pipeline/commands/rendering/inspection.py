@@ -9,7 +9,7 @@ from ...export import Exported
 from ...inspect.diff import BINS, Changed, Diff
 from ...inspect.score import ScoreReport
 from ...inspect.verify import CHANGES, DAMAGE, Finding, Verified
-from ...io.console import one_line, out
+from ...io.console import one_line, out, print_warning
 from ...status import Status
 
 BAR_CELLS = 40
@@ -117,6 +117,8 @@ def print_score(report: ScoreReport) -> None:
         figures = (score.mask_iou, score.precision, score.recall, score.box_iou, score.corloc)
         table.add_row(name, *("" if figure is None else f"{figure:.3f}" for figure in figures))
     out.print(table)
+    for line in report.warnings:
+        print_warning(line)
 
 
 def _first(changed: Changed) -> str:

@@ -85,3 +85,15 @@ def test_boxes_in_the_list_are_json(tmp_path):
     header, line = (tmp_path / "list.csv").read_text().splitlines()
     assert header == "path,id,label,split,boxes"
     assert json.loads(line.split(",", 4)[4].strip('"')) == [list(make_scene(0, 0, 1).box)]
+
+
+def test_scenes_replace_scenes_when_asked_and_nothing_else(tmp_path):
+    write_dataset(tmp_path / "scenes", 3, 1, 0)
+    with pytest.raises(CatalogError, match="holds earlier results; replace them with --overwrite"):
+        write_dataset(tmp_path / "scenes", 2, 1, 1)
+    write_dataset(tmp_path / "scenes", 2, 1, 1, overwrite=True)
+    assert len(list((tmp_path / "scenes").rglob("*.*"))) == 5
+    (tmp_path / "scenes" / "images" / "cat.jpg").write_bytes(b"a photograph")
+    with pytest.raises(CatalogError, match=r"holds images/cat\.jpg"):
+        write_dataset(tmp_path / "scenes", 2, 1, 1, overwrite=True)
+    assert (tmp_path / "scenes" / "images" / "cat.jpg").read_bytes() == b"a photograph"

@@ -1,0 +1,117 @@
+"""What ends a command, and the line and code that it becomes."""
+
+import errno
+import os
+import sys
+
+import numpy as np
+import pytest
+
+from locloc.pipeline.errors import StoreError, os_error_reason
+from locloc.pipeline.io.environment import STDOUT
+from locloc.pipeline.io.exit_codes import exit_code_of
+
+
+def ended_by(error: BaseException, capsys) -> tuple[int, str]:
+    def command() -> None:
+        raise error
+
+    code = exit_code_of(command)
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (StoreError("no store\nhere"), "error: no store\\nhere\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/full/a.png"),
+            "error: /full/a.png: no space left on device;",
+        ),
+        (OSError(errno.EXDEV, "x", "a", None, "b"), "error: a > b: x\n"),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", b"aa"),
+            "error: aa: file name too long; give a shorter name\n",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"),
+            "error: no usable temporary",
+        ),
+        (OSError("AF_UNIX path too long"), "error: AF_UNIX path too long\n"),
+        (MemoryError(), "error: Not enough memory;"),
+        (
+            np._core._exceptions._ArrayMemoryError((1 << 40,), np.dtype(float)),
+            "error: Not enough memory (Unable to allocate",
+        ),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 20 GB"),
+            "error: Not enough memory (",
+        ),
+        (RecursionError("maximum recursion depth exceeded"), "error: An input is nested too deeply"),
+        (UnicodeEncodeError("ascii", "café", 3, 4, "ordinal not in range"), "error: The encoding ascii has no '\\xe9'"),
+        (
+            ModuleNotFoundError("No module named 'cv2'", name="cv2"),
+            "is missing; install it: pip install opencv-python-",
+        ),
+        (ModuleNotFoundError("No module named 's3fs'", name="s3fs"), "install it: pip install 'locloc[cluster]'\n"),
+        (
+            ImportError("libtorch.so: cannot open", name="torch"),
+            "torch is broken (libtorch.so: cannot open); install it",
+        ),
+        (ModuleNotFoundError("No module named '_lzma'", name="_lzma"), "error: This Python lacks"),
+    ],
+)
+def test_one_line_without_a_traceback(error, says, capsys):
+    code, err = ended_by(error, capsys)
+    assert code == 1 and says in err and err.count("\n") == 1, err
+
+
+def test_a_library_that_fails_while_it_is_imported_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "outer_library.py").write_text("import inner_library")
+    (tmp_path / "inner_library.py").write_text("raise ValueError('~/.config/inner.yaml\\nis malformed')")
+
+    def command() -> None:
+        import outer_library  # noqa: F401
+
+    assert exit_code_of(command) == 1
+    said = capsys.readouterr().err
+    assert said == "error: The library inner_library cannot be imported: ~/.config/inner.yaml is malformed\n"
+
+
+def test_a_bug_shows_its_traceback_and_asks_for_a_report(capsys):
+    for error in (TypeError("not a number"), AssertionError(), ImportError("gone", name="locloc.gone")):
+        code, err = ended_by(error, capsys)
+        assert code == 1 and "Traceback" in err and err.splitlines()[-1].startswith(f"bug: {type(error).__name__}"), err
+
+
+def test_an_interrupt_and_a_closed_pipe_have_their_customary_codes(capsys, monkeypatch):
+    assert ended_by(KeyboardInterrupt(), capsys) == (130, "error: interrupted\n")
+    monkeypatch.setattr("locloc.pipeline.io.exit_codes._drop_stdout", lambda: None)
+    assert ended_by(BrokenPipeError(errno.EPIPE, "Broken pipe", STDOUT), capsys) == (141, "")
+    assert ended_by(BrokenPipeError(errno.EPIPE, "Broken pipe"), capsys) == (1, "error: broken pipe\n")
+
+    def exits_as_typer_does() -> None:
+        try:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe", STDOUT)
+        except BrokenPipeError:
+            sys.exit(1)
+
+    assert exit_code_of(exits_as_typer_does) == 141
+
+
+def test_exit_codes_of_commands_are_kept(capsys):
+    for code, expected in ((None, 0), (0, 0), (3, 3), ("text", 1)):
+        assert exit_code_of(lambda code=code: sys.exit(code)) == expected
+
+
+def test_debug_shows_the_traceback_of_every_error(capsys, monkeypatch):
+    monkeypatch.setenv("LOCLOC_DEBUG", "1")
+    code, err = ended_by(StoreError("no store"), capsys)
+    assert code == 1 and "Traceback" in err and err.endswith("error: no store\n")
+
+
+def test_the_reason_of_an_error_without_a_system_number():
+    assert os_error_reason(OSError(-2, "Name or service not known")) == "name or service not known"
+    assert os_error_reason(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) == "no space left on device"
+    assert os_error_reason(TimeoutError()) == "TimeoutError"

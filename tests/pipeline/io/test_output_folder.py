@@ -1,0 +1,74 @@
+"""No command writes into a folder that holds other things."""
+
+import os
+
+import pytest
+
+from locloc.pipeline.errors import StoreError
+from locloc.pipeline.io.output_folder import Results, create_output_folder
+
+OURS = Results(r"head\.txt|parts/\d+\.png", "head.txt", "ours\n")
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    out = tmp_path / "out"
+    (out / "parts").mkdir(parents=True)
+    (out / "head.txt").write_text("ours\nand more")
+    (out / "parts" / "1.png").touch()
+    return out
+
+
+def refusal(out, **options) -> str:
+    before = {file: file.read_bytes() for file in out.parent.rglob("*") if file.is_file()}
+    with pytest.raises(StoreError) as refused:
+        create_output_folder(out, StoreError, "--out", OURS, **options)
+    assert all(file.read_bytes() == content for file, content in before.items())
+    return str(refused.value)
+
+
+def test_a_new_or_an_empty_folder_is_taken(tmp_path):
+    for _ in range(2):
+        create_output_folder(tmp_path / "a" / "b", StoreError, "--out")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_earlier_results_are_replaced_or_kept_when_asked(earlier):
+    assert "holds earlier results; replace them with --overwrite" in refusal(earlier)
+    create_output_folder(earlier, StoreError, "--out", OURS, keep=True)
+    assert (earlier / "parts" / "1.png").exists()
+    create_output_folder(earlier, StoreError, "--out", OURS, overwrite=True)
+    assert os.listdir(earlier) == []
+
+
+@pytest.mark.parametrize("stranger", ["photo.jpg", "parts/holiday.png", ".hidden", "parts/2.png/x", "empty/"])
+def test_what_the_command_did_not_write_is_never_touched(earlier, stranger):
+    if stranger.endswith("/"):
+        (earlier / stranger).mkdir()
+    else:
+        (earlier / stranger).parent.mkdir(exist_ok=True)
+        (earlier / stranger).write_text("mine")
+    assert f"it holds {stranger}".rstrip("/") in refusal(earlier, overwrite=True)
+
+
+def test_links_are_not_followed(earlier, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.png").touch()
+    (earlier / "parts" / "1.png").unlink()
+    (earlier / "parts").rmdir()
+    (earlier / "parts").symlink_to(tmp_path / "photos")
+    assert "it holds parts" in refusal(earlier, overwrite=True)
+
+
+def test_a_folder_that_only_looks_like_results_is_not_taken_for_them(earlier):
+    (earlier / "head.txt").write_text("somebody else's list")
+    assert "it holds head.txt" in refusal(earlier, overwrite=True)
+    (earlier / "head.txt").unlink()
+    assert "it holds no head.txt of ours" in refusal(earlier, overwrite=True)
+
+
+def test_a_file_and_a_place_that_cannot_be_written_are_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    assert "is a file" in refusal(tmp_path / "file")
+    assert "not a directory" in refusal(tmp_path / "file" / "below").lower()
+    assert "file name too long" in refusal(tmp_path / ("x" * 300))
