@@ -1,7 +1,7 @@
 """The functions of the public API, which call what the commands call. Import them from `locloc` itself."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -34,6 +34,7 @@ def build_masks(
     *,
     catalog: str | None = None,
     root: str | Path | None = None,
+    exclude: Sequence[str] = (),
     recipe: str | Path | Recipe | None = None,
     backbone: str | None = None,
     weights: str | Path | None = None,
@@ -50,6 +51,7 @@ def build_masks(
     store        folder or URL; created if it does not exist
     catalog      the layout of `images`: folder, list, cub, ilsvrc, synthetic; None: folder, or list for a file
     root         for lists: the folder or URL their paths are relative to
+    exclude      globs of ids of images that are left out, such as "raw" or "*_mask.png"
     recipe       a built-in name, a TOML file or a Recipe; None: the default for the backbone, which also fills up a
                  file that names no `base`
     backbone     a timm name; None: the recipe's, or the bundled `pocket` where no recipe is given either
@@ -65,7 +67,7 @@ def build_masks(
     nothing is done. A recipe whose thresholds were made for another backbone is a UserWarning, and in the summary's
     `warnings`. Raises a subclass of LocLocError.
     """
-    image_catalog = images if isinstance(images, Catalog) else read_catalog(images, catalog, root)
+    image_catalog = images if isinstance(images, Catalog) else read_catalog(images, catalog, root, exclude)
     choice = choose_recipe(recipe, backbone, str(store))
     for warning in choice.warnings:
         warnings.warn(warning, stacklevel=2)

@@ -85,13 +85,15 @@ def test_the_command_line_is_frozen():
             "--backbone", "--weights", "--allow-changed-images",
         ],
         "masks build": [
-            "images", "--store", *how, "--catalog", "--root", "--backbone", "--weights", "--recipe", "--name",
-            "--boxes-in", "--min-coverage", "--dry-run", "--json",
+            "images", "--store", *how, "--catalog", "--root", "--exclude", "--backbone", "--weights", "--recipe",
+            "--name", "--boxes-in", "--min-coverage", "--dry-run", "--json",
         ],
         "masks delete": ["version"],
         "masks diff": ["version", "other", "--json"],
         "masks export": ["version", "out", "--to", "--json"],
-        "masks extend": ["version", "images", *how, "--catalog", "--root", "--weights", "--name", "--json"],
+        "masks extend": [
+            "version", "images", *how, "--catalog", "--root", "--exclude", "--weights", "--name", "--json",
+        ],
         "masks gc": ["store", "--json"],
         "masks list": ["store", "--json"],
         "masks recipe": ["name"],

@@ -52,6 +52,7 @@ def make_version(spec: BuildSpec, writer: StoreWriter, run: RunSettings, on_prog
         metadata = spec.metadata | {"name": spec.name}  # `masks resume` reads the name
         writer.begin(metadata, spec.catalog, spec.attention, spec.context.recipe.mask_px, spec.shared)
         counter.begin(writer.status)
+        counter.report("")  # nothing can refuse the build any more
         unfinished = int((writer.block_done == 0).sum())
         logged = ("build_id", "fingerprint", "operation", "parent", "recipe_name", "code_version", "packages", "host")
         log.write(
@@ -82,6 +83,7 @@ def make_version(spec: BuildSpec, writer: StoreWriter, run: RunSettings, on_prog
             worker_s=worker_s,
             coordinator_s=dict(counter.coordinator_s),
             log=str(log.file) if log.file else None,
+            left_out=spec.catalog.left_out,
         )
 
 

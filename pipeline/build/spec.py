@@ -19,6 +19,7 @@ from ... import __version__
 from ..backbones.spec import BackboneSpec
 from ..backbones.vit import BUNDLED, Backbone
 from ..catalogs import Catalog, resolve
+from ..catalogs.left_out import LeftOut, left_out_from_json, left_out_json
 from ..errors import ImageError, RecipeError, StoreError
 from ..io.images import read_image_bytes
 from ..io.machine import device_name
@@ -99,6 +100,7 @@ class BuildSummary:
     coordinator_s: dict[str, float] = field(default_factory=dict)  # by stage: merge, checkpoint, verify, publish
     log: str | None = None
     warnings: tuple[str, ...] = ()  # what the user should look at, said before the work began
+    left_out: tuple[LeftOut, ...] = ()  # by the catalog: no rows, so not part of `counts` or `coverage`
 
     @property
     def coverage(self) -> float:
@@ -107,7 +109,8 @@ class BuildSummary:
 
 def already_there(version: str, metadata: dict[str, Any]) -> BuildSummary:
     """The summary of a build whose version is published already."""
-    return BuildSummary(version, metadata["fingerprint"], metadata["counts"], already_there=True)
+    left_out = left_out_from_json(metadata["catalog"].get("left_out", ()))
+    return BuildSummary(version, metadata["fingerprint"], metadata["counts"], already_there=True, left_out=left_out)
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,8 @@ def provenance(
             "sha256": catalog.sha256,
             "rows": len(catalog),
             "classes": list(catalog.classes),
+            "left_out": left_out_json(catalog.left_out),
+            "exclude": list(catalog.exclude),
         },
         "backbone": backbone,
         "stats": list(STATS),

@@ -8,19 +8,24 @@ first line unless the format needs `root` or reads URLs. Add the line `"voc": re
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import CatalogError, did_you_mean
-from .catalog import SCHEMA, SPLITS, Catalog, CatalogRows, build_catalog, catalog_from_columns
+from .catalog import SCHEMA, Catalog, CatalogRows, build_catalog, catalog_from_columns
 from .cub import read_cub
-from .folder import IMAGE_SUFFIXES, read_folder
+from .exclude import exclude_images
+from .folder import read_folder
 from .ilsvrc import read_ilsvrc
 from .list import read_list  # from here on, `list` in this file is the module
 from .list_formats import FORMATS as LIST_FORMATS
+from .mask_folders import refuse_mask_folders
 from .merge import merge_catalogs
 from .paths import parse_location, resolve, to_os_path, to_text
+from .split_words import SPLITS
+from .summary import CatalogSummary, summarize
 from .synthetic import read_synthetic
+from .walk import IMAGE_SUFFIXES
 
 __all__ = [
     "CATALOGS",
@@ -29,12 +34,15 @@ __all__ = [
     "SPLITS",
     "Catalog",
     "CatalogRows",
+    "CatalogSummary",
     "build_catalog",
     "catalog_from_columns",
+    "exclude_images",
     "merge_catalogs",
     "parse_location",
     "read_catalog",
     "resolve",
+    "summarize",
     "to_os_path",
     "to_text",
 ]
@@ -48,13 +56,22 @@ CATALOGS: dict[str, Callable[[Path | str, Path | str | None], Catalog]] = {
 }
 
 
-def read_catalog(images: str | Path, name: str | None = None, root: str | Path | None = None) -> Catalog:
+def read_catalog(
+    images: str | Path,
+    name: str | None = None,
+    root: str | Path | None = None,
+    exclude: Sequence[str] = (),
+    grown_from: Catalog | None = None,
+) -> Catalog:
     """The catalog of the folder or list file `images`, read by CATALOGS[name]; None: `list` for a file, else `folder`.
 
-    images  a path, or as text a URL such as `s3://bucket/prefix`, which is a file if it ends as lists do (.csv, ...)
-    root    for `list` only: the folder or URL that its paths are relative to, by default the list's own
+    images      a path, or as text a URL such as `s3://bucket/prefix`; a file if it ends as lists do (.csv, ...)
+    root        for `list` only: the folder or URL that its paths are relative to, by default the list's own
+    exclude     globs of ids of images that are left out, see `exclude_images`
+    grown_from  an earlier catalog: where it has the same root, what it excluded is excluded again
 
-    Raises CatalogError: unknown name, `images` does not exist, or anything that the reader finds wrong.
+    Raises CatalogError: unknown name, `images` does not exist, anything that the reader finds wrong, or a folder of
+    images and masks side by side.
     UnreachableError: a URL that does not answer.
     """
     if name is not None and name not in CATALOGS:
@@ -69,4 +86,9 @@ def read_catalog(images: str | Path, name: str | None = None, root: str | Path |
             raise CatalogError(f"Cannot read images at {to_text(str(images))}: {reason}") from error
     if name is None:
         name = "list" if is_file else "folder"
-    return CATALOGS[name](images, None if root is None else parse_location(root))
+    catalog = CATALOGS[name](images, None if root is None else parse_location(root))
+    if grown_from is not None and grown_from.root == catalog.root:
+        exclude = (*exclude, *grown_from.exclude)
+    catalog = exclude_images(catalog, exclude)
+    refuse_mask_folders(catalog)
+    return catalog

@@ -12,12 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import CatalogError
-
-SPLITS = ("", "train", "val", "test")
-"""Names of the codes in column `split`; 0 = none given."""
-
-SPLIT_CODES = {"": 0, "train": 1, "val": 2, "valid": 2, "validation": 2, "test": 3}
-"""Every spelling that a list or a folder may use, in lower case, and its code."""
+from .left_out import LeftOut, left_out_text
+from .split_words import SPLIT_CODES as SPLIT_CODES
+from .split_words import SPLITS as SPLITS
+from .split_words import split_code as split_code
 
 SCHEMA = pa.schema(
     [
@@ -42,8 +40,13 @@ class Catalog:
              split uint8, an index into SPLITS · boxes list<fixed_size_list<float32>[4]>, any number, x0 y0 x1 y1 in
              pixels of the original image, x1 > x0 and y1 > y0
     classes  class names by label; () where the labels were bare integers or there are none
-    notes    one line for each thing that the reader reinterpreted or left out, to print before work begins; neither
-             hashed nor stored
+    notes    one line for each thing that the reader reinterpreted, to print before work begins; not stored
+    left_out what the reader left out, counted; kept in a version's provenance
+    exclude  the globs of `--exclude` that the images were read with; kept in a version's provenance
+    annotated_size  (N, 2) int32, or None where no row has one: width and height that the annotation of a row's boxes
+             gives the image, 0 0 for none; the image itself may differ; not stored
+
+    Notes, left_out, exclude and annotated_size are not hashed.
     """
 
     kind: str
@@ -51,6 +54,9 @@ class Catalog:
     table: pa.Table
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    exclude: tuple[str, ...] = ()
+    annotated_size: np.ndarray | None = None
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -90,12 +96,26 @@ class CatalogRows:
         self.splits = array("B")
         self.box_counts = array("i")
         self.box_values = array("d")  # x0 y0 x1 y1 x0 y0 ...
+        self.annotated_sizes = array("i")  # width height width height ...
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def add(self, id: str, path: str, label: int = -1, split: int = 0, boxes: Iterable[Sequence[float]] = ()) -> None:
-        """One row; `split` is an index into SPLITS, each box four numbers x0 y0 x1 y1 in pixels."""
+    def add(
+        self,
+        id: str,
+        path: str,
+        label: int = -1,
+        split: int = 0,
+        boxes: Iterable[Sequence[float]] = (),
+        annotated_size: tuple[int, int] = (0, 0),
+    ) -> None:
+        """One row.
+
+        split           an index into SPLITS
+        boxes           of four numbers x0 y0 x1 y1 in pixels
+        annotated_size  width and height that the annotation of the boxes gives the image; zeros for none
+        """
         self.ids.append(id)
         self.paths.append(path)
         self.labels.append(label)
@@ -104,6 +124,7 @@ class CatalogRows:
         for box in boxes:
             self.box_values.extend(box)
         self.box_counts.append((len(self.box_values) - before) // 4)
+        self.annotated_sizes.extend(annotated_size)
 
 
 def build_catalog(
@@ -115,19 +136,21 @@ def build_catalog(
     where: Callable[[int, str], str],
     looked_for: str,
     notes: Sequence[str] = (),
+    left_out: Sequence[LeftOut] = (),
 ) -> Catalog:
     """Checks and sorts the rows of a reader; reads nothing.
 
     where(row, column)  the place to name in an error: "list.csv:17"; row counts in the order of `add`, column is one
                         of SCHEMA's names
     looked_for          ends the sentence "Found no images: " for an empty catalog
-    notes               the catalog's `notes`
+    notes, left_out     the catalog's
 
     Raises CatalogError: no rows, an id twice (naming both places), text that is not valid Unicode, a box with a
     coordinate that is not finite in float32 or that has no area.
     """
     if not len(rows):
-        raise CatalogError(f"Found no images: {looked_for}")
+        left = left_out_text(left_out)
+        raise CatalogError(f"Found no images: {looked_for}" + (f"; left out: {left}" if left else ""))
     columns = [
         _text_column("id", rows.ids, where),
         _text_column("path", rows.paths, where),
@@ -145,7 +168,9 @@ def build_catalog(
         raise CatalogError(
             f"{where(second, 'id')}: id {rows.ids[second]!r} was already given at {where(first, 'id')}{more}"
         )
-    return Catalog(kind, root, table, tuple(classes), tuple(notes))
+    sizes = np.asarray(rows.annotated_sizes, np.int32).reshape(-1, 2)
+    annotated_size = sizes[order.to_numpy()] if sizes.any() else None
+    return Catalog(kind, root, table, tuple(classes), tuple(notes), tuple(left_out), annotated_size=annotated_size)
 
 
 def catalog_from_columns(
@@ -186,11 +211,6 @@ def catalog_from_columns(
         pa.ListArray.from_arrays(pa.array(offsets), values).cast(SCHEMA.field("boxes").type),
     ]
     return Catalog(kind, root, pa.table(columns, schema=SCHEMA), tuple(classes))
-
-
-def split_code(name: str) -> int | None:
-    """Index into SPLITS of a split's name in any spelling and letter case; None for any other text."""
-    return SPLIT_CODES.get(name.strip().lower())
 
 
 def _text_column(name: str, values: list[str], where: Callable[[int, str], str]) -> pa.Array:

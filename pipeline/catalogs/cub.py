@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import CatalogError
-from .catalog import SPLIT_CODES, Catalog, CatalogRows, build_catalog
+from .bad_annotations import check_share, good_boxes
+from .catalog import Catalog, CatalogRows, build_catalog
+from .left_out import Omissions
 from .lines import numbered_lines, place
 from .paths import folder_of, inside, root_prefixes, to_text
+from .split_words import SPLIT_CODES
 
 
 def read_cub(images: Path | str, root: Path | str | None) -> Catalog:
@@ -15,9 +18,11 @@ def read_cub(images: Path | str, root: Path | str | None) -> Catalog:
 
     id = path = the path below `images/`, as images.txt and wsolevaluation's metadata name it; the catalog's root is
     that folder. label = class number - 1, classes as in classes.txt, split train or test, one box an image, from
-    "x y width height".
+    "x y width height". A box without area or with numbers that are not finite is left out and counted, while its image
+    stays; more than 10 that are more than 5 % of all end in an error.
 
-    Raises CatalogError: a file is missing, or, naming file and line, does not parse or contradicts another.
+    Raises CatalogError: a file is missing, too many bad boxes, or, naming file and line, a line does not parse or
+    contradicts another file.
     """
     base = folder_of("cub", images, root)
     folder = next((at for at in (base, base / "CUB_200_2011") if os.path.isfile(at / "images.txt")), None)
@@ -32,7 +37,7 @@ def read_cub(images: Path | str, root: Path | str | None) -> Catalog:
     splits = _numbers_by_image(folder / "train_test_split.txt", names, 1)
     boxes = _numbers_by_image(folder / "bounding_boxes.txt", names, 4)
 
-    rows, prefixes = CatalogRows(), root_prefixes(folder / "images")
+    rows, prefixes, omissions = CatalogRows(), root_prefixes(folder / "images"), Omissions()
     for number, (line, name) in names.items():
         try:
             path = inside(name, prefixes)
@@ -46,23 +51,27 @@ def read_cub(images: Path | str, root: Path | str | None) -> Catalog:
         split_line, (is_train,) = splits[number]
         if is_train not in (0, 1):
             raise CatalogError(f"{place(folder / 'train_test_split.txt', split_line)}: {is_train:g} is neither 0 nor 1")
-        x, y, width, height = boxes[number][1]
+        box_line, (x, y, width, height) = boxes[number]
+        source = place(folder / "bounding_boxes.txt", box_line)
         rows.add(
             path,
             path,
             int(class_number) - 1,
             SPLIT_CODES["train" if is_train else "test"],
-            [(x, y, x + width, y + height)],
+            good_boxes([(x, y, x + width, y + height)], source, omissions),
         )
-    lines = {"boxes": ("bounding_boxes.txt", [boxes[number][0] for number in names])}
-    rest = ("images.txt", [line for line, _ in names.values()])
-
-    def where(row: int, column: str) -> str:
-        file, line_of = lines.get(column, rest)
-        return place(folder / file, line_of[row])
-
+    check_share(omissions, len(names), to_text(str(folder / "bounding_boxes.txt")))
+    image_lines = [line for line, _ in names.values()]
     looked_for = f"{to_text(str(folder / 'images.txt'))} is empty"
-    return build_catalog("cub", folder / "images", rows, classes, where=where, looked_for=looked_for)
+    return build_catalog(
+        "cub",
+        folder / "images",
+        rows,
+        classes,
+        where=lambda row, _: place(folder / "images.txt", image_lines[row]),
+        looked_for=looked_for,
+        left_out=omissions.found(),
+    )
 
 
 def _classes(file: Path) -> list[str]:

@@ -14,11 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import CatalogError
-from .catalog import SPLIT_CODES, Catalog, CatalogRows, build_catalog
-from .folder import walk_images
+from .bad_annotations import check_share, good_boxes
+from .catalog import Catalog, CatalogRows, build_catalog
 from .ilsvrc_annotations import NOTHING, SYNSET, Note, find_xml, read_text, read_xml, stem_of
+from .left_out import Omissions
 from .lines import numbered_lines, place
 from .paths import folder_of, to_text
+from .split_words import SPLIT_CODES
+from .walk import walk_images
 
 _XML = (
     "Annotations/CLS-LOC/{split}",
@@ -43,10 +46,16 @@ def read_ilsvrc(images: Path | str, root: Path | str | None) -> Catalog:
     ("val/ILSVRC2012_val_00000001.JPEG", as wsolevaluation names it). label: index of the synset among the sorted
     synsets of the mapping file, else of train's folders, else of val's labels; classes are those synsets. The synset of
     an image is its folder; in a flat val/ it comes from the image's line of text or first <object>; -1 without either.
-    All boxes of an image are kept, in their order, in pixels of the original image; XML has priority over text.
+    All boxes of an image are kept, in their order, in pixels of the original image; XML has priority over text. The
+    size that an XML file gives its image is the catalog's `annotated_size`.
+
+    Left out, counted in `left_out`, while the image stays: boxes that cannot be right (`bad_annotations.good_boxes`),
+    XML files that are broken, and boxes in them that are no four numbers. More than 10 of them that are more than 5 %
+    of the annotations end in an error, as does each line of a text file that does not parse: one program wrote them
+    all. For images, the rules of `walk.walk_images` hold.
 
     Raises CatalogError: no such layout, an unknown synset or class number, annotations that match no validation image,
-    or, naming file and line, an annotation that does not parse.
+    too many bad annotations, or, naming file and line, a line that does not parse.
     """
     base = folder_of("ilsvrc", images, root)
     data = next((at for at in (base, base / "Data/CLS-LOC", base / "ILSVRC/Data/CLS-LOC") if _splits_of(at)), None)
@@ -59,9 +68,12 @@ def read_ilsvrc(images: Path | str, root: Path | str | None) -> Catalog:
 
     folder_notes: dict[str, Note] = {}
     images_found: list[FoundImage] = []
+    omissions = Omissions()
     for split in _splits_of(data):
-        below = walk_images(data / split)
-        notes_of = _notes(beside, split, below)
+        in_split = Omissions()
+        below = walk_images(data / split, in_split)
+        omissions.include(in_split, f"{split}/")
+        notes_of = _notes(beside, split, below, omissions)
         for path in below:
             full = f"{split}/{path}"
             label_note, box_note = notes_of(path)
@@ -84,7 +96,10 @@ def read_ilsvrc(images: Path | str, root: Path | str | None) -> Catalog:
                 f"{note.source}: {full} has class {note.label}, which is none of the {len(classes)} known; a complete "
                 f"{_SYNSETS[0]} or {_SYNSETS[1]} in {to_text(str(base))} names them all"
             )
-        rows.add(full, full, label, SPLIT_CODES[split], box_note.boxes)
+        boxes = good_boxes(box_note.boxes, box_note.source, omissions, box_note.size)
+        rows.add(full, full, label, SPLIT_CODES[split], boxes, box_note.size)
+    annotated = sum(note is not NOTHING for *_, note in images_found) + omissions.count("annotation")
+    check_share(omissions, annotated, to_text(str(base)))
     return build_catalog(
         "ilsvrc",
         data,
@@ -92,6 +107,7 @@ def read_ilsvrc(images: Path | str, root: Path | str | None) -> Catalog:
         classes,
         where=lambda row, _: images_found[row][3].source,
         looked_for=f"train/ and val/ in {to_text(str(data))} hold none",
+        left_out=omissions.found(),
     )
 
 
@@ -99,11 +115,13 @@ def _splits_of(folder: Path) -> list[str]:
     return [split for split in ("train", "val") if os.path.isdir(folder / split)]
 
 
-def _notes(beside: list[Path], split: str, images: list[str]) -> Callable[[str], tuple[Note, Note]]:
+def _notes(
+    beside: list[Path], split: str, images: list[str], omissions: Omissions
+) -> Callable[[str], tuple[Note, Note]]:
     """A function: path below the split's folder > (note of its label, note of its boxes), from the folders `beside`."""
     folders = [at / name.format(split=split) for name in _XML for at in beside]
     folder = next((at for at in folders if os.path.isdir(at)), None)
-    xml = find_xml(folder) if folder else {}
+    xml = find_xml(folder, omissions) if folder else {}
     # Caffe's train.txt repeats the folders
     names = [name for name in _TEXT if (split, name) != ("train", "{split}.txt")]
     candidates = dict.fromkeys(at / name.format(split=split) for name in names for at in beside)
@@ -117,7 +135,7 @@ def _notes(beside: list[Path], split: str, images: list[str]) -> Callable[[str],
 
     def notes_of(path: str) -> tuple[Note, Note]:
         stem = stem_of(path)
-        from_xml = read_xml(xml[stem]) if stem in xml else NOTHING
+        from_xml = read_xml(xml[stem], omissions) if stem in xml else NOTHING
         from_text = [text.get(stem, NOTHING) for text in texts]
         return (
             next((note for note in (*from_text, from_xml) if note.label is not None), NOTHING),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CatalogError
+from .left_out import Omissions
 from .lines import numbered_lines, place
 from .paths import to_text
 
@@ -17,42 +18,60 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Synset or class number (index among the sorted ones) · boxes x0 y0 x1 y1 in pixels · file, or file:line."""
+    """Synset or class number (index among the sorted ones) · boxes x0 y0 x1 y1 in pixels · file, or file:line.
+
+    size  width and height that the annotation gives the image; zeros for none
+    """
 
     label: str | int | None
     boxes: list[list[float]]
     source: str
+    size: tuple[int, int] = (0, 0)
 
 
 NOTHING = Note(None, [], "")
 
 
-def read_xml(file: Path) -> Note:
+def read_xml(file: Path, omissions: Omissions) -> Note:
     """A Pascal VOC annotation: every <object> in its order; the label is the first one's <name>.
 
-    A file with a DOCTYPE is refused, so that no entity is ever expanded; ImageNet's have none. Raises CatalogError.
+    What is broken is left out and counted: a file that cannot be read or is no XML, with its label; an <object> whose
+    <bndbox> has not four numbers. A file with a DOCTYPE counts as broken, so that no entity is ever expanded;
+    ImageNet's have none.
     """
     source = to_text(str(file))
     try:
         data = file.read_bytes()
         if b"<!DOCTYPE" in data:
-            raise CatalogError(f"{source}: has a DOCTYPE; an annotation has none")
-        objects = ElementTree.fromstring(data).findall("object")
+            raise ValueError("has a DOCTYPE; an annotation has none")
+        root = ElementTree.fromstring(data)
     except ElementTree.ParseError as error:
-        raise CatalogError(f"{source}:{error.position[0]}: broken XML ({error})") from error
-    except (ValueError, LookupError) as error:  # an encoding that does not exist
-        raise CatalogError(f"{source}: broken XML ({error})") from error
+        omissions.add("annotation", "", f"{source}:{error.position[0]}", f"broken XML: {error}".partition(": line ")[0])
+        return NOTHING
+    except (ValueError, LookupError) as error:  # LookupError: an encoding that does not exist
+        omissions.add("annotation", "", source, f"broken XML: {error}")
+        return NOTHING
     except OSError as error:
-        raise CatalogError(f"Cannot read {source}: {error.strerror or error}") from error
-    boxes = []
+        omissions.add("annotation", "", source, (error.strerror or str(error)).lower())
+        return NOTHING
+    objects, boxes = root.findall("object"), []
     for item in objects:
         box = item.find("bndbox")
         try:
             boxes.append([float("" if box is None else box.findtext(corner, "")) for corner in _CORNERS])
-        except ValueError as error:
-            raise CatalogError(f"{source}: an <object> without a <bndbox> of four numbers {_CORNERS}") from error
+        except ValueError:
+            omissions.add("annotation", "", source, f"an <object> without a <bndbox> of four numbers {_CORNERS}")
     name = (objects[0].findtext("name") or "").strip() if objects else ""
-    return Note(name or None, boxes, source)
+    return Note(name or None, boxes, source, _size(root))
+
+
+def _size(root: ElementTree.Element) -> tuple[int, int]:
+    """Width and height as <size> has them; zeros where it is missing, or holds no sizes of an image."""
+    try:
+        width, height = (int(float(root.findtext(f"size/{side}", ""))) for side in ("width", "height"))
+    except (ValueError, OverflowError):
+        return 0, 0
+    return (width, height) if 0 < width < 2**31 and 0 < height < 2**31 else (0, 0)
 
 
 def read_text(file: Path) -> dict[str, Note]:
@@ -104,16 +123,19 @@ def _parse_tokens(tokens: list[str]) -> tuple[str | int | None, list[list[float]
     return label, [numbers[start : start + 4] for start in range(0, len(numbers), 4)]
 
 
-def find_xml(folder: Path) -> dict[str, Path]:
-    """Stem > file of every .xml below a folder."""
+def find_xml(folder: Path, omissions: Omissions) -> dict[str, Path]:
+    """Stem > file of every .xml below a folder. A folder below it that cannot be read is counted as left out."""
     files: dict[str, Path] = {}
 
     def cannot_read(error: OSError) -> None:
-        raise CatalogError(f"Cannot read folder {to_text(str(error.filename))}: {error.strerror}") from error
+        name, reason = to_text(str(error.filename)), error.strerror or str(error)
+        if error.filename == os.fspath(folder):
+            raise CatalogError(f"Cannot read folder {name}: {reason}") from error
+        omissions.add("unreadable", reason.lower(), name)
 
     for below, _, names in os.walk(folder, onerror=cannot_read):
         for name in names:
-            if name.endswith(".xml"):
+            if name.endswith(".xml") and not name.startswith("."):
                 stem, file = to_text(name[:-4]), Path(below, name)
                 if stem in files:
                     raise CatalogError(f"Two annotations of {stem}: {to_text(str(files[stem]))}, {to_text(str(file))}")

@@ -9,13 +9,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import CatalogError
-from .catalog import SCHEMA, SPLITS, Catalog
+from .catalog import SCHEMA, Catalog
 from .folder import folder_catalog
+from .left_out import merge_left_out
 from .paths import to_text
+from .split_words import SPLITS
 
 
 def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:
-    """The union, sorted by id: kind and root of `old`, notes of `new`, rows of both; an image may be in both if its columns are equal.
+    """The union, sorted by id: kind and root of `old`, notes of `new`, rows of both, what both leave out.
+
+    An image may be in both if its columns are equal.
 
     The roots are the same, or `new`'s lies below `old`'s: then its ids and paths are prefixed by the folders between.
     Classes are matched by name and put into the order in which a reader finds them in the grown data set, so labels of
@@ -26,7 +30,7 @@ def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:
     Raises CatalogError: roots that do not fit, an image of both with another path, label, split or boxes, class names
     in one and bare integer labels in the other, over 2 GiB of text.
     """
-    prefix = _prefix(old.root, new.root)
+    prefix, given = _prefix(old.root, new.root), new
     if prefix and old.kind == new.kind == "folder":
         below = _with_prefix(new.table, prefix)["path"].to_pylist()
         new, prefix = folder_catalog(old.root, sorted({*old.table["path"].to_pylist(), *below})), ""
@@ -38,14 +42,29 @@ def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:
     is_known = where_in_ours.is_valid()
     _check_agreement(ours.take(where_in_ours.filter(is_known)), theirs.filter(is_known), classes)
     added = theirs.filter(pc.invert(is_known))
+    known_rows = is_known.to_numpy(zero_copy_only=False)
+    annotated_size = _concat_sizes(old, new, ~known_rows)
     try:
         table = pa.concat_tables([ours, added]).combine_chunks()
-        table = table.take(pc.sort_indices(table["id"])).combine_chunks()
+        order = pc.sort_indices(table["id"])
+        table = table.take(order).combine_chunks()
     except pa.ArrowInvalid as error:
         raise CatalogError(f"The union of both catalogs does not fit into one: {error}") from error
     if any(column.num_chunks > 1 for column in table.columns):
         raise CatalogError("The union of both catalogs holds over 2 GiB of text; keep them as two stores")
-    return Catalog(old.kind, old.root, table, classes, new.notes)
+    return Catalog(
+        old.kind,
+        old.root,
+        table,
+        classes,
+        given.notes,
+        # A data set that has grown is read as a whole: what was left out then is left out again.
+        merge_left_out(
+            () if given.root == old.root and known_rows.sum() == len(ours) else old.left_out, given.left_out
+        ),
+        tuple(dict.fromkeys((*old.exclude, *given.exclude))),
+        None if annotated_size is None else annotated_size[order.to_numpy()],
+    )
 
 
 def _prefix(old: Path | str, new: Path | str) -> str:
@@ -106,6 +125,17 @@ def _with_prefix(table: pa.Table, prefix: str) -> pa.Table:
         longer = pc.binary_join_element_wise(prefix, table[name].chunk(0), "")
         table = table.set_column(SCHEMA.get_field_index(name), name, longer)
     return table.cast(SCHEMA)
+
+
+def _concat_sizes(old: Catalog, new: Catalog, added: np.ndarray) -> np.ndarray | None:
+    """`annotated_size` of old's rows and of new's rows `added` `(N,) bool`; None where neither has any."""
+    if old.annotated_size is None and new.annotated_size is None:
+        return None
+    ours, theirs = (
+        np.zeros((len(catalog), 2), np.int32) if catalog.annotated_size is None else catalog.annotated_size
+        for catalog in (old, new)
+    )
+    return np.concatenate([ours, theirs[added]])
 
 
 def _check_agreement(ours: pa.Table, theirs: pa.Table, classes: Sequence[str]) -> None:

@@ -1,13 +1,14 @@
 """The commands that build versions: `locloc masks build`, `resume`, `retry`, `refine` and `extend`."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .options import (
     BoxesIn,
+    Exclude,
     Json,
     Name,
     Root,
@@ -54,6 +55,7 @@ def build(
     run: RunOptions,
     catalog: CatalogName = None,
     root: ListRoot = None,
+    exclude: Exclude = None,
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -85,15 +87,17 @@ def build(
 
     **Example:** locloc masks build photos --store photos.store
     """
-    from ..catalogs import read_catalog
+    from ..catalogs import read_catalog, summarize
     from ..errors import TruthError, check_known
     from ..inspect.ground_truth.boxes import suspicious_boxes, upright_catalog
     from ..io.console import print_json, print_warning
     from ..recipe_choice import choose_recipe
     from .rendering.builds import print_choice, print_plan
+    from .rendering.catalogs import print_catalog
 
     check_known(TruthError, "--boxes-in", boxes_in, ("upright", "stored"))
-    image_catalog, choice = read_catalog(images, catalog, root), choose_recipe(recipe, backbone, store)
+    image_catalog = read_catalog(images, catalog, root, exclude or ())
+    choice = choose_recipe(recipe, backbone, store)
     if boxes_in == "stored":
         image_catalog = upright_catalog(image_catalog)
     for line in suspicious_boxes(image_catalog):
@@ -103,10 +107,16 @@ def build(
     request = BuildRequest(image_catalog, store, choice.recipe, choice.name, weights, name, run())
     if dry_run:
         plan = replace(plan_build(request), warnings=choice.warnings)
+        print_catalog(image_catalog)
         print_choice(choice)
-        print_json(plan) if json else print_plan(plan, store)
+        if json:
+            print_json(asdict(plan) | {"data": summarize(image_catalog).json()})
+        else:
+            print_plan(plan, store)
         return
-    build_and_print(lambda on_progress: build_version(request, on_progress), store, json, min_coverage, choice)
+    build_and_print(
+        lambda on_progress: build_version(request, on_progress), store, json, min_coverage, choice, image_catalog
+    )
 
 
 def resume(
@@ -152,7 +162,7 @@ def retry(
     **Example:** locloc masks retry photos.store@latest --status missing
     """
     from ..build.incremental import FAILED, retried_rows, retry_rows
-    from ..build.spec import BuildSummary
+    from ..build.spec import already_there
     from ..status import status_of
     from ..store.reader import open_version, split_version_name
     from .rendering.builds import print_summary
@@ -165,8 +175,7 @@ def retry(
     if not len(rows := retried_rows(opened, why)):
         metadata = opened.provenance
         if json:
-            nothing = BuildSummary(opened.tag, metadata["fingerprint"], metadata["counts"], already_there=True)
-            print_summary(nothing, store, json)
+            print_summary(already_there(opened.tag, metadata), store, json)
         else:
             print(f"{opened.name} has no row to redo ({why.replace(',', ', ')}): nothing to do")
         return
@@ -212,13 +221,15 @@ def extend(
     run: RunOptions,
     catalog: CatalogName = None,
     root: ListRoot = None,
+    exclude: Exclude = None,
     weights: SameWeights = None,
     name: Name = None,
     json: Json = False,
 ) -> None:
     """Add images: a new version with the old rows, copied, and the new rows, which are built.
 
-    IMAGES may contain the old images too, as a folder that has grown does.
+    IMAGES may contain the old images too, as a folder that has grown does. What --exclude left out of that folder stays
+    left out.
 
     **Example:** locloc masks extend photos.store@v1 photos
     """
@@ -227,10 +238,14 @@ def extend(
 
     opened, (store, _) = open_version(version), split_version_name(version)
     kind = opened.provenance["catalog"]["kind"]
-    image_catalog = read_catalog(images, catalog or (None if kind in ("folder", "list") else kind), root)
+    kind = catalog or (None if kind in ("folder", "list") else kind)
+    image_catalog = read_catalog(images, kind, root, exclude or (), opened.catalog)
     from ..build.incremental import extend_version
 
     settings = run()
     build_and_print(
-        lambda on_progress: extend_version(opened, image_catalog, settings, weights, name, on_progress), store, json
+        lambda on_progress: extend_version(opened, image_catalog, settings, weights, name, on_progress),
+        store,
+        json,
+        catalog=image_catalog,
     )

@@ -15,6 +15,7 @@ from ..io.machine import usable_cores
 if TYPE_CHECKING:
     from ..build.progress import BuildProgress
     from ..build.spec import BuildSummary, OnProgress, RunSettings
+    from ..catalogs import Catalog
     from ..recipe_choice import RecipeChoice
 
 INTERRUPTED, COVERAGE_TOO_LOW = 130, 3
@@ -25,6 +26,13 @@ VersionName = Annotated[
 StoreName = Annotated[str, typer.Argument(metavar="STORE", help="Folder or URL of the store.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Name = Annotated[str | None, typer.Option(help="Name of the version. Default: v1, v2, ...")]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GLOB",
+        help="Leave out images whose id, or a folder above, matches, as in 'raw' or '*_mask.png'; may be repeated.",
+    ),
+]
 Root = Annotated[str | None, typer.Option(metavar="DIR|URL", help="Where the images are now, if they were moved.")]
 BoxesIn = Annotated[
     str,
@@ -103,24 +111,34 @@ def build_and_print(
     json: bool,
     min_coverage: float = 0.0,
     choice: "RecipeChoice | None" = None,
+    catalog: "Catalog | None" = None,
 ) -> None:
     """Runs a build with a progress bar and interrupt handling, and prints its summary.
 
-    choice  its notes and warnings are printed before the work begins, once nothing is left that could refuse it; the
-            summary repeats the warnings
+    catalog  what was read, part of the JSON as `data`; and
+    choice   the recipe with its notes and warnings: both are printed before the first image, once nothing is left that
+             could refuse the build; the summary repeats the warnings
 
     Exits 130 after an interrupt, 3 if the coverage is 0 or below `min_coverage`.
     """
     from ..io.console import print_error
     from .rendering.builds import build_progress_bar, print_choice, print_summary
+    from .rendering.catalogs import print_catalog
 
-    announce = functools.cache(lambda: print_choice(choice) if choice else None)
+    @functools.cache
+    def announce() -> None:
+        if catalog is not None:
+            print_catalog(catalog)
+        if choice is not None:
+            print_choice(choice)
+
     try:
         with interruptible(), build_progress_bar() as show_progress:
 
             def on_progress(progress: "BuildProgress") -> None:
                 announce()
-                show_progress(progress)
+                if progress.message or progress.done or progress.workers is not None:  # else nothing has begun
+                    show_progress(progress)
 
             summary = build(on_progress)
     except KeyboardInterrupt:
@@ -128,7 +146,7 @@ def build_and_print(
         raise typer.Exit(INTERRUPTED) from None
     announce()
     summary = replace(summary, warnings=choice.warnings if choice else ())
-    print_summary(summary, store, json)
+    print_summary(summary, store, json, catalog)
     if summary.coverage < min_coverage or summary.coverage == 0:
         print_error(
             f"coverage {summary.coverage:.1%}, --min-coverage is {min_coverage:.1%}; "

@@ -21,6 +21,7 @@ shard's index costs a second request each time. The provenance of a version is J
 import hashlib
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,6 +33,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from ..catalogs.catalog import Catalog, catalog_from_columns, text_bytes
+from ..catalogs.left_out import left_out_from_json
 from ..errors import StoreError
 from .arrays import Array, open_array, open_subgroup, read_array
 
@@ -227,7 +229,9 @@ def read_catalog(root: zarr.Group, metadata: dict[str, Any]) -> Catalog:
     columns = {name: read_text(group, name) for name in text} | {name: read_array(group, name) for name in numbers}
     entry = metadata["catalog"]
     catalog_root = entry["root"] if "://" in entry["root"] else Path(entry["root"])
-    return catalog_from_columns(entry["kind"], catalog_root, entry["classes"], **columns)
+    catalog = catalog_from_columns(entry["kind"], catalog_root, entry["classes"], **columns)
+    left_out = left_out_from_json(entry.get("left_out", ()))  # versions of older releases have neither
+    return replace(catalog, left_out=left_out, exclude=tuple(entry.get("exclude", ())))
 
 
 def read_text(group: zarr.Group, name: str) -> pa.LargeStringArray:

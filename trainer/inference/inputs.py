@@ -8,8 +8,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...pipeline.catalogs.folder import is_image_name, list_images, walk_images
 from ...pipeline.catalogs.paths import parse_location, resolve, to_text
+from ...pipeline.catalogs.walk import is_image_name, list_images, walk_images
 from ...pipeline.errors import PredictError
 
 

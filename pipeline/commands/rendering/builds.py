@@ -1,12 +1,14 @@
 """Output of the commands that build versions: progress, plan, summary."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
+from ...catalogs import Catalog, summarize
+from ...catalogs.left_out import LeftOut, left_out_text
 from ...io.console import out, print_json, print_note, print_warning
 from ...io.progress_bar import ProgressLine, duration, progress_bar
 
@@ -51,21 +53,25 @@ def print_plan(plan: "BuildPlan", store: str) -> None:
     out.print(f"fingerprint {plan.fingerprint[:12]}, at most {plan.store_mb:.1f} MB in {store}")
 
 
-def print_summary(summary: "BuildSummary", store: str, json: bool) -> None:
+def print_summary(summary: "BuildSummary", store: str, json: bool, catalog: Catalog | None = None) -> None:
+    """catalog: what was read, part of the JSON as `data`."""
     if json:
-        print_json({**dataclasses.asdict(summary), "coverage": summary.coverage})
+        data = {} if catalog is None else {"data": summarize(catalog).json()}
+        print_json({**dataclasses.asdict(summary), "coverage": summary.coverage, **data})
         return
     name, counts = f"{store}@{summary.version}", summary.counts
     if summary.already_there:
         out.print(f"{escape(name)} already has fingerprint {summary.fingerprint[:12]}: nothing to do")
         if summary.coverage < 1:
             out.print(f"[dim]{_failed(counts)} failed; `locloc masks retry {escape(name)}` redoes them[/]")
+        print_left_out(summary.left_out)
         return
     done = counts["ok"] + counts["fallback"]
     out.print(
         f"[bold]{escape(name)}[/]: {done} of {counts['rows']} images, coverage {summary.coverage:.1%} "
         f"({counts['fallback']} empty or fallback, {_failed(counts)} failed), {summary.images_per_s:.1f} images/s"
     )
+    print_left_out(summary.left_out)
     if summary.log:
         out.print(f"[dim]log: {escape(summary.log)}[/]")
     if not summary.worker_s:
@@ -75,6 +81,12 @@ def print_summary(summary: "BuildSummary", store: str, json: bool) -> None:
     out.print(f"[dim]worker time: {text}, waiting {max(0.0, 1 - sum(share for share, _ in shares)):.0%}[/]")
     parts = sorted(summary.coordinator_s.items(), key=lambda part: -part[1])
     out.print(f"[dim]coordinator: {', '.join(f'{stage} {seconds:.1f} s' for stage, seconds in parts)}[/]")
+
+
+def print_left_out(items: Sequence[LeftOut]) -> None:
+    """The line that keeps a coverage of 100 % from hiding what was never a row."""
+    if text := left_out_text(items):
+        out.print(f"not part of the coverage, left out: {escape(text)}")
 
 
 def _failed(counts: dict[str, int]) -> int:

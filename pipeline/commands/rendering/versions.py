@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 from rich.markup import escape
 from rich.table import Table
 
+from ...catalogs.left_out import left_out_from_json, left_out_text
 from ...io.console import one_line, out
 from ...store.reader import Version, VersionInfo
 from ...store.writer import coverage
@@ -71,6 +72,7 @@ def print_version(version: Version, errors: int = 20) -> None:
             "catalog",
             f"{metadata['catalog']['kind']} {metadata['catalog']['root']} ({metadata['catalog']['sha256'][:12]})",
         ),
+        ("left out", left_out_text(left_out_from_json(metadata["catalog"].get("left_out", ())))),
         (
             "backbone",
             f"{backbone['name']}, weights {backbone['weights']} ({backbone['sha256'][:12]})",

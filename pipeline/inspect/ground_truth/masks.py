@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ...catalogs.folder import walk_images
 from ...catalogs.paths import resolve
+from ...catalogs.walk import walk_images
 from ...errors import ImageError, TruthError
 from ...geometry.resize_crop import ResizeCrop
 from ...io.images import decode_image, read_image_bytes

@@ -47,10 +47,6 @@ ERRORS = {
     "split 2": ({"train_test_split": "1 0\n2 1\n3 2\n"}, r"train_test_split.txt:3: 2 is neither 0 nor 1"),
     "word": ({"bounding_boxes": "1 1 1 1 1\n2 1 x 1 1\n"}, r"bounding_boxes.txt:2: could not convert"),
     "three": ({"bounding_boxes": "1 1 1 1\n"}, r"bounding_boxes.txt:1: 3 numbers after the image's, not 4"),
-    "flat box": (
-        {"bounding_boxes": "1 1 1 1 1\n2 1 1 0 1\n3 1 1 1 1"},
-        r"bounding_boxes.txt:2: box 1 1 1 2 is not a box",
-    ),
     "number twice": ({"images": "1 a/a.jpg\n1 a/b.jpg\n"}, r"images.txt:2: number 1 comes twice"),
     "label twice": ({"image_class_labels": "1 1\n1 2\n"}, r"image_class_labels.txt:2: number 1 comes twice"),
     "path twice": (
@@ -75,6 +71,15 @@ def test_errors_name_the_line(tmp_path, changes, message):
     write(tmp_path, **changes)
     with pytest.raises(CatalogError, match=message):
         read_catalog(tmp_path, "cub")
+
+
+@pytest.mark.parametrize("bad", ["1 1 0 1", "9 9 -5 4", "1 1 nan 4", "1 1 1e30 4"])
+def test_a_box_that_is_none_is_left_out(tmp_path, bad):
+    write(tmp_path, bounding_boxes=f"1 1 1 1 1\n2 {bad}\n3 1 1 1 1")
+    catalog = read_catalog(tmp_path, "cub")
+    assert [len(boxes) for boxes in catalog.table["boxes"].to_pylist()] == [1, 1, 0]
+    (left,) = catalog.left_out
+    assert (left.kind, left.count) == ("box", 1) and left.first[0].startswith(f"{tmp_path}/bounding_boxes.txt:2: ")
 
 
 def test_not_cub(tmp_path):

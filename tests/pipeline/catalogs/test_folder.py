@@ -6,6 +6,8 @@ import socket
 import pytest
 
 from locloc.pipeline.catalogs import IMAGE_SUFFIXES, read_catalog, resolve
+from locloc.pipeline.catalogs.left_out import LeftOut
+from locloc.pipeline.catalogs.walk import walk_images
 from locloc.pipeline.errors import CatalogError
 
 
@@ -50,12 +52,17 @@ def test_split_folders(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("other", ["extra/a.jpg", "a.jpg"])
-def test_split_folders_among_others_are_classes(tmp_path, other):
-    touch(tmp_path, "train/a.jpg", "val/a.jpg", other)
+@pytest.mark.parametrize("other", ["extra/a.jpg", "a.jpg", "extra/cat/a.jpg"])
+def test_strays_beside_two_splits_have_neither_split_nor_label(tmp_path, other):
+    touch(tmp_path, "train/cat/a.jpg", "val/cat/a.jpg", other)
     catalog = read_catalog(tmp_path)
-    assert {"train", "val"} <= set(catalog.classes)
-    assert set(catalog.table["split"].to_pylist()) == {0}
+    assert catalog.classes == ("cat",)
+    expected = {"train/cat/a.jpg": (0, 1), "val/cat/a.jpg": (0, 2), other: (-1, 0)}
+    assert {id: rest for id, *rest in columns(catalog, "id", "label", "split")} == {
+        id: list(rest) for id, rest in expected.items()
+    }
+    shown = other if "/" not in other else "extra/ (1)"
+    assert catalog.notes == (f"1 image beside the splits has neither split nor label: {shown}",)
 
 
 def test_hidden_names_are_skipped(tmp_path):
@@ -139,13 +146,17 @@ def test_no_images_says_what_was_looked_for(tmp_path):
         read_catalog(tmp_path)
 
 
+def assert_shut_is_left_out(catalog):
+    assert catalog.slice(0, 9)[0] == ["a.jpg"]
+    assert catalog.left_out == (LeftOut("unreadable", "permission denied", "", 1, ("shut",)),)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_unreadable_folder_is_named(tmp_path):
     touch(tmp_path, "a.jpg", "shut/b.jpg")
     (tmp_path / "shut").chmod(0)
     try:
-        with pytest.raises(CatalogError, match=r"Cannot read folder .*shut: Permission denied"):
-            read_catalog(tmp_path)
+        assert_shut_is_left_out(read_catalog(tmp_path))
     finally:
         (tmp_path / "shut").chmod(0o700)
 
@@ -154,10 +165,11 @@ def test_link_that_cannot_be_looked_at_is_named(tmp_path):
     touch(tmp_path, "a.jpg")
     (tmp_path / "far").symlink_to("x" * 300)  # ENAMETOOLONG, for root as well
     (tmp_path / "far.jpg").symlink_to("x" * 300)
+    catalog = read_catalog(tmp_path)
+    assert catalog.slice(0, 9)[0] == ["a.jpg", "far.jpg"]
+    assert catalog.left_out == (LeftOut("unreadable", "file name too long", "", 1, ("far",)),)
     with pytest.raises(CatalogError, match=r"Cannot read .*/far: File name too long"):
-        read_catalog(tmp_path)
-    (tmp_path / "far").unlink()
-    assert read_catalog(tmp_path).slice(0, 9)[0] == ["a.jpg", "far.jpg"]
+        walk_images(tmp_path)  # nobody counts what it leaves out
 
 
 def test_unreadable_folder_is_named_even_for_root(tmp_path, monkeypatch):
@@ -170,5 +182,8 @@ def test_unreadable_folder_is_named_even_for_root(tmp_path, monkeypatch):
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", refuse)
+    assert_shut_is_left_out(read_catalog(tmp_path))
     with pytest.raises(CatalogError, match=r"Cannot read folder .*shut: Permission denied"):
-        read_catalog(tmp_path)
+        walk_images(tmp_path)
+    with pytest.raises(CatalogError, match=r"Cannot read folder .*shut: Permission denied"):
+        read_catalog(tmp_path / "shut")

@@ -131,7 +131,6 @@ TEXT_ERRORS = {
     "unknown synset": (f"1 {VIPER}", rf"val.txt:2: val/1.JPEG has class {VIPER}, which is none of the 2 known"),
     "box cut by a synset": (f"1 {FISH} 1 2 {FISH} 3 4", r"val.txt:2: 2 numbers before n01440764, where a box has 4"),
     "numbers before a synset": (f"1 9 {FISH}", r"val.txt:2: 1 numbers before n01440764"),
-    "box inside out": ("1 5 5 1 9", r"val.txt:2: box 5 5 1 9 is not a box"),
     "twice": ("0 1", r"val.txt:2: 0 was already given at .*val.txt:1"),
 }
 
@@ -144,29 +143,87 @@ def test_text_errors_name_the_line(tmp_path, line, message):
         read_catalog(tmp_path, "ilsvrc")
 
 
-BOX = "<xmin>1</xmin><ymin>2</ymin><xmax>{}</xmax><ymax>4</ymax>"
-XML_ERRORS = {
-    "broken": ("<annotation>\n<object>\n</annotation>", r"0.xml:3: broken XML"),
-    "empty": ("", r"0.xml:1: broken XML"),
-    "unknown encoding": ('<?xml version="1.0" encoding="klingon"?><a/>', r"0.xml.*: broken XML"),
-    "no box": (f"<a><object><name>{FISH}</name></object></a>", r"0.xml: an <object> without a <bndbox>"),
-    "three corners": ("<a><object><bndbox><xmin>1</xmin></bndbox></object></a>", r"0.xml: an <object> without"),
-    "word": (f"<a><object><bndbox>{BOX.format('x')}</bndbox></object></a>", r"0.xml: an <object> without"),
-    "flat": (f"<a><object><bndbox>{BOX.format(1)}</bndbox></object></a>", r"0.xml: box 1 2 1 4 is not a box"),
-    "entities": ('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', r"0.xml: has a DOCTYPE"),
-    "unknown synset": (
-        f"<a><object><name>{VIPER}</name><bndbox>{BOX.format(3)}</bndbox></object></a>",
-        rf"0.xml: val/0.JPEG has class {VIPER}, which is none of the 1 known",
-    ),
+BOX = "<xmin>{}</xmin><ymin>2</ymin><xmax>{}</xmax><ymax>{}</ymax>"
+SIZE = "<size><width>20</width><height>10</height></size>"
+BAD_XML = {
+    "broken": ("<annotation>\n<object>\n</annotation>", "broken XML: mismatched tag"),
+    "empty": ("", "broken XML: no element found"),
+    "unknown encoding": ('<?xml version="1.0" encoding="klingon"?><a/>', "broken XML: unknown encoding"),
+    "entities": ('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "broken XML: has a DOCTYPE; an annotation has none"),
+    "no box": ("<a><object/></a>", "an <object> without a <bndbox> of four numbers"),
+    "three corners": ("<a><object><bndbox><xmin>1</xmin></bndbox></object></a>", "an <object> without a <bndbox>"),
+    "word": (f"<a><object><bndbox>{BOX.format(1, 'x', 4)}</bndbox></object></a>", "an <object> without a <bndbox>"),
+}
+BAD_BOXES = {
+    "min above max": (BOX.format(5, 1, 4), "min above max"),
+    "no area": (BOX.format(1, 1, 4), "no area"),
+    "no area in float32": (BOX.format(1, 1.00000001, 4), "no area"),
+    "not a number": (BOX.format(1, "nan", 4), "not finite numbers of pixels"),
+    "beyond any image": (BOX.format(1, 1e30, 4), "not finite numbers of pixels"),
+    "outside": (SIZE + BOX.format(1, 22, 4), "outside the size that its annotation gives"),
+    "above": (SIZE + BOX.format(-3, 9, 4), "outside the size that its annotation gives"),
 }
 
 
-@pytest.mark.parametrize(("text", "message"), XML_ERRORS.values(), ids=XML_ERRORS.keys())
-def test_xml_errors_name_the_file(tmp_path, text, message):
+@pytest.mark.parametrize(("text", "why"), BAD_XML.values(), ids=BAD_XML.keys())
+def test_broken_xml_is_left_out_and_its_image_stays(tmp_path, text, why):
     touch(tmp_path, f"train/{FISH}/a.JPEG", "val/0.JPEG")
     write(tmp_path / "val_annotations/0.xml", text)
-    with pytest.raises(CatalogError, match=message):
+    catalog = read_catalog(tmp_path, "ilsvrc")
+    assert rows(catalog) == [(f"train/{FISH}/a.JPEG", 0, 1, []), ("val/0.JPEG", -1, 2, [])]
+    (left,) = catalog.left_out
+    assert (left.kind, left.count) == ("annotation", 1) and left.why.startswith(why)
+    assert left.first[0].startswith(f"{tmp_path}/val_annotations/0.xml")
+
+
+@pytest.mark.parametrize(("box", "why"), BAD_BOXES.values(), ids=BAD_BOXES.keys())
+def test_a_bad_box_is_left_out_and_the_others_stay(tmp_path, box, why):
+    touch(tmp_path, f"train/{FISH}/a.JPEG", "val/0.JPEG")
+    size, box = (SIZE, box.removeprefix(SIZE)) if box.startswith(SIZE) else ("", box)
+    objects = f"<object><name>{FISH}</name><bndbox>{box}</bndbox></object>"
+    objects += f"<object><name>{FISH}</name><bndbox>{BOX.format(0, 21, 11)}</bndbox></object>"  # a pixel beyond
+    write(tmp_path / "val_annotations/0.xml", f"<a>{size}{objects}</a>")
+    catalog = read_catalog(tmp_path, "ilsvrc")
+    assert rows(catalog)[1] == ("val/0.JPEG", 0, 2, [[0, 2, 21, 11]])
+    assert [(left.kind, left.why, left.count) for left in catalog.left_out] == [("box", why, 1)]
+    assert catalog.annotated_size is None if not size else catalog.annotated_size.tolist() == [[0, 0], [20, 10]]
+
+
+@pytest.mark.parametrize(("bad", "all_", "ends"), [(10, 12, False), (11, 12, True), (11, 240, False)])
+def test_a_share_of_bad_annotations_ends_the_reading(tmp_path, bad, all_, ends):
+    touch(tmp_path, *(f"train/{FISH}/{number}.JPEG" for number in range(all_)))
+    for number in range(all_):
+        box = (FISH, 5, 1, 1, 9) if number < bad else (FISH, 1, 1, 5, 9)
+        xml(tmp_path / f"train_annotations/{number}.xml", box)
+    if ends:
+        with pytest.raises(CatalogError, match=r"11 of 12 annotations are bad, such as .*xml: 5 1 1 9: min above max"):
+            read_catalog(tmp_path, "ilsvrc")
+    else:
+        assert sum(left.count for left in read_catalog(tmp_path, "ilsvrc").left_out) == bad
+
+
+def test_a_class_that_the_mapping_lacks_is_an_error(tmp_path):
+    touch(tmp_path, f"train/{FISH}/a.JPEG", "val/0.JPEG")
+    xml(tmp_path / "val_annotations/0.xml", (VIPER, 1, 2, 3, 4))
+    with pytest.raises(CatalogError, match=rf"0.xml: val/0.JPEG has class {VIPER}, which is none of the 1 known"):
         read_catalog(tmp_path, "ilsvrc")
+
+
+def test_a_box_inside_out_in_a_line_is_left_out(tmp_path):
+    touch(tmp_path, "val/0.JPEG", "val/1.JPEG")
+    write(tmp_path / "val.txt", "0 1 1 5 9\n1 5 5 1 9 1 1 5 9\n")
+    catalog = read_catalog(tmp_path, "ilsvrc")
+    assert rows(catalog, "boxes") == [([[1, 1, 5, 9]],), ([[1, 1, 5, 9]],)]
+    assert catalog.left_out[0].first == (f"{tmp_path}/val.txt:2: 5 5 1 9",)
+
+
+def test_files_that_are_no_images_are_counted_below_their_split(tmp_path):
+    touch(tmp_path, f"train/{FISH}/a.JPEG", f"train/{FISH}/b.HEIC", "train/@eaDir/x.jpg", f"val/{FISH}/c.JPEG")
+    left = read_catalog(tmp_path, "ilsvrc").left_out
+    assert [(item.kind, item.name, item.first) for item in left] == [
+        ("suffix", ".heic", (f"train/{FISH}/b.HEIC",)),
+        ("folder", "@eaDir", ("train/@eaDir",)),
+    ]
 
 
 def test_annotations_of_other_images(tmp_path):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from locloc.pipeline.errors import ImageError
 from locloc.pipeline.io import images
-from locloc.pipeline.io.formats import FORMATS, SUFFIXES
+from locloc.pipeline.io.formats import FORMATS
 from locloc.pipeline.io.images import decode_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
