@@ -149,6 +149,7 @@ def evaluate(
     tau: float | Literal["val", "sweep"] = "val",
     truth: str | Path | None = None,
     boxes_in: Literal["upright", "stored"] = "upright",
+    truth_class: str | None = None,
     allow_changed_images: bool = False,
     device: str = "auto",
     precision: str = "fp32",
@@ -163,7 +164,8 @@ def evaluate(
     split               "test", "val" or "train"
     protocols           "all", or names with commas: locloc, locloc-official, ppd, wsol
     tau                 "val": best on validation images; "sweep": best on the split itself, and marked so; or 0..1
-    truth               folder of ground-truth masks, for mask IoU and PxAP
+    truth               ground-truth masks, a folder or COCO's annotations, for mask IoU, PxAP and missing boxes
+    truth_class         what is object in them, as `--truth-class`; None: decided by what they hold
     boxes_in            "stored": true boxes and masks were drawn on the pixels before EXIF turns an image
     device, precision, backbone, weights  for runs, as in `load`
     on_progress         called with the number of images done and of all images
@@ -186,6 +188,7 @@ def evaluate(
         allow_changed_images,
         options,
         boxes_in,
+        truth_class,
     )
     chosen = protocols_named(protocols)
     return _evaluate(dataset, predictors, chosen, split, tau, on_done=on_progress or _ignore)

@@ -73,14 +73,15 @@ def test_the_command_line_is_frozen():
     how = ["--workers", "--gpus", "--scheduler", "--slurm", "--checkpoint-s", "--image-limit-s", "--log"]
     assert flags(typer.main.get_command(app)) == {
         "bench": [
-            "--compare-ppd", "--masks", "--device", "--batch", "--classes", "--images", "--truth", "--count", "--size",
-            "--vit-images-s", "--precision", "--threads", "--keep-tokens", "--shared-blocks", "--backbone", "--rounds",
-            "--quick", "--json", "--plot",
+            "--compare-ppd", "--masks", "--device", "--batch", "--classes", "--images", "--truth", "--truth-class",
+            "--count", "--size", "--vit-images-s", "--precision", "--threads", "--keep-tokens", "--shared-blocks",
+            "--backbone", "--rounds", "--quick", "--json", "--plot",
         ],
         "data synth": ["out", "--images", "--classes", "--seed", "--overwrite"],
         "demo": ["out"],
         "eval": [
-            "targets", "--images", "--catalog", "--split", "--protocol", "--tau", "--truth", "--boxes-in", "--json",
+            "targets", "--images", "--catalog", "--split", "--protocol", "--tau", "--truth", "--truth-class",
+            "--boxes-in", "--json",
             "--report", "--score-maps", "--metadata", "--write-score-maps", "--models", "--device", "--precision",
             "--backbone", "--weights", "--allow-changed-images",
         ],
@@ -101,7 +102,7 @@ def test_the_command_line_is_frozen():
         "masks resume": ["store", *how, "--build", "--root", "--weights", "--name", "--json"],
         "masks retry": ["version", *how, "--status", "--damaged", "--root", "--weights", "--name", "--json"],
         "masks show": ["version", "--json"],
-        "masks score": ["version", "--truth", "--boxes-in", "--json"],
+        "masks score": ["version", "--truth", "--boxes-in", "--truth-class", "--per-image", "--worst", "--json"],
         "masks verify": ["version", "--sample", "--root", "--json"],
         "masks view": ["version", "image_ids", "--out", "--root"],
         "predict": [

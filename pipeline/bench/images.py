@@ -12,7 +12,7 @@ from ..catalogs.paths import resolve
 from ..catalogs.walk import walk_images
 from ..errors import BenchError, ImageError, TruthError
 from ..geometry.resize_crop import ResizeCrop
-from ..inspect.ground_truth.masks import pair_masks, read_truth, square_truth
+from ..inspect.ground_truth.masks import find_truth, read_truth, square_truth
 from ..io.images import decode_image, read_image_bytes
 from ..synthetic import make_scene
 
@@ -38,6 +38,7 @@ class BenchImage:
 class BenchImages:
     images: list[BenchImage]
     skipped: list[str]  # name and reason of each image that cannot be used
+    truth: str = ""  # how many images have a mask and how masks are read, and warnings; in words
 
 
 def make_images(count: int, size_px: int) -> BenchImages:
@@ -50,18 +51,21 @@ def make_images(count: int, size_px: int) -> BenchImages:
     return BenchImages(images[1:], [])
 
 
-def load_images(folder: Path, truth: Path | None, count: int, size_px: int) -> BenchImages:
+def load_images(
+    folder: Path, truth: Path | None, count: int, size_px: int, truth_class: str | None = None
+) -> BenchImages:
     """`count` images of a folder, evenly spaced in their sorted names; 0 takes all of them.
 
-    truth  a folder of masks, or None: image files, brighter than half is object (paired with images by
-           inspect/ground_truth/masks.py). Images without a mask are left out.
+    truth        a folder of masks or a file of COCO's annotations, or None (see inspect/ground_truth/masks.py). Images
+                 without a mask are left out.
+    truth_class  what is object in them; None: decided by what they hold
 
     An image that cannot be decoded, or has no object or no background, is skipped with its reason. Raises BenchError if
     no image is left, TruthError for a folder without masks of these images.
     """
     names = _image_names(folder)
-    masks = {} if truth is None else pair_masks(names, truth)
-    if truth is not None:
+    masks = None if truth is None else find_truth(names, truth, truth_class, folder.absolute())
+    if masks is not None:
         names = [name for name in names if name in masks]
     if 0 < count < len(names):
         names = [names[position * len(names) // count] for position in range(count)]
@@ -70,7 +74,7 @@ def load_images(folder: Path, truth: Path | None, count: int, size_px: int) -> B
     for name in names:
         try:
             data = read_image_bytes(resolve(folder, name))
-            mask = None if truth is None else read_truth(masks[name], resolve(folder, name))
+            mask = None if masks is None else read_truth(masks, name, resolve(folder, name))
             if not images:
                 _image(name, data, mask, size_px)  # warm-up
             images.append(_image(name, data, mask, size_px))
@@ -78,7 +82,8 @@ def load_images(folder: Path, truth: Path | None, count: int, size_px: int) -> B
             skipped.append(f"{name}: {error}")
     if not images:
         raise BenchError(f"None of {len(skipped)} images of --images {folder} can be measured on; {skipped[0]}")
-    return BenchImages(images, skipped)
+    described = "" if masks is None else "; ".join([masks.describe(), *masks.warnings])
+    return BenchImages(images, skipped, described)
 
 
 def _image_names(folder: Path) -> list[str]:
@@ -108,5 +113,5 @@ def _truth_square(mask: np.ndarray, source_px: tuple[int, int], size_px: int) ->
         raise ImageError(f"its mask is {mask_width} x {mask_height}, the image {width} x {height}")
     truth = square_truth(mask, ResizeCrop.stretch((mask_width, mask_height), size_px))
     if truth.all() or not truth.any():
-        raise ImageError(f"its mask has no {'background' if truth.any() else 'object'} (brighter than half is object)")
+        raise ImageError(f"its mask has no {'background' if truth.any() else 'object'}")
     return truth

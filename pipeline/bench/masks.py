@@ -31,6 +31,7 @@ class MaskBenchRequest:
     count: int = 25
     size_px: int = 256
     vit_images_s: float = 3600.0  # of a node's one GPU: assumed, not measured
+    truth_class: str | None = None  # what is object in the masks of `truth`; None: by what they hold
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,12 @@ def bench_masks(request: MaskBenchRequest, report: Callable[[str], None] = lambd
         machine = describe_machine(torch.device("cpu"))
     node = project_node(engines, stage_ms["decode"] + stage_ms["resize"], request.vit_images_s)
     asked = asdict(request) | {"images": str(request.images or "made scenes")}
-    asked |= {"truth": request.truth and str(request.truth), "sample": SAMPLE, "node_cores": NODE_CORES}
+    asked |= {
+        "truth": request.truth and str(request.truth),
+        "masks": images.truth,
+        "sample": SAMPLE,
+        "node_cores": NODE_CORES,
+    }
     return MaskBench(asked, machine, len(images.images), images.skipped, stage_ms, engines, node)
 
 
@@ -98,7 +104,7 @@ def _check(request: MaskBenchRequest) -> None:
 
 def _images(request: MaskBenchRequest) -> BenchImages:
     if request.images is not None:
-        return load_images(request.images, request.truth, request.count, request.size_px)
+        return load_images(request.images, request.truth, request.count, request.size_px, request.truth_class)
     if not request.count:
         raise BenchError("--count 0 takes all images of --images; of made scenes there is no end, so give a number")
     return make_images(request.count, request.size_px)

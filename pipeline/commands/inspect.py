@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import BoxesIn, Json, Root, StoreName, VersionName
+from .options import BoxesIn, Json, Root, StoreName, TruthClass, VersionName
 
 
 def add_to(masks: typer.Typer) -> None:
@@ -51,23 +51,39 @@ def view(
 def score(
     version: VersionName,
     truth: Annotated[
-        str, typer.Option(metavar="DIR|catalog", help="Folder of ground-truth masks, or the catalog's boxes.")
+        str,
+        typer.Option(
+            metavar="DIR|FILE.json|catalog", help="Ground-truth masks, COCO's annotations, or the catalog's boxes."
+        ),
     ],
     boxes_in: BoxesIn = "upright",
+    truth_class: TruthClass = None,
+    per_image: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Write a line of figures for each image.")
+    ] = None,
+    worst: Annotated[int, typer.Option(metavar="N", min=0, help="Name the N images with the lowest IoU.")] = 0,
     json: Json = False,
 ) -> None:
     """Score masks against ground truth, next to thresholded attention and a centred box.
 
     A ground-truth mask has its image's path below DIR, or a file name that no other image or mask has, without
-    suffixes. It is grey, and brighter than half where the object is.
+    suffixes; `NAME_mask.png` and the like will do. How the masks are read is decided for all of them, and said.
     """
-    from ..inspect.score import score_version
+    from ..errors import TruthError
+    from ..inspect.score import score_version, write_per_image
     from ..io.console import print_json
+    from ..io.outputs import check_output_file
     from ..store import open_version
     from .rendering.inspection import print_score
 
     report = score_version(open_version(version), truth, boxes_in)
     print_json(report) if json else print_score(report)
+    if per_image is not None:
+        check_output_file(per_image, "--per-image", TruthError)
+    report = score_version(open_version(version), truth, boxes_in, truth_class)
+    if per_image is not None:
+        write_per_image(report, per_image)
+    print_json(report.as_json(worst)) if json else print_score(report, worst)
 
 
 def diff(

@@ -42,6 +42,14 @@ BoxesIn = Annotated[
         "turns it.",
     ),
 ]
+TruthClass = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CLASS",
+        help="What is object in true masks: any, bright, dark, alpha, an index, a colour as #rrggbb; in COCO's a "
+        "category. Default: by what the masks hold.",
+    ),
+]
 Weights = Annotated[
     str | None,
     typer.Option(metavar="FILE|random", help="Weights of the backbone. Default: the published ones, downloaded once."),

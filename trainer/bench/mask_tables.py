@@ -16,6 +16,8 @@ def print_masks(bench: MaskBench) -> None:
     )
     stages = ", ".join(f"{name} {spent:.1f} ms" for name, spent in bench.stage_ms.items())
     out.print(f"{bench.images} images ({escape(asked['images'])}) at {asked['size_px']} px; a mean image: {stages}")
+    if asked["masks"]:
+        out.print(escape(asked["masks"]))
     for reason in bench.skipped:
         out.print(f"[yellow]skipped[/] {escape(reason)}")
     out.print()

@@ -5,12 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
+from ...pipeline.commands.options import TruthClass
 from ..bench import KEEP_TOKENS, SHARED_BLOCKS
 
 OF_SYSTEMS = (
     "device", "batch", "classes", "precision", "threads", "keep_tokens", "shared_blocks", "backbone", "rounds", "quick",
 )  # fmt: skip
-OF_MASKS = ("truth", "count", "size", "vit_images_s")
+OF_MASKS = ("truth", "truth_class", "count", "size", "vit_images_s")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -38,10 +39,11 @@ def bench(
     truth: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR",
+            metavar="DIR|FILE.json",
             help="--masks: ground-truth masks of --images, of the same names. Without: pocket's attention.",
         ),
     ] = None,
+    truth_class: TruthClass = None,
     count: Annotated[
         int, typer.Option(min=0, help="--masks: number of images, evenly spaced over the folder. 0: all.")
     ] = 25,
@@ -101,7 +103,7 @@ def bench(
         from ...pipeline.bench.masks import MaskBenchRequest, bench_masks
         from ..bench.mask_tables import print_masks
 
-        measured = bench_masks(MaskBenchRequest(images, truth, count, size, vit_images_s), on_step)
+        measured = bench_masks(MaskBenchRequest(images, truth, count, size, vit_images_s, truth_class), on_step)
         print_masks(measured)
         results["masks"] = measured.as_json()
     if json is not None:

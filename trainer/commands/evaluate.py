@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ...pipeline.commands.options import BoxesIn
+from ...pipeline.commands.options import BoxesIn, TruthClass
 from .options import Device, ImportedBackbone, Models, MovedWeights, Precision
 
 
@@ -38,8 +38,12 @@ def evaluate(
     ] = "val",
     truth: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Ground-truth masks by images' paths or names, for mask IoU and PxAP."),
+        typer.Option(
+            metavar="DIR|FILE.json",
+            help="Ground-truth masks by images' paths or names, or COCO's annotations, for mask IoU and PxAP.",
+        ),
     ] = None,
+    truth_class: TruthClass = None,
     boxes_in: BoxesIn = "upright",
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all metrics as JSON.")] = None,
     report: Annotated[
@@ -96,7 +100,7 @@ def evaluate(
     else:
         options = {"device": device, "precision": precision, "models": models, "backbone": backbone, "weights": weights}
         dataset, predictors = resolve_targets(
-            targets or [], images, catalog, truth, allow_changed_images, options, boxes_in
+            targets or [], images, catalog, truth, allow_changed_images, options, boxes_in, truth_class
         )
     if write_score_maps is not None:
         with count_bar("score maps") as on_done:

@@ -1,23 +1,24 @@
 """The images of an evaluation with their ground truth and splits, from a version of a store or from a catalog."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ...pipeline.catalogs import Catalog, parse_location, resolve
+from ...pipeline.catalogs import Catalog, parse_location
 from ...pipeline.catalogs.catalog import SPLIT_CODES
 from ...pipeline.errors import TrainError
 from ...pipeline.inspect.ground_truth.boxes import boxes_of_catalog, boxes_of_version
 from ...pipeline.inspect.ground_truth.frames import read_frames, version_frames
-from ...pipeline.inspect.ground_truth.masks import pair_masks, read_truth
-from ...pipeline.inspect.ground_truth.placement import MaskPlacement
+from ...pipeline.inspect.ground_truth.masks import find_truth
+from ...pipeline.inspect.ground_truth.upright import UprightMasks
 from ...pipeline.recipe import Recipe
 from ...pipeline.status import DONE
 from ...pipeline.store import Version
 from ..data.splits import TESTED_ON, split_rows
 from ..data.version_images import VersionImages
+from .mask_truth import MaskTruth
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,13 @@ class EvalDataset:
     kind: str  # of catalog
     ids: list[str]
     labels: np.ndarray  # (N,) int64, -1 none
-    boxes: dict[int, np.ndarray]  # ground-truth boxes (n, 4) by row, in the original image; only rows that have any
+    boxes: Mapping[int, np.ndarray]  # ground-truth boxes (n, 4) by row, in the original image; only rows that have any
     splits: dict[str, np.ndarray]  # row numbers of train, val and test
     sizes: np.ndarray | None  # (N, 2) width and height, zeros for images not decoded; None: known by decoding only
     decode: Callable[[int], np.ndarray]  # row > rgb (H, W, 3) uint8; raises ImageError
     true_mask: Callable[[int], np.ndarray | None]  # row > ground-truth mask (h, w) of the whole image, at any size
     warnings: Callable[[], list[str]] = list  # lines about ground truth that was left out, after a pass
+    truth: MaskTruth | None = None  # where masks were given
 
     def rows(self, split: str) -> np.ndarray:
         """Row numbers of a split. Raises TrainError if it has no images."""
@@ -56,12 +58,13 @@ def dataset_of_version(
     allow_changed_images: bool = False,
     truth: Path | None = None,
     boxes_in: str = "upright",
+    truth_class: str | None = None,
 ) -> EvalDataset:
     """The images of a version.
 
     images           folder or URL of the images if they were moved
     seed, val_share  of the run that is evaluated: they choose its validation images if the catalog has none
-    truth            folder of ground-truth masks
+    truth            ground-truth masks, as in `find_truth`; truth_class: what is object in them
     boxes_in         "stored" for boxes and masks that were drawn before EXIF turns an image
 
     Rows without a mask stay among the test images: a model is expected to find their objects too.
@@ -80,6 +83,7 @@ def dataset_of_version(
         val_share,
         truth,
         boxes_in,
+        truth_class,
         version,
     )
 
@@ -90,10 +94,13 @@ def dataset_of_catalog(
     boxes_in: str = "upright",
     seed: int = 0,
     val_share: float = 0.1,
+    truth_class: str | None = None,
 ) -> EvalDataset:
     """The images of a catalog without masks in a store, whose headers are read to check the boxes."""
     done = np.ones(len(catalog), bool)
-    return _dataset(str(catalog.root), catalog, None, None, Recipe(), done, seed, val_share, truth, boxes_in, None)
+    return _dataset(
+        str(catalog.root), catalog, None, None, Recipe(), done, seed, val_share, truth, boxes_in, truth_class, None
+    )
 
 
 def _dataset(
@@ -107,6 +114,7 @@ def _dataset(
     val_share: float,
     truth: Path | None,
     boxes_in: str,
+    truth_class: str | None,
     version: Version | None,
 ) -> EvalDataset:
     table = catalog.table
@@ -121,24 +129,8 @@ def _dataset(
         true_boxes = boxes_of_version(version, boxes_in, root)
     else:
         true_boxes = boxes_of_catalog(catalog, boxes_in, np.concatenate([val, test]))
-    paths = table["path"].to_pylist()
-    mask_files = {} if truth is None else pair_masks(paths, truth)
-    placement = MaskPlacement(len(mask_files), str(truth), boxes_in)
-    frames: tuple[np.ndarray, np.ndarray] | None = None
-
-    def true_mask(row: int) -> np.ndarray | None:
-        nonlocal frames
-        if paths[row] not in mask_files:
-            return None
-        if frames is None:
-            rows = np.array([row for row, path in enumerate(paths) if path in mask_files])
-            frames = version_frames(version, rows, boxes_in, root) if version else read_frames(root, paths, rows)
-        file = mask_files[paths[row]]
-        mask = read_truth(file, resolve(root, paths[row]))
-        return placement.place(mask, frames[0][row], int(frames[1][row]), str(file))
-
-    splits = {"train": train, "val": val, "test": test}
-    return EvalDataset(
+    paths, splits = table["path"].to_pylist(), {"train": train, "val": val, "test": test}
+    dataset = EvalDataset(
         name,
         catalog.kind,
         table["id"].to_pylist(),
@@ -147,6 +139,21 @@ def _dataset(
         splits,
         None if version is None else version.read_column("size"),
         images.decode,
-        true_mask,
-        lambda: [*true_boxes.warnings, *placement.warnings()],
+        lambda row: None,
+        lambda: [*true_boxes.warnings],
+    )
+    if truth is None:
+        return dataset
+
+    def frames(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return version_frames(version, rows, boxes_in, root) if version else read_frames(root, paths, rows)
+
+    masks = UprightMasks(find_truth(paths, truth, truth_class, root), paths, root, frames, boxes_in)
+    known = MaskTruth(masks, true_boxes.boxes, {row for rows in true_boxes.left_out.values() for row in rows})
+    return replace(
+        dataset,
+        boxes=known,
+        true_mask=known.mask,
+        warnings=lambda: [*true_boxes.warnings, *masks.warnings()],
+        truth=known,
     )

@@ -16,6 +16,7 @@ from .metrics import calibrate
 from .outcome import (
     FIXED,
     GIVEN,
+    NOTHING,
     TEST,
     VALIDATION,
     Outcome,
@@ -76,6 +77,7 @@ def evaluate(
     rows = dataset.rows(split)
     for predictor in predictors:
         check_classes(predictor, dataset)
+    _check_ground_truth(dataset, rows, predictors)
     calibration = Calibration({}, {})
     if tau == "val" and any(protocol.tau == "chosen" for protocol in protocols):
         calibration = _calibrate(dataset, predictors, protocols, split, centred, on_done)
@@ -88,7 +90,8 @@ def evaluate(
             if predictor.has_maps:
                 chosen = _tau(result.accumulators[key], protocol, dataset.kind, tau, calibration.taus.get(key))
             outcomes.append(predictor_outcome(dataset, rows, result, predictor, protocol, chosen))
-    for protocol in protocols if centred else ():
+    has_boxes = any(row in dataset.boxes for row in rows.tolist())
+    for protocol in protocols if centred and has_boxes else ():
         if protocol.name in calibration.proportions:
             box = calibration.proportions[protocol.name], VALIDATION
         elif tau == "sweep" or protocol.tau == "test":
@@ -97,6 +100,17 @@ def evaluate(
             box = HALF_OF_THE_AREA, GIVEN
         outcomes.append(centred_outcome(dataset, rows, result.sizes, protocol, *box))
     return Evaluation(dataset, split, rows, result.sizes, result.errors, outcomes, dataset.warnings())
+
+
+def _check_ground_truth(dataset: EvalDataset, rows: np.ndarray, predictors: list[EvalPredictor]) -> None:
+    """Raises TrainError if no image has a true box, a true mask or, with a classifier, a class."""
+    classified = any(predictor.class_count for predictor in predictors) and (dataset.labels[rows] >= 0).any()
+    if classified or any(row in dataset.boxes or dataset.true_mask(row) is not None for row in rows.tolist()):
+        return
+    raise TrainError(
+        f"{dataset.name} has no ground truth of its {len(rows)} images: no boxes in the catalog, no masks and, "
+        "without a classifier, nothing else to compare with; name true masks with --truth"
+    )
 
 
 def _calibrate(
@@ -137,7 +151,7 @@ def _tau(
     if protocol.tau == "chosen" and tau != "sweep":
         return float(tau), GIVEN
     if not accumulator.images_with_box:
-        return FIXED_TAU, GIVEN
+        return FIXED_TAU, NOTHING
     taus = protocol.test_taus(kind)
     on_test = accumulator.curve()[[int(np.abs(TAUS - one).argmin()) for one in taus]]
     return calibrate(on_test, taus), TEST

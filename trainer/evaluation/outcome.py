@@ -17,13 +17,14 @@ from .metrics import accuracy, best_ious, error_kind, top_k_cls, top_k_loc
 from .predictors import EvalPredictor
 from .protocols import Protocol
 
-TauFrom = Literal["validation images", "given", "fixed by the protocol", "test images"]
+TauFrom = Literal["validation images", "given", "fixed by the protocol", "test images", "nothing to choose by"]
 """Where a threshold, or the centred box's sides, come from."""
 
 VALIDATION: TauFrom = "validation images"
 GIVEN: TauFrom = "given"
 FIXED: TauFrom = "fixed by the protocol"
 TEST: TauFrom = "test images"
+NOTHING: TauFrom = "nothing to choose by"
 
 CENTRED = "centred box"
 

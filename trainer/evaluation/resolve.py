@@ -35,12 +35,13 @@ def resolve_targets(
     allow_changed_images: bool,
     options: dict[str, Any],
     boxes_in: str = "upright",
+    truth_class: str | None = None,
 ) -> tuple[EvalDataset, list[EvalPredictor]]:
     """Resolves runs and STORE@VERSIONs.
 
     images   where the images are; with `catalog`, its kind, these are evaluated. Otherwise the images of the first
              version that is named, or that a run was trained on
-    truth    folder of ground-truth masks
+    truth    folder of ground-truth masks, or COCO's annotations; truth_class: what is object in them
     options  arguments of `load_localizer`
     boxes_in "stored" for true boxes and masks that were drawn before EXIF turns an image
 
@@ -58,7 +59,7 @@ def resolve_targets(
             raise TrainError(f"{versions[0]} has images of its own; leave --catalog out")
     models = [RunPredictor(run, load_localizer(run, **options)) for run in dict.fromkeys(runs)]
     if catalog is not None and images is not None:
-        return dataset_of_catalog(read_catalog(images, catalog), truth, boxes_in), [*models]
+        return dataset_of_catalog(read_catalog(images, catalog), truth, boxes_in, truth_class=truth_class), [*models]
     headers = [next(iter(model.localizer.headers.values())) for model in models]
     trained = next((header for header in headers if "version" in header), None)
     if not versions and trained is None:
@@ -70,7 +71,14 @@ def resolve_targets(
     version = open_version(name)
     recipe = trained["recipe"] if trained is not None and trained["version"] == version.name else {}
     dataset = dataset_of_version(
-        version, images, recipe.get("seed", 0), recipe.get("val_share", 0.1), allow_changed_images, truth, boxes_in
+        version,
+        images,
+        recipe.get("seed", 0),
+        recipe.get("val_share", 0.1),
+        allow_changed_images,
+        truth,
+        boxes_in,
+        truth_class,
     )
     masks = [_stored_masks(open_version(name), dataset) for name in dict.fromkeys([*versions, name])]
     return dataset, [*models, *masks]

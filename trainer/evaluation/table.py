@@ -12,7 +12,7 @@ from ...pipeline.errors import TrainError, os_error_reason
 from ...pipeline.io.console import out
 from ...pipeline.io.outputs import write_output
 from .evaluate import Evaluation
-from .outcome import CENTRED, Outcome
+from .outcome import CENTRED, FIXED, GIVEN, NOTHING, TEST, VALIDATION, Outcome
 
 LABELS = {
     "gt_known_loc": "GT-known Loc",
@@ -33,6 +33,8 @@ def print_evaluation(done: Evaluation) -> None:
     """Prints a column per protocol and a block of rows per predictor."""
     errors = f", {len(done.errors)} of them could not be read and count as wrong" if done.errors else ""
     out.print(f"{escape(done.dataset.name)}, {done.split}: {len(done.rows)} images{errors}")
+    for line in _truth_lines(done):
+        out.print(escape(line))
     protocols = list(dict.fromkeys(outcome.protocol for outcome in done.outcomes))
     by_key = {(outcome.predictor, outcome.protocol): outcome for outcome in done.outcomes}
     table = Table("", *protocols, box=None)
@@ -61,11 +63,13 @@ def _format_tau(outcome: Outcome) -> str:
     """The threshold, or the sides of the centred box, and where it comes from."""
     if outcome.tau_from is None:
         return ""
+    if outcome.tau_from == NOTHING:
+        return "[dim]no true box[/]"
     if outcome.predictor == CENTRED:
         text = f"{outcome.metrics['width']:g} x {outcome.metrics['height']:g}"
     else:
         text = f"{outcome.tau:.3g}"
-    sources = {"validation images": "val", "given": "given", "fixed by the protocol": "fixed", "test images": "test *"}
+    sources = {VALIDATION: "val", GIVEN: "given", FIXED: "fixed", TEST: "test *"}
     return f"[dim]{text} ({sources[outcome.tau_from]})[/]"
 
 
@@ -75,6 +79,7 @@ def as_json(done: Evaluation, flat: bool = False) -> dict[str, Any]:
         "images": len(done.rows),
         "from": done.dataset.name,
         "split": done.split,
+        "truth": _truth_lines(done),
         "unread": {done.dataset.ids[row]: reason for row, reason in done.errors.items()},
         "results": {},
     }
@@ -95,6 +100,11 @@ def write_json(done: Evaluation, file: Path, flat: bool = False) -> None:
         write_output(file, json.dumps(as_json(done, flat), indent=2) + "\n")
     except OSError as error:
         raise TrainError(f"{file} cannot be written: {os_error_reason(error)}; name another file with --json") from None
+
+
+def _truth_lines(done: Evaluation) -> list[str]:
+    """What the true masks are; none without them."""
+    return [] if done.dataset.truth is None else done.dataset.truth.lines()
 
 
 def _is_nan(value: Any) -> bool:

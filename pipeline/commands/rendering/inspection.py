@@ -1,5 +1,6 @@
 """Tables of `masks verify`, `masks diff`, `masks score` and `masks export`."""
 
+import shlex
 from typing import Any
 
 from rich.markup import escape
@@ -108,10 +109,12 @@ def print_exported(exported: Exported) -> None:
     )
 
 
-def print_score(report: ScoreReport) -> None:
+def print_score(report: ScoreReport, worst: int = 0) -> None:
+    """worst: number of images to name, the worst ones."""
     out.print(
         f"[bold]{escape(report.version)}[/]: {report.images} images with ground truth, coverage {report.coverage:.1%}"
     )
+    out.print(escape(report.truth))
     table = Table("", "mask IoU", "precision", "recall", "box IoU", "CorLoc", box=None)
     for name, score in report.scores.items():
         figures = (score.mask_iou, score.precision, score.recall, score.box_iou, score.corloc)
@@ -119,6 +122,22 @@ def print_score(report: ScoreReport) -> None:
     out.print(table)
     for line in report.warnings:
         print_warning(line)
+    if worst:
+        _print_worst(report, worst)
+
+
+def _print_worst(report: ScoreReport, count: int) -> None:
+    """The images, and the command that shows them."""
+    table = Table("mask IoU", "precision", "recall", "box IoU", "status", "id", box=None)
+    worst = report.worst(count)
+    for one in worst:
+        figures = (one.mask_iou, one.precision, one.recall, one.box_iou)
+        shown = ("" if figure is None else f"{figure:.3f}" for figure in figures)
+        table.add_row(*shown, one.status, escape(one_line(one.id)))
+    out.print(f"\nthe worst {len(worst)}:")
+    out.print(table)
+    view = ["locloc", "masks", "view", report.version, "--out", "worst.png", "--", *(one.id for one in worst)]
+    out.print(f"\nTo look at them: {escape(one_line(shlex.join(view)))}")
 
 
 def _first(changed: Changed) -> str:

@@ -1,82 +1,117 @@
-"""Ground-truth masks in a folder of image files: pairs them with images, and reads them."""
+"""The true masks of images: found in a folder of files or in COCO's annotations, and read by one rule for all of them.
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+`pairing.py` says which file belongs to which image, `decide.py` how files are read, `coco.py` what annotations give.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from ...catalogs.paths import resolve
-from ...catalogs.walk import walk_images
 from ...errors import ImageError, TruthError
 from ...geometry.resize_crop import ResizeCrop
-from ...io.images import decode_image, read_image_bytes
+from .coco import read_coco
+from .decide import SAMPLE, Seen, decide, inverted, reading_of_class, seen
+from .pairing import pair_masks
+from .pixels import read_pixels
+from .reading import Reading
 
-GREY = 16  # largest difference between the channels of a grey image after JPEG
-COLOURED = 0.01  # largest share of bright pixels whose channels differ by more
+
+@dataclass(frozen=True)
+class TrueMasks:
+    """The true masks of N images, some of which may have none."""
+
+    source: str  # the folder or file
+    images: int  # N
+    files: dict[str, Path]  # the file that holds an image's mask, by the image's path
+    read: Callable[[str], np.ndarray]  # an image's path > mask (H, W) bool at the file's own size, perhaps empty
+    read_as: str  # the rule, in words
+    warnings: tuple[str, ...] = ()
+    named: dict[str, int] = field(default_factory=dict)  # masks by the way their files are named
+
+    def __contains__(self, path: str) -> bool:
+        return path in self.files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def name(self, path: str) -> str:
+        """The mask of an image, for messages."""
+        file = self.files[path]
+        return f"{file}: {path}" if file.suffix.lower() == ".json" else str(file)
+
+    def describe(self) -> str:
+        """How many images have a mask, and how masks are read, in one line."""
+        other = ", ".join(f"{count} named {naming}" for naming, count in self.named.items() if naming != "NAME")
+        named = f" ({other})" if other else ""
+        return f"{len(self)} of {self.images} images have a true mask{named}; masks read as: {self.read_as}"
 
 
-def pair_masks(paths: Sequence[str], folder: Path) -> dict[str, Path]:
-    """Maps posix paths of images to their mask files below `folder`; images without a mask are left out.
+def find_truth(
+    paths: Sequence[str], truth: Path, truth_class: str | None = None, root: Path | str | None = None
+) -> TrueMasks:
+    """The true masks of images by their posix paths.
 
-    An image's mask has the same path without suffix. If two files have it, the one with the image's own suffix is taken
-    for the image itself. Without such a path, the mask is the file with the image's name, if no other image and no
-    other mask has that name. Raises TruthError if there is no folder, if an image has two masks, or if none has one.
+    truth        folder of mask files, or a .json file of COCO's annotations
+    truth_class  what is object: `any` value, `bright`, `dark`, `alpha`, an index or several with commas, a colour as
+                 `#rrggbb`; of COCO, a category's name or id. None: decided by what the masks hold
+    root         folder of the images, if it is known
+
+    Raises TruthError if there are no masks of these images, and if it is not clear how they are read.
     """
-    if not folder.is_dir():
-        raise TruthError(f"--truth {folder} is no folder of masks")
-    by_path: defaultdict[str, list[str]] = defaultdict(list)
-    for mask in sorted(walk_images(folder)):
-        by_path[_without_suffix(mask)].append(mask)
-    by_name = {PurePosixPath(path).name: path for path in by_path}
-    images_with_name = Counter(PurePosixPath(_without_suffix(path)).name for path in paths)
-    masks_with_name = Counter(PurePosixPath(path).name for path in by_path)
-    paired = {}
-    for image in paths:
-        path = _without_suffix(image)
-        name = PurePosixPath(path).name
-        if path not in by_path and images_with_name[name] == masks_with_name[name] == 1:
-            path = by_name[name]
-        masks = by_path.get(path, [])
-        masks = [mask for mask in masks if mask != image] or masks  # images may lie beside their masks
-        if len(masks) > 1:
-            raise TruthError(f"--truth {folder} has two masks of {image}, {masks[0]} and {masks[1]}; remove one")
-        if masks:
-            paired[image] = Path(resolve(folder, masks[0]))
-    if not paired:
-        raise TruthError(
-            f"--truth {folder} has no mask of any of {len(paths)} images; name the folder in which a mask has its "
-            "image's path, without suffixes, or a file name that no other image or mask has"
-        )
-    return paired
+    if truth.suffix.lower() == ".json" and not truth.is_dir():
+        coco = read_coco(truth, paths, truth_class)
+        return TrueMasks(str(truth), len(paths), dict.fromkeys(coco.images, truth), coco, coco.describe())
+    pairs = pair_masks(paths, truth, root)
+    sample = _sample(truth, list(pairs.files.values()))
+    reading = reading_of_class(truth_class) if truth_class is not None else None
+    if reading is None:
+        reading = decide(sample, any_value=truth_class is not None)
+    warning = inverted(sample, reading)
+    return TrueMasks(
+        str(truth),
+        len(paths),
+        pairs.files,
+        lambda path: _read_file(pairs.files[path], reading),
+        reading.describe(),
+        () if warning is None else (warning,),
+        pairs.named,
+    )
 
 
-def _without_suffix(path: str) -> str:
-    return str(PurePosixPath(path).with_suffix(""))
+def read_truth(masks: TrueMasks, path: str, image: Path | str) -> np.ndarray:
+    """The true mask `(H, W) bool` of the image `path` at its file's own size; all False where nothing is marked.
 
-
-def read_truth(file: Path, image: Path | str) -> np.ndarray:
-    """A ground-truth mask `(H, W) bool`: True where the file is brighter than half.
-
-    Raises TruthError for a file that cannot be a mask, or that is `image`, the image itself.
+    All true masks come through here. Raises TruthError for a file that cannot be a mask or does not fit the rule of the
+    others, and for `image`, the image itself.
     """
+    file = masks.files[path]
     if isinstance(image, Path) and image.exists() and file.samefile(image):
         raise TruthError(f"{file} is the image itself, not its mask; name the folder of masks with --truth")
+    return masks.read(path)
+
+
+def _sample(folder: Path, files: list[Path]) -> list[Seen]:
+    """A file that cannot be read decides nothing; it is named when its image's turn comes."""
+    count = min(SAMPLE, len(files))
+    sample: list[Seen] = []
+    errors: list[TruthError] = []
+    for file in (files[number * len(files) // count] for number in range(count)):
+        try:
+            sample.append(seen(file.relative_to(folder).as_posix(), read_pixels(file)))
+        except TruthError as error:
+            errors.append(error)
+    if not sample:
+        raise errors[0]
+    return sample
+
+
+def _read_file(file: Path, reading: Reading) -> np.ndarray:
     try:
-        rgb = decode_image(read_image_bytes(file))
+        return reading(read_pixels(file))
     except ImageError as error:
-        raise TruthError(f"True mask {file}: {error}") from None
-    bright = rgb[rgb.max(2) > 127]  # (n, 3)
-    if not len(bright):
-        raise TruthError(
-            f"True mask {file} is empty: its brightest value is {rgb.max()}, and an object is brighter than 127"
-        )
-    coloured = np.mean(np.ptp(bright, axis=1) > GREY)
-    if coloured > COLOURED:
-        raise TruthError(
-            f"True mask {file} has colours ({coloured:.0%} of what is bright); a mask is grey, white for the object"
-        )
-    return rgb[..., 0] > 127
+        raise TruthError(f"True mask {file} {error}") from None
 
 
 def square_truth(mask: np.ndarray, geometry: ResizeCrop) -> np.ndarray:

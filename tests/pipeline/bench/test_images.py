@@ -60,8 +60,8 @@ def test_unusable_images_are_skipped_with_their_reasons(tmp_path):
     assert [image.name for image in loaded.images] == ["f.png"]
     assert loaded.skipped == [
         "a.png: not an image of a known format",
-        "b.png: its mask has no background (brighter than half is object)",
-        f"c.png: True mask {truth}/c.png is empty: its brightest value is 0, and an object is brighter than 127",
+        "b.png: its mask has no background",
+        "c.png: its mask has no object",
         "d.png: its mask is 20 x 30, the image 30 x 20",
         f"e.png: True mask {truth}/e.png: not an image of a known format",
     ]
@@ -89,7 +89,7 @@ def test_wrong_folders(tmp_path):
         load_images(none, truth, 0, 16)
     with pytest.raises(BenchError, match=r"^--images .*masks holds no image$"):
         load_images(truth, truth, 0, 16)
-    with pytest.raises(TruthError, match=r"^--truth .*none is no folder of masks$"):
+    with pytest.raises(TruthError, match=r"^--truth .*none is no folder of masks, and no .json file"):
         load_images(images, none, 0, 16)
     save(truth / "b.png")
     with pytest.raises(TruthError, match=r"^--truth .*masks has no mask of any of 1 images"):

@@ -1,0 +1,126 @@
+"""True masks in a file of COCO's annotations: an image's mask is the union of its annotations that are no crowd."""
+
+import json
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from ...errors import TruthError, did_you_mean
+
+
+@dataclass(frozen=True)
+class CocoMasks:
+    """Annotations of the images of a data set."""
+
+    file: Path
+    images: dict[str, dict[str, Any]]  # COCO's image by the path of ours
+    annotations: dict[Any, list[dict[str, Any]]]  # by COCO's image id, of the chosen categories
+    chosen: str  # categories, in words
+
+    def describe(self) -> str:
+        return f"COCO annotations, the union of {self.chosen}, without crowds"
+
+    def __call__(self, path: str) -> np.ndarray:
+        """The mask `(H, W) bool` of an image at the size that the file gives; all False without an annotation."""
+        from pycocotools import mask as rle
+
+        entry = self.images[path]
+        height, width = entry["height"], entry["width"]
+        whole = np.zeros((height, width), bool)
+        for annotation in self.annotations.get(entry["id"], ()):
+            shape = annotation.get("segmentation")
+            where = f"{self.file}: annotation {annotation.get('id')} of {entry['file_name']}"
+            if not shape:
+                raise TruthError(f"{where} has no segmentation; leave it out, or score against boxes")
+            try:
+                if isinstance(shape, list):
+                    encoded = rle.merge(rle.frPyObjects([list(map(float, part)) for part in shape], height, width))
+                elif isinstance(shape["counts"], list):
+                    encoded = rle.frPyObjects(shape, height, width)
+                else:
+                    encoded = shape
+                part = rle.decode(encoded).astype(bool)
+            except Exception as error:  # pycocotools raises whatever its Cython code meets
+                raise TruthError(f"{where} has a segmentation that cannot be read: {error}") from None
+            if part.shape != whole.shape:
+                raise TruthError(
+                    f"{where} is {part.shape[1]} x {part.shape[0]} the image {width} x {height}; correct the file"
+                )
+            whole |= part
+        return whole
+
+
+def read_coco(file: Path, paths: Sequence[str], truth_class: str | None) -> CocoMasks:
+    """Reads the annotations of the images `paths`.
+
+    An image is the one whose `file_name` is its path, else the one whose `file_name` ends in its file name, if no other
+    of both sides has that name. truth_class: a category's name, or its id; None or "any": all. Raises TruthError.
+    """
+    content = _load(file)
+    categories = {entry["id"]: str(entry.get("name", entry["id"])) for entry in content["categories"]}
+    wanted = _categories(file, categories, truth_class)
+    by_path = {_normal(entry["file_name"]): entry for entry in content["images"]}
+    with_name = Counter(PurePosixPath(name).name for name in by_path)
+    by_name = {PurePosixPath(name).name: entry for name, entry in by_path.items()}
+    images_with_name = Counter(PurePosixPath(_normal(path)).name for path in paths)
+    images = {}
+    for path in paths:
+        name = PurePosixPath(_normal(path)).name
+        if _normal(path) in by_path:
+            images[path] = by_path[_normal(path)]
+        elif with_name[name] == images_with_name[name] == 1:
+            images[path] = by_name[name]
+    if not images:
+        first = content["images"][0]["file_name"] if content["images"] else "none"
+        raise TruthError(
+            f"--truth {file} has none of {len(paths)} images; its file_names are paths such as {first}, the images "
+            f"such as {paths[0]}"
+        )
+    annotations = defaultdict(list)
+    for annotation in content["annotations"]:
+        if not annotation.get("iscrowd") and (wanted is None or annotation.get("category_id") in wanted):
+            annotations[annotation.get("image_id")].append(annotation)
+    chosen = "all categories" if wanted is None else f"category {', '.join(categories[one] for one in sorted(wanted))}"
+    return CocoMasks(file, images, dict(annotations), chosen)
+
+
+def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise TruthError(f"--truth {file} cannot be read: {error.strerror}; name COCO's file of annotations") from None
+    except (ValueError, RecursionError) as error:
+        raise TruthError(f"--truth {file} is no JSON: {error}") from None
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), list) for key in ("images", "annotations")
+    ):
+        raise TruthError(f"--truth {file} is no file of COCO's annotations: it needs lists images and annotations")
+    content.setdefault("categories", [])
+    needed = {"images": ("id", "file_name", "height", "width"), "annotations": ("image_id",), "categories": ("id",)}
+    for key, names in needed.items():
+        for number, entry in enumerate(content[key]):
+            lacking = [name for name in names if not isinstance(entry, dict) or name not in entry]
+            if lacking:
+                raise TruthError(f"--truth {file}: {key}[{number}] has no {lacking[0]}")
+    return content
+
+
+def _categories(file: Path, categories: dict[Any, str], truth_class: str | None) -> set[Any] | None:
+    """Ids of the chosen categories; None for all."""
+    if truth_class is None or truth_class == "any":
+        return None
+    wanted = {one for one, name in categories.items() if truth_class in (name, str(one))}
+    if not wanted:
+        raise TruthError(
+            f"--truth {file} has no category {truth_class!r}{did_you_mean(truth_class, categories.values())}"
+        )
+    return wanted
+
+
+def _normal(path: str) -> str:
+    return unicodedata.normalize("NFC", path.removeprefix("./"))

@@ -1,0 +1,57 @@
+"""The true masks of N images by row, upright: read, held against their images, and counted where they are left out."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ...catalogs.paths import resolve
+from .masks import TrueMasks, read_truth
+from .placement import MaskPlacement
+
+Frames = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Rows > sizes `(N, 2)` of the upright images and EXIF orientations `(N,)`, known of these rows; see frames.py."""
+
+
+class UprightMasks:
+    """An image's mask is left out where it is empty, and where it cannot belong to the image (placement.py)."""
+
+    def __init__(self, masks: TrueMasks, paths: Sequence[str], root: Path | str, frames: Frames, boxes_in: str):
+        """paths: of the N images, below `root`; boxes_in: "upright", or "stored" for masks that EXIF does not turn."""
+        self.masks = masks
+        self.rows = np.array([row for row, path in enumerate(paths) if path in masks], np.int64)
+        self.empty: set[int] = set()  # rows, as far as they were read
+        self._paths, self._root, self._frames_of = paths, root, frames
+        self._placement = MaskPlacement(len(self.rows), masks.source, boxes_in)
+
+    def mask(self, row: int) -> np.ndarray | None:
+        """`(H, W) bool` of the whole upright image, at any size; None without one. Raises TruthError."""
+        path = self._paths[row]
+        if path not in self.masks:
+            return None
+        read = read_truth(self.masks, path, resolve(self._root, path))
+        if not read.any():
+            self.empty.add(row)
+            return None
+        sizes, orientation = self._frames
+        return self._placement.place(read, sizes[row], int(orientation[row]), self.masks.name(path))
+
+    def size_px(self, row: int, mask: np.ndarray) -> np.ndarray:
+        """Width and height `(2,)` of a row's image; those of its mask where they are not known."""
+        size: np.ndarray = self._frames[0][row]
+        return size if size.all() else np.array(mask.shape[1::-1])
+
+    def warnings(self) -> list[str]:
+        """Lines about what was read so far. Raises TruthError if no mask belongs to its image."""
+        lines = [*self.masks.warnings, *self._placement.warnings()]
+        if self.empty:
+            first = self.masks.name(self._paths[min(self.empty)])
+            lines.append(
+                f"nothing is marked in {len(self.empty)} true masks (first {first}): their images are left out"
+            )
+        return lines
+
+    @cached_property
+    def _frames(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._frames_of(self.rows)
