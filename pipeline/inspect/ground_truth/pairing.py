@@ -20,9 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ...catalogs.folder import IMAGE_SUFFIXES, walk_images
+from ...catalogs.folder import walk_images
 from ...catalogs.paths import resolve, to_text
 from ...errors import TruthError
+from ...io.formats import EXTRA_SUFFIXES, SUFFIXES
 
 WORDS = (
     "mask",
@@ -160,7 +161,7 @@ def _bare(name: str) -> tuple[str | None, str]:
 
 def _image_suffix(name: str) -> tuple[str, str]:
     path = PurePosixPath(name)
-    return (path.stem, path.suffix) if path.suffix.lower() in IMAGE_SUFFIXES else (name, "")
+    return (path.stem, path.suffix) if path.suffix.lower() in SUFFIXES | EXTRA_SUFFIXES.keys() else (name, "")
 
 
 def _naming(mask: str, image: str) -> str:

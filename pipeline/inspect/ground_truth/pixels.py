@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ...errors import ImageError, TruthError
-from ...io.images import FORMATS, MAX_PIXELS, decode_image, read_image_bytes
+from ...io.formats import FORMATS
+from ...io.images import MAX_PIXELS, decode_image, read_image_bytes
 from .pairing import ARRAY_SUFFIXES
 
 GREY = 16  # largest difference between the channels of a grey image after JPEG

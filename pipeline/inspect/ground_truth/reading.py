@@ -119,8 +119,7 @@ class OneColour:
         return f"{_hex(self.colour)} on black, brighter than half of it is object"
 
     def __call__(self, pixels: MaskPixels) -> np.ndarray:
-        brightest: np.ndarray = pixels.rgb().max(2)
-        return brightest > max(self.colour) // 2
+        return np.asarray(pixels.rgb().max(2) > max(self.colour) // 2)
 
 
 @dataclass(frozen=True)
