@@ -141,8 +141,7 @@ _KIND_NAMES = {"grey": "grey", "palette": "palette", "colour": "colour"}
 
 def _near(rgb: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     """Pixels within GREY of a colour in each channel: JPEG changes them."""
-    near: np.ndarray = (np.abs(rgb.astype(np.int16) - np.array(colour, np.int16)) <= GREY).all(2)
-    return near
+    return np.asarray((np.abs(rgb.astype(np.int16) - np.array(colour, np.int16)) <= GREY).all(2))
 
 
 def _coloured(pixels: MaskPixels) -> float:
