@@ -1,7 +1,6 @@
 """True masks in a file of COCO's annotations: an image's mask is the union of its annotations that are no crowd."""
 
 import json
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...catalogs.unicode_names import normal_form
 from ...errors import TruthError, did_you_mean
 
 
@@ -123,4 +123,4 @@ def _categories(file: Path, categories: dict[Any, str], truth_class: str | None)
 
 
 def _normal(path: str) -> str:
-    return unicodedata.normalize("NFC", path.removeprefix("./"))
+    return normal_form(path.removeprefix("./"))

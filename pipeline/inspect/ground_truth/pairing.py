@@ -14,14 +14,14 @@ image's path, the one whose name differs from the image's is the mask: images ma
 
 import os
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ...catalogs.folder import walk_images
 from ...catalogs.paths import resolve, to_text
+from ...catalogs.unicode_names import normal_form
+from ...catalogs.walk import folder_left_out, walk_images
 from ...errors import TruthError
 from ...io.formats import EXTRA_SUFFIXES, SUFFIXES
 
@@ -173,7 +173,7 @@ def _walk_masks(folder: Path) -> list[str]:
     """Posix paths below `folder`, as text, of image files and NumPy's arrays."""
     arrays = []
     for above, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if folder_left_out(name) is None]
         below = Path(above).relative_to(folder)
         arrays += [
             to_text((below / name).as_posix())
@@ -192,4 +192,4 @@ def _without_suffix(path: str) -> str:
 
 
 def _key(path: str) -> str:
-    return unicodedata.normalize("NFC", _without_suffix(path))
+    return normal_form(_without_suffix(path))
