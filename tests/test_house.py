@@ -106,8 +106,8 @@ def test_the_command_line_is_frozen():
         "masks verify": ["version", "--sample", "--root", "--json"],
         "masks view": ["version", "image_ids", "--out", "--root"],
         "predict": [
-            "run", "images", "--out", "--format", "--top", "--tau", "--batch", "--device", "--precision", "--models",
-            "--backbone", "--weights", "--json",
+            "run", "images", "--out", "--format", "--top", "--tau", "--clean", "--batch", "--device", "--precision",
+            "--models", "--backbone", "--weights", "--json",
         ],
         "train": [
             "version", "--out", "--images", "--stage", "--recipe", "--set", "--devices", "--accelerator",

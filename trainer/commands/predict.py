@@ -30,6 +30,16 @@ def predict(
         float | None,
         typer.Option(help="Threshold, 0 to 1, of the normalized map. Default: the run's, chosen on validation images."),
     ] = None,
+    clean: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            min=0.0,
+            max=1.0,
+            help="Fill holes, and drop parts, that are smaller than this share of the object: in masks, boxes and "
+            "overlays alike.",
+        ),
+    ] = 0.0,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Images per batch. Default: 64 on a GPU, 8 on a CPU.")
     ] = None,
@@ -62,7 +72,9 @@ def predict(
     predictor = Predictor(load_localizer(run, device, precision, models, backbone, weights), batch)
     try:
         with interruptible(), count_bar("images") as on_progress:
-            summary = predict_files(predictor, str(run), images, out, tuple(formats or ()), top, tau, on_progress)
+            summary = predict_files(
+                predictor, str(run), images, out, tuple(formats or ()), top, tau, on_progress, clean
+            )
     except KeyboardInterrupt:
         print_error("interrupted; the files written so far are kept, without a summary")
         raise typer.Exit(INTERRUPTED) from None

@@ -45,6 +45,7 @@ def predict_files(
     top: int,
     tau: float | None,
     on_progress: Callable[[int, int], None],
+    clean: float = 0.0,
 ) -> PredictSummary:
     """Predicts every image that the arguments name and writes the predictions below `out`, a new or empty folder.
 
@@ -54,7 +55,7 @@ def predict_files(
     formats, tau = _checked_formats(formats, out, predictor), predictor.threshold(tau)
     inputs = find_inputs(arguments)
     names = [image.name for image in inputs]
-    metadata = RunMetadata(out or Path(), run, predictor.localizer, tau, names)
+    metadata = RunMetadata(out or Path(), run, predictor.localizer, tau, names, clean=clean)
     if out is not None:
         _create_folder(out)
     writers: list[Format] = [FORMATS[name](metadata) for name in formats]
@@ -81,7 +82,8 @@ def predict_files(
     extract, where, done = canvas_of if "overlay" in formats else None, [image.where for image in inputs], 0
     start = time.perf_counter()
     try:
-        for count, succeeded in enumerate(predictor.each(where, top, tau, extract=extract, on_result=write), 1):
+        written = predictor.each(where, top, tau, extract=extract, on_result=write, clean=clean)
+        for count, succeeded in enumerate(written, 1):
             done += succeeded
             on_progress(count, len(where))
     except LocLocError:  # a full disk, images out of reach: what was predicted so far is kept

@@ -9,6 +9,7 @@
 Threads read images ahead of the model and postprocess behind it, so that the model does not wait for them. The map is
 processed as in evaluation: resized bilinearly to the side of the model's square, then min-max normalised. It is then
 moved to the original image, where the largest contour above the threshold is the object: it gives the mask and the box.
+`clean` fills small holes of that mask and drops small parts before anything is derived from it.
 """
 
 from collections import deque
@@ -27,6 +28,7 @@ from torch.nn import functional as F
 from ...pipeline.catalogs.paths import parse_location
 from ...pipeline.errors import ImageError, PredictError
 from ...pipeline.geometry.boxes import largest_object
+from ...pipeline.geometry.clean import clean_mask
 from ...pipeline.geometry.normalize import min_max_or_zeros
 from ...pipeline.geometry.resize_crop import ResizeCrop
 from ...pipeline.io.images import decode_image, read_image_bytes, rgb_of
@@ -130,9 +132,10 @@ class Predictor:
         top: int = TOP,
         tau: float | None = None,
         batch: int | None = None,
+        clean: float = 0.0,
     ) -> list[Prediction]:
         """All predictions at once. Raises ImageError for an image that cannot be read, with its number and reason."""
-        predictions = list(self.each(images, top, tau, batch))
+        predictions = list(self.each(images, top, tau, batch, clean=clean))
         for number, one in enumerate(predictions):
             if isinstance(one, ImageError):
                 raise ImageError(f"image {number}: {one}; `each` goes on without it")
@@ -146,6 +149,7 @@ class Predictor:
         batch: int | None = None,
         extract: Callable[[np.ndarray], Any] | None = None,
         on_result: OnResult | None = None,
+        clean: float = 0.0,
     ) -> Iterator[Any]:
         """Yields a prediction for each image, or its ImageError. Holds a few batches in memory.
 
@@ -156,10 +160,13 @@ class Predictor:
         extract    called in a thread with the rgb pixels; its result goes to `on_result`
         on_result  called in a thread with the image's number, its prediction or error, and the result of `extract`;
                    what it returns is yielded instead of the prediction
+        clean      holes that are smaller than this share of the object are filled, and smaller parts of it dropped
 
-        Raises PredictError for a `tau` outside 0 to 1, UnreachableError if a disk or network fails.
+        Raises PredictError for a `tau` or `clean` outside 0 to 1, UnreachableError if a disk or network fails.
         """
         tau = self.threshold(tau)
+        if not 0 <= clean <= 1:
+            raise PredictError(f"clean is a share of the object, from 0 to 1, not {clean:g}")
         if top < 1 or (batch is not None and batch < 1):
             raise PredictError("top and batch are at least 1")
         source = enumerate([images] if isinstance(images, (str, Path, np.ndarray, Image.Image)) else images)
@@ -168,7 +175,7 @@ class Predictor:
         try:
             read = partial(self._read, extract=extract)
             yield from self._stream(
-                source, size, pool, read, partial(self._finish, top=top, tau=tau, on_result=on_result)
+                source, size, pool, read, partial(self._finish, top=top, tau=tau, clean=clean, on_result=on_result)
             )
         finally:
             pool.shutdown(cancel_futures=True)
@@ -252,6 +259,7 @@ class Predictor:
         output: _ModelOutput | None,
         top: int,
         tau: float,
+        clean: float,
         on_result: OnResult | None,
     ) -> Any:
         """Turns the model's output into a prediction and hands it on."""
@@ -262,12 +270,12 @@ class Predictor:
         else:
             assert output is not None
             try:
-                result, extracted = self._prediction(image, output, top, tau), image.extracted
+                result, extracted = self._prediction(image, output, top, tau, clean), image.extracted
             except ImageError as error:
                 result = error
         return on_result(image.number, result, extracted) if on_result else result
 
-    def _prediction(self, image: _ModelInput, output: _ModelOutput, top: int, tau: float) -> Prediction:
+    def _prediction(self, image: _ModelInput, output: _ModelOutput, top: int, tau: float, clean: float) -> Prediction:
         box = mask = score = None
         if output.map is not None:
             low, high = output.map.low, output.map.high
@@ -275,6 +283,8 @@ class Predictor:
                 raise ImageError("the model's map is not finite")
             whole = image.geometry.image_back(output.map.values)
             box, mask = largest_object(whole > tau)
+            if clean:
+                box, mask = largest_object(clean_mask(mask, clean))
             inside = float(whole[mask].mean()) if box.any() else 0.0
             score = float(np.clip(low + (high - low) * inside, 0, 1)) if box.any() else 0.0
         labels, scores = _best(output.logits, top) if output.logits is not None else ((), ())

@@ -128,6 +128,18 @@ def test_json_has_a_line_for_each_image_in_their_order(found):
         assert one["box"] == (largest_box(mask).tolist() if mask.any() else None)
 
 
+def test_what_clean_fills_is_in_masks_and_coco_alike(run, album, tmp_path):
+    formats = [part for name in ("coco", "json", "mask") for part in ("--format", name)]
+    predict(run, album, "--out", tmp_path / "out", *formats, "--clean", 0.2)
+    coco = json.loads((tmp_path / "out" / "coco.json").read_text())
+    areas = {one["image_id"]: one["area"] for one in coco["annotations"]}
+    for one in coco["images"]:
+        mask = np.array(Image.open(tmp_path / "out" / "masks" / Path(one["file_name"]).with_suffix(".png"))) > 0
+        assert mask.sum() == areas.get(one["id"], 0)
+    for file in ("summary.json", "predictions.json"):
+        assert json.loads((tmp_path / "out" / file).read_text())["clean"] == 0.2
+
+
 def test_overlays_are_images(found):
     _, out = found
     for name in SIZES:

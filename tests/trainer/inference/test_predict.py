@@ -76,6 +76,17 @@ def test_boxes_are_in_pixels_of_the_original_whatever_its_size(size, box):
     assert np.array_equal(found.box, largest_box(found.mask))
 
 
+def test_small_holes_are_filled_and_small_parts_dropped_by_their_share_of_the_object():
+    rgb = image(256, 256, (60, 40, 200, 200))
+    rgb[100:120, 100:120, 0] = 0  # a hole of a 50th of the object
+    (plain,), (cleaned,) = (Predictor(Brightness())(rgb, clean=share) for share in (0.0, 0.1))
+    assert not plain.mask[110, 110] and cleaned.mask[110, 110] and np.array_equal(plain.box, cleaned.box)
+    assert np.array_equal(cleaned.mask | plain.mask, cleaned.mask) and cleaned.mask_score < plain.mask_score
+    for share in (-0.1, 1.1, float("nan")):
+        with pytest.raises(PredictError, match="clean is a share of the object"):
+            Predictor(Brightness())(rgb, clean=share)
+
+
 def test_nothing_is_found_outside_of_a_centre_crop():
     rgb = image(300, 100, (0, 20, 180, 80))
     (found,) = Predictor(Brightness("centre_crop"))(rgb)

@@ -35,6 +35,7 @@ class RunMetadata:
     tau: float
     names: list[str]  # of all images, by number
     failed: list[dict[str, str]] = field(default_factory=list)  # {"file", "reason"}, complete when formats are closed
+    clean: float = 0.0  # share of the object: smaller holes were filled and smaller parts dropped
 
     def file(self, folder: str, number: int, suffix: str) -> Path:
         """OUT/folder/NAME.suffix, whose folder is created; `a.jpg.png` if there is an `a.png` among the images too."""
@@ -64,6 +65,7 @@ class RunMetadata:
             "masks": header.get("version"),
             "backbone": self.localizer.backbone.name,
             "tau": self.tau,
+            "clean": self.clean,
             "failed": self.failed,
         }
 

@@ -1,4 +1,4 @@
-"""OUT/overlays/NAME.jpg: the image with its object tinted and outlined, its box, and a label.
+"""OUT/overlays/NAME.jpg: the image with the prediction's mask tinted and outlined, its box, and a label.
 
 The canvas has a long side of 640 to 2048 px: small images are enlarged, so that text is legible and lines are thin, and
 very large ones reduced. Outlines are smooth curves drawn at that size, not scaled pixels.
@@ -6,9 +6,10 @@ very large ones reduced. Outlines are smooth curves drawn at that size, not scal
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..predict import Prediction
+from .label import draw_label
 from .metadata import RunMetadata, cannot_write
 
 LEAST_PX, MOST_PX = 640, 2048  # of the canvas's long side
@@ -63,7 +64,7 @@ def draw_overlay(canvas: np.ndarray, prediction: Prediction) -> np.ndarray:
     pen = ImageDraw.Draw(sheet)
     if box is not None:
         _draw_box(pen, box, line, colour, (width, height))
-    _draw_label(pen, _label(prediction), box, line, colour, (width, height))
+    draw_label(pen, prediction, box, colour, (width, height))
     return np.array(sheet)
 
 
@@ -99,30 +100,3 @@ def _draw_box(pen: ImageDraw.ImageDraw, box: np.ndarray, line: int, colour, size
     pen.rectangle(edges, outline=(16, 16, 16), width=line + 2)
     if edges[2] - edges[0] > 2 * line and edges[3] - edges[1] > 2 * line:
         pen.rectangle([edges[0] + 1, edges[1] + 1, edges[2] - 1, edges[3] - 1], outline=colour, width=line)
-
-
-def _label(prediction: Prediction) -> str:
-    if not prediction.classes:
-        return f"object: {prediction.mask_score:.2f}"
-    name = prediction.classes[0]
-    return f"{f'class {name}' if name.isdecimal() else name}: {prediction.scores[0]:.2f}"
-
-
-def _draw_label(pen: ImageDraw.ImageDraw, text: str, box, line: int, colour, size: tuple[int, int]) -> None:
-    """Above the box's upper edge, or inside the box if there is no room above; always within the canvas."""
-    width, height = size
-    font_px = max(14, round(max(width, height) / 36))
-    while True:
-        font = ImageFont.load_default(font_px)
-        left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
-        pad = max(2, font_px // 4)
-        wide, high = right - left + 2 * pad, font_px + pad
-        if (wide <= width and high <= height) or font_px <= 9:
-            break
-        font_px -= 1
-    x, y = (0, 0) if box is None else (box[0], box[1] - high)
-    if y < 0:
-        y = 0 if box is None else box[1]
-    x, y = max(0, min(x, width - wide)), max(0, min(y, height - high))
-    pen.rectangle([x, y, x + wide - 1, y + high - 1], fill=colour)
-    pen.text((x + pad - left, y + (high - (bottom - top)) / 2 - top), text, fill=(0, 0, 0), font=font)
