@@ -15,7 +15,7 @@ app = typer.Typer(
     "Self-attention of a frozen ViT locates the object, GrabCut finds its outline, and a versioned store keeps the "
     "masks. A generator learns from them to localize objects, and a classifier to name them.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .completions import BACKBONES, CATALOGS, RECIPES, STATUSES, one_of
+from .json_option import Json, JsonCommand, print_or_write
 from .options import (
     BoxesIn,
     Exclude,
-    Json,
     Name,
     Root,
     SameWeights,
@@ -30,7 +31,7 @@ RunOptions = Callable[[], "RunSettings"]
 
 def add_to(masks: typer.Typer) -> None:
     for command in (build, resume, retry, refine, extend):
-        masks.command()(with_run_options(command))
+        masks.command(cls=JsonCommand)(with_run_options(command))
 
 
 Images = Annotated[
@@ -40,7 +41,9 @@ Images = Annotated[
 CatalogName = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="Layout of IMAGES: folder, list, cub, ilsvrc, synthetic. Default: folder or list."
+        metavar="NAME",
+        autocompletion=one_of(CATALOGS),
+        help="Layout of IMAGES: folder, list, cub, ilsvrc, synthetic. Default: folder or list.",
     ),
 ]
 ListRoot = Annotated[
@@ -60,6 +63,7 @@ def build(
         str | None,
         typer.Option(
             metavar="NAME",
+            autocompletion=one_of(BACKBONES),
             help="A timm ViT; the paper's is vit_small_patch16_224.dino. Default: the recipe's, or pocket (included).",
         ),
     ] = None,
@@ -68,6 +72,7 @@ def build(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
+            autocompletion=one_of(RECIPES),
             help="locloc, official, ppd, pocket, or your own TOML, which may name one of them as its base. Default, "
             "and what a TOML without a base starts from: pocket for that backbone, else locloc.",
         ),
@@ -78,7 +83,7 @@ def build(
         float, typer.Option(min=0.0, max=1.0, help="Exit 3 if a smaller share of the images, or none, got a mask.")
     ] = 0.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
-    json: Json = False,
+    json: Json = None,
 ) -> None:
     """Make masks for a folder or list of images, as a new version of a store.
 
@@ -90,7 +95,7 @@ def build(
     from ..catalogs import read_catalog, summarize
     from ..errors import TruthError, check_known
     from ..inspect.ground_truth.boxes import suspicious_boxes, upright_catalog
-    from ..io.console import print_json, print_warning
+    from ..io.console import print_warning
     from ..recipe_choice import choose_recipe
     from .rendering.builds import print_choice, print_plan
     from .rendering.catalogs import print_catalog
@@ -109,10 +114,8 @@ def build(
         plan = replace(plan_build(request), warnings=choice.warnings)
         print_catalog(image_catalog)
         print_choice(choice)
-        if json:
-            print_json(asdict(plan) | {"data": summarize(image_catalog).json()})
-        else:
-            print_plan(plan, store)
+        value = asdict(plan) | {"data": summarize(image_catalog).json()}
+        print_or_write(value, json, lambda: print_plan(plan, store))
         return
     build_and_print(
         lambda on_progress: build_version(request, on_progress), store, json, min_coverage, choice, image_catalog
@@ -128,7 +131,7 @@ def resume(
     root: Root = None,
     weights: SameWeights = None,
     name: Name = None,
-    json: Json = False,
+    json: Json = None,
 ) -> None:
     """Resume an unfinished build; images, recipe and weights are read from the store.
 
@@ -147,7 +150,11 @@ def retry(
     run: RunOptions,
     status: Annotated[
         list[str] | None,
-        typer.Option(metavar="STATUS", help="Only rows of this status; may be repeated. Default: all failed rows."),
+        typer.Option(
+            metavar="STATUS",
+            autocompletion=one_of(STATUSES),
+            help="Only rows of this status; may be repeated. Default: all failed rows.",
+        ),
     ] = None,
     damaged: Annotated[
         bool, typer.Option("--damaged", help="Redo the rows that `locloc masks verify` finds damaged instead.")
@@ -155,7 +162,7 @@ def retry(
     root: Root = None,
     weights: SameWeights = None,
     name: Name = None,
-    json: Json = False,
+    json: Json = None,
 ) -> None:
     """Redo the failed rows, as a new version that shares all other rows.
 
@@ -165,7 +172,7 @@ def retry(
     from ..build.spec import already_there
     from ..status import status_of
     from ..store.reader import open_version, split_version_name
-    from .rendering.builds import print_summary
+    from .rendering.builds import summary_json
 
     if damaged and status:
         raise typer.BadParameter("give --status or --damaged, not both")
@@ -174,10 +181,9 @@ def retry(
     opened, (store, _) = open_version(version), split_version_name(version)
     if not len(rows := retried_rows(opened, why)):
         metadata = opened.provenance
-        if json:
-            print_summary(already_there(opened.tag, metadata), store, json)
-        else:
-            print(f"{opened.name} has no row to redo ({why.replace(',', ', ')}): nothing to do")
+        nothing = already_there(opened.tag, metadata)
+        text = f"{opened.name} has no row to redo ({why.replace(',', ', ')}): nothing to do"
+        print_or_write(summary_json(nothing), json, lambda: print(text))
         return
     settings = run()
     build_and_print(
@@ -187,11 +193,18 @@ def retry(
 
 def refine(
     version: VersionName,
-    recipe: Annotated[str, typer.Option(metavar="NAME|FILE", help="The new recipe: a built-in one, or your own TOML.")],
+    recipe: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            autocompletion=one_of(RECIPES),
+            help="The new recipe: a built-in one, or your own TOML.",
+        ),
+    ],
     run: RunOptions,
     root: Root = None,
     name: Name = None,
-    json: Json = False,
+    json: Json = None,
 ) -> None:
     """Make masks with a new recipe from the stored attention of a version, without a ViT or a GPU.
 
@@ -224,7 +237,7 @@ def extend(
     exclude: Exclude = None,
     weights: SameWeights = None,
     name: Name = None,
-    json: Json = False,
+    json: Json = None,
 ) -> None:
     """Add images: a new version with the old rows, copied, and the new rows, which are built.
 

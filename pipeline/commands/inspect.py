@@ -5,33 +5,33 @@ from typing import Annotated
 
 import typer
 
-from .options import BoxesIn, Json, Root, StoreName, TruthClass, VersionName
+from .completions import RECIPES, one_of
+from .json_option import Json, JsonCommand, print_or_write
+from .options import BoxesIn, Root, StoreName, TruthClass, VersionName
 
 
 def add_to(masks: typer.Typer) -> None:
-    masks.command("list")(list_)
+    masks.command("list", cls=JsonCommand)(list_)
     for command in (show, view, score, diff, verify, recipe):
-        masks.command()(command)
+        masks.command(cls=JsonCommand)(command)
 
 
-def list_(store: StoreName, json: Json = False) -> None:
+def list_(store: StoreName, json: Json = None) -> None:
     """List the versions of a store, oldest first, and its unfinished builds."""
-    from ..io.console import print_json
     from ..store.reader import list_versions
     from .rendering.versions import print_versions
 
     versions = list_versions(store)
-    print_json([vars(version) for version in versions]) if json else print_versions(versions)
+    print_or_write([vars(version) for version in versions], json, lambda: print_versions(versions))
 
 
-def show(version: VersionName, json: Json = False) -> None:
+def show(version: VersionName, json: Json = None) -> None:
     """Show a version: images by status, how it was built, and why some images have no mask."""
-    from ..io.console import print_json
     from ..store import open_version
     from .rendering.versions import print_version, version_summary
 
     opened = open_version(version)
-    print_json(version_summary(opened)) if json else print_version(opened)
+    print_or_write(version_summary(opened), json, lambda: print_version(opened))
 
 
 def view(
@@ -62,7 +62,7 @@ def score(
         Path | None, typer.Option(metavar="FILE.csv", help="Write a line of figures for each image.")
     ] = None,
     worst: Annotated[int, typer.Option(metavar="N", min=0, help="Name the N images with the lowest IoU.")] = 0,
-    json: Json = False,
+    json: Json = None,
 ) -> None:
     """Score masks against ground truth, next to thresholded attention and a centred box.
 
@@ -71,38 +71,34 @@ def score(
     """
     from ..errors import TruthError
     from ..inspect.score import score_version, write_per_image
-    from ..io.console import print_json
     from ..io.outputs import check_output_file
     from ..store import open_version
     from .rendering.inspection import print_score
 
-    report = score_version(open_version(version), truth, boxes_in)
-    print_json(report) if json else print_score(report)
     if per_image is not None:
         check_output_file(per_image, "--per-image", TruthError)
     report = score_version(open_version(version), truth, boxes_in, truth_class)
     if per_image is not None:
         write_per_image(report, per_image)
-    print_json(report.as_json(worst)) if json else print_score(report, worst)
+    print_or_write(report.as_json(worst), json, lambda: print_score(report, worst))
 
 
 def diff(
     version: VersionName,
     other: Annotated[str, typer.Argument(metavar="VERSION", help="A version of the same store, or STORE@VERSION.")],
-    json: Json = False,
+    json: Json = None,
 ) -> None:
     """Compare two versions: rows, statuses, settings, and the IoU between their masks.
 
     **Example:** locloc masks diff photos.store@v1 v2
     """
     from ..inspect.diff import diff_versions
-    from ..io.console import print_json
     from ..store.reader import open_version, split_version_name
     from .rendering.inspection import print_diff
 
     second = other if "@" in other else f"{split_version_name(version)[0]}@{other}"
     difference = diff_versions(open_version(version), open_version(second))
-    print_json(difference) if json else print_diff(difference)
+    print_or_write(difference, json, lambda: print_diff(difference))
 
 
 def verify(
@@ -111,18 +107,17 @@ def verify(
         float, typer.Option(min=0.0, max=1.0, help="Share of the blocks, and of their images, to read.")
     ] = 1.0,
     root: Root = None,
-    json: Json = False,
+    json: Json = None,
 ) -> None:
     """Check a version and its images against their checksums. Exits 1 if the store is damaged."""
     from ..inspect.verify import verify_version
-    from ..io.console import print_json
     from ..io.progress_bar import count_bar
     from ..store import open_version
     from .rendering.inspection import print_verified
 
     with count_bar("verifying") as on_progress:
         verified = verify_version(open_version(version), sample, root, on_progress)
-    print_json(verified) if json else print_verified(verified)
+    print_or_write(verified, json, lambda: print_verified(verified))
     if not verified.ok:
         raise typer.Exit(1)
 
@@ -132,6 +127,7 @@ def recipe(
         str,
         typer.Argument(
             metavar="NAME|FILE|STORE@VERSION",
+            autocompletion=one_of(RECIPES),
             help="locloc, official, ppd, pocket, your own TOML, or a version's recipe.",
         ),
     ] = "locloc",

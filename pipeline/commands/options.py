@@ -11,6 +11,7 @@ import typer
 
 from ..io.interrupts import interruptible
 from ..io.machine import usable_cores
+from .json_option import print_or_write
 
 if TYPE_CHECKING:
     from ..build.progress import BuildProgress
@@ -24,7 +25,6 @@ VersionName = Annotated[
     str, typer.Argument(metavar="STORE@VERSION", help="As in horses.store@v1, s3://bucket/horses@v1, or @latest.")
 ]
 StoreName = Annotated[str, typer.Argument(metavar="STORE", help="Folder or URL of the store.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Name = Annotated[str | None, typer.Option(help="Name of the version. Default: v1, v2, ...")]
 Exclude = Annotated[
     list[str] | None,
@@ -116,7 +116,7 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
 def build_and_print(
     build: "Callable[[OnProgress], BuildSummary]",
     store: str,
-    json: bool,
+    json: str | None,
     min_coverage: float = 0.0,
     choice: "RecipeChoice | None" = None,
     catalog: "Catalog | None" = None,
@@ -130,7 +130,7 @@ def build_and_print(
     Exits 130 after an interrupt, 3 if the coverage is 0 or below `min_coverage`.
     """
     from ..io.console import print_error
-    from .rendering.builds import build_progress_bar, print_choice, print_summary
+    from .rendering.builds import build_progress_bar, print_choice, print_summary, summary_json
     from .rendering.catalogs import print_catalog
 
     @functools.cache
@@ -154,7 +154,7 @@ def build_and_print(
         raise typer.Exit(INTERRUPTED) from None
     announce()
     summary = replace(summary, warnings=choice.warnings if choice else ())
-    print_summary(summary, store, json, catalog)
+    print_or_write(summary_json(summary, catalog), json, lambda: print_summary(summary, store))
     if summary.coverage < min_coverage or summary.coverage == 0:
         print_error(
             f"coverage {summary.coverage:.1%}, --min-coverage is {min_coverage:.1%}; "

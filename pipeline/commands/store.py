@@ -4,12 +4,14 @@ from typing import Annotated
 
 import typer
 
-from .options import Json, StoreName, VersionName
+from .completions import EXPORTS, one_of
+from .json_option import Json, JsonCommand, print_or_write
+from .options import StoreName, VersionName
 
 
 def add_to(masks: typer.Typer) -> None:
     for command in (delete, gc, export):
-        masks.command()(command)
+        masks.command(cls=JsonCommand)(command)
 
 
 def delete(version: VersionName) -> None:
@@ -25,23 +27,22 @@ def delete(version: VersionName) -> None:
     print(f"{version} is deleted; `locloc masks gc {store}` frees its space")
 
 
-def gc(store: StoreName, json: Json = False) -> None:
+def gc(store: StoreName, json: Json = None) -> None:
     """Delete the data that no version and no unfinished build needs, left by killed builds and deleted versions."""
-    from ..io.console import print_json
     from ..store.gc import collect_garbage
 
     garbage = collect_garbage(store)
-    if json:
-        print_json(garbage)
-        return
-    print(f"{store}: {garbage.objects} objects deleted, {garbage.bytes / 1e6:.1f} MB")
+    text = f"{store}: {garbage.objects} objects deleted, {garbage.bytes / 1e6:.1f} MB"
+    print_or_write(garbage, json, lambda: print(text))
 
 
 def export(
     version: VersionName,
     out: Annotated[str, typer.Argument(metavar="OUT", help="Folder to write to.")],
-    to: Annotated[str, typer.Option(metavar="FORMAT", help="zarr: plain Zarr v3.")] = "zarr",
-    json: Json = False,
+    to: Annotated[
+        str, typer.Option(metavar="FORMAT", autocompletion=one_of(EXPORTS), help="zarr: plain Zarr v3.")
+    ] = "zarr",
+    json: Json = None,
 ) -> None:
     """Copy a version to a format that other programs read without locloc and without Icechunk.
 
@@ -49,7 +50,6 @@ def export(
     """
     from ..errors import StoreError, check_known
     from ..export import EXPORTERS
-    from ..io.console import print_json
     from ..io.progress_bar import count_bar
     from ..store import open_version
     from .rendering.inspection import print_exported
@@ -57,4 +57,4 @@ def export(
     check_known(StoreError, "format", to, EXPORTERS)
     with count_bar("exporting") as on_progress:
         exported = EXPORTERS[to](open_version(version), out, on_progress)
-    print_json(exported) if json else print_exported(exported)
+    print_or_write(exported, json, lambda: print_exported(exported))

@@ -13,16 +13,19 @@ out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout and sys.
 err = Console(highlight=False, soft_wrap=True, stderr=True)
 
 
+def as_json(value: Any) -> Any:
+    """A dataclass instance as a dictionary; anything else unchanged."""
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+
+
 def print_json(value: Any) -> None:
     """Prints a dataclass instance, or whatever `json` takes."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    print(json.dumps(value, indent=2))
+    print(json.dumps(as_json(value), indent=2))
 
 
-def print_error(message: str, kind: str = "error") -> None:
+def print_error(message: str) -> None:
     """Prints the message in one line, also where a file's name in it holds a line break."""
-    err.print(f"[bold red]{kind}:[/] {escape(one_line(message))}")
+    err.print(f"[bold red]error:[/] {escape(one_line(message))}")
 
 
 def print_warning(message: str) -> None:

@@ -72,8 +72,8 @@ def _prepare_output() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     if not isinstance(sys.stdout, _Output):
-        sys.stdout = _Output(sys.stdout, STDOUT)  # type: ignore[assignment]  # has what is used of TextIO
-        sys.stderr = _Output(sys.stderr, None)  # type: ignore[assignment]
+        sys.stdout = _Output(sys.stdout, STDOUT)
+        sys.stderr = _Output(sys.stderr, None)
 
 
 class _Output:

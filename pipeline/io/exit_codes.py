@@ -6,7 +6,7 @@
     a library that is missing or cannot be imported           error: which, and how to install it    1
     Ctrl-C                                                    error: interrupted                     130
     standard output is a pipe that its reader has closed      none: as of a program that SIGPIPE ends  141
-    anything else                                             a traceback, and a line that asks for a report  1
+    anything else, a bug                                      raised, with a note that asks for a report: a traceback
 
 With `LOCLOC_DEBUG=1` a traceback comes before each line. Imports nothing but the standard library, since a library
 may be what is broken.
@@ -45,7 +45,7 @@ _DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyy
 
 
 def exit_code_of(command: Callable[[], object]) -> int:
-    """Runs a command to its end, reports what ended it, and returns the exit code."""
+    """Runs a command to its end, reports what ended it, and returns the exit code. Raises what is a bug."""
     try:
         try:
             command()
@@ -89,14 +89,14 @@ def error_line(error: BaseException) -> str | None:
 def _report(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         line, code = "interrupted", INTERRUPTED
+    elif (found := error_line(error)) is not None:
+        line, code = found, FAILED
     else:
-        line, code = error_line(error) or "", FAILED
-    if os.environ.get("LOCLOC_DEBUG", "0") not in ("", "0") or not line:
+        error.add_note(f"This is a bug in locloc. Please report it, with all of these lines, at {REPORT_TO}")
+        raise error
+    if os.environ.get("LOCLOC_DEBUG", "0") not in ("", "0"):
         traceback.print_exception(error, file=sys.stderr)
-    if line:
-        _print_line("error", line)
-    else:
-        _print_line("bug", f"{type(error).__name__}: {error}; please report it, with the lines above, at {REPORT_TO}")
+    _print_error(line)
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
@@ -104,13 +104,13 @@ def _report(error: BaseException) -> int:
     return code
 
 
-def _print_line(kind: str, line: str) -> None:
+def _print_error(line: str) -> None:
     try:
         from .console import print_error
 
-        print_error(line, kind)
+        print_error(line)
     except Exception:  # rich is missing, or memory is
-        print(f"{kind}: {' '.join(line.split())}", file=sys.stderr)
+        print(f"error: {' '.join(line.split())}", file=sys.stderr)
 
 
 def _drop_stdout() -> None:

@@ -1,11 +1,15 @@
 """`locloc bench`: parse, call one function, print. Needs no dask, zarr or icechunk."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ...pipeline.commands.completions import DEVICES, PRECISIONS, one_of
+from ...pipeline.commands.json_option import Json, JsonFileCommand, print_or_write
 from ...pipeline.commands.options import TruthClass
+from ...pipeline.errors import BenchError
 from ..bench import KEEP_TOKENS, SHARED_BLOCKS
 
 OF_SYSTEMS = (
@@ -14,8 +18,12 @@ OF_SYSTEMS = (
 OF_MASKS = ("truth", "truth_class", "count", "size", "vit_images_s")
 
 
+class BenchCommand(JsonFileCommand):
+    json_error = BenchError
+
+
 def add_to(app: typer.Typer) -> None:
-    app.command()(bench)
+    app.command(cls=BenchCommand, no_args_is_help=True)(bench)
 
 
 def bench(
@@ -27,7 +35,7 @@ def bench(
         bool,
         typer.Option("--masks", help="Benchmark refinement engines instead; with --compare-ppd, after the systems."),
     ] = False,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(autocompletion=one_of(DEVICES[1:]), help="cpu or cuda.")] = "cpu",
     batch: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 32,
     classes: Annotated[int, typer.Option(min=1, help="Number of classes.")] = 200,
     images: Annotated[
@@ -52,7 +60,10 @@ def bench(
         float, typer.Option(help="--masks: images/s of a node's ViT on its GPU, an assumption of the projection.")
     ] = 3600.0,
     precision: Annotated[
-        str, typer.Option(help="fp32, bf16 or fp16 (GPU only). Tuned runs choose their own.")
+        str,
+        typer.Option(
+            autocompletion=one_of(PRECISIONS), help="fp32, bf16 or fp16 (GPU only). Tuned runs choose their own."
+        ),
     ] = "fp32",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads. 0: torch's default. Engines use one.")] = 0,
     keep_tokens: Annotated[
@@ -68,7 +79,7 @@ def bench(
         int, typer.Option(min=0, help="Rounds, in each of which every system is timed. 0: depends on the device.")
     ] = 0,
     quick: Annotated[bool, typer.Option("--quick", help="One round: to test that it runs, not a measurement.")] = False,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything as JSON.")] = None,
+    json: Json = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it: .png, .svg or .pdf.")] = None,
 ) -> None:
     """Count and time LocLoc, and PPD for comparison: parameters, arithmetic, latency, memory. Or refinement engines.
@@ -77,17 +88,16 @@ def bench(
 
     **Example:** locloc bench --masks --images photographs --truth masks --json masks.json
     """
-    import json as as_text
-
     from ...pipeline.io.console import err
 
     systems = compare_ppd or not masks
-    _check(context, systems, masks, json, plot)
+    _check(context, systems, masks, plot)
 
     def on_step(description: str) -> None:
         err.print(f"[dim]{description}[/]")
 
     results: dict[str, Any] = {}
+    tables: list[Callable[[], None]] = []
     if systems:
         from ..bench.report import BenchRequest, run_bench
         from ..bench.tables import print_report
@@ -97,17 +107,21 @@ def bench(
             rounds, quick,
         )  # fmt: skip
         report = run_bench(asked, on_step)
-        print_report(report)
+        tables.append(lambda: print_report(report))
         results |= report.as_json()
     if masks:
         from ...pipeline.bench.masks import MaskBenchRequest, bench_masks
         from ..bench.mask_tables import print_masks
 
         measured = bench_masks(MaskBenchRequest(images, truth, count, size, vit_images_s, truth_class), on_step)
-        print_masks(measured)
+        tables.append(lambda: print_masks(measured))
         results["masks"] = measured.as_json()
-    if json is not None:
-        json.write_text(as_text.dumps(results, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+    def print_tables() -> None:
+        for print_table in tables:
+            print_table()
+
+    print_or_write(results, json, print_tables)
     if plot is not None:
         from ..bench.plot import draw_masks, draw_report
 
@@ -117,14 +131,12 @@ def bench(
             draw_masks(measured, plot)
 
 
-def _check(context: typer.Context, systems: bool, masks: bool, json: Path | None, plot: Path | None) -> None:
-    """Raises BenchError for files that cannot be written and for options that do not apply to this benchmark."""
-    from ...pipeline.errors import BenchError
+def _check(context: typer.Context, systems: bool, masks: bool, plot: Path | None) -> None:
+    """Raises BenchError for a file that cannot be written and for options that do not apply to this benchmark."""
     from ...pipeline.io.outputs import check_output_file
 
-    for option, file in (("--json", json), ("--plot", plot)):
-        if file is not None:
-            check_output_file(file, option, BenchError)
+    if plot is not None:
+        check_output_file(plot, "--plot", BenchError)
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
         raise BenchError(f"--plot {plot}: a name that ends in .png, .svg or .pdf")
     if plot is not None and systems and masks:

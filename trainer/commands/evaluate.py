@@ -1,16 +1,19 @@
 """`locloc eval`: parse, call one function, print."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from ...pipeline.commands.completions import CATALOGS, PROTOCOLS, SPLITS, one_of
+from ...pipeline.commands.json_option import STDOUT, Json, JsonFileCommand
 from ...pipeline.commands.options import BoxesIn, TruthClass
 from .options import Device, ImportedBackbone, Models, MovedWeights, Precision
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command("eval")(evaluate)
+    app.command("eval", cls=JsonFileCommand)(evaluate)
 
 
 def evaluate(
@@ -27,11 +30,18 @@ def evaluate(
     catalog: Annotated[
         str | None,
         typer.Option(
-            metavar="KIND", help="folder, list, cub, ilsvrc or synthetic, for images without a store of masks."
+            metavar="KIND",
+            autocompletion=one_of(CATALOGS),
+            help="folder, list, cub, ilsvrc or synthetic, for images without a store of masks.",
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
-    protocol: Annotated[str, typer.Option(metavar="all|NAME,...", help="locloc, locloc-official, ppd, wsol.")] = "all",
+    split: Annotated[str, typer.Option(autocompletion=one_of(SPLITS), help="test, val or train.")] = "test",
+    protocol: Annotated[
+        str,
+        typer.Option(
+            metavar="all|NAME,...", autocompletion=one_of(PROTOCOLS), help="locloc, locloc-official, ppd, wsol."
+        ),
+    ] = "all",
     tau: Annotated[
         str,
         typer.Option(metavar="val|sweep|0..1", help="Threshold: best on val, best on the split itself, or a number."),
@@ -45,7 +55,7 @@ def evaluate(
     ] = None,
     truth_class: TruthClass = None,
     boxes_in: BoxesIn = "upright",
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all metrics as JSON.")] = None,
+    json: Json = None,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write per-image results, curves and a gallery.")
     ] = None,
@@ -75,18 +85,16 @@ def evaluate(
     **Example:** locloc eval run --images photos --report report
     """
     from ...pipeline.errors import TrainError
-    from ...pipeline.io.console import print_warning
-    from ...pipeline.io.outputs import check_output_file, check_output_folder, every_output
+    from ...pipeline.io.console import print_json, print_warning
+    from ...pipeline.io.outputs import check_output_folder, every_output
     from ...pipeline.io.progress_bar import count_bar
     from ..evaluation.evaluate import evaluate as evaluate_all
     from ..evaluation.protocols import protocols_named
     from ..evaluation.report import EVALUATION, write_report
     from ..evaluation.resolve import export_score_maps, resolve_score_maps, resolve_targets
-    from ..evaluation.table import print_evaluation, write_json
+    from ..evaluation.table import as_json, print_evaluation, write_json
 
     protocols, threshold = protocols_named(protocol), _threshold(tau)
-    if json is not None:
-        check_output_file(json, "--json", TrainError)
     if report is not None:
         check_output_folder(report, "--report", TrainError, own=(EVALUATION,))
     if write_score_maps is not None:
@@ -110,15 +118,18 @@ def evaluate(
         done = evaluate_all(dataset, predictors, protocols, split, threshold, score_maps is None, on_done)
     said: list[str] = []
     with every_output() as attempt:  # before anything is printed: the terminal may be gone by now
-        if json is not None:
-            attempt(lambda: write_json(done, json, flat=score_maps is not None))
+        if json is not None and json != STDOUT:
+            attempt(lambda: write_json(done, Path(json), flat=score_maps is not None))
         if report is not None:
             attempt(lambda: said.append(write_report(done, predictors, protocols, report)))
-        print_evaluation(done)
+        if json == STDOUT:
+            print_json(as_json(done, flat=score_maps is not None))
+        else:
+            print_evaluation(done)
         for line in done.warnings:
             print_warning(line)
         for line in said:
-            print(line)
+            print(line, file=sys.stderr if json == STDOUT else sys.stdout)
 
 
 def _threshold(text: str) -> float | Literal["val", "sweep"]:

@@ -4,12 +4,20 @@ from typing import Annotated
 
 import typer
 
-Models = Annotated[str, typer.Option(help="auto, locloc or ppd, for a run that holds both.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU only).")]
+from ...pipeline.commands.completions import BACKBONES, DEVICES, MODELS, PRECISIONS, one_of
+
+Models = Annotated[
+    str, typer.Option(autocompletion=one_of(MODELS), help="auto, locloc or ppd, for a run that holds both.")
+]
+Device = Annotated[str, typer.Option(autocompletion=one_of(DEVICES), help="auto, cpu, cuda, cuda:1, ...")]
+Precision = Annotated[str, typer.Option(autocompletion=one_of(PRECISIONS), help="fp32, bf16 or fp16 (GPU only).")]
 ImportedBackbone = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="timm's name of the ViT, for imported weights, whose files do not hold it."),
+    typer.Option(
+        metavar="NAME",
+        autocompletion=one_of(BACKBONES),
+        help="timm's name of the ViT, for imported weights, whose files do not hold it.",
+    ),
 ]
 MovedWeights = Annotated[
     str | None, typer.Option(metavar="FILE", help="Where the backbone's weights are, if they were moved.")

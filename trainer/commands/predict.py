@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ...pipeline.commands.completions import FORMATS, one_of
+from ...pipeline.commands.json_option import Json, JsonCommand, print_or_write
 from ...pipeline.io.interrupts import interruptible
 from .options import Device, ImportedBackbone, Models, MovedWeights, Precision
 
@@ -12,7 +14,7 @@ INTERRUPTED, NO_IMAGE_READ = 130, 3
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command()(predict)
+    app.command(cls=JsonCommand)(predict)
 
 
 def predict(
@@ -23,7 +25,11 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="New folder to write to. Default: print a line per image.")] = None,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="coco, json, overlay, mask; may be repeated. Default: coco and overlay."),
+        typer.Option(
+            "--format",
+            autocompletion=one_of(FORMATS),
+            help="coco, json, overlay, mask; may be repeated. Default: coco and overlay.",
+        ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes per image.")] = 5,
     tau: Annotated[
@@ -48,7 +54,7 @@ def predict(
     models: Models = "auto",
     backbone: ImportedBackbone = None,
     weights: MovedWeights = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+    json: Json = None,
 ) -> None:
     """Predict boxes, masks and classes of your own images, of any size, in the pixels of the originals.
 
@@ -57,7 +63,7 @@ def predict(
     **Example:** locloc predict run photos --out found
     """
     from ...pipeline.errors import PredictError
-    from ...pipeline.io.console import print_error, print_json
+    from ...pipeline.io.console import print_error
     from ...pipeline.io.images import ignore_decoder_warnings
     from ...pipeline.io.outputs import check_output_folder
     from ...pipeline.io.progress_bar import count_bar
@@ -78,6 +84,6 @@ def predict(
     except KeyboardInterrupt:
         print_error("interrupted; the files written so far are kept, without a summary")
         raise typer.Exit(INTERRUPTED) from None
-    print_json(summary) if json else print_predicted(summary)
+    print_or_write(summary, json, lambda: print_predicted(summary))
     if not summary.done:
         raise typer.Exit(NO_IMAGE_READ)

@@ -5,15 +5,17 @@ from typing import Annotated, Literal, cast
 
 import typer
 
+from ...pipeline.commands.completions import DEVICES, STAGES, TRAIN_RECIPES, one_of
+from ...pipeline.commands.json_option import Json, JsonCommand, print_or_write
 from ...pipeline.commands.options import BoxesIn
 from ...pipeline.io.interrupts import interruptible
-from .options import MovedWeights
+from .options import MovedWeights, Precision
 
 INTERRUPTED = 130
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command()(train)
+    app.command(cls=JsonCommand)(train)
 
 
 def train(
@@ -25,10 +27,19 @@ def train(
         str | None, typer.Option(metavar="DIR|URL", help="Where the images are, if they were moved.")
     ] = None,
     stage: Annotated[
-        str, typer.Option(help="all (generator and classifier), generator, classifier, or ppd, the baseline.")
+        str,
+        typer.Option(
+            autocompletion=one_of(STAGES),
+            help="all (generator and classifier), generator, classifier, or ppd, the baseline.",
+        ),
     ] = "all",
     recipe: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="locloc, guided, official, ppd, or your own TOML.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            autocompletion=one_of(TRAIN_RECIPES),
+            help="locloc, guided, official, ppd, or your own TOML.",
+        ),
     ] = "locloc",
     change: Annotated[
         list[str] | None,
@@ -37,8 +48,8 @@ def train(
     devices: Annotated[
         int | None, typer.Option(min=1, help="GPUs, or processes on a CPU. Default: every GPU, or one process.")
     ] = None,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU only).")] = "fp32",
+    accelerator: Annotated[str, typer.Option(autocompletion=one_of(DEVICES), help="auto, cpu or cuda.")] = "auto",
+    precision: Precision = "fp32",
     workers: Annotated[
         int | None, typer.Option(min=0, help="Loading processes per device. Default: by the cores.")
     ] = None,
@@ -58,7 +69,7 @@ def train(
     checkpoint_s: Annotated[
         float, typer.Option(min=0.0, help="Seconds between saved states within an epoch, for --resume.")
     ] = 300.0,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+    json: Json = None,
 ) -> None:
     """Train the generator (GEG) and the classifier (LFDM), or the PPD baseline, on a version of masks.
 
@@ -67,7 +78,7 @@ def train(
     **Example:** locloc train photos.store@latest --out run
     """
     from ...pipeline.errors import TrainError, check_known
-    from ...pipeline.io.console import print_error, print_json
+    from ...pipeline.io.console import print_error
     from ...pipeline.store import open_version
     from ..recipe import load_train_recipe
 
@@ -108,4 +119,4 @@ def train(
         print_error("interrupted; the same command with --resume continues from there")
         raise typer.Exit(INTERRUPTED) from None
     if is_rank_zero():
-        print_json(summary) if json else print_trained(summary)
+        print_or_write(summary, json, lambda: print_trained(summary))

@@ -3,13 +3,13 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
 from ...catalogs import Catalog, summarize
 from ...catalogs.left_out import LeftOut, left_out_text
-from ...io.console import out, print_json, print_note, print_warning
+from ...io.console import out, print_note, print_warning
 from ...io.progress_bar import ProgressLine, duration, progress_bar
 
 if TYPE_CHECKING:  # these import torch, which is slow and not needed here
@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # these import torch, which is slow and not needed here
     from ...build.progress import BuildProgress
     from ...build.spec import BuildSummary
     from ...recipe_choice import RecipeChoice
+
+COORDINATOR_SHOWN_S = 0.5
 
 
 @contextmanager
@@ -53,12 +55,13 @@ def print_plan(plan: "BuildPlan", store: str) -> None:
     out.print(f"fingerprint {plan.fingerprint[:12]}, at most {plan.store_mb:.1f} MB in {store}")
 
 
-def print_summary(summary: "BuildSummary", store: str, json: bool, catalog: Catalog | None = None) -> None:
+def summary_json(summary: "BuildSummary", catalog: Catalog | None = None) -> dict[str, Any]:
     """catalog: what was read, part of the JSON as `data`."""
-    if json:
-        data = {} if catalog is None else {"data": summarize(catalog).json()}
-        print_json({**dataclasses.asdict(summary), "coverage": summary.coverage, **data})
-        return
+    data = {} if catalog is None else {"data": summarize(catalog).json()}
+    return {**dataclasses.asdict(summary), "coverage": summary.coverage, **data}
+
+
+def print_summary(summary: "BuildSummary", store: str) -> None:
     name, counts = f"{store}@{summary.version}", summary.counts
     if summary.already_there:
         out.print(f"{escape(name)} already has fingerprint {summary.fingerprint[:12]}: nothing to do")
@@ -79,8 +82,9 @@ def print_summary(summary: "BuildSummary", store: str, json: bool, catalog: Cata
     shares = sorted(((seconds / summary.worker_s, stage) for stage, seconds in summary.stage_s.items()), reverse=True)
     text = ", ".join(f"{stage} {share:.0%}" for share, stage in shares if share >= 0.005)
     out.print(f"[dim]worker time: {text}, waiting {max(0.0, 1 - sum(share for share, _ in shares)):.0%}[/]")
-    parts = sorted(summary.coordinator_s.items(), key=lambda part: -part[1])
-    out.print(f"[dim]coordinator: {', '.join(f'{stage} {seconds:.1f} s' for stage, seconds in parts)}[/]")
+    by_time = sorted(summary.coordinator_s.items(), key=lambda part: -part[1])
+    if parts := [f"{stage} {seconds:.1f} s" for stage, seconds in by_time if seconds >= COORDINATOR_SHOWN_S]:
+        out.print(f"[dim]coordinator: {', '.join(parts)}[/]")
 
 
 def print_left_out(items: Sequence[LeftOut]) -> None:
