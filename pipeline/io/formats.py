@@ -22,15 +22,15 @@ SUFFIXES = frozenset({
 })
 # fmt: on
 
-# Formats of an extra, `pip install locloc[EXTRA]`: suffix > extra.
-EXTRA_SUFFIXES = {".heic": "heif", ".heif": "heif", ".hif": "heif", ".heics": "heif", ".heifs": "heif", ".jxl": "jxl"}
+# Formats of an extra, `pip install locloc[EXTRA]`: suffix > extra. JPEG XL is none of them: its plug-in for Pillow
+# decodes all pixels before the size can be checked.
+EXTRA_SUFFIXES = dict.fromkeys([".heic", ".heif", ".hif", ".heics", ".heifs"], "heif")
 
-# The module that each extra installs; importing it registers its format with Pillow.
-_MODULES = {"heif": "pillow_heif", "jxl": "pillow_jxl"}
+_MODULES = {"heif": "pillow_heif"}  # the module that each extra installs
 
 
 def installed(extra: str) -> bool:
-    """Whether the decoder of an extra (heif, jxl) can be imported."""
+    """Whether the decoder of an extra can be imported."""
     return find_spec(_MODULES[extra]) is not None
 
 

@@ -1,100 +1,49 @@
-"""Bytes of an image > RGB pixels: EXIF, grey, palette, CMYK, alpha, 16 bit and Radiance are handled here alone.
+"""Bytes of an image > RGB pixels. Everything that a file may hold is handled here and in `decoding/` alone.
 
 Whatever the file holds, the result is `(H, W, 3) uint8` in RGB order, upright:
 
 * EXIF orientation is applied; a broken EXIF block is ignored, as viewers do.
 * Grey, palette, YCbCr, Lab and CMYK become RGB. Profiles (ICC) are not applied, as in the field's training code.
-* Transparent pixels are shown over **black**: LFDM blackens the background too.
-* 16 bits a channel keep the high byte; 32-bit integers are read as 16 bit; floats as 0..1, or as 0..255 where a value
-  is above 1.
-* Of an animation or a multi-page file, the first frame.
+* Transparent pixels are shown over **black**: LFDM blackens the background too. Where every pixel is transparent and
+  the colours differ, the writer left its alpha bits at zero: they are ignored.
+* More than 8 bits a sample, and floats: `decoding/samples.py` has the rules. 16 bits keep the high byte.
+* TIFFs by their tags: `decoding/tiff.py` has the rules. Camera raw files are refused, not shown as their previews.
+* Of an animation or a multi-page file, the first frame; of a TIFF the first page that is no reduced copy.
+* A file that is truncated, or whose meaning is not sure, is refused with the reason.
 """
 
-import errno
-import io
-import os
-import re
-import stat
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from ..errors import ImageError, UnreachableError
-from .decoding.exif import orientation_of, stored_size, upright
-from .formats import FORMATS
-from .fsspec_io import read_remote
+from ..errors import ImageError
+from .decoding import pillow
+from .decoding.exif import orientation_of, stored_size, upright, upright_array
+from .decoding.fits import open_fits
+from .decoding.jpeg2000 import decode_deep_colour, deep_colour_bits
+from .decoding.netpbm import open_pam, open_pfm
+from .decoding.opened import Opened
+from .decoding.pixel_limit import MAX_PIXELS, check_pixels
+from .decoding.radiance import open_radiance
+from .decoding.tiff import beyond_pillow, open_tiff
+from .decoding.tiff_layout import Layout, is_tiff, main_page
+from .image_files import MissingImageError, read_image_bytes
 
-# Twice Pillow's own warning level, where Pillow too raises: 0.5 GB of RGB, five times a 36 megapixel camera.
-MAX_PIXELS = 178_956_970
-
-_RADIANCE = re.compile(
-    rb"\A#\?(?:RADIANCE|RGBE)[^\n]*\n(?:[^\n]+\n)*?FORMAT=32-bit_rle_rgbe\n(?:[^\n]+\n)*\n-Y (\d{1,9}) \+X (\d{1,9})\n"
-)
-
-# Errors of a network file system, and of a machine that has run out of a resource: they say nothing about the file.
-_SYSTEM_ERRORS = frozenset({
-    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED,
-    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ESHUTDOWN, errno.EREMOTEIO,
-    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR,
-})  # fmt: skip
-
-_opening = threading.Lock()
-
-
-class MissingImageError(ImageError):
-    """No file to decode: missing, a broken link, a directory, no permission."""
-
-
-def read_image_bytes(where: Path | str) -> bytes:
-    """The bytes of a regular file (a path) or of a URL (text), as `catalogs.resolve` returns them.
-
-    Raises MissingImageError for what is not a regular file or may not be read. A FIFO or device named `.jpg` must not
-    block a worker, so a file is opened with O_NONBLOCK and its type is checked before it is read. UnreachableError: the
-    disk or the network failed, which says nothing about the image.
-    """
-    if isinstance(where, Path):
-        return _read_file(where)
-    try:
-        return read_remote(where)
-    except FileNotFoundError as error:
-        raise MissingImageError(str(error)) from None
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise MissingImageError("broken link" if path.is_symlink() else "no such file") from None
-    except OSError as error:
-        raise _read_error(path, error) from None
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise MissingImageError("a directory, not a file")
-        if not stat.S_ISREG(mode):
-            raise MissingImageError("not a regular file")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read()
-    except OSError as error:
-        raise _read_error(path, error, "reading failed: ") from None
-    finally:
-        os.close(descriptor)
-
-
-def _read_error(path: Path, error: OSError, prefix: str = "") -> MissingImageError | UnreachableError:
-    assert error.errno is not None, "from a system call"
-    reason = prefix + os.strerror(error.errno).lower()
-    if error.errno not in _SYSTEM_ERRORS:
-        return MissingImageError(reason)
-    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return UnreachableError(f"Images cannot be reached: {shown}: {reason}; check the disk or its network, then resume")
+__all__ = [
+    "MAX_PIXELS",
+    "Decoded",
+    "MissingImageError",
+    "decode_image",
+    "decode_reduced",
+    "ignore_decoder_warnings",
+    "read_image_bytes",
+    "read_orientation",
+    "rgb_of",
+]
 
 
 @dataclass(frozen=True)
@@ -121,29 +70,28 @@ def decode_reduced(data: bytes, covers_px: int | None, max_pixels: int = MAX_PIX
     The decoder then computes fewer samples of each 8 x 8 block, which costs less. None: nothing is reduced. If the
     factor does not divide a side, only a part of its last pixel is image: `window` excludes the rest.
     """
-    if not data:
-        raise ImageError("empty file")
-    if data.startswith(b"#?R"):
-        return _whole(_decode_radiance(data, max_pixels))
-    with _reasons(), _open(data, max_pixels) as image:
-        width, height = image.size
-        orientation = orientation_of(image, data)
-        reduced = None
-        if covers_px is not None and image.format in ("JPEG", "MPO"):
-            reduced = image.draft(None, (covers_px, covers_px))
-        stored = image.size
-        image.load()
-        if image.format != "TIFF":  # Pillow turns a TIFF by itself
-            image = upright(image, orientation)
-        if reduced is None:
-            return _whole(_to_rgb(image), orientation)
-        *_, right, bottom = reduced[1]
-        spare_x, spare_y = stored[0] - right, stored[1] - bottom
-        if orientation >= 5:
-            (width, height), (spare_x, spare_y) = (height, width), (spare_y, spare_x)
-        left, top = spare_x * (orientation in (2, 3, 6, 7)), spare_y * (orientation in (3, 4, 7, 8))
-        right, bottom = image.size[0] - spare_x + left, image.size[1] - spare_y + top
-        return Decoded(_to_rgb(image), (width, height), (left, top, right, bottom), orientation)
+    with _reasons():
+        found = _open(data)
+        if isinstance(found, Opened):
+            check_pixels(*found.size_px, max_pixels)
+            return _whole(upright_array(found.decode(), found.orientation), found.orientation)
+        image, layout = found
+        with image:
+            check_pixels(*image.size, max_pixels)
+            orientation = orientation_of(image, data)
+            if covers_px is not None and image.format in ("JPEG", "MPO"):
+                size, reduced = image.size, image.draft(None, (covers_px, covers_px))
+                if reduced is not None:
+                    return _reduced(image, orientation, size, reduced[1][2:])
+            pillow.load(image)
+            bits = deep_colour_bits(data) if image.format == "JPEG2000" else None
+            if bits is not None:
+                return _whole(upright_array(decode_deep_colour(data, bits), orientation), orientation)
+            if layout is not None:
+                return _whole(pillow.tiff_to_rgb(image, layout), orientation)
+            if image.format == "PNG":
+                return _whole(upright_array(pillow.png_to_rgb(image, data), orientation), orientation)
+            return _whole(pillow.to_rgb(upright(image, orientation)), orientation)
 
 
 def read_orientation(data: bytes) -> tuple[int, tuple[int, int]]:
@@ -152,12 +100,47 @@ def read_orientation(data: bytes) -> tuple[int, tuple[int, int]]:
     From 5 on the upright image is (height, width). Raises ImageError where the header cannot be read; pixels that are
     broken, or too many, are not noticed.
     """
+    with _reasons():
+        found = _open(data)
+        if isinstance(found, Opened):
+            return found.orientation, found.size_px
+        with found[0] as image:
+            return orientation_of(image, data), stored_size(image)
+
+
+def rgb_of(image: Image.Image) -> np.ndarray:
+    """A Pillow image > rgb `(H, W, 3) uint8`, by the same rules. Raises ImageError where it cannot be loaded."""
+    check_pixels(*image.size, MAX_PIXELS)
+    with _reasons():  # a lazily opened file is decoded only now
+        image.load()
+        return pillow.to_rgb(upright(image, orientation_of(image)))
+
+
+def ignore_decoder_warnings() -> None:
+    """Silences Pillow's warnings (odd EXIF, extra bytes) in worker processes: they are common in large data sets."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def _open(data: bytes) -> Opened | tuple[Image.Image, Layout | None]:
+    """The header: by a decoder of `decoding`, else by Pillow, with its layout if it is a TIFF."""
     if not data:
         raise ImageError("empty file")
-    if data.startswith(b"#?R"):
-        return 1, _radiance_header(data)[0]
-    with _reasons(), _open(data, None) as image:
-        return orientation_of(image, data), stored_size(image)
+    for open_file in (open_radiance, open_pfm, open_pam, open_fits):
+        opened = open_file(data)
+        if opened is not None:
+            return opened
+    if not is_tiff(data):
+        return pillow.open_image(data), None
+    page, layout = main_page(data)
+    if beyond_pillow(layout):
+        return open_tiff(data, layout)
+    try:
+        image = pillow.open_image(data)
+    except ImageError:  # an arrangement that Pillow does not know
+        return open_tiff(data, layout)
+    if page:
+        image.seek(page)
+    return image, layout
 
 
 @contextmanager
@@ -167,89 +150,23 @@ def _reasons() -> Iterator[None]:
         yield
     except (ImageError, MemoryError):
         raise
-    except UnidentifiedImageError:
-        raise ImageError("not an image of a known format") from None
     except Exception as error:  # Pillow's plugins raise many classes on a broken file: OSError, SyntaxError, ...
         raise ImageError(f"cannot be decoded: {str(error) or type(error).__name__}") from None
 
 
-def rgb_of(image: Image.Image) -> np.ndarray:
-    """A Pillow image > rgb `(H, W, 3) uint8`, by the same rules. Raises ImageError where it cannot be loaded."""
-    _check_pixels(*image.size, MAX_PIXELS)
-    with _reasons():  # a lazily opened file is decoded only now
-        image.load()
-        return _to_rgb(upright(image, orientation_of(image)))
-
-
-def _open(data: bytes, max_pixels: int | None) -> Image.Image:
-    """Reads the header and checks the pixel limit before any pixel is decoded."""
-    with _opening:  # Pillow's own limit is a module global: it is off while the header is read
-        pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            Image.init()
-            formats = [name for name in FORMATS if name in Image.OPEN]  # a format that Pillow has dropped is a KeyError
-            image = Image.open(io.BytesIO(data), formats=formats)
-        finally:
-            Image.MAX_IMAGE_PIXELS = pillow_limit
-    _check_pixels(*image.size, max_pixels)
-    return image
-
-
-def _check_pixels(width: int, height: int, max_pixels: int | None) -> None:
-    if max_pixels is not None and width * height > max_pixels:
-        raise ImageError(f"{width} x {height} is more than {max_pixels:,} pixels (setting images.max_pixels)")
-    if not width * height:
-        raise ImageError(f"{width} x {height}: no pixels")
-
-
-def _whole(rgb: np.ndarray, orientation: int = 1) -> Decoded:
+def _whole(rgb: np.ndarray, orientation: int) -> Decoded:
     height, width = rgb.shape[:2]
     return Decoded(rgb, (width, height), (0.0, 0.0, float(width), float(height)), orientation)
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):  # "I;16" and its byte orders, or "I": 32-bit holders of 16-bit samples
-        return _grey(np.asarray(image).clip(0, 65535) // 256)
-    if image.mode == "F":
-        values = np.nan_to_num(np.asarray(image), nan=0.0, posinf=0.0, neginf=0.0)
-        white = 1.0 if values.max() <= 1 else 255.0
-        return _grey((values.clip(0, white) * (255.0 / white)).round())
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        black = Image.new("RGB", image.size)
-        black.paste(image, mask=image.getchannel("A"))
-        image = black
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-def _grey(values: np.ndarray) -> np.ndarray:
-    return np.repeat(values.astype(np.uint8)[..., None], 3, axis=2)
-
-
-def _decode_radiance(data: bytes, max_pixels: int) -> np.ndarray:
-    """High dynamic range (.hdr, .pic), the one format that OpenCV reads and Pillow does not. 1.0 becomes white."""
-    (width, height), end = _radiance_header(data)
-    _check_pixels(width, height, max_pixels)
-    # OpenCV breaks header lines at 127 bytes and may read another size than the one checked: it gets a clean header.
-    clean = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y %d +X %d\n" % (height, width)
-    pixels = np.frombuffer(clean + data[end:], np.uint8)
-    try:
-        bgr = cv2.imdecode(pixels, cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise ImageError(f"cannot be decoded: {error.err}") from None
-    if bgr is None:
-        raise ImageError("cannot be decoded: broken Radiance data")
-    return (np.nan_to_num(bgr[..., ::-1]).clip(0, 1) * 255).round().astype(np.uint8)
-
-
-def _radiance_header(data: bytes) -> tuple[tuple[int, int], int]:
-    """Width and height, and where the pixels begin."""
-    header = _RADIANCE.match(data[:65536])
-    if header is None:
-        raise ImageError("cannot be decoded: broken Radiance header")
-    return (int(header[2]), int(header[1])), header.end()
-
-
-def ignore_decoder_warnings() -> None:
-    """Silences Pillow's warnings (odd EXIF, extra bytes) in worker processes: they are common in large data sets."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")
+def _reduced(image: Image.Image, orientation: int, size_px: tuple[int, int], shown_px: tuple[float, float]) -> Decoded:
+    """A JPEG in draft mode. size_px: of the stored image itself; shown_px: its part of the reduced pixels."""
+    (width, height), (right, bottom) = size_px, shown_px
+    spare_x, spare_y = image.size[0] - right, image.size[1] - bottom
+    pillow.load(image)
+    image = upright(image, orientation)
+    if orientation >= 5:
+        (width, height), (spare_x, spare_y) = (height, width), (spare_y, spare_x)
+    left, top = spare_x * (orientation in (2, 3, 6, 7)), spare_y * (orientation in (3, 4, 7, 8))
+    right, bottom = image.size[0] - spare_x + left, image.size[1] - spare_y + top
+    return Decoded(pillow.to_rgb(image), (width, height), (left, top, right, bottom), orientation)

@@ -1,7 +1,9 @@
 """EXIF orientation: which one an image has, and how it becomes upright."""
 
 import io
+from contextlib import suppress
 
+import numpy as np
 from PIL import ExifTags, Image
 
 from . import png
@@ -23,21 +25,28 @@ def orientation_of(image: Image.Image, data: bytes | None = None) -> int:
 
     data: the file's bytes, if it is one. A PNG may have its EXIF after the pixels.
     """
-    try:
-        if data is not None and image.format == "PNG":
-            with Image.open(io.BytesIO(png.metadata_only(data)), formats=["PNG"]) as metadata:
-                return _orientation(metadata)
+    if data is None or image.format != "PNG":
         return _orientation(image)
-    except MemoryError:
-        raise
-    except Exception:  # a broken EXIF block says nothing about the pixels
-        return 1
+    for texts in (True, False):  # a text may be broken, and EXIF intact
+        with (
+            suppress(OSError, SyntaxError, ValueError),
+            Image.open(io.BytesIO(png.metadata_only(data, texts)), formats=["PNG"]) as found,
+        ):
+            return _orientation(found)
+    return 1
 
 
 def stored_size(image: Image.Image) -> tuple[int, int]:
     """Width and height as stored, of an image that is not loaded yet. Pillow gives a TIFF's size upright."""
     tags = getattr(image, "tag_v2", None)
     return image.size if tags is None else (int(tags[256]), int(tags[257]))
+
+
+def upright_array(rgb: np.ndarray, orientation: int) -> np.ndarray:
+    """`(H, W, 3)` as stored > upright."""
+    if orientation == 1:
+        return rgb
+    return np.array(Image.fromarray(rgb).transpose(_TRANSPOSE[orientation]))
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
@@ -49,6 +58,10 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    # A PNG's own getexif decodes its pixels.
-    value = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+    try:
+        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation)  # a PNG's own getexif decodes its pixels
+    except MemoryError:
+        raise
+    except Exception:  # a broken EXIF block says nothing about the pixels
+        return 1
     return int(value) if value in _TRANSPOSE else 1

@@ -12,7 +12,7 @@ import pytest
 
 from locloc.pipeline.catalogs import read_catalog
 from locloc.pipeline.errors import UnreachableError
-from locloc.pipeline.io import fsspec_io, images
+from locloc.pipeline.io import fsspec_io, image_files
 from locloc.pipeline.io.images import MissingImageError, read_image_bytes
 
 
@@ -85,10 +85,10 @@ def fail_with(error):
     return fail
 
 
-@pytest.mark.parametrize("number", sorted(images._SYSTEM_ERRORS))
+@pytest.mark.parametrize("number", sorted(image_files._SYSTEM_ERRORS))
 def test_a_failing_disk_is_no_status(tmp_path, monkeypatch, number):
     (tmp_path / "a.jpg").touch()
-    monkeypatch.setattr(images.os, "open", fail_with(OSError(number, os.strerror(number))))
+    monkeypatch.setattr(image_files.os, "open", fail_with(OSError(number, os.strerror(number))))
     with pytest.raises(UnreachableError, match=r"^Images cannot be reached: .*/a.jpg: .*; check the disk"):
         read_image_bytes(tmp_path / "a.jpg")
 

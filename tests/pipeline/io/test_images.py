@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from locloc.pipeline.errors import ImageError
-from locloc.pipeline.io import images
+from locloc.pipeline.io.decoding import pillow
 from locloc.pipeline.io.formats import FORMATS
 from locloc.pipeline.io.images import decode_image
 
@@ -305,7 +305,7 @@ def test_extreme_shapes(shape):
 
 
 def test_a_format_that_pillow_drops_hides_no_other(monkeypatch):
-    monkeypatch.setattr(images, "FORMATS", ["DROPPED", *FORMATS])
+    monkeypatch.setattr(pillow, "FORMATS", ["DROPPED", *FORMATS])
     np.testing.assert_array_equal(decode_image(encode(CORNERS, "PNG")), CORNERS)
     with pytest.raises(ImageError, match="^not an image of a known format$"):
         decode_image(b"not an image")

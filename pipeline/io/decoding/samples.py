@@ -1,0 +1,101 @@
+"""Samples of any width > 8 bits, and colours with alpha > those over black.
+
+What is white follows from what the file says; where it says nothing, from the values:
+
+* Unsigned integers of up to 16 bits: 2^bits - 1. Signed ones: 2^(bits - 1) - 1; negative values are black.
+* Wider integers hold narrower ones as a rule: white is 255 if no value is above it, else 65535 if at most 5 % of the
+  positive values are above that, else the smallest 2^n - 1 that holds every value.
+* Values up to 255 in 16 bits would all become one black: if they are not constant they are 8-bit levels too.
+* Floats have no declared white: it is the first of 1, 255 and 65535 that 95 % of the positive values exceed no more
+  than twice. Values above it are white, NaN and infinities are black.
+"""
+
+import numpy as np
+
+from ...errors import ImageError
+
+_LOOKED_AT = 1 << 20
+_FLOAT_WHITES = (1.0, 255.0, 65535.0)
+
+
+def white_of(values: np.ndarray, bits: int) -> float:
+    """The value that becomes 255, of integers with `bits` a sample or of floats (any shape).
+
+    Raises ImageError where no rule gives one.
+    """
+    if values.dtype.kind == "f":
+        return _white_of_floats(values)
+    depth = bits - (values.dtype.kind == "i")
+    highest = max(int(values.max()), 0)
+    if depth > 16:
+        if highest < 1 << 8:
+            depth = 8
+        else:
+            depth = 16 if highest < 1 << 16 or _common(values[values > 0]) < 1 << 16 else highest.bit_length()
+    elif depth > 8 and highest < 1 << 8:
+        levels = np.clip(values, 0, None) >> (depth - 8)
+        if levels.min() == levels.max() and values.min() != values.max():
+            depth = 8
+    return float((1 << depth) - 1)
+
+
+def _white_of_floats(values: np.ndarray) -> float:
+    if 0 < values.max() <= 1:
+        return 1.0
+    positive = values[np.isfinite(values) & (values > 0)]
+    if not positive.size:
+        if values.min() != values.max():  # also where NaN is among them
+            raise ImageError("cannot be decoded: floats without a value above 0")
+        return 1.0
+    common = _common(positive)
+    for white in _FLOAT_WHITES:
+        if common <= 2 * white:
+            return white
+    raise ImageError(f"cannot be decoded: floats up to {positive.max():.3g}: neither 0..1, 0..255 nor 0..65535")
+
+
+def _common(positive: np.ndarray) -> float:
+    """A value that at most 5 % are above; of a large array by every n-th value."""
+    positive = positive[:: 1 + positive.size // _LOOKED_AT]
+    place = int(0.95 * (positive.size - 1))
+    return float(np.partition(positive, place)[place])
+
+
+def to_8_bits(values: np.ndarray, white: float) -> np.ndarray:
+    """Samples > uint8 of the same shape: 0 and less is 0, `white` and more is 255. Integers keep their highest byte."""
+    if values.dtype.kind == "f":
+        finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        return (finite.clip(0, white) * (255.0 / white)).round().astype(np.uint8)
+    top = int(white)
+    if values.dtype.itemsize == 1 and values.dtype.kind == "u" and top == 255:
+        return values
+    levels = np.clip(values, 0, None) if values.dtype.kind == "i" else values
+    if np.iinfo(levels.dtype).max > top:
+        levels = np.minimum(levels, top)
+    depth = top.bit_length()
+    if depth >= 8:
+        return (levels >> (depth - 8)).astype(np.uint8)
+    return ((levels.astype(np.uint32) * 510 + top) // (2 * top)).astype(np.uint8)
+
+
+def over_black(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """colour `(H, W, 3) uint8` times alpha `(H, W) uint8` / 255, rounded, unless the alpha is no alpha."""
+    shown = ((colour.astype(np.uint32) * (2 * alpha[..., None].astype(np.uint32)) + 255) // 510).astype(np.uint8)
+    return unless_hidden(shown, colour)
+
+
+def unless_hidden(shown: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """`shown`, or `colour` where those over black are all the same and the colours are not.
+
+    A writer that leaves its alpha bits at zero makes an image black that is none.
+    """
+    return colour if _is_constant(shown) and not _is_constant(colour) else shown
+
+
+def _is_constant(rgb: np.ndarray) -> bool:
+    return bool((rgb[0] == rgb[0, 0]).all()) and bool((rgb == rgb[0, 0]).all())
+
+
+def grey_to_rgb(levels: np.ndarray) -> np.ndarray:
+    """`(H, W) uint8` > `(H, W, 3) uint8`."""
+    return np.repeat(levels[..., None], 3, axis=2)
