@@ -29,7 +29,7 @@ RAW = frozenset({
     ".srw", ".x3f", ".3fr", ".fff", ".iiq", ".mrw", ".kdc", ".dcr", ".erf", ".mef", ".mos", ".gpr", ".raw",
 })  # fmt: skip
 OTHER_IMAGES = frozenset({
-    ".jxr", ".wdp", ".hdp", ".svg", ".svgz", ".eps", ".exr", ".xcf", ".kra", ".psb", ".ai", ".flif", ".bpg",
+    ".jxl", ".jxr", ".wdp", ".hdp", ".svg", ".svgz", ".eps", ".exr", ".xcf", ".kra", ".psb", ".ai", ".flif", ".bpg",
     ".jls", ".djvu", ".dcm", ".dicom", ".mrxs", ".svs", ".ndpi", ".czi", ".lif", ".pdf",
 })  # fmt: skip
 

@@ -32,9 +32,7 @@ def read_samples(data: bytes, layout: Layout, channels: tuple[int, ...]) -> np.n
     if across_px <= 0 or down_px <= 0:
         raise ImageError("cannot be decoded: a TIFF with empty strips")
     if across_px * down_px > max(width * height, _MAX_TILE) or samples > _MAX_SAMPLES:
-        raise ImageError(
-            f"cannot be decoded: {across_px} x {down_px} pixels a tile of {samples} samples"
-        )
+        raise ImageError(f"cannot be decoded: {across_px} x {down_px} pixels a tile of {samples} samples")
     across, down = -(-width // across_px), -(-height // down_px)
     planes = samples if layout.planar else 1
     if len(layout.offsets) < across * down * planes:

@@ -218,10 +218,10 @@ def test_a_box_inside_out_in_a_line_is_left_out(tmp_path):
 
 
 def test_files_that_are_no_images_are_counted_below_their_split(tmp_path):
-    touch(tmp_path, f"train/{FISH}/a.JPEG", f"train/{FISH}/b.HEIC", "train/@eaDir/x.jpg", f"val/{FISH}/c.JPEG")
+    touch(tmp_path, f"train/{FISH}/a.JPEG", f"train/{FISH}/b.NEF", "train/@eaDir/x.jpg", f"val/{FISH}/c.JPEG")
     left = read_catalog(tmp_path, "ilsvrc").left_out
     assert [(item.kind, item.name, item.first) for item in left] == [
-        ("suffix", ".heic", (f"train/{FISH}/b.HEIC",)),
+        ("suffix", ".nef", (f"train/{FISH}/b.NEF",)),
         ("folder", "@eaDir", ("train/@eaDir",)),
     ]
 
