@@ -47,7 +47,7 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "api.md").read_text()
     examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(examples) == 7
+    assert len(examples) == 8
     names: dict[str, object] = {"__name__": "__main__"}
     for number, example in enumerate(examples):
         exec(compile(example, f"docs/api.md, example {number + 1}", "exec"), names)

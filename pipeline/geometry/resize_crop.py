@@ -27,6 +27,11 @@ class ResizeCrop:
     target_px: int
 
     @classmethod
+    def of_fit(cls, fit: str, source_px: tuple[int, int], target_px: int) -> "ResizeCrop":
+        """By the recipe's setting `images.fit`: "centre_crop", or "stretch"."""
+        return cls.centre_crop(source_px, target_px) if fit == "centre_crop" else cls.stretch(source_px, target_px)
+
+    @classmethod
     def stretch(cls, source_px: tuple[int, int], target_px: int) -> "ResizeCrop":
         """The whole image, stretched to a square: nothing is cut off."""
         width, height = source_px

@@ -15,7 +15,8 @@ from ..catalogs import Catalog
 from ..status import DONE, Status
 from ..store.arrays import open_array
 from ..store.corruption import corruption_as_error
-from ..store.reader import RowSelection, Version
+from ..store.reader import Version
+from ..store.row_selection import RowSelection
 from ..store.schema import BLOCK_ROWS, pack_masks, unpack_masks
 
 FIRST = 5  # ids listed for each kind of change

@@ -101,8 +101,7 @@ def _finish(prepared: _Unrefined, mask: np.ndarray, reason: str | None = None) -
 
 def working_geometry(source_px: np.ndarray, recipe: Recipe, target_px: int) -> ResizeCrop:
     """The recipe's transform from an image of `source_px` (width, height) to a square, for the backbone or the mask."""
-    transform = ResizeCrop.centre_crop if recipe.images.fit == "centre_crop" else ResizeCrop.stretch
-    return transform((int(source_px[0]), int(source_px[1])), target_px)
+    return ResizeCrop.of_fit(recipe.images.fit, (int(source_px[0]), int(source_px[1])), target_px)
 
 
 def image_seed(image_id: str, seed: int) -> int:

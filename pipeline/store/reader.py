@@ -1,11 +1,11 @@
 """Reads published versions. Readers open tags only, so they never see an unfinished build."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import icechunk
 import numpy as np
@@ -13,12 +13,15 @@ import pyarrow as pa
 import zarr
 from zarr.types import AnyArray
 
-from ..catalogs.catalog import SPLITS, Catalog
-from ..errors import StoreError, did_you_mean
-from ..status import Status
+from ..catalogs.catalog import Catalog
+from ..errors import StoreError, check_known, did_you_mean
+from ..geometry.resize_crop import ResizeCrop
+from ..recipe import Recipe
+from ..status import DONE, Status
 from .arrays import Array, open_array, open_subgroup, read_array
 from .location import StoreLocation
 from .repository import BUILD_PREFIX, first_snapshot, icechunk_errors, open_repository
+from .row_selection import RowSelection, select_rows
 from .schema import (
     ADDED_COLUMNS,
     BLOCK_ROWS,
@@ -30,8 +33,7 @@ from .schema import (
     unpack_error,
     unpack_masks,
 )
-
-RowSelection = slice | Sequence[int] | Array
+from .table import version_table
 
 
 @dataclass(frozen=True)
@@ -113,25 +115,16 @@ class Version:
 
     @cached_property
     def table(self) -> pa.Table:
-        """N rows: id, path, label, split, status, error, width, height, x0, y0, x1, y1.
+        """N rows: id, path, label, split, status, error, width, height, x0, y0, x1, y1, and the statistics of STATS.
 
         Label is -1 if there is none, status is the label of a `Status`, error is null if there is none. Boxes are in
-        pixels of the original image, zeros where the mask is empty.
+        pixels of the original image, zeros where the mask is empty. Statistics are null for rows without a mask:
+
+        mask_share     share of the square working copy that is object
+        unknown_share  share of it that neither threshold decided, which refinement did
+        threshold_iou  agreement: IoU of the mask with the thresholded attention that refinement started from
         """
-        root = self._root
-        box, size = read_array(root, "box"), read_array(root, "size")
-        columns = {
-            "id": self._text("id").cast(pa.string()),
-            "path": self._text("path").cast(pa.string()),
-            "label": read_array(root, "catalog/label"),
-            "split": _labels(read_array(root, "catalog/split"), SPLITS),
-            "status": _labels(self.status, [status.label for status in Status]),
-            "error": pa.array(self._errors(), pa.string()),
-            "width": size[:, 0],
-            "height": size[:, 1],
-        }
-        columns |= {name: box[:, axis] for axis, name in enumerate(("x0", "y0", "x1", "y1"))}
-        return pa.table(columns)
+        return version_table(self._root, self.status)
 
     @property
     def group(self) -> zarr.Group:
@@ -156,8 +149,47 @@ class Version:
         except KeyError:
             raise StoreError(f"{self.name} holds no image {image_id!r}{_suggestion(image_id, self.ids)}") from None
 
+    def mask(self, image_id: str, size: Literal["stored", "original"] = "stored") -> Array:
+        """The mask of one image: `(S, S) bool` as it is stored, or `(H, W) bool` of the upright original image.
+
+        What the recipe's crop left out of the original is background. Raises StoreError for an unknown id, and for an
+        image without a mask, with its status and error.
+        """
+        check_known(StoreError, "size", size, ("stored", "original"))
+        row = self.row(image_id)
+        self._check_done(row)
+        mask: Array = self.read_masks([row])[0]
+        if size == "stored":
+            return mask
+        return self._at_original_size(mask, self.read_column("size", [row])[0])
+
+    def box(self, image_id: str) -> Array:
+        """The box of one image's mask, `(4,) float32` x0 y0 x1 y1 in pixels of the upright original; zeros if empty.
+
+        Raises StoreError as `mask`. Of many images: `read_column("box", ids)`.
+        """
+        row = self.row(image_id)
+        self._check_done(row)
+        box: Array = self.read_column("box", [row])[0]
+        return box
+
+    def original_masks(self, rows: RowSelection = slice(None)) -> Iterator[tuple[str, Array]]:
+        """Yields id and mask `(H, W) bool` at the size of the upright original image, reading block by block.
+
+        Rows without a mask are left out.
+        """
+        selected = select_rows(rows, len(self), self.row, self.name)
+        numbers = np.arange(len(self))[selected]
+        numbers = numbers[np.isin(self.status[numbers], DONE)]
+        for start in range(0, len(numbers), BLOCK_ROWS):
+            part = numbers[start : start + BLOCK_ROWS]
+            for row, mask, size in zip(
+                part.tolist(), self.read_masks(part), self.read_column("size", part), strict=True
+            ):
+                yield self.ids[row], self._at_original_size(mask, size)
+
     def read_masks(self, rows: RowSelection = slice(None)) -> Array:
-        """`(n, S, S) bool` for a slice, a list of row numbers or a boolean array. Reading whole blocks is fastest."""
+        """`(n, S, S) bool` for a slice, row numbers, ids or a boolean array. Reading whole blocks is fastest."""
         return unpack_masks(self._read("mask", rows))
 
     def read_attention(self, rows: RowSelection = slice(None)) -> Array:
@@ -175,35 +207,20 @@ class Version:
         """The catalog's boxes `(B, 4) float32` xyxy in the original image, and the row `(B,) int64` of each."""
         return read_array(self._root, "catalog/boxes"), read_array(self._root, "catalog/box_row")
 
-    def _errors(self) -> list[str | None]:
-        errors: list[str | None] = [None] * len(self)
-        failed = np.flatnonzero(self.status > Status.OK)
-        for block in np.unique(failed // BLOCK_ROWS):
-            start = int(block) * BLOCK_ROWS
-            texts = read_array(self._root, "error", slice(start, start + BLOCK_ROWS))
-            for row in failed[failed // BLOCK_ROWS == block]:
-                errors[row] = unpack_error(texts[row - start])
-        return errors
-
     def _read(self, name: str, rows: RowSelection) -> Array:
+        selected = select_rows(rows, len(self), self.row, self.name)
         with icechunk_errors(self.name):
-            return self._read_rows(self._array(name), rows)
+            array = self._array(name)
+            return np.asarray(array[selected] if isinstance(selected, slice) else array.oindex[selected])
 
-    def _read_rows(self, array: AnyArray, rows: RowSelection) -> Array:
-        if isinstance(rows, slice):
-            start, stop, step = rows.indices(len(self))
-            if step == 1:
-                return np.asarray(array[start : max(start, stop)])
-            rows = range(start, stop, step)
-        numbers = np.asarray(rows)
-        if numbers.dtype == bool:
-            if len(numbers) != len(self):
-                raise IndexError(f"{len(numbers)} flags for {len(self)} rows")
-            numbers = np.flatnonzero(numbers)
-        numbers = numbers.astype(np.int64)
-        if len(numbers) and not -len(self) <= numbers.min() <= numbers.max() < len(self):
-            raise IndexError(f"a row outside of {self.name}, which has {len(self)} rows")
-        return np.asarray(array.oindex[np.where(numbers < 0, numbers + len(self), numbers)])
+    def _check_done(self, row: int) -> None:
+        if self.status[row] not in DONE:
+            ((status, error),) = self.reasons([row])
+            raise StoreError(f"{self.ids[row]} has no mask in {self.name}: {status.label} ({error})")
+
+    def _at_original_size(self, mask: Array, size: Array) -> Array:
+        fit = Recipe.model_validate(self.provenance["recipe"]).images.fit
+        return ResizeCrop.of_fit(fit, (int(size[0]), int(size[1])), len(mask)).image_back(mask)
 
     @cached_property
     def _row_by_id(self) -> dict[str, int]:
@@ -319,10 +336,6 @@ def build_branch(build_id: str) -> str:
 def _latest(repository: icechunk.Repository) -> str | None:
     main = repository.lookup_branch("main")
     return next((tag for tag, snapshot in tag_snapshots(repository).items() if snapshot == main), None)
-
-
-def _labels(codes: Array, names: Sequence[str]) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(codes.astype(np.int8), list(names)).dictionary_decode()
 
 
 def _suggestion(image_id: str, ids: list[str]) -> str:

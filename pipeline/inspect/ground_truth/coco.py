@@ -1,6 +1,7 @@
 """True masks in a file of COCO's annotations: an image's mask is the union of its annotations that are no crowd."""
 
 import json
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +28,6 @@ class CocoMasks:
 
     def __call__(self, path: str) -> np.ndarray:
         """The mask `(H, W) bool` of an image at the size that the file gives; all False without an annotation."""
-        from pycocotools import mask as rle
-
         entry = self.images[path]
         height, width = entry["height"], entry["width"]
         whole = np.zeros((height, width), bool)
@@ -38,21 +37,30 @@ class CocoMasks:
             if not shape:
                 raise TruthError(f"{where} has no segmentation; leave it out, or score against boxes")
             try:
-                if isinstance(shape, list):
-                    encoded = rle.merge(rle.frPyObjects([list(map(float, part)) for part in shape], height, width))
-                elif isinstance(shape["counts"], list):
-                    encoded = rle.frPyObjects(shape, height, width)
-                else:
-                    encoded = shape
-                part = rle.decode(encoded).astype(bool)
+                part = _decode(shape, width, height)
             except Exception as error:  # pycocotools raises whatever its Cython code meets
                 raise TruthError(f"{where} has a segmentation that cannot be read: {error}") from None
             if part.shape != whole.shape:
                 raise TruthError(
-                    f"{where} is {part.shape[1]} x {part.shape[0]} the image {width} x {height}; correct the file"
+                    f"{where} is {part.shape[1]} x {part.shape[0]}, the image {width} x {height}; correct the file"
                 )
             whole |= part
         return whole
+
+
+def _decode(shape: Any, width: int, height: int) -> np.ndarray:
+    """A segmentation, polygons or run lengths, as `(H, W) bool`. Raises any error."""
+    from pycocotools import mask as rle
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0 with NumPy 2
+        if isinstance(shape, list):
+            encoded = rle.merge(rle.frPyObjects([list(map(float, part)) for part in shape], height, width))
+        elif isinstance(shape["counts"], list):
+            encoded = rle.frPyObjects(shape, *shape["size"])
+        else:
+            encoded = shape
+        return np.asarray(rle.decode(encoded)).astype(bool)
 
 
 def read_coco(file: Path, paths: Sequence[str], truth_class: str | None) -> CocoMasks:

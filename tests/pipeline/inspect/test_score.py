@@ -1,14 +1,17 @@
 """Scores against cases calculated by hand, on small stores."""
 
+import csv
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from locloc.cli import app
 from locloc.pipeline.catalogs import CatalogRows, build_catalog
 from locloc.pipeline.errors import TruthError
-from locloc.pipeline.inspect.score import score_version
+from locloc.pipeline.inspect.score import score_version, write_per_image
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import Version, open_version
@@ -155,3 +158,84 @@ def test_missing_ground_truth(version, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(TruthError, match="has no mask of any of 4 images"):
         score_version(version, str(tmp_path / "empty"))
+
+
+def test_empty_true_masks_are_left_out_and_counted(version, truth):
+    Image.fromarray(np.zeros((256, 512), np.uint8)).save(truth / "set" / "1.png")
+    report = score_version(version, str(truth))
+    assert (report.images, report.empty) == (2, 1)
+    assert report.truth == ("3 of 4 images have a true mask; masks read as: grey, brighter than half is object")
+    assert report.warnings == [
+        f"nothing is marked in 1 true masks (first {truth}/set/1.png): their images are left out"
+    ]
+    assert report.scores["masks"].mask_iou == pytest.approx((1 + 0) / 2)
+    for number in range(3):
+        Image.fromarray(np.zeros((256, 512), np.uint8)).save(truth / "set" / f"{number}.png")
+    with pytest.raises(TruthError, match="nothing is marked in any of 3 true masks; 3 of 4 images have a true mask"):
+        score_version(version, str(truth))
+
+
+def test_figures_of_each_image_and_the_worst(version, truth, tmp_path):
+    report = score_version(version, str(truth))
+    assert [(one.id, one.status, one.correct) for one in report.per_image] == [
+        ("0.jpg", "ok", True), ("1.jpg", "ok", True), ("2.jpg", "undecodable", False),
+    ]  # fmt: skip
+    means = np.mean([[one.mask_iou, one.precision, one.recall, one.box_iou] for one in report.per_image], 0)
+    score = report.scores["masks"]
+    assert means.tolist() == pytest.approx([score.mask_iou, score.precision, score.recall, score.box_iou])
+    assert [one.id for one in report.worst(2)] == ["2.jpg", "1.jpg"]
+    assert report.as_json().keys() & {"worst", "per_image"} == set()
+    assert [one["id"] for one in report.as_json(1)["worst"]] == ["2.jpg"]
+    write_per_image(report, tmp_path / "f.csv")
+    lines = list(csv.DictReader((tmp_path / "f.csv").read_text().splitlines()))
+    assert lines[1] == {
+        "id": "1.jpg", "status": "ok", "mask_iou": "0.5", "precision": "1.0", "recall": "0.5", "box_iou": "0.5",
+        "correct": "True",
+    }  # fmt: skip
+    boxes = score_version(version, "catalog")
+    assert [one.id for one in boxes.worst(9)] == ["2.jpg", "1.jpg", "0.jpg"]
+    assert boxes.per_image[0].mask_iou is None and boxes.truth == "3 of 4 images have a box in the catalog"
+
+
+def test_the_command_names_the_worst_and_writes_before_it_prints(version, truth, tmp_path, capsys):
+    arguments = ["masks", "score", version.name, "--truth", str(truth), "--worst", "2"]
+    app([*arguments, "--per-image", str(tmp_path / "f.csv")], standalone_mode=False)
+    said = capsys.readouterr().out
+    assert "the worst 2:" in said and "0.500" in said
+    assert f"locloc masks view {version.name} --out worst.png -- 2.jpg 1.jpg" in said
+    assert len((tmp_path / "f.csv").read_text().splitlines()) == 4
+    app([*arguments, "--json"], standalone_mode=False)
+    assert [one["id"] for one in json.loads(capsys.readouterr().out)["worst"]] == ["2.jpg", "1.jpg"]
+    with pytest.raises(TruthError, match=r"--per-image .*none/f.csv: No folder .*none to write f.csv to"):
+        app([*arguments, "--per-image", str(tmp_path / "none" / "f.csv")], standalone_mode=False)
+
+
+def test_classes_are_scored_one_at_a_time(version, truth):
+    for number in range(3):
+        file = truth / "set" / f"{number}.png"
+        mask = np.asarray(Image.open(file)) > 0
+        Image.fromarray(np.where(mask, 1 + number % 2, 0).astype(np.uint8)).save(file)
+    assert score_version(version, str(truth)).truth.endswith(
+        "any but 0 is object (seen: 1, 2); 255 is void and counts as background"
+    )
+    only = score_version(version, str(truth), truth_class="2")
+    assert (only.images, only.empty, only.scores["masks"].mask_iou) == (1, 2, 0.5)
+
+
+def test_a_version_is_scored_against_coco(version, truth, tmp_path):
+    """The same masks as annotations give the same scores."""
+    images, annotations = [], []
+    for number, box in enumerate([(128, 64, 256, 128), (128, 64, 256, 192), (0, 0, 512, 256)]):
+        images.append({"id": number + 5, "file_name": f"photos/{number}.jpg", "width": 512, "height": 256})
+        x0, y0, x1, y1 = box
+        annotations.append({
+            "id": number, "image_id": number + 5, "category_id": 1, "iscrowd": 0,
+            "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]],
+        })  # fmt: skip
+    file = tmp_path / "instances.json"
+    file.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]})
+    )
+    coco, masks = score_version(version, str(file)), score_version(version, str(truth))
+    assert coco.scores == masks.scores
+    assert coco.truth.endswith("COCO annotations, the union of all categories, without crowds")

@@ -12,6 +12,8 @@ import pytest
 import zarr
 
 from locloc.pipeline.errors import StoreError
+from locloc.pipeline.masks.pseudo_mask import working_geometry
+from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.store import open_version, reader
 from locloc.pipeline.store.schema import BLOCK_ROWS
 from locloc.pipeline.store.writer import StoreWriter
@@ -26,12 +28,15 @@ def test_what_was_written_is_read(store, build):
     assert version.ids == wanted.table["id"].to_pylist()
     assert version.table.column_names == [
         "id", "path", "label", "split", "status", "error", "width", "height", "x0", "y0", "x1", "y1",
+        "mask_share", "unknown_share", "threshold_iou",
     ]  # fmt: skip
     assert isinstance(version.table, pa.Table)
     assert version.table["label"].to_pylist() == wanted.table["label"].to_pylist()
     assert version.table["split"][:5].to_pylist() == ["", "train", "val", "test", ""]
     assert version.table["status"][6:8].to_pylist() == ["ok", "undecodable"]
     assert sum(error is not None for error in version.table["error"].to_pylist()) == 3
+    shares = version.table["mask_share"].to_pylist()
+    assert shares[7] is None and shares[8] == version.read_column("stats")[8, 0]
     boxes, rows = version.catalog_boxes()
     assert np.array_equal(rows, np.repeat(np.arange(build.ROWS), np.arange(build.ROWS) % 3))
     assert boxes[0].tolist() == [1, 2, 4, 5]
@@ -55,6 +60,59 @@ def test_rows_are_read_as_numpy_indexes(store, rows, build):
     assert found.shape[1:] == (build.MASK_PX, build.MASK_PX)
     assert len(found) == len(wanted)
     assert np.array_equal(found, np.reshape(wanted, found.shape))
+
+
+def test_rows_are_read_by_their_ids(store, build):
+    build.publish(store)
+    version = open_version(f"{store}@v1")
+    wanted = version.read_masks([149, 3])
+    ids = [version.ids[149], version.ids[3]]
+    for given in (ids, tuple(ids), np.array(ids), np.array(ids, object), pa.array(ids), pa.chunked_array([ids])):
+        assert np.array_equal(version.read_masks(given), wanted)
+    assert np.array_equal(version.read_column("box", ids), version.read_column("box", [149, 3]))
+    assert np.array_equal(version.read_attention(ids[:1]), version.read_attention([149]))
+    assert [status.label for status, _ in version.reasons(ids)] == ["ok", "ok"]
+    assert version.read_masks(version.table["id"]).shape == version.read_masks().shape
+    with pytest.raises(StoreError, match="holds no image 'nope'"):
+        version.read_masks(["nope"])
+    with pytest.raises(TypeError, match=r"write \['nope'\] for one id"):
+        version.read_masks("nope")
+
+
+@pytest.mark.parametrize("fit", ["stretch", "centre_crop"])
+def test_a_mask_at_the_size_of_its_image(store, build, fit):
+    """Rows of 150 images whose sizes and recipe are set by hand."""
+    recipe = load_recipe("pocket")
+    recipe = recipe.model_copy(update={"images": recipe.images.model_copy(update={"fit": fit})})
+    metadata, begin = build.METADATA | {"recipe": recipe.model_dump(mode="json")}, build.begin
+    sizes, content = np.random.default_rng(0).integers(20, 90, (64, 2)), build.content
+
+    def with_sizes(block, salt=0):
+        masks, attention, columns, errors = content(block, salt)
+        columns["size"] = sizes[: len(masks)].astype(np.int32)
+        return masks, attention, columns, errors
+
+    build.content = with_sizes
+    build.begin = lambda writer, fingerprint: begin(writer, fingerprint, metadata)
+    build.publish(store)
+    version = open_version(f"{store}@v1")
+    image_id = version.ids[5]
+    stored, large = version.mask(image_id), version.mask(image_id, size="original")
+    width, height = sizes[5].tolist()
+    assert np.array_equal(stored, version.read_masks([5])[0])
+    assert large.dtype == bool and large.shape == (height, width)
+    shown = working_geometry(sizes[5], recipe, build.MASK_PX)
+    assert np.array_equal(large, shown.image_back(stored))
+    assert np.array_equal(version.box(image_id), version.read_column("box", [5])[0])
+    ids = [version.ids[70], image_id, version.ids[7]]
+    found = dict(version.original_masks(ids))
+    assert list(found) == ids[:2] and np.array_equal(found[image_id], large), "a row without a mask is left out"
+    assert len(list(version.original_masks(slice(0, 130)))) == 128
+    with pytest.raises(StoreError, match="No size 'full'; known: original, stored"):
+        version.mask(image_id, size="full")
+    for read in (version.mask, version.box):
+        with pytest.raises(StoreError, match=r"has no mask in .*@v1: undecodable \(cannot be decoded: block 0\)"):
+            read(version.ids[7])
 
 
 @pytest.mark.parametrize("rows", [[150], [-151], np.ones(149, bool)])
