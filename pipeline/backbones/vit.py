@@ -5,39 +5,26 @@ D width, H heads. Two families of timm are supported: VisionTransformer (DINO, D
 """
 
 import functools
-import logging
-import socket
-import urllib.parse
-import urllib.request
 from typing import Any
 
-import huggingface_hub
 import numpy as np
-import timm
 import torch
 from timm.layers import apply_rot_embed_cat  # type: ignore[attr-defined]  # re-exported without __all__
 from timm.models.eva import Eva, EvaBlock
-from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import BackboneError, did_you_mean
-from .pocket import create_pocket, load_pocket
+from ..errors import BackboneError
+from .create import Vit, create_vit
 from .spec import BackboneSpec
-from .state_dict import load_random, load_weights_file, weights_sha256
-
-BUNDLED = {"pocket": (create_pocket, load_pocket)}
-"""Backbones that ship with the package: name to (architecture, architecture with its weights)."""
-
-Vit = Any
-"""A timm VisionTransformer or Eva: nn.Module's stubs give their submodules no useful types."""
+from .state_dict import weights_sha256
 
 
 class Backbone:
     """Frozen: no gradients. Images are `(B, S, S, 3) uint8` RGB, normalised here by the mean and std of the weights."""
 
     def __init__(self, spec: BackboneSpec, device: str = "cpu"):
-        model = _create(spec)
+        model = create_vit(spec)
         self.name = spec.name
         self.sha256 = weights_sha256(model.state_dict())
         if spec.sha256 not in (None, self.sha256):
@@ -147,75 +134,6 @@ class Backbone:
 def load_backbone(spec: BackboneSpec, device: str = "cpu") -> Backbone:
     """The backbone, created once per process."""
     return Backbone(spec, device)
-
-
-def _create(spec: BackboneSpec) -> Vit:
-    """The timm model at its native size, with its weights. Raises BackboneError for an unsupported family."""
-    if spec.name in BUNDLED:
-        return _bundled(spec)
-    if not timm.is_model(spec.name.split(".")[0]):
-        raise BackboneError(
-            f"No timm model {spec.name!r}{did_you_mean(spec.name, [*BUNDLED, *timm.list_models('*vit*')])}"
-        )
-    try:
-        if spec.weights is None:
-            model = _from_hub(spec.name)
-        else:
-            model = _with_weights(timm.create_model(spec.name, num_classes=0), spec.weights)
-    except RuntimeError as error:  # timm: an unknown tag after the dot, or no weights for this name
-        raise BackboneError(f"{spec.name}: {_one_line(error)}") from None
-    if not isinstance(model, (VisionTransformer, Eva)) or not isinstance(model.blocks[-1], (Block, EvaBlock)):
-        raise BackboneError(f"{spec.name} is no plain ViT: locloc reads timm's VisionTransformer and Eva (DINOv3)")
-    if model.cls_token is None:
-        raise BackboneError(f"{spec.name} has no CLS token, so no CLS attention; vit_small_patch16_224.dino has")
-    return model
-
-
-def _bundled(spec: BackboneSpec) -> Vit:
-    """A backbone that ships with the package, with its own weights or those of the spec."""
-    create, load = BUNDLED[spec.name]
-    if spec.weights is None:
-        return load()
-    return _with_weights(create(), spec.weights)
-
-
-def _with_weights(model: Vit, weights: str) -> Vit:
-    """The model with random weights, or with those of a file."""
-    if weights == "random":
-        load_random(model)
-    else:
-        load_weights_file(model, weights)
-    return model
-
-
-def _from_hub(name: str) -> Vit:
-    if not timm.is_model_pretrained(name):
-        raise BackboneError(f"timm has no published weights for {name}; give --weights FILE, or --weights random")
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else every retry prints a line
-    if not _hub_resolves():
-        huggingface_hub.constants.HF_HUB_OFFLINE = True  # reads the cache at once, not after a minute of retries
-    try:
-        return timm.create_model(name, pretrained=True, num_classes=0)
-    except Exception as error:  # the hub's client raises many classes: no network, gated, not found, disk full
-        raise BackboneError(
-            f"The weights of {name} are not in the cache and could not be downloaded ({_one_line(error)}); "
-            "give a file with --weights FILE, or try the pipeline with --weights random"
-        ) from None
-
-
-def _hub_resolves() -> bool:
-    """False if the hub cannot be reached: no proxy is set and its name does not resolve."""
-    if urllib.request.getproxies():
-        return True
-    try:
-        return bool(socket.getaddrinfo(urllib.parse.urlparse(huggingface_hub.constants.ENDPOINT).hostname, 443))
-    except OSError:
-        return False
-
-
-def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].split(". ")[0][:160] if lines else type(error).__name__
 
 
 def _patch_px(model: Vit, spec: BackboneSpec) -> int:

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from ... import __version__
+from ..backbones.create import BUNDLED
 from ..backbones.spec import BackboneSpec
-from ..backbones.vit import BUNDLED, Backbone
+from ..backbones.vit import Backbone
 from ..catalogs import Catalog, resolve
 from ..catalogs.left_out import LeftOut, left_out_from_json, left_out_json
 from ..errors import ImageError, RecipeError, StoreError

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...pipeline.backbones.spec import BackboneSpec, recorded_weights
+from ...pipeline.backbones.spec import BackboneSpec, canonical_name, recorded_weights
 from ...pipeline.backbones.vit import Backbone
 from ...pipeline.errors import TrainError, check_known
 from ...pipeline.geometry.resize_crop import ResizeCrop
@@ -228,7 +228,7 @@ def _backbone_spec(run: Path, headers: list[dict[str, Any]], backbone: str | Non
             )
         return BackboneSpec(backbone, weights=weights)
     assert trained_on is not None  # every header holds either a digest or an imported file
-    if backbone not in (None, trained_on["name"]):
+    if backbone is not None and canonical_name(backbone) != trained_on["name"]:
         raise TrainError(f"{run} was trained on {trained_on['name']}, not {backbone}; leave --backbone out")
     weights = weights or recorded_weights(trained_on)
     if weights not in (None, "random") and not Path(weights).is_file():
