@@ -31,7 +31,8 @@ def show(version: VersionName, json: Json = None) -> None:
     from .rendering.versions import print_version, version_summary
 
     opened = open_version(version)
-    print_or_write(version_summary(opened), json, lambda: print_version(opened))
+    summary = version_summary(opened)
+    print_or_write(summary, json, lambda: print_version(opened.name, summary))
 
 
 def view(

@@ -10,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from .console import err
 
-PLAIN_EVERY_S = 5.0  # between plain lines
+PLAIN_EVERY_S = 5.0  # between the first plain lines; then ever longer, so that the log of a day can be read
+PLAIN_SLOWER, PLAIN_AT_MOST_S = 1.25, 60.0
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ProgressLine:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[ProgressLine], None]]:
-    """Yields a function that shows a line: on the bar, or every PLAIN_EVERY_S seconds as plain text."""
+    """Yields a function that shows a line: on the bar, or as plain text, every PLAIN_EVERY_S seconds and slower later."""
     if not err.is_terminal:
         yield _PlainLines()
         return
@@ -66,11 +67,13 @@ def duration(seconds: float) -> str:
 
 class _PlainLines:
     def __init__(self) -> None:
-        self._next = 0.0
+        self._next, self._every_s = 0.0, PLAIN_EVERY_S
 
     def __call__(self, line: ProgressLine) -> None:
-        if line.message:
+        if line.message:  # says how far it is too
             err.print(escape(line.message))
+            self._next = time.monotonic() + self._every_s
         elif line.is_last or time.monotonic() >= self._next:
             err.print(line.plain)
-            self._next = time.monotonic() + PLAIN_EVERY_S
+            self._next = time.monotonic() + self._every_s
+            self._every_s = min(self._every_s * PLAIN_SLOWER, PLAIN_AT_MOST_S)

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.markup import escape
-from rich.table import Table
 
 from ...pipeline.io.console import one_line, out
 from ...pipeline.io.progress_bar import ProgressLine, duration, progress_bar
+from ...pipeline.io.tables import print_table
 from ..inference.batch import PredictSummary
 from ..training.loop import TrainingProgress
 from ..training.run import OnProgress, TrainSummary
@@ -35,12 +35,13 @@ def _line(progress: TrainingProgress) -> ProgressLine:
 
 def print_trained(summary: TrainSummary) -> None:
     out.print(f"[bold]{escape(summary.run)}[/]: trained on the masks of {escape(summary.version)}")
-    table = Table("", "best epoch", "on the validation images", "weights", box=None)
+    table = []
     for name, best in summary.stages.items():
         figures = best["figures"]
         parts = [f"{label} {figures[key]:.3f}" for key, label in _LABELS.items() if key in figures]
-        table.add_row(name, str(best["epoch"]), ", ".join(parts), escape(f"{summary.run}/{name}/best.safetensors"))
-    out.print(table)
+        table.append((name, str(best["epoch"]), ", ".join(parts)))
+    print_table(("", "best epoch", "on the validation images"), table)
+    out.print(f"weights: {escape(one_line(summary.run))}/*/best.safetensors")
 
 
 _LABELS = {
@@ -56,17 +57,15 @@ _LABELS = {
 def print_predicted(summary: PredictSummary) -> None:
     """Prints a line per image if nothing was written, then the counts, then the images that failed."""
     if summary.images:
-        table = Table("image", "class", "score", "box x0, y0, x1, y1", box=None)
+        table = []
         for one in summary.images:
             best = one["classes"][0] if one["classes"] else {"name": "", "score": one["mask_score"]}
             box = "" if one["box"] is None else ", ".join(f"{edge:.0f}" for edge in one["box"])
-            table.add_row(escape(one_line(one["file"])), escape(best["name"]), f"{best['score']:.3f}", box)
-        out.print(table)
+            table.append((escape(one_line(one["file"])), escape(best["name"]), f"{best['score']:.3f}", box))
+        print_table(("image", "class", "score", "box x0, y0, x1, y1"), table)
     where = f": {', '.join(summary.formats)} in {summary.out}" if summary.out else ""
     rate = f"{summary.images_per_s:.1f} images/s"
     out.print(f"[bold]{summary.done}[/] of {summary.total} images, {rate}{escape(where)}")
     if summary.failed:
-        reasons = Table("failed", "reason", box=None)
-        for row in summary.failed:
-            reasons.add_row(escape(one_line(row["file"])), escape(one_line(row["reason"])))
-        out.print(reasons)
+        reasons = [(escape(one_line(row["file"])), escape(one_line(row["reason"]))) for row in summary.failed]
+        print_table(("failed", "reason"), reasons)

@@ -4,13 +4,13 @@ import shlex
 from typing import Any
 
 from rich.markup import escape
-from rich.table import Table
 
 from ...export import Exported
 from ...inspect.diff import BINS, Changed, Diff
 from ...inspect.score import ScoreReport
 from ...inspect.verify import CHANGES, DAMAGE, Finding, Verified
 from ...io.console import one_line, out, print_warning
+from ...io.tables import print_table
 from ...status import Status
 
 BAR_CELLS = 40
@@ -34,30 +34,32 @@ def print_verified(verified: Verified) -> None:
 def _print_findings(title: str, findings: list[Finding], descriptions: dict[str, str]) -> None:
     if not findings:
         return
-    table = Table("kind", "rows", "blocks", "what", "first", box=None)
+    table = []
     for finding in findings:
         rows = finding.first_ids or list(map(str, finding.first_rows))
-        table.add_row(
+        row = [
             finding.kind,
             str(finding.rows) if finding.rows else "",
             str(finding.blocks) if finding.rows else "",
             escape(descriptions[finding.kind] + (f" ({finding.detail})" if finding.detail else "")),
             escape(_names(rows, finding.rows)),
-        )
+        ]
+        table.append(row)
     out.print(f"\n{title}:")
-    out.print(table)
+    print_table(("kind", "rows", "blocks", "what", "first"), table)
 
 
 def print_diff(diff: Diff) -> None:
     out.print(f"[bold]{escape(diff.one)}[/] and [bold]{escape(diff.other)}[/]: {diff.common} images in both")
-    rows = Table(show_header=False, box=None)
+    rows = []
     for label, changed in (
         (f"only in {diff.one}", diff.only_in_one),
         (f"only in {diff.other}", diff.only_in_other),
         *((f"{name} differs", changed) for name, changed in diff.changed.items()),
     ):
-        rows.add_row(escape(label), str(changed.rows), f"[dim]{escape(_first(changed))}[/]")
-    out.print(rows)
+        first = f"[dim]{escape(_first(changed))}[/]" if changed.rows else ""
+        rows.append((escape(label), str(changed.rows), first))
+    print_table((), rows)
     for name, reason in diff.not_compared.items():
         out.print(f"{name}: not compared, because {escape(reason)}")
     if diff.attention_max_difference:
@@ -75,12 +77,13 @@ def _print_statuses(diff: Diff) -> None:
     columns = [label for label in labels if any(label in row for row in diff.statuses.values())]
     if not columns:
         return
-    table = Table("status: rows before, columns after", *columns, box=None)
-    for label in labels:
-        if label in diff.statuses:
-            table.add_row(label, *(str(diff.statuses[label].get(column, "")) for column in columns))
+    table = [
+        (label, *(str(diff.statuses[label].get(column, "")) for column in columns))
+        for label in labels
+        if label in diff.statuses
+    ]
     out.print()
-    out.print(table)
+    print_table(("status: rows before, columns after", *columns), table)
 
 
 def _print_iou(diff: Diff) -> None:
@@ -96,11 +99,12 @@ def _print_iou(diff: Diff) -> None:
         bar = "█" * round(BAR_CELLS * rows / max(iou.histogram))
         out.print(f"  {number / BINS:.1f} to {(number + 1) / BINS:.1f} {rows:>9} {bar}")
     if diff.worst:
-        table = Table("IoU", "before", "after", "id", box=None)
-        for worst in diff.worst[:WORST_SHOWN]:
-            table.add_row(f"{worst.iou:.3f}", worst.one, worst.other, escape(one_line(worst.id)))
         out.print("\nthe worst:")
-        out.print(table)
+        table = [
+            (f"{worst.iou:.3f}", worst.one, worst.other, escape(one_line(worst.id)))
+            for worst in diff.worst[:WORST_SHOWN]
+        ]
+        print_table(("IoU", "before", "after", "id"), table)
 
 
 def print_exported(exported: Exported) -> None:
@@ -115,11 +119,11 @@ def print_score(report: ScoreReport, worst: int = 0) -> None:
         f"[bold]{escape(report.version)}[/]: {report.images} images with ground truth, coverage {report.coverage:.1%}"
     )
     out.print(escape(report.truth))
-    table = Table("", "mask IoU", "precision", "recall", "box IoU", "CorLoc", box=None)
+    table = []
     for name, score in report.scores.items():
         figures = (score.mask_iou, score.precision, score.recall, score.box_iou, score.corloc)
-        table.add_row(name, *("" if figure is None else f"{figure:.3f}" for figure in figures))
-    out.print(table)
+        table.append((name, *("" if figure is None else f"{figure:.3f}" for figure in figures)))
+    print_table(("", "mask IoU", "precision", "recall", "box IoU", "CorLoc"), table)
     for line in report.warnings:
         print_warning(line)
     if worst:
@@ -128,14 +132,14 @@ def print_score(report: ScoreReport, worst: int = 0) -> None:
 
 def _print_worst(report: ScoreReport, count: int) -> None:
     """The images, and the command that shows them."""
-    table = Table("mask IoU", "precision", "recall", "box IoU", "status", "id", box=None)
+    table = []
     worst = report.worst(count)
     for one in worst:
         figures = (one.mask_iou, one.precision, one.recall, one.box_iou)
         shown = ("" if figure is None else f"{figure:.3f}" for figure in figures)
-        table.add_row(*shown, one.status, escape(one_line(one.id)))
+        table.append((*shown, one.status, escape(one_line(one.id))))
     out.print(f"\nthe worst {len(worst)}:")
-    out.print(table)
+    print_table(("mask IoU", "precision", "recall", "box IoU", "status", "id"), table)
     view = ["locloc", "masks", "view", report.version, "--out", "worst.png", "--", *(one.id for one in worst)]
     out.print(f"\nTo look at them: {escape(one_line(shlex.join(view)))}")
 

@@ -4,37 +4,42 @@ from typing import Any
 
 import pyarrow.compute as pc
 from rich.markup import escape
-from rich.table import Table
 
 from ...catalogs.left_out import left_out_from_json, left_out_text
 from ...io.console import one_line, out
+from ...io.tables import print_fields, print_table
 from ...store.reader import Version, VersionInfo
 from ...store.writer import coverage
 
+NO_STATUS = ("rows", "blocks", "blocks_done")
+"""Of the counts."""
+
 
 def print_versions(versions: list[VersionInfo]) -> None:
+    """A line a version. A backbone that all versions share is said once; fingerprints and weights are in the JSON."""
     if not versions:
         out.print("No versions yet.")
         return
-    headers = (
-        "version", "made by", "published", "images", "done", "coverage", "backbone", "weights", "recipe", "fingerprint",
-    )  # fmt: skip
-    table = Table(*headers, box=None)
+    backbones = {version.metadata["backbone"]["name"] for version in versions}
+    headers = ["version", "made by", "published", "images", "coverage", "recipe"] + ["backbone"] * (len(backbones) > 1)
+    rows = []
     for version in versions:
         metadata, counts = version.metadata, version.metadata.get("counts", {})
-        rows, done = metadata["catalog"]["rows"], counts.get("ok", 0) + counts.get("fallback", 0)
+        images, done = metadata["catalog"]["rows"], counts.get("ok", 0) + counts.get("fallback", 0)
         if version.tag is None:
             name = f"[yellow]unfinished {version.build_id[:8]}[/]"
             when = f"[yellow]{counts['blocks_done']} of {counts['blocks']} blocks[/]" if counts else ""
         else:
             name = f"[bold]{escape(version.tag)}[/]" + (" (latest)" if version.is_latest else "")
             when = metadata["published_at"][:16].replace("T", " ")
-        backbone = metadata["backbone"]
-        table.add_row(
-            name, _operation(metadata), when, str(rows), str(done), f"{done / rows:.1%}", escape(backbone["name"]),
-            escape(backbone["weights"]), escape(metadata["recipe_name"]), version.fingerprint[:12],
-        )  # fmt: skip
-    out.print(table)
+        row = [
+            name, _operation(metadata), when, str(images), f"{done / images:.1%}", escape(metadata["recipe_name"]),
+            escape(metadata["backbone"]["name"]),
+        ]  # fmt: skip
+        rows.append(row[: len(headers)])
+    if len(backbones) == 1:
+        out.print(f"backbone of all versions: {escape(backbones.pop())}")
+    print_table(headers, rows)
 
 
 def _operation(metadata: dict[str, Any]) -> str:
@@ -55,48 +60,36 @@ def version_summary(version: Version) -> dict[str, Any]:
     }
 
 
-def print_version(version: Version, errors: int = 20) -> None:
-    summary = version_summary(version)
+def print_version(name: str, summary: dict[str, Any], errors: int = 20) -> None:
+    """name: `STORE@VERSION`; summary: as `version_summary` returns it."""
     metadata, counts = summary["provenance"], summary["counts"]
     done = counts["ok"] + counts["fallback"]
-    out.print(f"[bold]{escape(version.name)}[/]: {done} of {counts['rows']} images, coverage {summary['coverage']:.1%}")
-    table = Table(show_header=False, box=None)
-    for status, rows in counts.items():
-        if rows and status not in ("rows", "blocks", "blocks_done"):
-            table.add_row(status, str(rows))
-    backbone = metadata["backbone"]
-    for name, value in (
-        ("published", f"{metadata['published_at']}, on {metadata['host']}, {metadata['device']}"),
+    out.print(f"[bold]{escape(name)}[/]: {done} of {counts['rows']} images, coverage {summary['coverage']:.1%}")
+    catalog, backbone = metadata["catalog"], metadata["backbone"]
+    statuses = [f"{rows} {status}" for status, rows in counts.items() if rows and status not in NO_STATUS]
+    packages = ", ".join(f"{name} {version}" for name, version in metadata["packages"].items())
+    fields = (
+        ("status", ", ".join(statuses)),
+        ("left out", left_out_text(left_out_from_json(catalog.get("left_out", ())))),
+        ("published", f"{metadata['published_at'][:19]}, on {metadata['host']}, {metadata['device']}"),
         ("made by", _operation(metadata)),
-        (
-            "catalog",
-            f"{metadata['catalog']['kind']} {metadata['catalog']['root']} ({metadata['catalog']['sha256'][:12]})",
-        ),
-        ("left out", left_out_text(left_out_from_json(metadata["catalog"].get("left_out", ())))),
-        (
-            "backbone",
-            f"{backbone['name']}, weights {backbone['weights']} ({backbone['sha256'][:12]})",
-        ),
+        ("catalog", f"{catalog['kind']} {catalog['root']} ({catalog['sha256'][:12]})"),
+        ("backbone", f"{backbone['name']}, weights {backbone['weights']} ({backbone['sha256'][:12]})"),
         ("recipe", f"{metadata['recipe_name']}: {_flat(metadata['recipe'])}"),
-        (
-            "made with",
-            f"locloc {metadata['code_version']}, " + ", ".join(f"{k} {v}" for k, v in metadata["packages"].items()),
-        ),
+        ("made with", f"locloc {metadata['code_version']}, {packages}"),
         ("resumed", f"{len(metadata['resumed'])} times" if metadata["resumed"] else ""),
         ("fingerprint", metadata["fingerprint"]),
-    ):
-        if value:
-            table.add_row(f"[dim]{name}[/]", escape(value))
-    out.print(table)
-    if summary["errors"]:
-        out.print(
-            f"\n{len(summary['errors'])} rows with a reason"
-            + (f", the first {errors}:" if len(summary["errors"]) > errors else ":")
-        )
-        reasons = Table("status", "reason", "id", box=None)
-        for row in summary["errors"][:errors]:
-            reasons.add_row(row["status"], escape(row["error"]), escape(one_line(row["id"])))
-        out.print(reasons)
+    )
+    print_fields([(field, one_line(value)) for field, value in fields if value])
+    if not summary["errors"]:
+        return
+    shown = f", the first {errors}:" if len(summary["errors"]) > errors else ":"
+    out.print(f"\n{len(summary['errors'])} rows with a reason{shown}")
+    rows = [
+        (row["status"], escape(one_line(row["error"])), escape(one_line(row["id"])))
+        for row in summary["errors"][:errors]
+    ]
+    print_table(("status", "reason", "id"), rows)
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> str:
