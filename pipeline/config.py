@@ -46,7 +46,7 @@ def read_toml(file: str | Path, title: str, raises: type[LocLocError]) -> dict[s
     not TOML.
     """
     try:
-        text = Path(file).read_text(encoding="utf-8")
+        text = Path(file).read_text(encoding="utf-8-sig")  # Windows' editors write the mark
     except (OSError, UnicodeDecodeError) as error:
         raise raises(f"{title} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     return parse_toml(text, title, raises)

@@ -57,10 +57,10 @@ class BuildPlan:
 
 def plan_build(request: BuildRequest) -> BuildPlan:
     """The plan of `build_version` for a request. Writes nothing."""
-    backbone = resolve_backbone(request.recipe, request.weights)
-    digest = fingerprint(request.recipe, request.catalog.sha256, backbone.metadata)
     store = StoreLocation.of(request.store)
     check_can_hold_store(store)
+    backbone = resolve_backbone(request.recipe, request.weights)
+    digest = fingerprint(request.recipe, request.catalog.sha256, backbone.metadata)
     same = [info for info in list_versions(store) if info.fingerprint == digest] if has_repository(store) else []
     done = next((info for info in reversed(same) if info.tag), same[-1] if same else None)
     rows, mask_px = len(request.catalog), request.recipe.mask_px
@@ -90,6 +90,7 @@ def build_version(
     Raises LocLocError subclasses. The finished blocks of an interrupted build stay in the store, and the same request
     resumes it.
     """
+    check_can_hold_store(request.store)
     backbone = backbone or resolve_backbone(request.recipe, request.weights)
     catalog, recipe = request.catalog, request.recipe
     metadata = provenance(catalog, recipe, request.recipe_name, backbone.metadata, {"kind": "build"})

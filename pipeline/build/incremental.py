@@ -4,7 +4,7 @@ Retry and refine keep the row order, so a derived version shares its parent's ch
 `extend` inserts new rows between old ones, so it copies the old ones instead of making them again.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,9 +130,8 @@ def _extend(
     parent, recipe = version.provenance, recorded_recipe(version.provenance, version.name)
     if len(catalog) == len(version):
         return already_there(version.tag, parent)
-    check_same_files(
-        _with_root(version.catalog, catalog.root), version.status, version.read_column("input_digest"), version.name
-    )
+    kept = replace(catalog, table=_rows_of(catalog.table, version.ids))  # the old rows, where the union has them
+    check_same_files(kept, version.status, version.read_column("input_digest"), version.name)
     backbone = _same_backbone(recipe, weights, parent)
     _check_same_fingerprint(fingerprint(recipe, parent["catalog"]["sha256"], backbone.metadata), version)
     old = pa.array(version.ids, pa.string())
@@ -142,6 +141,11 @@ def _extend(
     context = TaskContext(catalog.root, recipe, backbone.spec, version, "rows")
     spec = BuildSpec(version.store, catalog, context, metadata, backbone.attention, name, parent_rows)
     return _make_unless_published(spec, run, on_progress)
+
+
+def _rows_of(table: pa.Table, ids: Sequence[str]) -> pa.Table:
+    """The rows with these ids, of which there is one each; sorted by id, as `table` is."""
+    return table.filter(pc.is_in(table["id"], pa.array(ids, pa.string()))).combine_chunks()
 
 
 def _make_unless_published(spec: BuildSpec, run: RunSettings, on_progress: OnProgress) -> BuildSummary:

@@ -17,11 +17,12 @@ from .cub import read_cub
 from .exclude import exclude_images
 from .folder import read_folder
 from .ilsvrc import read_ilsvrc
+from .list import FORMATS as LIST_FORMATS
 from .list import read_list  # from here on, `list` in this file is the module
-from .list_formats import FORMATS as LIST_FORMATS
 from .mask_folders import refuse_mask_folders
 from .merge import merge_catalogs
-from .paths import parse_location, resolve, to_os_path, to_text
+from .paths import moved_prefix, parse_location, resolve, to_os_path, to_text
+from .presence import check_presence
 from .split_words import SPLITS
 from .summary import CatalogSummary, summarize
 from .synthetic import read_synthetic
@@ -66,12 +67,13 @@ def read_catalog(
     """The catalog of the folder or list file `images`, read by CATALOGS[name]; None: `list` for a file, else `folder`.
 
     images      a path, or as text a URL such as `s3://bucket/prefix`; a file if it ends as lists do (.csv, ...)
-    root        for `list` only: the folder or URL that its paths are relative to, by default the list's own
+    root        for `list` only: the folder or URL that its paths are relative to, by default the list's own; or
+                OLD=NEW for absolute paths that began with OLD when the list was written
     exclude     globs of ids of images that are left out, see `exclude_images`
     grown_from  an earlier catalog: where it has the same root, what it excluded is excluded again
 
-    Raises CatalogError: unknown name, `images` does not exist, anything that the reader finds wrong, or a folder of
-    images and masks side by side.
+    Raises CatalogError: unknown name, `images` does not exist, anything that the reader finds wrong, a folder of
+    images and masks side by side, or a list of which no image exists (see `check_presence`).
     UnreachableError: a URL that does not answer.
     """
     if name is not None and name not in CATALOGS:
@@ -86,9 +88,11 @@ def read_catalog(
             raise CatalogError(f"Cannot read images at {to_text(str(images))}: {reason}") from error
     if name is None:
         name = "list" if is_file else "folder"
-    catalog = CATALOGS[name](images, None if root is None else parse_location(root))
+    if root is not None and not (name == "list" and moved_prefix(root)):
+        root = parse_location(root)
+    catalog = CATALOGS[name](images, root)
     if grown_from is not None and grown_from.root == catalog.root:
         exclude = (*exclude, *grown_from.exclude)
     catalog = exclude_images(catalog, exclude)
     refuse_mask_folders(catalog)
-    return catalog
+    return check_presence(catalog) if name == "list" else catalog

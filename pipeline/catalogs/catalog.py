@@ -137,6 +137,7 @@ def build_catalog(
     looked_for: str,
     notes: Sequence[str] = (),
     left_out: Sequence[LeftOut] = (),
+    not_a_box: str = "",
 ) -> Catalog:
     """Checks and sorts the rows of a reader; reads nothing.
 
@@ -144,6 +145,7 @@ def build_catalog(
                         of SCHEMA's names
     looked_for          ends the sentence "Found no images: " for an empty catalog
     notes, left_out     the catalog's
+    not_a_box           the end of the error for corners that are no box
 
     Raises CatalogError: no rows, an id twice (naming both places), text that is not valid Unicode, a box with a
     coordinate that is not finite in float32 or that has no area.
@@ -156,7 +158,7 @@ def build_catalog(
         _text_column("path", rows.paths, where),
         pa.array(np.asarray(rows.labels, np.int32)),
         pa.array(np.asarray(rows.splits, np.uint8)),
-        _box_column(rows, where),
+        _box_column(rows, where, not_a_box),
     ]
     order = pc.sort_indices(columns[0])  # stable, by bytes
     table = pa.table(columns, schema=SCHEMA).take(order).combine_chunks()
@@ -228,7 +230,7 @@ def _text_column(name: str, values: list[str], where: Callable[[int, str], str])
     return column
 
 
-def _box_column(rows: CatalogRows, where: Callable[[int, str], str]) -> pa.Array:
+def _box_column(rows: CatalogRows, where: Callable[[int, str], str], not_a_box: str) -> pa.Array:
     counts = np.asarray(rows.box_counts, np.int32)
     with np.errstate(over="ignore"):
         boxes = np.asarray(rows.box_values, np.float64).astype(np.float32).reshape(-1, 4)  # (M, 4)
@@ -239,7 +241,7 @@ def _box_column(rows: CatalogRows, where: Callable[[int, str], str]) -> pa.Array
         x0, y0, x1, y1 = rows.box_values[4 * bad : 4 * bad + 4]
         raise CatalogError(
             f"{where(row, 'boxes')}: box {x0:g} {y0:g} {x1:g} {y1:g} is not a box: "
-            "it needs four finite numbers x0 y0 x1 y1 with x1 > x0 and y1 > y0"
+            f"it needs four finite numbers x0 y0 x1 y1 with x1 > x0 and y1 > y0{not_a_box}"
         )
     boxes += 0.0  # -0.0 becomes 0.0: the same coordinate must give the same hash
     offsets = np.zeros(len(counts) + 1, np.int32)

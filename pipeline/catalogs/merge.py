@@ -13,30 +13,35 @@ from .catalog import SCHEMA, Catalog
 from .folder import folder_catalog
 from .left_out import merge_left_out
 from .paths import to_text
+from .roots import Root, below, common_folder, root_of_text, text_of_root
 from .split_words import SPLITS
 
 
 def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:
-    """The union, sorted by id: kind and root of `old`, notes of `new`, rows of both, what both leave out.
+    """The union, sorted by id: kind of `old`, notes of `new`, rows of both, what both leave out.
 
     An image may be in both if its columns are equal.
 
-    The roots are the same, or `new`'s lies below `old`'s: then its ids and paths are prefixed by the folders between.
+    The ids of `old` stay. Where `new`'s root is `old`'s or lies below it, the root stays too, and `new`'s ids and paths
+    are prefixed by the folders between. Otherwise the root becomes the deepest folder that holds both, and the paths of
+    `old` are prefixed as well; an image of `new` that is a file of `old`, and whose id is only its path, is that image.
+
     Classes are matched by name and put into the order in which a reader finds them in the grown data set, so labels of
     `old` may change. If `old` and `new` are the catalogs of a data set before and after it grew, the union has the
     sha256 of the one after. In a catalog of kind `folder` the names of folders give class and split, so `new`'s are
-    derived from its paths below `old`'s root.
+    derived from its paths below `old`'s root; with a new root the kind is `list`, and each keeps what it had.
 
     Raises CatalogError: roots that do not fit, an image of both with another path, label, split or boxes, class names
     in one and bare integer labels in the other, over 2 GiB of text.
     """
-    prefix, given = _prefix(old.root, new.root), new
-    if prefix and old.kind == new.kind == "folder":
-        below = _with_prefix(new.table, prefix)["path"].to_pylist()
-        new, prefix = folder_catalog(old.root, sorted({*old.table["path"].to_pylist(), *below})), ""
+    (root, old_prefix, prefix), given = _common_root(old, new), new
+    kind = "list" if old.kind == "folder" and old_prefix else old.kind
+    if prefix and not old_prefix and old.kind == new.kind == "folder":
+        below_old = _with_prefix(new.table, prefix)["path"].to_pylist()
+        new, prefix = folder_catalog(old.root, sorted({*old.table["path"].to_pylist(), *below_old})), ""
     classes, old_labels, new_labels = _merge_classes(old, new)
-    ours = _with_labels(old.table, old_labels)
-    theirs = _with_prefix(_with_labels(new.table, new_labels), prefix)
+    ours = _with_prefix(_with_labels(old.table, old_labels), old_prefix, ("path",))
+    theirs = _with_ids_of(ours, _with_prefix(_with_labels(new.table, new_labels), prefix))
 
     where_in_ours = pc.index_in(theirs["id"].chunk(0), ours["id"].chunk(0))
     is_known = where_in_ours.is_valid()
@@ -53,11 +58,11 @@ def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:
     if any(column.num_chunks > 1 for column in table.columns):
         raise CatalogError("The union of both catalogs holds over 2 GiB of text; keep them as two stores")
     return Catalog(
-        old.kind,
-        old.root,
+        kind,
+        root,
         table,
         classes,
-        given.notes,
+        (*given.notes, *_root_note(old, root)),
         # A data set that has grown is read as a whole: what was left out then is left out again.
         merge_left_out(
             () if given.root == old.root and known_rows.sum() == len(ours) else old.left_out, given.left_out
@@ -67,8 +72,23 @@ def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:
     )
 
 
-def _prefix(old: Path | str, new: Path | str) -> str:
-    """The path from `old` to `new` as in ids, with a slash at its end; "" for equal roots."""
+def _common_root(old: Catalog, new: Catalog) -> tuple[Root, str, str]:
+    """The root of the union, and what stands before paths of `old` and of `new` below it: "" or ends in a slash."""
+    if (between := _between(old.root, new.root)) is not None:
+        return old.root, "", between
+    _refuse_moved(old, new)
+    ours, theirs = (text_of_root(catalog.root) for catalog in (old, new))
+    common = common_folder([ours, theirs])
+    if common is None:
+        raise CatalogError(
+            f"The new images are at {theirs}, outside {ours} of the old ones, and a catalog has one root: "
+            "put them (or links to them) below it, or write a list of both and build that"
+        )
+    return root_of_text(common), below(common, ours), below(common, theirs)
+
+
+def _between(old: Root, new: Root) -> str | None:
+    """The path from `old` to `new` as in ids, with a slash at its end; "" for equal roots, None if it is not below."""
     if isinstance(old, Path) and isinstance(new, Path):
         for ours, theirs in ((old, new), (old.resolve(), new.resolve())):
             if theirs.is_relative_to(ours):
@@ -77,14 +97,26 @@ def _prefix(old: Path | str, new: Path | str) -> str:
     elif isinstance(old, str) and isinstance(new, str) and f"{new}/".startswith(f"{old}/"):
         between = new[len(old) + 1 :]
         return f"{to_text(between)}/" if between else ""
-    raise CatalogError(
-        f"The new images are at {_shown(new)}, outside {_shown(old)} of the old ones, and a catalog has one root: "
-        "put them (or links to them) below it, or write a list of both and build that"
-    )
+    return None
 
 
-def _shown(root: Path | str) -> str:
-    return to_text(str(root))
+def _refuse_moved(old: Catalog, new: Catalog) -> None:
+    """Raises CatalogError where `new` looks like `old` at another place: they would be one data set twice."""
+    if not isinstance(old.root, Path) or not isinstance(new.root, Path) or old.root.is_dir():
+        return
+    same = int(pc.sum(pc.is_in(new.table["id"], old.table["id"])).as_py() or 0)
+    if same:
+        raise CatalogError(
+            f"The old images' folder {text_of_root(old.root)} is not there any more, and {same} images in "
+            f"{text_of_root(new.root)} have the ids of old ones: if it was moved there, make a link to it at its old "
+            "place; else build a store of its own"
+        )
+
+
+def _root_note(old: Catalog, root: Root) -> tuple[str, ...]:
+    if text_of_root(root) == text_of_root(old.root):
+        return ()
+    return (f"the root is {text_of_root(root)} now, which holds old and new images; the old images keep their ids",)
 
 
 def _merge_classes(old: Catalog, new: Catalog) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
@@ -118,10 +150,10 @@ def _with_labels(table: pa.Table, labels: np.ndarray) -> pa.Table:
     return table.set_column(SCHEMA.get_field_index("label"), "label", pa.array(labels, pa.int32())).cast(SCHEMA)
 
 
-def _with_prefix(table: pa.Table, prefix: str) -> pa.Table:
+def _with_prefix(table: pa.Table, prefix: str, columns: Sequence[str] = ("id", "path")) -> pa.Table:
     if not prefix:
         return table
-    for name in ("id", "path"):
+    for name in columns:
         longer = pc.binary_join_element_wise(prefix, table[name].chunk(0), "")
         table = table.set_column(SCHEMA.get_field_index(name), name, longer)
     return table.cast(SCHEMA)
@@ -136,6 +168,16 @@ def _concat_sizes(old: Catalog, new: Catalog, added: np.ndarray) -> np.ndarray |
         for catalog in (old, new)
     )
     return np.concatenate([ours, theirs[added]])
+
+
+def _with_ids_of(ours: pa.Table, theirs: pa.Table) -> pa.Table:
+    """`theirs`, in which an image whose id is only its path has the id that this path has in `ours`."""
+    if ours["id"].equals(ours["path"]):
+        return theirs
+    row = pc.index_in(theirs["path"].chunk(0), ours["path"].chunk(0))
+    known = pc.and_(row.is_valid(), pc.equal(theirs["id"].chunk(0), theirs["path"].chunk(0)))
+    ids = pc.if_else(known, ours["id"].chunk(0).take(pc.fill_null(row, 0)), theirs["id"].chunk(0))
+    return theirs.set_column(SCHEMA.get_field_index("id"), "id", ids).cast(SCHEMA)
 
 
 def _check_agreement(ours: pa.Table, theirs: pa.Table, classes: Sequence[str]) -> None:

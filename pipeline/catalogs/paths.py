@@ -8,13 +8,14 @@ UTF-8; they are escaped in the same way, so a folder and its copy there have the
 import os
 import re
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from ..errors import CatalogError
 from ..io.fsspec_io import is_url, tidy_url, without_secrets
 
 _LOOKS_ESCAPED = re.compile(rb"\\(?=x(?:5c|[89a-f][0-9a-f]))")
 _ESCAPE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
+_MOVED = re.compile(r"((?:/|[A-Za-z][A-Za-z0-9+.-]*://)[^=]*)=(.+)", re.DOTALL)
 _ODD_PATH = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)|\0")  # an empty, `.` or `..` part, a slash at either end, a NUL
 
 
@@ -33,18 +34,40 @@ def to_os_path(text: str) -> str:
 
 
 def parse_location(where: str | Path) -> Path | str:
-    """A path, or a URL in its plain form (see `fsspec_io.tidy_url`); `file://` is a path.
+    """A path, or a URL in its plain form (see `fsspec_io.tidy_url`); `file://` and `~` are paths.
 
     Raises CatalogError: a URL that holds a secret, names no bucket, or whose protocol is unknown or not installed.
     """
     if not is_url(where):
-        return Path(where)
-    if where.startswith(("file://", "local://")):
-        return Path(where.partition("://")[2])
+        return Path(os.path.expanduser(where))
+    if (local := local_path(where)) is not None:
+        return Path(local)
     try:
         return tidy_url(where)
     except ValueError as error:
         raise CatalogError(str(error)) from None
+
+
+def moved_prefix(root: str | Path) -> tuple[str, str] | None:
+    """(OLD, NEW) of a root OLD=NEW, for absolute paths below OLD that are below NEW now; None for other roots."""
+    moved = _MOVED.fullmatch(str(root))
+    if moved is None or os.path.isdir(root):
+        return None
+    new = parse_location(moved[2])
+    return moved[1].rstrip("/"), new if isinstance(new, str) else to_text(os.path.abspath(new))
+
+
+def local_path(url: str) -> str | None:
+    """The path of a `file://` URL, in which `%20` is a blank (RFC 8089); None for other URLs.
+
+    `local://`, which only fsspec knows, is taken as it is written.
+    """
+    protocol, _, rest = url.partition("://")
+    if protocol.lower() == "local":
+        return rest
+    if protocol.lower() != "file":
+        return None
+    return unquote(rest.removeprefix("localhost") if rest.startswith("localhost/") else rest, errors="surrogateescape")
 
 
 def resolve(root: Path | str, path: str) -> Path | str:
@@ -78,20 +101,40 @@ def root_prefixes(root: Path | str) -> tuple[str, ...]:
     return tuple(to_text(os.fspath(folder)).rstrip("/") + "/" for folder in (root, os.path.realpath(root)))
 
 
+def is_plain(path: str) -> bool:
+    """A relative path in its shortest form; almost all paths of a list are."""
+    return not _ODD_PATH.search(path)
+
+
 def inside(path: str, prefixes: tuple[str, ...]) -> str:
     """`path` relative to the root with these `root_prefixes`, in its shortest form. Raises ValueError if it is outside.
 
     `..` is always refused: behind a symbolic link it leads to another file than the name says.
     """
-    if not _ODD_PATH.search(path):
+    if is_plain(path):
         return path
+    outside = f"path {without_secrets(path)!r} is outside the root {prefixes[0]}"
+    if is_url(path) and local_path(path) is None and not path.startswith(prefixes[0]):
+        raise ValueError(f"{outside}; name another one by --root")
+    short = shortest(path, prefixes)
+    if short.startswith("/"):
+        raise ValueError(outside)
+    return short
+
+
+def shortest(path: str, prefixes: tuple[str, ...]) -> str:
+    """As `inside`, but a path outside the root is given in its shortest absolute form, or as its URL."""
     if "\0" in path:
         raise ValueError("the path holds a NUL byte")
     shown = without_secrets(path)
+    if is_url(path) and (local := local_path(path)) is not None:
+        path = to_text(local)
     if is_url(path):
         if not path.startswith(prefixes[0]):
-            raise ValueError(f"path {shown!r} is outside the root {prefixes[0]}; name another one by --root")
+            return _shortest_url(path, shown)
         path = path[len(prefixes[0]) :]
+        if prefixes[0].startswith(("http://", "https://")):
+            path = unquote(path)  # `resolve` quotes it again
     parts = path.split("/")
     if ".." in parts:
         raise ValueError(f"path {shown!r} has a '..'; write it relative to the root {prefixes[0]}")
@@ -100,12 +143,24 @@ def inside(path: str, prefixes: tuple[str, ...]) -> str:
     short = "/".join(part for part in parts if part not in ("", "."))
     if path.startswith("/"):
         begin = next((prefix for prefix in prefixes if f"/{short}".startswith(prefix)), None)
-        if begin is None:
-            raise ValueError(f"path {shown!r} is outside the root {prefixes[0]}")
-        short = f"/{short}"[len(begin) :]
-    if not short:
+        short = f"/{short}" if begin is None else f"/{short}"[len(begin) :]
+    if short in ("", "/"):
         raise ValueError(f"path {shown!r} names no file")
     return short
+
+
+def _shortest_url(url: str, shown: str) -> str:
+    protocol, _, rest = url.partition("://")
+    if shown != url:
+        raise ValueError(f"path {shown!r} holds a secret; give credentials by the environment, not in the address")
+    parts = rest.split("/")
+    if ".." in parts or "." in parts or "" in parts[1:] or len(parts) < 2:
+        raise ValueError(f"path {shown!r} names no file: it has a '.', a '..' or an empty name between slashes")
+    if protocol.lower() in ("http", "https"):
+        if "?" in rest or "#" in rest:
+            raise ValueError(f"path {shown.partition('?')[0]!r} goes on with '?' or '#'; give a plain address")
+        rest = unquote(rest)
+    return f"{protocol.lower()}://{rest}"
 
 
 def folder_of(kind: str, images: Path | str, root: Path | str | None) -> Path:

@@ -30,12 +30,15 @@ class StoreLocation:
 
     @classmethod
     def of(cls, where: Union[str, Path, "StoreLocation"]) -> "StoreLocation":
-        """Parses a folder or URL as the user typed it. Raises StoreError for a wrong scheme or prefix or a password."""
+        """Parses a folder (also `~/...`) or URL as the user typed it.
+
+        Raises StoreError for a wrong scheme or prefix or a password.
+        """
         if isinstance(where, StoreLocation):
             return where
         url = _URL.fullmatch(os.fspath(where))
         if url is None:
-            return cls("file", "", os.path.abspath(where))
+            return cls("file", "", os.path.abspath(os.path.expanduser(where)))
         scheme, rest = url[1].lower(), url[2]
         bucket, _, path = rest.partition("/")
         if "@" in bucket or ":" in bucket:  # a password may contain slashes: repeat nothing of the URL

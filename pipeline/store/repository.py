@@ -35,6 +35,7 @@ def open_repository(store: str | Path | StoreLocation) -> icechunk.Repository:
     """Opens a store. Raises StoreError if there is none, and in a forked process, where Icechunk would hang."""
     location = StoreLocation.of(store)
     if not has_repository(location):
+        _refuse_version_name(location)
         raise StoreError(f"{location} is not a mask store; `locloc masks build IMAGES --store {location}` makes one")
     with icechunk_errors(str(location)):
         return icechunk.Repository.open(location.storage(), config=_config())
@@ -52,21 +53,37 @@ def has_repository(store: str | Path | StoreLocation) -> bool:
 
 
 def check_can_hold_store(store: str | Path | StoreLocation) -> None:
-    """Raises StoreError unless `store` is a mask store, is empty, or does not exist."""
+    """Raises StoreError unless `store` is a mask store, or is empty or does not exist and has no `@` in its name."""
     location = StoreLocation.of(store)
     if location.is_remote:
-        if has_repository(location) or _is_empty_or_partial(location):
+        if has_repository(location):
+            return
+        _refuse_version_name(location)
+        if _is_empty_or_partial(location):
             return
         raise StoreError(f"{location} exists and is not a mask store; name a new or empty prefix with --store")
     folder = location.folder
     try:
-        if not folder.exists() or has_repository(location) or not any(folder.iterdir()):
+        if folder.exists() and has_repository(location):
+            return
+        _refuse_version_name(location)
+        if not folder.exists() or not any(folder.iterdir()):
             return
     except NotADirectoryError:
         pass
     except OSError as error:
         raise StoreError(f"Store {location} cannot be read: {os_error_reason(error)}") from None
     raise StoreError(f"{location} exists and is not a mask store; name a new or empty folder with --store")
+
+
+def _refuse_version_name(location: StoreLocation) -> None:
+    """Raises StoreError for STORE@VERSION where a store is meant."""
+    store, at, version = str(location).rpartition("@")
+    if at and "/" not in version:
+        raise StoreError(
+            f"{location} names a version, where a store is meant: write {store} (--name {version or 'NAME'} names a "
+            "new version)"
+        )
 
 
 def ensure_repository(store: str | Path | StoreLocation) -> None:

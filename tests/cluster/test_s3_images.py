@@ -94,6 +94,7 @@ def test_lists_and_their_roots_in_s3(s3, tmp_path):
     (tmp_path / "list.csv").write_text(text)
     s3.put_object(Bucket="images", Key="lists/list.csv", Body=text.encode())
     s3.put_object(Bucket="images", Key="lists/a.jpg", Body=b"one")
+    (tmp_path / "a.jpg").write_bytes(b"one")
     local = read_catalog(tmp_path / "list.csv")
     for far in (
         read_catalog("s3://images/lists/list.csv"),

@@ -121,6 +121,8 @@ def test_any_order_gives_the_same_sorted_catalog(ids, random):
 def test_200_000_rows_take_seconds(tmp_path):
     order = np.random.default_rng(0).permutation(200_000)
     lines = [f"train/n{i // 1300:08d}/{i}.JPEG,n{i // 1300:08d},train,1 2 3 4" for i in order]
+    (tmp_path / "train/n00000000").mkdir(parents=True)
+    (tmp_path / "train/n00000000/0.JPEG").touch()
     (tmp_path / "big.csv").write_text("path,label,split,boxes\n" + "\n".join(lines))
     begin = time.monotonic()
     catalog = read_catalog(tmp_path / "big.csv")

@@ -101,6 +101,7 @@ def test_a_grown_list(tmp_path):
         (tmp_path / "list.csv").write_text("\n".join([header, *chosen]))
         return read_catalog(tmp_path / "list.csv")
 
+    touch(tmp_path, *(row.partition(",")[0] for row in rows))
     whole = read(rows)
     for seed in range(20):
         picked = random.Random(seed)
@@ -173,13 +174,49 @@ def test_roots(old, new, between):
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "root", "old_path", "new_path"),
+    [
+        ("/data/x", "/data", "/data", "x/a.jpg", "b.jpg"),
+        ("/data", "/data2", "/", "data/a.jpg", "data2/b.jpg"),
+        ("/data/x", "/data/y/z", "/data", "x/a.jpg", "y/z/b.jpg"),
+        ("s3://bucket/x", "s3://bucket", "s3://bucket", "x/a.jpg", "b.jpg"),
+        ("s3://bucket/x", "s3://bucket/x2", "s3://bucket", "x/a.jpg", "x2/b.jpg"),
+    ],
+)
+def test_another_root(old, new, root, old_path, new_path):
+    """Ids of the old images stay: their masks are copied by id."""
+    union = merge_catalogs(build([("a.jpg",)], root=old), build([("b.jpg",)], root=new))
+    assert str(union.root) == root
+    assert dict(zip(*union.slice(0, 9), strict=True)) == {"a.jpg": old_path, new_path: new_path}
+    assert union.notes == (f"the root is {root} now, which holds old and new images; the old images keep their ids",)
+
+
+def test_another_root_and_back(tmp_path):
+    """Images of the old root are known again by their files, whatever the root is now."""
+    touch(tmp_path, "a/cat/1.jpg", "b/cat/1.jpg", "b/dog/2.jpg")
+    first, second = read_catalog(tmp_path / "a"), read_catalog(tmp_path / "b")
+    union = merge_catalogs(first, second)
+    assert union.slice(0, 9)[0] == ["b/cat/1.jpg", "b/dog/2.jpg", "cat/1.jpg"]
+    assert union.kind == "list" and union.root == tmp_path and set(labels(union).values()) == {"cat", "dog"}
+    for again in (first, second):
+        assert_same(merge_catalogs(union, again), union)
+    touch(tmp_path, "a/eel/3.jpg")
+    grown = merge_catalogs(union, read_catalog(tmp_path / "a"))
+    assert labels(grown) == {"b/cat/1.jpg": "cat", "b/dog/2.jpg": "dog", "cat/1.jpg": "cat", "a/eel/3.jpg": "eel"}
+
+
+def test_a_data_set_that_was_moved_is_not_added_to_itself(tmp_path):
+    touch(tmp_path, "new/cat/1.jpg", "new/cat/2.jpg")
+    old = build([("cat/1.jpg", 0)], ["cat"], root=str(tmp_path / "old"))
+    with pytest.raises(CatalogError, match="/old is not there any more, and 1 images in .*/new have the ids of old"):
+        merge_catalogs(old, read_catalog(tmp_path / "new"))
+
+
+@pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("/data/x", "/data"),
-        ("/data", "/data2"),
-        ("s3://bucket/x", "s3://bucket"),
-        ("s3://bucket/x", "s3://bucket/x2"),
         ("s3://bucket", "gs://bucket"),
+        ("s3://bucket/x", "s3://bucket2/x"),
         ("s3://data", "/data"),
         ("/data", "s3://data"),
     ],

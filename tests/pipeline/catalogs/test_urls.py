@@ -77,6 +77,9 @@ def test_a_list_by_url(memory, tmp_path, suffix):
         text = {".csv": "path,split\ny/2.jpg,val\n1.jpg,train\n", ".jsonl": '{"path": "y/2.jpg", "split": "val"}\n'}
         file.write_text(text[suffix])
     memory.pipe_file(f"/bucket/a list{suffix}", file.read_bytes())
+    (tmp_path / "y").mkdir()
+    for name in ("1.jpg", "y/2.jpg"):
+        (tmp_path / name).touch()
     far = read_catalog(f"memory://bucket/a list{suffix}")
     assert far.kind == "list" and far.root == "memory://bucket"
     assert same(far, read_catalog(file))
@@ -146,10 +149,32 @@ def test_paths_of_a_list_that_leave_the_root(both, tmp_path, path, reason):
     assert "secret" not in str(error.value)
 
 
-def test_a_url_in_a_list_needs_a_root_by_url(tmp_path):
-    (tmp_path / "list.csv").write_text("path\ns3://bucket/a.jpg\n")
-    with pytest.raises(CatalogError, match="'s3://bucket/a.jpg' is outside the root .*; name another one by --root$"):
+def test_urls_in_a_local_list_have_a_root_of_their_own(memory, tmp_path):
+    file = tmp_path / "list.csv"
+    file.write_text("path\nmemory://bucket/x/a b.jpg\nmemory://bucket/x/y/c.jpg\n")
+    catalog = read_catalog(file)
+    assert catalog.root == "memory://bucket/x"
+    assert catalog.slice(0, 9)[0] == ["a b.jpg", "y/c.jpg"]
+    file.write_text("path\nmemory://bucket/a.jpg\nmemory://other/b.jpg\n")
+    with pytest.raises(CatalogError, match="list.csv:3: images in memory://bucket and in memory://other have no root"):
+        read_catalog(file)
+    file.write_text("path\nc.jpg\nmemory://bucket/a.jpg\n")
+    with pytest.raises(CatalogError, match="list.csv:3: images in .* and in memory://bucket have no root in common"):
+        read_catalog(file)
+
+
+@pytest.mark.parametrize("path", ["s3://me:secret@bucket/a.jpg", "http://host/a.jpg?sig=secret"])
+def test_a_secret_in_a_list_is_not_repeated(tmp_path, path):
+    (tmp_path / "list.csv").write_text(f"path\n{path}\n")
+    with pytest.raises(CatalogError, match="list.csv:2: path .* (holds a secret|give a plain address)") as error:
         read_catalog(tmp_path / "list.csv")
+    assert "secret@" not in str(error.value) and "sig" not in str(error.value)
+
+
+def test_web_addresses_in_a_list_are_quoted_once(tmp_path):
+    (tmp_path / "list.csv").write_text("path\nhttp://host/a%20b/c.jpg\n")
+    catalog = read_catalog(tmp_path / "list.csv")
+    assert catalog.slice(0, 1)[0] == ["c.jpg"] and resolve(catalog.root, "c.jpg") == "http://host/a%20b/c.jpg"
 
 
 def test_local_work_needs_no_fsspec(tmp_path):
