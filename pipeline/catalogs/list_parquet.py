@@ -25,7 +25,8 @@ def read_parquet(source: ListFile) -> Iterator[Row]:
             wanted = [None if index is None else names[index] for index in columns.at]
             read = [name for name in wanted if name is not None]
             for batch in table.iter_batches(BATCH_ROWS, columns=read):
-                values = [[None] * len(batch) if name is None else batch[name].to_pylist() for name in wanted]
+                empty: list[object] = [None] * len(batch)
+                values = [empty if name is None else batch[name].to_pylist() for name in wanted]
                 values[0] = _paths(values[0], source, row)
                 for fields in zip(*values, strict=True):
                     row += 1

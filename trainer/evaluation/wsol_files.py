@@ -155,7 +155,7 @@ def write_score_map(folder: Path, image_id: str, score_map: np.ndarray) -> None:
 def check_score_map_ids(ids: Iterable[str], folder: Path) -> None:
     """Raises TrainError for the first id that cannot be a file below `folder`, or stand in the metadata."""
     for image_id in ids:
-        if "," in image_id or "\n" in image_id:
+        if set(",\r\n") & set(image_id):
             raise TrainError(f"{image_id!r} cannot stand in these files: it has a comma or a line break")
         path = PurePosixPath(f"{image_id}.npy")
         if path.is_absolute() or ".." in path.parts:
@@ -170,10 +170,11 @@ def check_score_map_ids(ids: Iterable[str], folder: Path) -> None:
 
 def _lines(file: Path) -> list[tuple[int, str]]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise TrainError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    return [(number, line) for number, line in enumerate(text.splitlines(), 1) if line]
+    # Not splitlines: U+2028 and the like are letters of a name.
+    return [(number, line) for number, line in enumerate(text.split("\n"), 1) if line]
 
 
 def _rows(file: Path, row_of: dict[str, int], *counts: int) -> Iterator[tuple[int, str, list[str]]]:

@@ -102,8 +102,20 @@ def test_lists_are_joined_by_their_root(good, tmp_path, fresh, small, on):
     said = on("extend", f"{tmp_path}/masks.store@v1", contrary, "--root", good, code=1)
     assert "is in both catalogs with another label: 'cat' in the old one, 'dog' in the new" in said.stderr
     elsewhere = on("extend", f"{tmp_path}/masks.store@v1", lists(tmp_path / "three.csv", second), code=1)
-    assert "outside" in elsewhere.stderr or "no such" in elsewhere.stderr.lower()
+    assert "None of the 4 images listed exists" in elsewhere.stderr and "--root" in elsewhere.stderr
     assert [info.tag for info in list_versions(tmp_path / "masks.store")] == ["v1", "v2"]
+
+    more = tmp_path / "more/cow"
+    more.mkdir(parents=True)
+    for number in (1, 3):
+        shutil.copy(good / f"odd/{number:04}.jpg", more)
+    on("extend", f"{tmp_path}/masks.store@v1", tmp_path / "more")
+    old, joined = open_version(f"{tmp_path}/masks.store@v1"), open_version(f"{tmp_path}/masks.store@v3")
+    new = [f"{tmp_path.relative_to(joined.catalog.root)}/more/cow/{number:04}.jpg" for number in (1, 3)]
+    assert joined.catalog.root in good.parents and sorted(joined.ids) == sorted([*first, *new])
+    assert (joined.read_masks([joined.row(name) for name in old.ids]) == old.read_masks(slice(None))).all()
+    assert joined.provenance["catalog"]["classes"] == ["cat", "cow"]
+    assert verify_version(joined).ok and verify_version(old).ok
 
 
 @pytest.mark.slow

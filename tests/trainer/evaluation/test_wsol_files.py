@@ -51,6 +51,14 @@ def test_what_is_written_is_that_project_s_layout_and_is_read_back(files):
     assert one.dtype == np.float64 and np.array_equal(one, read_score_map(files / "maps", IDS[0]))
 
 
+def test_a_byte_order_mark_and_names_with_unicode_s_line_ends(tmp_path):
+    write_metadata(tmp_path, [("a\u2028b.jpg", (9, 9), 0, np.array([[1, 1, 5, 5]]))])
+    for file in tmp_path.glob("*.txt"):
+        file.write_text("\ufeff" + file.read_text(encoding="utf-8"), encoding="utf-8")
+    known = read_metadata(tmp_path, "test")
+    assert known.ids == ["a\u2028b.jpg"] and known.boxes[0].tolist() == [[1, 1, 5, 5]]
+
+
 def test_a_map_s_name_may_leave_the_image_s_suffix_out(files):
     (files / "maps/a/one.jpg.npy").rename(files / "maps/a/one.npy")
     assert read_score_map(files / "maps", IDS[0])[50, 30] == 1
