@@ -130,7 +130,8 @@ def _extend(
     parent, recipe = version.provenance, recorded_recipe(version.provenance, version.name)
     if len(catalog) == len(version):
         return already_there(version.tag, parent)
-    kept = replace(catalog, table=_rows_of(catalog.table, version.ids))  # the old rows, where the union has them
+    # The old rows, where the union has them.
+    kept = replace(catalog, table=_rows_of(catalog.table, version.ids), annotated_size=None)
     check_same_files(kept, version.status, version.read_column("input_digest"), version.name)
     backbone = _same_backbone(recipe, weights, parent)
     _check_same_fingerprint(fingerprint(recipe, parent["catalog"]["sha256"], backbone.metadata), version)

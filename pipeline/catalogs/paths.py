@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 
 from ..errors import CatalogError
 from ..io.fsspec_io import is_url, tidy_url, without_secrets
+from .unicode_names import find_on_disk
 
 _LOOKS_ESCAPED = re.compile(rb"\\(?=x(?:5c|[89a-f][0-9a-f]))")
 _ESCAPE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
@@ -74,9 +75,9 @@ def resolve(root: Path | str, path: str) -> Path | str:
     r"""The file of a catalog's `path` below `root`, as a path or a URL; sends no request.
 
     The un-escaped name is tried first: a reader that walks a folder escaped every name, so it is exact even if
-    `a\xff.jpg` exists both as a byte and as four letters. Then the letters as they are, which a list may mean. The disk
-    is accessed only if `path` holds a `\x`. Keys of an object store hold no such byte: there, only an escape that
-    `to_text` makes of a valid name is reversed.
+    `a\xff.jpg` exists both as a byte and as four letters. Then the letters as they are, which a list may mean, and then
+    the name in another Unicode normal form. The disk is accessed only if `path` holds a `\x` or is not ASCII. Keys of
+    an object store hold no such byte: there, only an escape that `to_text` makes of a valid name is reversed.
     """
     if isinstance(root, str):
         key = to_os_path(path)
@@ -87,7 +88,7 @@ def resolve(root: Path | str, path: str) -> Path | str:
         exact = root / to_os_path(path)
         if os.path.lexists(exact):
             return exact
-    return root / path
+    return find_on_disk(root, path)
 
 
 def _is_unicode(text: str) -> bool:

@@ -44,6 +44,7 @@ def test_it_is_the_catalog_of_a_folder_without_these_images(tmp_path):
 
 @pytest.mark.parametrize("labels", [["cat", "dog", "eel", ""], ["4", "2", "7", ""]])
 def test_a_list_without_these_rows(tmp_path, labels):
+    touch(tmp_path, *"abcd")
     lines = [f"{name},{label},0 0 {ord(name)} 9" for name, label in zip("abcd", labels, strict=True)]
     (tmp_path / "all.csv").write_text("\n".join(["path,label,boxes", *lines]))
     (tmp_path / "some.csv").write_text("\n".join(["path,label,boxes", lines[0], *lines[2:]]))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.catalogs import read_catalog, resolve
 from locloc.pipeline.catalogs.list import read_list
 from locloc.pipeline.errors import CatalogError
 
@@ -197,6 +197,14 @@ def test_parquet_errors_name_the_row(tmp_path, columns, message):
 def test_broken_parquet(tmp_path):
     with pytest.raises(CatalogError, match=r"Cannot read .*l.parquet"):
         read(tmp_path, b"PAR1 no", "l.parquet")
+
+
+def test_names_in_another_normal_form_are_found(tmp_path):
+    (tmp_path / "cafe\u0301").mkdir()
+    (tmp_path / "cafe\u0301/e\u0301.jpg").touch()
+    (tmp_path / "l.csv").write_text("path\ncaf\xe9/\xe9.jpg\n", encoding="utf-8")
+    catalog = read_catalog(tmp_path / "l.csv")
+    assert catalog.slice(0, 1)[1] == ["caf\xe9/\xe9.jpg"] and resolve(catalog.root, "caf\xe9/\xe9.jpg").is_file()
 
 
 def test_unknown_suffix(tmp_path):
