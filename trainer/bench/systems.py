@@ -22,6 +22,8 @@ from ..models.token_selection import select_tokens, shared_block_count
 
 SIZE_PX = 224
 VIT = "vit_small_patch16_224"
+SUGGESTED = ("pocket", "vit_tiny_patch16_224", VIT, "vit_base_patch16_224", "vit_large_patch16_224")
+"""Named where a backbone is unknown; timm has some 80 of this kind."""
 
 Lap = Callable[[str], None]
 
@@ -194,7 +196,7 @@ def create_vit(name: str) -> VisionTransformer:
     if name == "pocket":
         return create_pocket()
     if not timm.is_model(name):
-        raise BenchError(f"No timm model {name!r}{did_you_mean(name, ['pocket', *timm.list_models('vit_*_224')])}")
+        raise BenchError(f"No timm model {name!r}{did_you_mean(name, SUGGESTED)}")
     vit = timm.create_model(name, num_classes=0)
     if not isinstance(vit, VisionTransformer) or not _is_plain(vit):
         raise BenchError(f"--backbone {name} is no plain ViT of 224 px in patches of 16, as {VIT} is")
