@@ -1,4 +1,7 @@
-"""Ctrl-C (SIGINT) and SIGTERM: stop a loop between its steps, and defer both during a commit."""
+"""Ctrl-C (SIGINT) and SIGTERM: stop a loop between its steps, and defer both during a commit.
+
+Python runs signal handlers between two instructions of the main thread; what it waits for in C, signal_watch.py ends.
+"""
 
 import signal
 import sys
