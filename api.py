@@ -16,15 +16,16 @@ from .pipeline.catalogs import Catalog, read_catalog
 from .pipeline.io.machine import usable_cores
 from .pipeline.recipe import Recipe
 from .pipeline.recipe_choice import choose_recipe
-from .pipeline.store.reader import Version, open_version
+from .pipeline.store.reader import Version
 from .trainer.evaluation.evaluate import Evaluation
 from .trainer.evaluation.evaluate import evaluate as _evaluate
 from .trainer.evaluation.protocols import protocols_named
 from .trainer.evaluation.resolve import resolve_targets
-from .trainer.recipe import TrainRecipe, load_train_recipe
+from .trainer.recipe import TrainRecipe
 from .trainer.training.loop import TrainingProgress
+from .trainer.training.request import RuntimeConfig, TrainArguments, resolve_request
 from .trainer.training.run import OnProgress as OnTrainingProgress
-from .trainer.training.run import RuntimeConfig, TrainRequest, TrainSummary
+from .trainer.training.run import TrainSummary
 from .trainer.training.run import train as _train
 
 
@@ -85,57 +86,57 @@ def build_masks(
 
 
 def train(
-    version: str | Version,
+    version: str | Version | None,
     out: str | Path,
     *,
-    recipe: str | Path | TrainRecipe = "locloc",
+    recipe: str | Path | TrainRecipe | None = None,
     changes: Iterable[str] = (),
-    stage: Literal["all", "generator", "classifier", "ppd"] = "all",
+    stage: Literal["all", "generator", "classifier", "ppd"] | None = None,
     images: str | Path | None = None,
     weights: str | Path | None = None,
     allow_changed_images: bool = False,
     boxes_in: Literal["upright", "stored"] = "upright",
+    only: str | Path | None = None,
     resume: bool = False,
     runtime: RuntimeConfig | None = None,
     on_progress: Callable[[TrainingProgress], None] | None = None,
 ) -> TrainSummary:
     """Trains a localizer and a classifier on a version of masks, as `locloc train` does.
 
-    version               "STORE@V", or an open one
+    version               "STORE@V", or an open one; None with `resume`: the run's
     out                   new or empty folder for the run; with `resume` the folder of the run
-    recipe                a built-in name, a TOML file or a TrainRecipe
+    recipe                a built-in name, a TOML file or a TrainRecipe; None: "locloc", or the resumed run's
     changes               changed settings, such as "generator.fit.epochs=5"; not with a TrainRecipe
-    stage                 "all" (generator and classifier), one of them, or "ppd", the baseline
+    stage                 "all" (generator and classifier), one of them, or "ppd", the baseline; None: "all", or the
+                          resumed run's
     images, weights       where the images and the backbone's weights are now; None: where they were
     allow_changed_images  use images that differ from those the masks were made from
     boxes_in              "stored": true boxes were drawn on the pixels before EXIF turns an image
+    only                  part of the images: "split=train and class in (a, b)", or a file with an id a line
     runtime               devices, precision, loading processes, cached features; None: the defaults
     on_progress           called after every step; with several devices it must be a function of a module
 
     Raises a subclass of LocLocError.
     """
-    opened = version if isinstance(version, Version) else open_version(version)
     changes = tuple(changes)
-    if isinstance(recipe, TrainRecipe):
-        if changes:
-            raise TypeError("changes need a recipe's name or file; use TrainRecipe.model_copy")
-        settings, recipe_name = recipe, "custom"
-    else:
-        settings = load_train_recipe(str(recipe), opened.provenance["catalog"]["kind"], changes)
-        recipe_name = Path(recipe).stem
-    request = TrainRequest(
-        opened.name,
+    if isinstance(recipe, TrainRecipe) and changes:
+        raise TypeError("changes need a recipe's name or file; use TrainRecipe.model_copy")
+    given = TrainArguments(
+        version.name if isinstance(version, Version) else version,
         Path(out),
-        settings,
-        recipe_name,
-        stage,
         str(images) if images else None,
-        str(weights) if weights else None,
-        allow_changed_images,
-        resume,
-        runtime or RuntimeConfig(),
-        boxes_in,
+        stage,
+        str(recipe) if isinstance(recipe, Path) else recipe,
+        changes,
+        runtime.precision if runtime is not None else None,
+        resume=resume,
+        weights=str(weights) if weights else None,
+        allow_changed_images=allow_changed_images,
+        boxes_in=boxes_in,
+        only=None if only is None else str(only),
+        runtime=runtime or RuntimeConfig(),
     )
+    request = resolve_request(given)
     return _train(request, partial(_callback, on_progress or _ignore))
 
 

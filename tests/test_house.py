@@ -111,8 +111,8 @@ def test_the_command_line_is_frozen():
         ],
         "train": [
             "version", "--out", "--images", "--stage", "--recipe", "--set", "--devices", "--accelerator",
-            "--precision", "--workers", "--cache-tokens", "--resume", "--weights", "--allow-changed-images",
-            "--boxes-in", "--checkpoint-s", "--json",
+            "--precision", "--workers", "--cache-tokens", "--only", "--resume", "--dry-run", "--show-recipe",
+            "--weights", "--allow-changed-images", "--boxes-in", "--checkpoint-s", "--json",
         ],
         "weights import": ["file", "--out", "--classes"],
     }  # fmt: skip

@@ -134,10 +134,16 @@ def load_train_recipe(name_or_file: str = "locloc", kind: str = "folder", change
     if (base := BUILTIN.take_base(file_content, name_or_file)) is not None:
         content = load_train_recipe(base, kind).model_dump()
     by_kind = file_content.pop("on", {})
-    on_top = [file_content, _settings_of_kind(by_kind, kind, name_or_file), *map(_parse_change, changes)]
-    for settings in on_top:
-        content = merge_settings(TrainRecipe, content, settings)
-    return validate_settings(TrainRecipe, content, f"Recipe {name_or_file}", RecipeError)
+    content = merge_settings(TrainRecipe, content, file_content)
+    content = merge_settings(TrainRecipe, content, _settings_of_kind(by_kind, kind, name_or_file))
+    return validate_settings(TrainRecipe, apply_changes(content, changes), f"Recipe {name_or_file}", RecipeError)
+
+
+def apply_changes(content: dict[str, Any], changes: tuple[str, ...]) -> dict[str, Any]:
+    """The content of a recipe with `section.field=value` set. Raises RecipeError."""
+    for change in changes:
+        content = merge_settings(TrainRecipe, content, _parse_change(change))
+    return content
 
 
 def _settings_of_kind(by_kind: Any, kind: str, name_or_file: str) -> dict[str, Any]:

@@ -4,13 +4,15 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich.console import Console
 from rich.markup import escape
 
-from ...pipeline.io.console import one_line, out
+from ...pipeline.io.console import err, one_line, out
 from ...pipeline.io.progress_bar import ProgressLine, duration, progress_bar
 from ...pipeline.io.tables import print_table
 from ..inference.batch import PredictSummary
 from ..training.loop import TrainingProgress
+from ..training.plan import TrainingPlan
 from ..training.run import OnProgress, TrainSummary
 
 
@@ -31,6 +33,34 @@ def _line(progress: TrainingProgress) -> ProgressLine:
         )
     plain = f"{description}: {progress.step} of {progress.steps} steps{facts}"
     return ProgressLine(description, progress.step, progress.steps, facts, plain, progress.message)
+
+
+def print_plan(plan: TrainingPlan, console: Console = err) -> None:
+    """What is taken for what, on standard error; the answer of a dry run on standard output."""
+    drawn = ", drawn from train class by class" if plan.val_drawn else ""
+    only = f", of which --only {one_line(plan.only)} chooses" if plan.only else ""
+    splits = plan.splits
+    console.print(
+        f"[bold]{escape(plan.version)}[/]: {plan.images} images{escape(only)}; "
+        f"train {splits['train']}, val {splits['val']}{drawn}, test {splits['test']} (not used)"
+    )
+    if plan.left_out:
+        console.print("left out: " + escape(", ".join(f"{count} {why}" for why, count in plan.left_out.items())))
+    if plan.classes:
+        shown = [f"{one_line(name)} {train}" for name, (train, _) in list(plan.classes.items())[:_SHOWN_CLASSES]]
+        more = ", ..." if len(plan.classes) > _SHOWN_CLASSES else ""
+        console.print(f"{len(plan.classes)} classes, images to train on: {escape(', '.join(shown))}{more}")
+    for task in plan.tasks:
+        time = "" if task.seconds is None else f", about {duration(task.seconds)} on one device"
+        console.print(
+            f"{task.name}: {task.parameters / 1e6:.2f} M parameters, {task.train_images} images in batches of "
+            f"{task.batch_size}: {task.steps_per_epoch} steps an epoch, {task.epochs} epochs, {task.steps} steps{time}"
+        )
+    for note in plan.notes:
+        console.print(f"[yellow]note:[/] {escape(one_line(note))}")
+
+
+_SHOWN_CLASSES = 10
 
 
 def print_trained(summary: TrainSummary) -> None:

@@ -5,13 +5,14 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from ...pipeline.commands.completions import DEVICES, STAGES, TRAIN_RECIPES, one_of
+from ...pipeline.commands.completions import DEVICES, PRECISIONS, STAGES, TRAIN_RECIPES, one_of
 from ...pipeline.commands.json_option import Json, JsonCommand, print_or_write
 from ...pipeline.commands.options import BoxesIn
 from ...pipeline.io.interrupts import interruptible
-from .options import MovedWeights, Precision
+from ...pipeline.io.signal_watch import INTERRUPTED, watched
+from .options import MovedWeights
 
-INTERRUPTED = 130
+STOPPING = "stops at the end of this step; once more: at once"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -20,27 +21,28 @@ def add_to(app: typer.Typer) -> None:
 
 def train(
     version: Annotated[
-        str, typer.Argument(metavar="STORE@VERSION", help="The masks to train on, such as photos.store@v1 or @latest.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the run; created if it does not exist.")],
+        str | None,
+        typer.Argument(metavar="STORE@VERSION", help="The masks to train on, such as photos.store@v1 or @latest."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; created if it does not exist.")] = None,
     images: Annotated[
         str | None, typer.Option(metavar="DIR|URL", help="Where the images are, if they were moved.")
     ] = None,
     stage: Annotated[
-        str,
+        str | None,
         typer.Option(
             autocompletion=one_of(STAGES),
-            help="all (generator and classifier), generator, classifier, or ppd, the baseline.",
+            help="all (generator and classifier; the default), generator, classifier, or ppd, the baseline.",
         ),
-    ] = "all",
+    ] = None,
     recipe: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME|FILE",
             autocompletion=one_of(TRAIN_RECIPES),
-            help="locloc, guided, official, ppd, or your own TOML.",
+            help="locloc (the default), guided, official, ppd, or your own TOML.",
         ),
-    ] = "locloc",
+    ] = None,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Such as generator.fit.epochs=5; may be repeated."),
@@ -49,7 +51,10 @@ def train(
         int | None, typer.Option(min=1, help="GPUs, or processes on a CPU. Default: every GPU, or one process.")
     ] = None,
     accelerator: Annotated[str, typer.Option(autocompletion=one_of(DEVICES), help="auto, cpu or cuda.")] = "auto",
-    precision: Precision = "fp32",
+    precision: Annotated[
+        str | None,
+        typer.Option(autocompletion=one_of(PRECISIONS), help="fp32 (the default), bf16 or fp16 (GPU only)."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Loading processes per device. Default: by the cores.")
     ] = None,
@@ -59,7 +64,19 @@ def train(
             "--cache-tokens", help="Cache the backbone's tokens on disk: fast epochs, but no random crops (GEG)."
         ),
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in OUT.")] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="CHOICE|FILE", help="Part of the images: 'split=train and class in (a, b)', or ids."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Resume the run in OUT, with its own recipe and settings.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained, and how long; write nothing.")
+    ] = False,
+    show_recipe: Annotated[
+        bool, typer.Option("--show-recipe", help="Print the recipe as TOML, with the kind of the data and --set.")
+    ] = False,
     weights: MovedWeights = None,
     allow_changed_images: Annotated[
         bool,
@@ -73,50 +90,46 @@ def train(
 ) -> None:
     """Train the generator (GEG) and the classifier (LFDM), or the PPD baseline, on a version of masks.
 
-    After an interruption the same command with --resume continues, and ends in the same weights.
+    After an interruption `locloc train --out RUN --resume` continues, and ends in the same weights.
 
     **Example:** locloc train photos.store@latest --out run
     """
     from ...pipeline.errors import TrainError, check_known
-    from ...pipeline.io.console import print_error
-    from ...pipeline.store import open_version
-    from ..recipe import load_train_recipe
+    from ...pipeline.io.console import err, print_error
+    from ...pipeline.io.console import out as out_console
+    from ..training.request import RuntimeConfig, TrainArguments, resolve_request, shown_recipe
 
-    opened = open_version(version)
-    settings = load_train_recipe(recipe, opened.provenance["catalog"]["kind"], tuple(change or ()))
-    from ..training.distributed import is_rank_zero
-    from ..training.run import (  # imports torch: after the checks above
-        PRECISIONS,
-        RuntimeConfig,
-        TrainRequest,
-    )
+    check_known(TrainError, "--accelerator", accelerator, ("auto", "cpu", "cuda"))
+    on = cast(Literal["auto", "cpu", "cuda"], accelerator)
+    given = TrainArguments(
+        version, out, images, stage, recipe, tuple(change or ()), precision, cache_tokens, resume, weights,
+        allow_changed_images, boxes_in, only, RuntimeConfig(devices, on, workers=workers, checkpoint_s=checkpoint_s),
+    )  # fmt: skip
+    if show_recipe:
+        print(shown_recipe(given), end="")
+        return
+    if version is None and not resume:
+        raise TrainError("Which masks? Name STORE@VERSION, such as photos.store@latest; or --resume a run")
+    if out is None and not dry_run:
+        raise TrainError("--out names the folder of the run; --dry-run and --show-recipe do without")
+    request = resolve_request(given)
+    from ..training.distributed import EXIT_AFTER_S
+    from ..training.launchers import find_launcher  # imports torch: after the checks above
     from ..training.run import train as run_training
-    from ..training.training_tasks import TASK_GROUPS
-    from .rendering import print_trained, training_progress_bar
+    from .rendering import print_plan, print_trained, training_progress_bar
 
-    for given, known, option in (
-        (stage, TASK_GROUPS, "--stage"),
-        (precision, PRECISIONS, "--precision"),
-        (accelerator, ("auto", "cpu", "cuda"), "--accelerator"),
-    ):
-        check_known(TrainError, option, given, known)
-    runtime = RuntimeConfig(
-        devices,
-        cast(Literal["auto", "cpu", "cuda"], accelerator),  # checked above
-        cast(Literal["fp32", "bf16", "fp16"], precision),
-        workers,
-        cache_tokens,
-        checkpoint_s,
-    )
-    name = Path(recipe).stem
-    request = TrainRequest(
-        opened.name, out, settings, name, stage, images, weights, allow_changed_images, resume, runtime, boxes_in
-    )
+    launcher = find_launcher()
     try:
-        with interruptible():
-            summary = run_training(request, training_progress_bar)
+        with interruptible(), watched(EXIT_AFTER_S if launcher.is_external else None, STOPPING):
+            if dry_run:
+                from ..training.dry_run import dry_run as run_dry
+
+                plan = run_dry(request, lambda line: err.print(f"[dim]{line}[/]"))
+                print_or_write(plan, json, lambda: print_plan(plan, console=out_console))
+                return
+            summary = run_training(request, training_progress_bar, print_plan)
     except KeyboardInterrupt:
-        print_error("interrupted; the same command with --resume continues from there")
+        print_error(f"interrupted; `locloc train --out {out} --resume` continues from there")
         raise typer.Exit(INTERRUPTED) from None
-    if is_rank_zero():
+    if launcher.rank == 0:
         print_or_write(summary, json, lambda: print_trained(summary))

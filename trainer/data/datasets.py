@@ -14,7 +14,7 @@ from ...pipeline.geometry.resize_crop import ResizeCrop
 from ..models.token_selection import is_guided
 from ..recipe import ClassifierSettings, GeneratorSettings, LinearSettings
 from .batches import GuidedBatch, ImageBatch
-from .mask_cache import MaskCache
+from .mask_cache import Masks
 from .transforms import augment_image, augment_image_and_mask, augment_image_and_places, seeded_randomness, visible_area
 from .version_images import VersionImages
 
@@ -27,7 +27,7 @@ Sample = tuple[int, int]  # row, seed
 class MaskPairs(Dataset[ImageBatch]):
     """Images with their masks. Without augmentation: the whole square, S x S."""
 
-    def __init__(self, images: VersionImages, masks: MaskCache, settings: GeneratorSettings, size_px: int):
+    def __init__(self, images: VersionImages, masks: Masks, settings: GeneratorSettings, size_px: int):
         self.images, self.masks, self.settings, self.size_px = images, masks, settings, size_px
 
     def __getitem__(self, sample: Sample) -> ImageBatch:
@@ -52,7 +52,7 @@ class LabelledImages(Dataset[ImageBatch | GuidedBatch]):
         self,
         images: VersionImages,
         labels: np.ndarray,
-        masks: MaskCache | None,
+        masks: Masks | None,
         settings: ClassifierSettings | LinearSettings,
         size_px: int,
     ):

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from .batches import FeatureBatch
 from .datasets import NO_AUGMENTATION, Sample, resized
-from .mask_cache import MaskCache
+from .mask_cache import Masks
 
 
 class FeatureCache:
@@ -38,7 +38,7 @@ class FeatureCache:
 class CachedMaskPairs(Dataset[FeatureBatch]):
     """Cached features with their masks: MaskPairs without reading images."""
 
-    def __init__(self, features: FeatureCache, masks: MaskCache, flip: bool, side_px: int):
+    def __init__(self, features: FeatureCache, masks: Masks, flip: bool, side_px: int):
         self.features, self.masks, self.flip, self.side_px = features, masks, flip, side_px
 
     def __getitem__(self, sample: Sample) -> FeatureBatch:

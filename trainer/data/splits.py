@@ -1,17 +1,20 @@
 """The training, validation and test rows of a version, with labels, boxes and images.
 
 Splits are the catalog's. Models are trained on `train`, or on all rows where the catalog has no splits, and selected
-on `val`, or on a seeded, stratified share of `train`. `test` is not used in training.
+on `val`, or on a seeded, stratified share of `train`. `test` is not used in training. `--only` chooses among all rows
+before any of this.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ...pipeline.catalogs import parse_location
 from ...pipeline.catalogs.catalog import SPLIT_CODES
+from ...pipeline.catalogs.row_filter import RowFilter, read_row_filter
 from ...pipeline.errors import TrainError
 from ...pipeline.inspect.ground_truth.boxes import boxes_of_version
 from ...pipeline.recipe import Recipe
@@ -22,6 +25,9 @@ from .version_images import VersionImages
 
 # Localization on ILSVRC is tested on its validation images: the labels of its test images are not published.
 TESTED_ON = {"ilsvrc": "val"}
+
+ONLY = "only.txt"
+"""In a run's folder: the ids that `--only FILE` named."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class TrainingRows:
     sizes: np.ndarray  # (N, 2) int32, width and height of the original image
     boxes: dict[int, np.ndarray]  # ground-truth boxes (n, 4) by row, in the original image
     mask_boxes: np.ndarray  # (N, 4) float32, the box of each mask in the original image
+    chosen: np.ndarray  # (N,) bool: by --only
+    val_drawn: bool  # whether val is a share of train
     warnings: tuple[str, ...] = ()  # lines about ground truth that was left out
 
     def ids(self, rows: np.ndarray) -> list[str]:
@@ -52,13 +60,16 @@ def load_training_rows(
     val_share: float,
     allow_changed_images: bool = False,
     boxes_in: str = "upright",
+    only: RowFilter | None = None,
 ) -> TrainingRows:
     """The rows of a version. Reads no image.
 
     images    where the images are now; None: where they were
     boxes_in  "stored" for true boxes that were drawn before EXIF turns an image
+    only      the rows to train and to validate on; None: all
 
-    Raises TrainError for a version without images to train on, TruthError for boxes that are not of its images.
+    Raises TrainError for a version without images to train on, TruthError for boxes that are not of its images,
+    CatalogError for a choice that does not fit the version.
     """
     catalog, provenance = version.catalog, version.provenance
     if catalog.sha256 != provenance["catalog"]["sha256"]:
@@ -69,7 +80,9 @@ def load_training_rows(
     done = np.isin(version.status, DONE)
     share = version.read_column("stats")[:, STATS.index("mask_share")]
     labels = catalog.table["label"].to_numpy().astype(np.int64)
-    train, val, test = split_rows(catalog.table["split"].to_numpy(), labels, done, catalog.kind, seed, val_share)
+    codes = catalog.table["split"].to_numpy()
+    chosen = np.ones(len(catalog), bool) if only is None else only.rows(catalog, version.status)
+    train, val, test = split_rows(codes, labels, done, catalog.kind, seed, val_share, chosen)
     true_boxes = boxes_of_version(version, boxes_in, root)
     rows = TrainingRows(
         VersionImages(
@@ -89,32 +102,59 @@ def load_training_rows(
         version.read_column("size"),
         true_boxes.boxes,
         version.read_column("box"),
+        chosen,
+        draws_val(codes[chosen], catalog.kind),
         true_boxes.warnings,
     )
     if not len(rows.train) or not len(rows.val):
         raise TrainError(
-            f"{version.name} has {len(rows.train)} images to train on and {len(rows.val)} to choose a model on; "
+            f"{version.name} has {len(rows.train)} images to train on and {len(rows.val)} to choose a model on"
+            f"{'' if only is None else f', of those that --only {only.text} chooses'}; "
             f"`locloc masks show {version.name}` says what became of its images"
         )
     return rows
 
 
+def recorded_filter(metadata: dict[str, Any], run: Path) -> RowFilter | None:
+    """The `--only` of a run, by its metadata or the header of its weights; None for all rows."""
+    only = metadata.get("only")
+    if only is None:
+        return None
+    return read_row_filter(str(run / ONLY) if only["by_id"] else only["text"])
+
+
 def split_rows(
-    codes: np.ndarray, labels: np.ndarray, done: np.ndarray, kind: str, seed: int, val_share: float
+    codes: np.ndarray,
+    labels: np.ndarray,
+    done: np.ndarray,
+    kind: str,
+    seed: int,
+    val_share: float,
+    chosen: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row numbers of train, val and test, each ascending, of rows that are done."""
+    """Row numbers of train, val and test, each ascending, of rows that are done.
+
+    chosen  (N,) bool: the rows that train and val are taken from; None: all
+    """
 
     def in_split(split: str) -> np.ndarray:
-        return codes == SPLIT_CODES[split]
+        return (codes == SPLIT_CODES[split]) & (chosen if chosen is not None and split != tested_on else True)
+
+    tested_on = TESTED_ON.get(kind, "test")
 
     train, val, test = (
         np.flatnonzero(in_split(split) & done)
-        for split in ("train" if in_split("train").any() else "", "val", TESTED_ON.get(kind, "test"))
+        for split in ("train" if in_split("train").any() else "", "val", tested_on)
     )
-    if kind in TESTED_ON or not in_split("val").any():
-        chosen = _stratified(train, labels[train], seed, val_share)
-        train, val = np.setdiff1d(train, chosen), chosen
+    if draws_val(codes if chosen is None else codes[chosen], kind):
+        val = _stratified(train, labels[train], seed, val_share)
+        train = np.setdiff1d(train, val)
     return train, val, test
+
+
+def draws_val(codes: np.ndarray, kind: str) -> bool:
+    """Whether validation images are drawn from train: the data have none, or test on them."""
+    return kind in TESTED_ON or not (codes == SPLIT_CODES["val"]).any()
 
 
 def _stratified(rows: np.ndarray, labels: np.ndarray, seed: int, share: float) -> np.ndarray:

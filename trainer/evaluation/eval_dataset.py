@@ -8,6 +8,7 @@ import numpy as np
 
 from ...pipeline.catalogs import Catalog, parse_location
 from ...pipeline.catalogs.catalog import SPLIT_CODES
+from ...pipeline.catalogs.row_filter import RowFilter
 from ...pipeline.errors import TrainError
 from ...pipeline.inspect.ground_truth.boxes import boxes_of_catalog, boxes_of_version
 from ...pipeline.inspect.ground_truth.frames import read_frames, version_frames
@@ -59,6 +60,7 @@ def dataset_of_version(
     truth: Path | None = None,
     boxes_in: str = "upright",
     truth_class: str | None = None,
+    only: RowFilter | None = None,
 ) -> EvalDataset:
     """The images of a version.
 
@@ -66,6 +68,7 @@ def dataset_of_version(
     seed, val_share  of the run that is evaluated: they choose its validation images if the catalog has none
     truth            ground-truth masks, as in `find_truth`; truth_class: what is object in them
     boxes_in         "stored" for boxes and masks that were drawn before EXIF turns an image
+    only             the rows that the run was trained and validated on; its test images are those of the version
 
     Rows without a mask stay among the test images: a model is expected to find their objects too.
     """
@@ -85,6 +88,7 @@ def dataset_of_version(
         boxes_in,
         truth_class,
         version,
+        None if only is None else only.rows(version.catalog, version.status),
     )
 
 
@@ -116,6 +120,7 @@ def _dataset(
     boxes_in: str,
     truth_class: str | None,
     version: Version | None,
+    chosen: np.ndarray | None = None,
 ) -> EvalDataset:
     table = catalog.table
     root = parse_location(moved_to) if moved_to else catalog.root
@@ -123,7 +128,7 @@ def _dataset(
     images = VersionImages(root, table["id"].combine_chunks(), table["path"].combine_chunks(), digests, recipe)
     labels = table["label"].to_numpy().astype(np.int64)
     codes = table["split"].to_numpy()
-    train, val, _ = split_rows(codes, labels, done, catalog.kind, seed, val_share)
+    train, val, _ = split_rows(codes, labels, done, catalog.kind, seed, val_share, chosen)
     test = np.flatnonzero(codes == SPLIT_CODES[TESTED_ON.get(catalog.kind, "test")])
     if version is not None:
         true_boxes = boxes_of_version(version, boxes_in, root)

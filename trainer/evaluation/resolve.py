@@ -11,6 +11,7 @@ from ...pipeline.errors import TrainError, check_known
 from ...pipeline.geometry.normalize import min_max_or_zeros
 from ...pipeline.inspect.ground_truth.boxes import check_boxes
 from ...pipeline.store import Version, open_version
+from ..data.splits import recorded_filter
 from ..models.localizer import load_localizer
 from .eval_dataset import EvalDataset, dataset_of_catalog, dataset_of_version
 from .evaluate import TauChoice
@@ -69,7 +70,11 @@ def resolve_targets(
         )
     name = versions[0] if versions or trained is None else trained["version"]
     version = open_version(name)
-    recipe = trained["recipe"] if trained is not None and trained["version"] == version.name else {}
+    known = trained is not None and trained["version"] == version.name
+    recipe = trained["recipe"] if known and trained is not None else {}
+    only = None
+    if known and trained is not None:
+        only = recorded_filter(trained, Path(models[headers.index(trained)].name))
     dataset = dataset_of_version(
         version,
         images,
@@ -79,6 +84,7 @@ def resolve_targets(
         truth,
         boxes_in,
         truth_class,
+        only,
     )
     masks = [_stored_masks(open_version(name), dataset) for name in dict.fromkeys([*versions, name])]
     return dataset, [*models, *masks]

@@ -1,19 +1,38 @@
 """Distributed training: launching ranks, raising errors on all of them, and batch norm over the whole batch."""
 
-import os
-from typing import Literal
+import multiprocessing
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as differentiable
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessExitedException
 
-from ...pipeline.errors import LocLocError
+from ...pipeline.errors import LocLocError, TrainError
+from ...pipeline.io.interrupts import interruptible
+from ...pipeline.io.signal_watch import STOP_S, watched
+from .launchers import PlacedRanks, find_launcher
+from .rendezvous import MeetingDDP
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+EXIT_AFTER_S = 4.0
+"""A rank that does not hear a signal for so long waits for another one, and ends."""
+
+STOPPED_WAITING = "stopped while it waited for another rank; --resume continues from the last saved state"
+
+ResultT = TypeVar("ResultT")
+
+
+class RankGone(TrainError):
+    """Another rank has ended, so that nothing can be exchanged with it any more."""
 
 
 def create_fabric(accelerator: str, devices: int, precision: Precision, unused: bool = False) -> Fabric:
@@ -22,48 +41,86 @@ def create_fabric(accelerator: str, devices: int, precision: Precision, unused: 
     devices  ignored where ranks were started externally
     unused   whether some parameters of a model never get a gradient
     """
-    external = launched_externally()
-    if devices == 1 and not external:
+    launcher = find_launcher()
+    if launcher.is_external:
+        devices = launcher.world_size // launcher.nodes
+        if accelerator == "cuda" and devices > torch.cuda.device_count():
+            raise TrainError(
+                f"{launcher.name} started {devices} ranks on this node, and this one sees {torch.cuda.device_count()} "
+                "GPUs; every rank has to see all of its node (in Slurm --gpus-per-node, not --gpus-per-task)"
+            )
+    elif devices == 1:
         return Fabric(accelerator=accelerator, devices=1, precision=precision, plugins=[LightningEnvironment()])
-    nodes = 1
-    if external and "LOCAL_WORLD_SIZE" in os.environ:
-        devices = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ["WORLD_SIZE"]) // devices
-    elif external:
-        nodes = int(os.environ["SLURM_NNODES"])
-        devices = int(os.environ["SLURM_NTASKS"]) // nodes
     return Fabric(
         accelerator=accelerator,
         devices=devices,
-        num_nodes=nodes,
+        num_nodes=launcher.nodes,
         precision=precision,
-        strategy=DDPStrategy(start_method="popen" if external else "spawn", find_unused_parameters=unused),
-        plugins=[] if external else [LightningEnvironment()],  # else Fabric treats any SLURM job as srun's
+        strategy=MeetingDDP(start_method="popen" if launcher.is_external else "spawn", find_unused_parameters=unused),
+        plugins=[PlacedRanks(launcher) if launcher.is_external else LightningEnvironment()],
     )
 
 
-def launched_externally() -> bool:
-    """True where torchrun, or srun with several tasks, has started this process."""
-    tasks = int(os.environ.get("SLURM_NTASKS", 1))
-    return "LOCAL_WORLD_SIZE" in os.environ or (tasks > 1 and "SLURM_PROCID" in os.environ)
+def launch_ranks(fabric: Fabric, train_rank: Callable[[Fabric], ResultT]) -> ResultT:
+    """Runs a function on ranks that are started here. A signal to this process alone ends them too.
+
+    Raises KeyboardInterrupt once the ranks have ended.
+    """
+    try:
+        result: ResultT = fabric.launch(partial(_heard_rank, train_rank))
+    except KeyboardInterrupt:
+        ranks = multiprocessing.active_children()
+        for rank in ranks:
+            rank.terminate()  # SIGTERM: rank 0 saves its state
+        end = time.monotonic() + STOP_S
+        while any(rank.is_alive() for rank in ranks) and time.monotonic() < end:
+            time.sleep(0.05)
+        for rank in ranks:
+            rank.kill()
+        raise
+    except ProcessExitedException:  # a rank that was killed: the others were ended by torch
+        raise TrainError("A rank was killed (out of memory?); the same command with --resume continues") from None
+    return result
+
+
+def _heard_rank(train_rank: Callable[[Fabric], ResultT], fabric: Fabric) -> ResultT:
+    with interruptible(), watched(EXIT_AFTER_S, STOPPED_WAITING):
+        return train_rank(fabric)
 
 
 def is_rank_zero() -> bool:
     """True on rank 0 of externally launched ranks, and in a process that was not launched externally."""
-    return not launched_externally() or int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
+    return find_launcher().rank == 0
 
 
 def raise_on_all_ranks(fabric: Fabric, error: LocLocError | None) -> None:
     """Raises `error`, or the error of another rank: a rank that stops alone leaves the others waiting for ever."""
     if fabric.world_size > 1:
-        flag = torch.tensor(float(error is not None), device=fabric.device)
-        if not all_reduce_sum(fabric, flag):
-            return
-        errors: list[LocLocError | None] = [None] * fabric.world_size
-        dist.all_gather_object(errors, error)
+        try:
+            flag = torch.tensor(float(error is not None), device=fabric.device)
+            if not all_reduce_sum(fabric, flag):
+                return
+            errors: list[LocLocError | None] = [None] * fabric.world_size
+            dist.all_gather_object(errors, error)
+        except RuntimeError as lost:
+            raise rank_gone(fabric, lost) from None
         error = next(error for error in errors if error is not None)
     if error is not None:
         raise error
+
+
+def rank_gone(fabric: Fabric, error: RuntimeError) -> RankGone:
+    """The error for an exchange with other ranks that failed."""
+    reason = str(error).splitlines()[0][:200]
+    return RankGone(
+        f"Rank {fabric.global_rank} of {fabric.world_size} lost another rank, whose own message says why ({reason}); "
+        "the same command with --resume continues"
+    )
+
+
+def is_connection_loss(error: RuntimeError) -> bool:
+    """Whether an error comes from an exchange between ranks, and not from the code of this one."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error) or "NCCL" in str(error)
 
 
 def all_reduce_sum(fabric: Fabric, values: Tensor) -> Tensor:

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from ...pipeline.errors import LocLocError, TrainError
 from ...pipeline.io.interrupts import raise_if_interrupted, signals_held_back
+from ...pipeline.io.signal_watch import heard_signal
 from ..data.batches import Batch, move_batch, split_batch
 from ..data.loader import EpochLoader, derive_seed
 from ..recipe import FitSettings
-from .distributed import all_reduce_sum, raise_on_all_ranks, sync_batch_norms
+from .distributed import RankGone, all_reduce_sum, raise_on_all_ranks, sync_batch_norms
 from .run_dir import SCHEMA, TaskDir
 from .training_tasks import TrainingTask
 from .validation_metrics import ClassMetrics, MaskMetrics, sum_over_ranks
@@ -92,11 +93,15 @@ def fit(
             for batch in clock.waiting(train.epoch(state.epoch, state.in_epoch)):
                 raise_if_interrupted()
                 error = batch if isinstance(batch, LocLocError) else None
-                raise_on_all_ranks(fabric, error)
+                try:
+                    raise_on_all_ranks(fabric, error)
+                except RankGone:  # between steps, so the state is consistent
+                    save()
+                    raise
                 with signals_held_back():
                     schedule.step_update(state.step)
                     torch.manual_seed(derive_seed(seed, state.step, fabric.global_rank))  # for dropout and the like
-                    images, loss = _step(fabric, task, net, optimizer, batch)
+                    images, loss = training_step(fabric, task, net, optimizer, batch)
                     if ema is not None:
                         ema.update(model, step=state.step)
                     state.step, state.in_epoch = state.step + 1, state.in_epoch + 1
@@ -132,6 +137,7 @@ def fit(
             shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float))
             on_progress(replace(last, message=f"{task.name}, epoch {state.epoch}: {shown}"))
     except KeyboardInterrupt:  # `signals_held_back` delays it to the end of a step, so the state is consistent
+        heard_signal()
         save()
         raise
     return state.best
@@ -142,7 +148,7 @@ def _score(task: TrainingTask, metrics: dict[str, float]) -> tuple[float, float]
     return metrics[task.best], -metrics["loss"]
 
 
-def _step(
+def training_step(
     fabric: Fabric, task: TrainingTask, net: Any, optimizer: torch.optim.Optimizer, batch: Batch
 ) -> tuple[int, float]:
     """Updates the weights from a rank's share of a batch. Returns the images of all ranks and their mean loss."""

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,22 +14,42 @@ from lightning_fabric import Fabric
 
 from ...pipeline.backbones.spec import BackboneSpec, recorded_weights
 from ...pipeline.backbones.vit import Backbone
-from ...pipeline.errors import LocLocError, TrainError
+from ...pipeline.catalogs.row_filter import RowFilter, read_row_filter
+from ...pipeline.errors import LocLocError, TrainError, os_error_reason
 from ...pipeline.io.machine import usable_cores
+from ...pipeline.io.outputs import check_output_folder
 from ...pipeline.store import Version, open_version
 from ..data.datasets import LabelledImages, MaskPairs
 from ..data.feature_cache import CachedMaskPairs
 from ..data.loader import EpochLoader, EpochSampler
-from ..data.mask_cache import MaskCache
-from ..data.splits import TrainingRows, load_training_rows
+from ..data.mask_cache import MaskCache, Masks
+from ..data.splits import TrainingRows, load_training_rows, recorded_filter
 from ..models.token_selection import is_guided
-from ..recipe import TrainRecipe
 from .cache_features import cache_features
-from .distributed import Precision, create_fabric, is_rank_zero, launched_externally, raise_on_all_ranks
+from .distributed import (
+    Precision,
+    create_fabric,
+    is_connection_loss,
+    launch_ranks,
+    raise_on_all_ranks,
+    rank_gone,
+)
+from .launchers import find_launcher
 from .loop import TrainingProgress, fit
+from .plan import TrainingPlan, plan_training, task_rows
+from .request import TASK_GROUPS, RuntimeConfig, TrainRequest
+from .resume import RunBefore, check_resumed, read_run
 from .run_dir import TaskDir
-from .run_metadata import begin_run, run_metadata
-from .training_tasks import TASK_GROUPS, TrainingTask, create_task, load_guide, needs_guide
+from .run_metadata import (
+    begin_run,
+    cache_key,
+    check_new,
+    record_changes,
+    recorded_choice,
+    run_fingerprint,
+    run_metadata,
+)  # fmt: skip
+from .training_tasks import TrainingTask, create_task, load_guide, needs_guide
 
 PRECISIONS: dict[str, Precision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -37,108 +57,154 @@ OnProgress = Callable[[TrainingProgress], None]
 
 
 @dataclass(frozen=True)
-class RuntimeConfig:
-    """Where and how a run is trained. Settings other than the precision change results by rounding errors only."""
-
-    devices: int | None = None  # None: every GPU, or one CPU process
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    workers: int | None = None  # loading processes of each device; None: by the cores
-    cache_tokens: bool = False
-    checkpoint_s: float = 300.0  # between saved states within an epoch
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    version: str  # STORE@V
-    out: Path
-    recipe: TrainRecipe
-    recipe_name: str
-    stage: str = "all"  # a key of TASK_GROUPS
-    images: str | None = None  # where the images are now; None: where they were
-    weights: str | None = None  # where the backbone's weights are now; None: where they were
-    allow_changed_images: bool = False
-    resume: bool = False
-    runtime: RuntimeConfig = RuntimeConfig()
-    boxes_in: str = "upright"  # "stored": true boxes were drawn before EXIF turns an image
-
-
-@dataclass(frozen=True)
 class TrainSummary:
     run: str
     version: str
     stages: dict[str, dict[str, Any]]  # by task: the best epoch and its validation metrics
+    plan: TrainingPlan | None = None
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """The arguments of every rank of a run."""
 
     request: TrainRequest
     version: str
     rows: TrainingRows
-    masks: MaskCache
+    masks: Masks
     backbone: BackboneSpec
     metadata: dict[str, Any]
+    cache_key: str
     workers: int
 
 
+@dataclass(frozen=True)
+class PreparedTask:
+    """A task on a device, with its loaders."""
+
+    task: TrainingTask
+    backbone: Backbone
+    train: EpochLoader
+    val: EpochLoader
+    metadata: dict[str, Any]  # for the headers of its checkpoints
+
+
 def train(
-    request: TrainRequest, progress_bar: Callable[[], AbstractContextManager[OnProgress]] | None = None
+    request: TrainRequest,
+    progress_bar: Callable[[], AbstractContextManager[OnProgress]] | None = None,
+    on_plan: Callable[[TrainingPlan], None] = lambda plan: None,
 ) -> TrainSummary:
     """Trains the tasks of a stage one after the other. A resumed run continues where it was interrupted.
 
     progress_bar  returns a context manager that yields an `on_progress`; called on rank 0, which may be a spawned
                   process, so it must be a function of a module
+    on_plan       called on rank 0 with what will be trained on what, before anything is
 
-    Raises TrainError, StoreError, RecipeError and BackboneError before anything is written; TrainError later.
+    Raises TrainError, StoreError, RecipeError, CatalogError and BackboneError before anything is written; TrainError
+    later.
     """
+    launcher, out = find_launcher(), request.out
+    leads = launcher.rank == 0
     version = open_version(request.version)
-    runtime, recipe = _resolve_runtime(request.runtime), request.recipe
-    rows = load_training_rows(
-        version, request.images, recipe.seed, recipe.val_share, request.allow_changed_images, request.boxes_in
-    )
-    metadata = run_metadata(version, recipe, request.recipe_name, runtime.precision, runtime.cache_tokens)
-    masks = MaskCache(request.out / "cache" / f"masks-{metadata['fingerprint'][:16]}.npy")
+    runtime = resolve_runtime(request.runtime)
+    request = replace(request, runtime=runtime)
+    before = read_run(out) if request.resume else None
+    only = row_filter_of(request, before)
+    job = prepare_job(request, version, only, before)
     fabric = create_fabric(
         runtime.accelerator,
         runtime.devices or (torch.cuda.device_count() if runtime.accelerator == "cuda" else 1),
         PRECISIONS[runtime.precision],
-        unused=recipe.generator.wiring == "published",
+        unused=request.recipe.generator.wiring == "published",
     )
-    if launched_externally():
+    job = replace(job, workers=worker_count(runtime, fabric.world_size))
+    if launcher.is_external:
         fabric.launch()
     error: LocLocError | None = None
-    if is_rank_zero():
+    plan: TrainingPlan | None = None
+    if leads:
         try:
-            begin_run(request.out, recipe, metadata, request.resume)
-            masks.write(version)
+            plan = _begin(job, version, only, before, fabric.world_size, launcher.note, on_plan)
         except LocLocError as caught:
             error = caught
-    if launched_externally():
+        except OSError as caught:
+            error = TrainError(f"{out} cannot be written: {os_error_reason(caught)}")
+    if launcher.is_external:
         raise_on_all_ranks(fabric, error)
     elif error is not None:
         raise error
-    workers = _worker_count(runtime, fabric.world_size)
-    job = _Job(
-        replace(request, runtime=runtime),
-        version.name,
-        rows,
-        masks,
-        _backbone_spec(version, request),
-        metadata,
-        workers,
-    )
     train_rank = partial(_train_rank, job=job, progress_bar=progress_bar or _no_progress)
-    spawned = fabric.world_size > 1 and not launched_externally()
-    result = fabric.launch(train_rank) if spawned else train_rank(fabric)
+    spawned = fabric.world_size > 1 and not launcher.is_external
+    result = launch_ranks(fabric, train_rank) if spawned else train_rank(fabric)
     if isinstance(result, LocLocError):
         raise result
-    return TrainSummary(str(request.out), version.name, result)
+    return TrainSummary(str(out), version.name, result, plan)
+
+
+def row_filter_of(request: TrainRequest, before: RunBefore | None) -> RowFilter | None:
+    """The choice of rows: the request's, or else the resumed run's."""
+    if request.only is not None:
+        return read_row_filter(request.only)
+    return None if before is None else recorded_filter(before.metadata, request.out)
+
+
+def prepare_job(request: TrainRequest, version: Version, only: RowFilter | None, before: RunBefore | None) -> Job:
+    """Reads the rows of the version; writes nothing."""
+    recipe, runtime = request.recipe, request.runtime
+    rows = load_training_rows(
+        version, request.images, recipe.seed, recipe.val_share, request.allow_changed_images, request.boxes_in, only
+    )
+    chosen = None if only is None else recorded_choice(only, rows)
+    metadata = run_metadata(version, recipe, request.recipe_name, runtime.precision, runtime.cache_tokens, chosen)
+    key = cache_key(metadata if before is None else before.metadata)
+    masks = MaskCache(request.out / "cache" / f"masks-{key[:16]}.npy")
+    return Job(request, version.name, rows, masks, _backbone_spec(version, request), metadata, key, 0)
+
+
+def _begin(
+    job: Job,
+    version: Version,
+    only: RowFilter | None,
+    before: RunBefore | None,
+    devices: int,
+    note: str,
+    on_plan: Callable[[TrainingPlan], None],
+) -> TrainingPlan:
+    """On rank 0: checks everything, shows the plan, and writes the first files of the run."""
+    request, recipe = job.request, job.request.recipe
+    check_output_folder(request.out, "--out", TrainError)
+    differing: list[str] = []
+    if before is None:
+        check_new(request.out)
+    else:
+        differing = check_resumed(before, job.metadata, run_fingerprint(version, before.recipe, job.metadata))
+    notes = (*([note] if note else []), *differing)
+    text = None if only is None else only.text
+    plan = plan_training(version, job.rows, recipe, request.stage, job.backbone, request.out, devices, text, notes)
+    on_plan(plan)
+    if before is None:
+        begin_run(request.out, recipe, job.metadata | {"request": _asked(request)}, None if only is None else only.ids)
+    elif differing:
+        record_changes(before, recipe, job.metadata, differing)
+    assert isinstance(job.masks, MaskCache)
+    job.masks.write(version)
+    return plan
+
+
+def _asked(request: TrainRequest) -> dict[str, Any]:
+    """What a resumed run takes over, unless it is given again."""
+    images = request.images
+    return {
+        "stage": request.stage,
+        "images": images if images is None or "://" in images else str(Path(images).absolute()),
+        "weights": request.weights if request.weights in (None, "random") else str(Path(request.weights).absolute()),
+        "allow_changed_images": request.allow_changed_images,
+        "boxes_in": request.boxes_in,
+    }
 
 
 def _train_rank(
-    fabric: Fabric, job: _Job, progress_bar: Callable[[], AbstractContextManager[OnProgress]]
+    fabric: Fabric, job: Job, progress_bar: Callable[[], AbstractContextManager[OnProgress]]
 ) -> dict[str, dict[str, Any]] | LocLocError:
     """Trains on one rank. Returns LocLocErrors instead of raising them: a spawned rank would print a traceback."""
     if fabric.device.type == "cpu" and fabric.world_size > 1:
@@ -150,39 +216,53 @@ def _train_rank(
                 best[name] = _train_task(fabric, job, name, on_progress)
     except LocLocError as error:
         return error
+    except RuntimeError as error:
+        if fabric.world_size > 1 and is_connection_loss(error):
+            return rank_gone(fabric, error)
+        raise
+    except OSError as error:
+        return TrainError(f"{job.request.out}: {os_error_reason(error)}; make room, and continue with --resume")
     return best
 
 
-def _train_task(fabric: Fabric, job: _Job, name: str, on_progress: OnProgress) -> dict[str, Any]:
+def _train_task(fabric: Fabric, job: Job, name: str, on_progress: OnProgress) -> dict[str, Any]:
     """Trains one task; returns the header of its best weights."""
-    recipe, rows, runtime = job.request.recipe, job.rows, job.request.runtime
+    request = job.request
+    guide = load_guide(request.out, request.recipe).to(fabric.device) if needs_guide(name, request.recipe) else None
+    prepared = prepare_task(fabric, job, name, guide, on_progress)
+    with TaskDir(request.out / name, name, prepared.metadata, fabric.is_global_zero) as task_dir:
+        return fit(
+            fabric, prepared.task, request.recipe.seed, prepared.train, prepared.val, task_dir,
+            request.runtime.checkpoint_s, on_progress,
+        )  # fmt: skip
+
+
+def prepare_task(
+    fabric: Fabric, job: Job, name: str, guide: torch.nn.Module | None, on_progress: OnProgress | None
+) -> PreparedTask:
+    """A task with its data. on_progress: of the feature cache; None: features are not cached."""
+    recipe, rows = job.request.recipe, job.rows
     spec = replace(job.backbone, size_px=getattr(getattr(recipe, name), "size_px", job.backbone.size_px))
     backbone = Backbone(spec, str(fabric.device))
-    guide = load_guide(job.request.out, recipe).to(fabric.device) if needs_guide(name, recipe) else None
     task = create_task(name, recipe, backbone, rows, guide)
-    train_rows, val_rows = (
-        split[rows.with_mask[split]] if task.learns_masks else split for split in (rows.train, rows.val)
-    )
-    if not len(train_rows) or not len(val_rows):
-        raise TrainError(
-            f"{job.version}: {len(train_rows)} masks to train {name} on and {len(val_rows)} to select it by"
-        )
+    train_rows, val_rows = task_rows(name, rows)
     dataset = _dataset(fabric, job, task, backbone, on_progress)
     ranks = (fabric.global_rank, fabric.world_size)
-    sampler = EpochSampler(train_rows, task.fit.batch_size, recipe.seed, *ranks)
-    if len(sampler.steps(0)[-1]) < 2 * fabric.world_size:  # batch norm needs two images
-        raise TrainError(f"{name}: {len(train_rows)} images are too few to train on with --devices {fabric.world_size}")
+    # Features that are not cached, of a dry run, are those of whole images.
+    seed = None if on_progress is None and caches_features(job, name) else recipe.seed
     train, val = (
         EpochLoader(dataset, samples, job.workers, pin=fabric.device.type == "cuda")
-        for samples in (sampler, EpochSampler(val_rows, task.fit.batch_size, None, *ranks))
+        for samples in (
+            EpochSampler(train_rows, task.fit.batch_size, seed, *ranks),
+            EpochSampler(val_rows, task.fit.batch_size, None, *ranks),
+        )
     )
     metadata = job.metadata | {"shape": task.shape, "stage": name, "backbone_size_px": spec.size_px}
-    with TaskDir(job.request.out / name, name, metadata, fabric.is_global_zero) as task_dir:
-        return fit(fabric, task, recipe.seed, train, val, task_dir, runtime.checkpoint_s, on_progress)
+    return PreparedTask(task, backbone, train, val, metadata)
 
 
 def _dataset(
-    fabric: Fabric, job: _Job, task: TrainingTask, backbone: Backbone, on_progress: OnProgress
+    fabric: Fabric, job: Job, task: TrainingTask, backbone: Backbone, on_progress: OnProgress | None
 ) -> MaskPairs | CachedMaskPairs | LabelledImages:
     rows, settings, size_px = job.rows, task.settings, backbone.size_px
     if not task.learns_masks:
@@ -190,7 +270,7 @@ def _dataset(
         return LabelledImages(rows.images, rows.labels, job.masks if needs_masks else None, settings, size_px)
     pairs = MaskPairs(rows.images, job.masks, settings, size_px)
     # PPD's decoder is always trained on cached features of whole images, as PPD was trained.
-    if task.features is None or not (job.request.runtime.cache_tokens or task.name == "decoder"):
+    if task.features is None or on_progress is None or not caches_features(job, task.name):
         return pairs
     cached_rows = np.concatenate([rows.train, rows.val])
     cached_rows = cached_rows[rows.with_mask[cached_rows]]
@@ -198,13 +278,17 @@ def _dataset(
     def report(done: int, total: int) -> None:
         on_progress(TrainingProgress(f"{task.name}: tokens", 1, 1, done, total, float("nan"), 0.0, 0.0, float("nan")))
 
-    key = json.dumps([job.metadata["fingerprint"], backbone.sha256, size_px, job.request.runtime.precision])
+    key = json.dumps([job.cache_key, backbone.sha256, size_px, job.request.runtime.precision])
     cache_dir = job.request.out / "cache"
     features = cache_features(fabric, pairs, cached_rows, task.features, key, cache_dir, job.workers, report)
     return CachedMaskPairs(features, job.masks, getattr(settings, "flip", False), size_px)
 
 
-def _resolve_runtime(runtime: RuntimeConfig) -> RuntimeConfig:
+def caches_features(job: Job, name: str) -> bool:
+    return name == "decoder" or (name == "generator" and job.request.runtime.cache_tokens)
+
+
+def resolve_runtime(runtime: RuntimeConfig) -> RuntimeConfig:
     """Replaces `auto` by the accelerator. Raises TrainError for settings that this machine cannot run."""
     gpus = torch.cuda.device_count()
     accelerator = runtime.accelerator if runtime.accelerator != "auto" else ("cuda" if gpus else "cpu")
@@ -215,7 +299,7 @@ def _resolve_runtime(runtime: RuntimeConfig) -> RuntimeConfig:
     return replace(runtime, accelerator=accelerator)
 
 
-def _worker_count(runtime: RuntimeConfig, devices: int) -> int:
+def worker_count(runtime: RuntimeConfig, devices: int) -> int:
     """Loading processes of each device."""
     if runtime.workers is not None:
         return runtime.workers

@@ -62,6 +62,10 @@ class TrainingTask:
         return self.best != "top1"
 
 
+MOST_CLASSES = 50_000
+"""More are taken only if a tenth of them have images: ImageNet's largest set has 21,843."""
+
+
 def create_task(
     name: str, recipe: TrainRecipe, backbone: Backbone, rows: TrainingRows, guide: nn.Module | None = None
 ) -> TrainingTask:
@@ -116,7 +120,7 @@ def _decoder(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -
 
 
 def _classifier(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> TrainingTask:
-    _check_labels(rows)
+    check_classifier_rows(rows)
     shared = shared_block_count(len(backbone.model.blocks), settings.shared_blocks)
     guided = {"keep_tokens": settings.keep_tokens, "shared_blocks": shared}
     model = Classifier(backbone.model, rows.classes, backbone.grid, **guided)
@@ -145,7 +149,7 @@ def _guided_classifier(
 
 
 def _linear(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) -> TrainingTask:
-    _check_labels(rows)
+    check_classifier_rows(rows)
     shape = {"channels": backbone.width, "classes": rows.classes}
 
     def image_inputs(rgb: Tensor) -> tuple[Tensor]:
@@ -156,14 +160,6 @@ def _linear(name: str, settings: Any, backbone: Backbone, rows: TrainingRows) ->
 
 TASKS = {"generator": _generator, "classifier": _classifier, "decoder": _decoder, "linear": _linear}
 """By name, which is also their section of a recipe: GEG and LFDM of the paper, decoder and linear classifier of PPD."""
-
-TASK_GROUPS = {
-    "all": ("generator", "classifier"),
-    "generator": ("generator",),
-    "classifier": ("classifier",),
-    "ppd": ("decoder", "linear"),
-}
-"""The tasks that each value of `--stage` trains, in order."""
 
 
 def _features(backbone: Backbone, batch: Batch) -> Tensor:
@@ -235,12 +231,19 @@ def _check_header_suffices(model: Classifier, shape: dict[str, Any], name: str) 
         raise BackboneError(f"{name}: its blocks are not plain ones, which LFDM is made of; DINO's and DINOv2's are")
 
 
-def _check_labels(rows: TrainingRows) -> None:
-    """Raises TrainError where images have no class."""
-    for split in (rows.train, rows.val):
-        unlabelled = split[rows.labels[split] < 0]
-        if len(unlabelled):
-            raise TrainError(
-                f"{len(unlabelled)} images have no class, {rows.ids(unlabelled[:1])[0]} among them, which a classifier "
-                "cannot learn from; train the generator alone with --stage generator"
-            )
+def check_classifier_rows(rows: TrainingRows) -> None:
+    """Raises TrainError where images have no class, or where labels would make an absurd number of classes."""
+    used = np.concatenate([rows.train, rows.val])
+    unlabelled = used[rows.labels[used] < 0]
+    if len(unlabelled):
+        raise TrainError(
+            f"{len(unlabelled)} of {len(used)} images have no class, {rows.ids(unlabelled[:1])[0]} among them, which a "
+            "classifier cannot learn from; train the generator alone with --stage generator"
+        )
+    distinct = len(np.unique(rows.labels[used]))
+    if rows.classes > MOST_CLASSES and rows.classes > 10 * distinct:
+        row = used[rows.labels[used].argmax()]
+        raise TrainError(
+            f"Labels go up to {rows.labels[row]} ({rows.ids(np.array([row]))[0]}), but {distinct} classes have images: "
+            f"a classifier would have {rows.classes} outputs; number the classes from 0 on, or name them"
+        )

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from locloc.trainer.data.datasets import NO_AUGMENTATION, LabelledImages, MaskPairs
 from locloc.trainer.recipe import load_train_recipe
-from locloc.trainer.training.run import RuntimeConfig, TrainRequest, train
+from locloc.trainer.training.request import RuntimeConfig, TrainRequest
+from locloc.trainer.training.run import train
 
 CHANGES = (
     "generator.fit.epochs=2",

@@ -199,8 +199,8 @@ def test_a_mistake_is_one_line_that_names_it(locloc, version, tmp_path, argument
 def test_a_folder_that_is_in_use_is_left_alone(locloc, version, run, tmp_path):
     said = locloc("train", version, "--out", run)
     assert said.code == 1 and "holds a run already; resume it with --resume" in said.stderr
-    said = locloc("train", version, "--out", run, "--resume", *SMALL, "--set", "generator.fit.epochs=9")
-    assert said.code == 1 and "is another run: generator.fit.epochs = 2, not 9" in said.stderr
+    said = locloc("train", version, "--out", run, "--resume", *SMALL, "--set", "generator.fit.batch_size=9")
+    assert said.code == 1 and "is another run: generator.fit.batch_size = 8, not 9" in said.stderr
     (tmp_path / "thesis.tex").write_text("precious")
     said = locloc("train", version, "--out", tmp_path)
     assert said.code == 1 and "exists and holds no run" in said.stderr
@@ -236,6 +236,6 @@ def test_interrupted_it_says_how_to_go_on(version, tmp_path):
             break
     _, err = started.communicate(timeout=60)
     assert started.returncode == 130, "".join(seen) + err
-    assert "interrupted; the same command with --resume continues from there" in err
+    assert f"interrupted; `locloc train --out {out} --resume` continues from there" in err
     state = torch.load(out / "generator" / "state.pt", weights_only=True)
     assert state["step"] == len(losses(out, "generator")) >= 1

@@ -9,7 +9,8 @@ import pytest
 
 from locloc.pipeline.store import open_version
 from locloc.trainer.recipe import load_train_recipe
-from locloc.trainer.training.run import RuntimeConfig, TrainRequest, train
+from locloc.trainer.training.request import RuntimeConfig, TrainRequest
+from locloc.trainer.training.run import train
 
 from ..conftest import run as run_command
 from .conftest import lines, losses

@@ -1,0 +1,185 @@
+"""What a run takes: images by split and class, what is left out and why, models and steps; checked before any work.
+
+Everything that would stop a later task is found here, before the first one is trained.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ...pipeline.backbones.spec import BackboneSpec
+from ...pipeline.backbones.vit import Backbone
+from ...pipeline.catalogs.catalog import SPLITS
+from ...pipeline.errors import TrainError
+from ...pipeline.status import DONE, Status
+from ...pipeline.store import Version
+from ..data.loader import EpochSampler
+from ..data.splits import TrainingRows
+from ..recipe import TrainRecipe
+from .request import TASK_GROUPS
+from .training_tasks import check_classifier_rows, create_task, load_guide, needs_guide
+
+FEW_IMAGES = 50
+FEW_VALIDATION_IMAGES = 10
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """One model to train."""
+
+    name: str
+    parameters: int
+    train_images: int
+    val_images: int
+    batch_size: int
+    steps_per_epoch: int
+    epochs: int
+    seconds: float | None = None  # of the whole training, guessed by a dry run
+
+    @property
+    def steps(self) -> int:
+        return self.steps_per_epoch * self.epochs
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The images and models of a run."""
+
+    version: str
+    images: int  # of the version
+    only: str | None
+    splits: dict[str, int]  # train, val and test: images that have a mask
+    val_drawn: bool  # whether val was drawn from train
+    left_out: dict[str, int]  # why: how many images
+    classes: dict[str, tuple[int, int]]  # by name or number: images in train and in val
+    tasks: tuple[TaskPlan, ...] = ()
+    notes: tuple[str, ...] = field(default=())  # what to know before the work
+
+
+def plan_training(
+    version: Version,
+    rows: TrainingRows,
+    recipe: TrainRecipe,
+    stage: str,
+    backbone: BackboneSpec,
+    out: Path | None,
+    devices: int = 1,
+    only: str | None = None,
+    notes: tuple[str, ...] = (),
+) -> TrainingPlan:
+    """Creates each model once, on the CPU, with its initial weights.
+
+    out      of the run, whose generator a guided classifier needs; None: an untrained one takes its place
+    devices  ranks that share a batch
+
+    Raises TrainError, BackboneError or RecipeError for a task that could not be trained.
+    """
+    names = TASK_GROUPS[stage]
+    for name in names:
+        _check_rows(name, rows, version.name)
+    tasks = tuple(_plan_task(name, rows, recipe, names, backbone, out, devices) for name in names)
+    classes = _classes(version, rows)
+    plan = TrainingPlan(
+        version.name, len(version), only,
+        {name: len(split) for name, split in (("train", rows.train), ("val", rows.val), ("test", rows.test))},
+        rows.val_drawn, _left_out(version, rows), classes, tasks,
+    )  # fmt: skip
+    return replace(plan, notes=(*notes, *rows.warnings, *_warnings(plan)))
+
+
+def learns_masks(name: str) -> bool:
+    return name in ("generator", "decoder")
+
+
+def task_rows(name: str, rows: TrainingRows) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers that a task is trained on and selected by: masks that are empty teach nothing."""
+    train, val = ((part[rows.with_mask[part]] if learns_masks(name) else part) for part in (rows.train, rows.val))
+    return train, val
+
+
+def _check_rows(name: str, rows: TrainingRows, version: str) -> None:
+    train, val = task_rows(name, rows)
+    if not len(train) or not len(val):
+        raise TrainError(f"{version}: {len(train)} masks to train {name} on and {len(val)} to select it by")
+    if not learns_masks(name):
+        check_classifier_rows(rows)
+
+
+def _plan_task(
+    name: str,
+    rows: TrainingRows,
+    recipe: TrainRecipe,
+    names: tuple[str, ...],
+    spec: BackboneSpec,
+    out: Path | None,
+    devices: int,
+) -> TaskPlan:
+    settings = getattr(recipe, name)
+    backbone = Backbone(replace(spec, size_px=getattr(settings, "size_px", spec.size_px)), "cpu")
+    guide = None
+    if needs_guide(name, recipe):
+        if out is None or "generator" in names:
+            guide = create_task("generator", recipe, backbone, rows).model
+        else:
+            guide = load_guide(out, recipe)
+    task = create_task(name, recipe, backbone, rows, guide)
+    train, val = task_rows(name, rows)
+    sampler = EpochSampler(train, settings.fit.batch_size, recipe.seed, 0, devices)
+    if len(sampler.steps(0)[-1]) < 2 * devices:  # batch norm needs two images
+        raise TrainError(f"{name}: {len(train)} images are too few to train on with --devices {devices}")
+    parameters = sum(parameter.numel() for parameter in task.model.parameters())
+    fit = settings.fit
+    return TaskPlan(name, parameters, len(train), len(val), fit.batch_size, len(sampler), fit.epochs)
+
+
+def _left_out(version: Version, rows: TrainingRows) -> dict[str, int]:
+    """Why images of the version are not used, most frequent first."""
+    status, codes = version.status, version.catalog.table["split"].to_numpy()
+    reasons: Counter[str] = Counter()
+    reasons["not chosen by --only"] = int((~rows.chosen).sum())
+    for number in np.unique(status[rows.chosen]).tolist():
+        if number not in DONE:
+            reasons[f"status {Status(number).label}"] = int((status[rows.chosen] == number).sum())
+    used = np.zeros(len(rows.done), bool)
+    for split in (rows.train, rows.val, rows.test):
+        used[split] = True
+    for code in np.unique(codes).tolist():
+        unused = int((~used & rows.done & rows.chosen & (codes == code)).sum())
+        reasons[f"in split {SPLITS[code]!r}, which is not used" if code else "in no split, where others are"] = unused
+    trained = np.concatenate([rows.train, rows.val])
+    reasons["with an empty mask, for models of masks"] = int((~rows.with_mask[trained]).sum())
+    return {reason: count for reason, count in reasons.most_common() if count}
+
+
+def _classes(version: Version, rows: TrainingRows) -> dict[str, tuple[int, int]]:
+    """Images of each class in train and val: of all named classes, else of the labels that there are."""
+    names, counted = version.catalog.classes, [Counter(rows.labels[part].tolist()) for part in (rows.train, rows.val)]
+    labels = range(len(names)) if names else sorted((set(counted[0]) | set(counted[1])) - {-1})
+    return {names[label] if names else str(label): (counted[0][label], counted[1][label]) for label in labels}
+
+
+def _warnings(plan: TrainingPlan) -> list[str]:
+    """What makes figures of a run doubtful, or a part of it useless."""
+    found = []
+    train, val = plan.splits["train"], plan.splits["val"]
+    used = [name for name, (count, _) in plan.classes.items() if count]
+    empty = [name for name, (count, _) in plan.classes.items() if not count]
+    classifies = any(not learns_masks(task.name) for task in plan.tasks)
+    if classifies and len(used) == 1:
+        found.append(f"one class, {used[0]}: a classifier has nothing to tell apart; --stage generator leaves it out")
+    if classifies and empty:
+        shown = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
+        found.append(f"{len(empty)} of {len(plan.classes)} classes have no training image: {shown}")
+    if train < FEW_IMAGES:
+        found.append(f"{train} training images are few: what is learnt will depend on them one by one")
+    if val < FEW_VALIDATION_IMAGES:
+        found.append(f"{val} validation images choose the weights and the threshold: a figure of theirs says little")
+    for task in plan.tasks:
+        if task.steps_per_epoch == 1:
+            found.append(
+                f"{task.name}: one step an epoch, {task.steps} in all, of {task.train_images} images; "
+                f"--set {task.name}.fit.batch_size={max(2, task.train_images // 8)} makes more"
+            )
+    return found
