@@ -104,7 +104,9 @@ def test_the_command_line_is_frozen():
         "masks show": ["version", "--json"],
         "masks score": ["version", "--truth", "--boxes-in", "--truth-class", "--per-image", "--worst", "--json"],
         "masks verify": ["version", "--sample", "--root", "--json"],
-        "masks view": ["version", "image_ids", "--out", "--root"],
+        "masks view": [
+            "version", "image_ids", "--out", "--columns", "--truth", "--boxes-in", "--truth-class", "--root",
+        ],
         "predict": [
             "run", "images", "--out", "--format", "--top", "--tau", "--clean", "--batch", "--device", "--precision",
             "--models", "--backbone", "--weights", "--json",

@@ -38,15 +38,43 @@ def show(version: VersionName, json: Json = None) -> None:
 def view(
     version: VersionName,
     image_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of images: their paths in the catalog.")],
-    out: Annotated[Path, typer.Option(metavar="FILE.png", help="Image file to write.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE.png", help="File to write: .png, .pdf, .svg, .jpg, .tif or .webp.")
+    ],
+    columns: Annotated[int, typer.Option(metavar="N", min=1, help="Images side by side.")] = 1,
+    truth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|FILE.json|catalog",
+            help="Show ground truth too: masks, COCO's annotations, or the catalog's boxes.",
+        ),
+    ] = None,
+    boxes_in: BoxesIn = "upright",
+    truth_class: TruthClass = None,
     root: Root = None,
 ) -> None:
-    """Draw images of a version: image, attention, trimap, mask and box side by side, one row each."""
-    from ..inspect.visualize import save_view, view_rows
+    """Draw images of a version: image, attention, trimap, mask with its box, and ground truth, side by side.
+
+    An image that is missing or cannot be read keeps its row, which says so.
+
+    **Example:** locloc masks view photos.store@v1 cats/1.jpg cats/2.jpg --out cats.pdf --columns 2
+    """
+    from ..inspect.visualize.figure import check_view_file, draw_view, save_view
+    from ..inspect.visualize.rows import view_images
+    from ..inspect.visualize.truth import ViewTruth
+    from ..io.console import print_warning
     from ..store import open_version
 
-    save_view(view_rows(open_version(version), image_ids, root), out)
-    print(f"{len(image_ids)} of {version}: {out}")
+    check_view_file(out)
+    opened = open_version(version)
+    image_rows = [opened.row(image_id) for image_id in image_ids]  # a mistyped id is told before ground truth is read
+    true = ViewTruth(opened, truth, boxes_in, truth_class, root) if truth is not None else None
+    viewed = view_images(opened, image_rows, root, true)
+    warnings = [f"{image.id}: {note}" for image in viewed for note in image.notes] + (true.warnings() if true else [])
+    save_view(draw_view(opened, viewed, columns, out), out)
+    for line in warnings:
+        print_warning(line)
+    print(f"{len(viewed)} of {version}: {out}")
 
 
 def score(

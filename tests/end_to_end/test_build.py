@@ -86,15 +86,15 @@ def test_a_dry_run_writes_nothing(photos, tmp_path, locloc):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_view_shows_five_panels(undisturbed, tmp_path, locloc):
+def test_view_shows_image_attention_trimap_and_mask_with_its_box(undisturbed, tmp_path, locloc):
     out = tmp_path / "view.png"
     locloc("masks", "view", f"{undisturbed}@latest", "even/0000.jpg", "odd/0001.jpg", "--out", out)
     with Image.open(out) as image:
-        assert image.size == (5 * 264 + 8, 2 * 290)
-        panels = np.array(image)[26:282]
-    contents = [panels[:, 8 + n * 264 : 264 + n * 264] for n in range(5)]
+        assert image.width == 4 * 264 + 8
+        panels = np.array(image.convert("RGB"))[130:180]
+    contents = [panels[:, 8 + n * 264 : 264 + n * 264] for n in range(4)]
     assert all(not np.array_equal(contents[0], other) for other in contents[1:])
-    assert (contents[4] == (40, 220, 90)).all(-1).any(), "the box is drawn"
+    assert (np.array(Image.open(out).convert("RGB")) == (40, 220, 90)).all(-1).any(), "the box is drawn"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,8 @@ def test_view_shows_five_panels(undisturbed, tmp_path, locloc):
         (["masks", "show", "{store}"], "names no version"),
         (["masks", "list", "{tmp}"], "is not a mask store"),
         (["masks", "view", "{store}@v1", "no.jpg", "--out", "x.png"], "holds no image 'no.jpg'"),
-        (["masks", "view", "{store}@v1", "even/0000.jpg", "--out", "{tmp}/no/x.png"], "cannot be written"),
+        (["masks", "view", "{store}@v1", "even/0000.jpg", "--out", "{tmp}/no/x.png"], "No folder"),
+        (["masks", "view", "{store}@v1", "even/0000.jpg", "--out", "x.gif"], "the suffix is the format: .png, .pdf"),
         (["masks", "view", "{store}@v1", "even/0000.jpg", "--root", "{tmp}", "--out", "x.png"], "no such file"),
         ([*BUILD, "{tmp}/nothing", "--store", "{tmp}/s"], "Cannot read images at"),
         ([*BUILD, "{tmp}", "--store", "{tmp}/s"], "Found no images"),
