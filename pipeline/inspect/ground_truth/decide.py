@@ -170,7 +170,7 @@ def _of_grey(marked: list[Seen], any_value: bool) -> Reading:
     if not others:
         return Brightness()
     if any_value:
-        return _labels("grey", marked)
+        return _labels("grey", marked, any_value)
     reading = _of_levels(others)
     if isinstance(reading, Brightness) or not white_only:
         return reading
@@ -236,11 +236,13 @@ def _check_background(files: list[Seen]) -> None:
         )
 
 
-def _labels(kind: str, files: list[Seen]) -> Labels:
+def _labels(kind: str, files: list[Seen], any_value: bool = False) -> Labels:
     values = np.unique(np.concatenate([one.values for one in files]))
     void = WHITE_16 if WHITE_16 in values else VOID
     labels = values[values != void]
-    return Labels(kind, (), void if len(labels) else None, _listed(labels if len(labels) else values))
+    if len(labels) and len(labels) < len(values):
+        return Labels(kind, (), void, _listed(labels))
+    return Labels(kind, (), None, _listed(values), void if len(labels) and not any_value else None)
 
 
 def _of_colours(marked: list[Seen]) -> Reading:

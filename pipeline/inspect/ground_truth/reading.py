@@ -57,8 +57,9 @@ class Labels:
 
     kind: str  # "grey", "palette", or "" for both
     classes: tuple[int, ...] = ()  # (): any
-    void: int | None = VOID
+    void: int | None = None
     seen: str = ""  # the indices seen, in words
+    unseen: int | None = None  # what would be void, but is in none of the masks that decided
 
     def describe(self) -> str:
         what = {"palette": "palette index", "grey": "label index"}.get(self.kind, "index")
@@ -81,6 +82,11 @@ class Labels:
         if self.classes:
             return np.isin(values, self.classes)
         marked = values > 0
+        if self.unseen is not None and np.any(values == self.unseen):
+            raise ImageError(
+                f"has the index {self.unseen}, often void, which the masks that decided lack; say what is object with "
+                "--truth-class"
+            )
         if self.void is None:
             return marked
         found: np.ndarray = marked & (values != self.void)

@@ -216,7 +216,7 @@ def test_classes_are_scored_one_at_a_time(version, truth):
         mask = np.asarray(Image.open(file)) > 0
         Image.fromarray(np.where(mask, 1 + number % 2, 0).astype(np.uint8)).save(file)
     assert score_version(version, str(truth)).truth.endswith(
-        "any but 0 is object (seen: 1, 2); 255 is void and counts as background"
+        "masks read as: label index, any but 0 is object (seen: 1, 2)"
     )
     only = score_version(version, str(truth), truth_class="2")
     assert (only.images, only.empty, only.scores["masks"].mask_iou) == (1, 2, 0.5)

@@ -96,7 +96,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
         (levels(65535, dtype=np.uint16), "{}.png", "grey, brighter than half"),
         (levels(1, dtype=np.uint16), "{}.png", "label index, any but 0 is object (seen: 1)"),
         (levels(26001, dtype=np.uint16), "{}.png", "label index, any but 0 is object (seen: 26001)"),
-        ([levels(15), levels(1), levels(7)], "{}.png", "label index, any but 0 is object (seen: 1, 7, 15); 255 is"),
+        ([levels(15), levels(1), levels(7)], "{}.png", "label index, any but 0 is object (seen: 1, 7, 15)"),
         ([levels(15, 255), levels(1, 255)], "{}.png", "label index, any but 0 is object (seen: 1, 15); 255 is void"),
         (soft(), "{}.png", "grey, brighter than half"),
         (soft(), "{}.jpg", "grey, brighter than half"),
@@ -186,6 +186,20 @@ def test_one_odd_mask_does_not_change_the_rule_and_is_named(tmp_path):
     palette(levels(255)).save(folder / "4.png")
     with pytest.raises(TruthError, match=r"4\.png has no index but 0 and 255, which is void"):
         read_truth(found(folder, count=9), "4.jpg", "")
+
+
+def test_a_void_that_the_masks_lack_is_named(tmp_path):
+    folder = folder_of(tmp_path, levels(15), count=40)
+    assert read_truth(found(folder, count=40), "0.jpg", "").any()
+    paths = [f"{number}.jpg" for number in range(40)]
+    sampled = {number * 40 // 32 for number in range(32)}
+    other = sorted(paths)[next(number for number in range(40) if number not in sampled)]
+    save(folder / other.replace("jpg", "png"), levels(15, 255))
+    masks = find_truth(sorted(paths), folder)
+    assert masks.read_as == "label index, any but 0 is object (seen: 15)"
+    with pytest.raises(TruthError, match="has the index 255, often void, which the masks that decided lack"):
+        read_truth(masks, other, "")
+    assert np.array_equal(read_truth(find_truth(sorted(paths), folder, "any"), other, ""), OBJECT | RING)
 
 
 @pytest.mark.parametrize("others", [levels(255), levels(1), palette(levels(2)), colours((9, 99, 0))])
