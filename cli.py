@@ -8,9 +8,11 @@ import typer
 from . import __version__
 from .__main__ import main as main
 from .pipeline.commands import masks
+from .pipeline.commands.home import HomeGroup
 from .trainer import commands as trainer_commands
 
 app = typer.Typer(
+    cls=HomeGroup,
     help="Object masks and boxes for images that only have class labels.\n\n"
     "Self-attention of a frozen ViT locates the object, GrabCut finds its outline, and a versioned store keeps the "
     "masks. A generator learns from them to localize objects, and a classifier to name them.",

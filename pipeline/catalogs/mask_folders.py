@@ -19,7 +19,7 @@ IMAGES = frozenset({
     "inputs", "data",
 })  # fmt: skip
 _ENDING = re.compile(r"[-_. ]?(?:[0-9]+|all|png|pngs|jpg|jpgs|jpeg)\Z")
-_LISTS = (".csv", ".parquet", ".pq", ".jsonl", ".ndjson")
+_LISTS = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson")
 
 
 def is_mask_folder(name: str) -> bool:

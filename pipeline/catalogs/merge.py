@@ -62,7 +62,7 @@ def merge_catalogs(old: Catalog, new: Catalog) -> Catalog:
         root,
         table,
         classes,
-        (*given.notes, *_root_note(old, root)),
+        tuple(dict.fromkeys((*given.notes, *_root_notes(old, root)))),
         # A data set that has grown is read as a whole: what was left out then is left out again.
         merge_left_out(
             () if given.root == old.root and known_rows.sum() == len(ours) else old.left_out, given.left_out
@@ -113,7 +113,12 @@ def _refuse_moved(old: Catalog, new: Catalog) -> None:
         )
 
 
-def _root_note(old: Catalog, root: Root) -> tuple[str, ...]:
+def root_notes(old: Catalog, new: Catalog) -> tuple[str, ...]:
+    """A note if the root of the union is not `old`'s. Raises CatalogError for roots that do not fit."""
+    return _root_notes(old, _common_root(old, new)[0])
+
+
+def _root_notes(old: Catalog, root: Root) -> tuple[str, ...]:
     if text_of_root(root) == text_of_root(old.root):
         return ()
     return (f"the root is {text_of_root(root)} now, which holds old and new images; the old images keep their ids",)

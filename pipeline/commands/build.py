@@ -48,7 +48,11 @@ CatalogName = Annotated[
 ]
 ListRoot = Annotated[
     str | None,
-    typer.Option(metavar="DIR|URL", help="For lists: the folder their paths are relative to. Default: the list's own."),
+    typer.Option(
+        metavar="DIR|URL|OLD=NEW",
+        help="For lists: the folder their paths are relative to. Default: the list's own. OLD=NEW: absolute paths that "
+        "begin with OLD begin with NEW now.",
+    ),
 ]
 
 
@@ -86,6 +90,9 @@ def build(
     json: Json = None,
 ) -> None:
     """Make masks for a folder or list of images, as a new version of a store.
+
+    A folder's subfolders are classes; subfolders named train, val or test are splits, with classes below them. A list
+    has a column path, and may have id, label, split and boxes. docs/data.md has every layout, column and word.
 
     After an interrupt the same command resumes the build. If the store already has a version made from the same images,
     weights and recipe, nothing is done.
@@ -241,18 +248,20 @@ def extend(
 ) -> None:
     """Add images: a new version with the old rows, copied, and the new rows, which are built.
 
-    IMAGES may contain the old images too, as a folder that has grown does. What --exclude left out of that folder stays
-    left out.
+    IMAGES may contain the old images too, as a folder that has grown does, or lie elsewhere. What --exclude left out of
+    that folder stays left out.
 
     **Example:** locloc masks extend photos.store@v1 photos
     """
     from ..catalogs import read_catalog
+    from ..catalogs.merge import root_notes
     from ..store.reader import open_version, split_version_name
 
     opened, (store, _) = open_version(version), split_version_name(version)
     kind = opened.provenance["catalog"]["kind"]
     kind = catalog or (None if kind in ("folder", "list") else kind)
     image_catalog = read_catalog(images, kind, root, exclude or (), opened.catalog)
+    image_catalog = replace(image_catalog, notes=(*image_catalog.notes, *root_notes(opened.catalog, image_catalog)))
     from ..build.incremental import extend_version
 
     settings = run()
