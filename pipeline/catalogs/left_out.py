@@ -125,6 +125,11 @@ def left_out_from_json(items: Iterable[dict[str, Any]]) -> tuple[LeftOut, ...]:
     )
 
 
+def images_left_out(items: Iterable[LeftOut]) -> int:
+    """How many are images for a person: of formats that are not read, without a suffix, unreadable, excluded."""
+    return sum(item.count for item in items if item.is_image or item.kind == "excluded")
+
+
 def left_out_text(items: Iterable[LeftOut], kinds: Iterable[Kind] = DROPPED) -> str:
     """One line for a person: `5 .heic, 1 without a suffix, 2 that are no images (.csv, .txt); 3 by --exclude 'raw'`."""
     shown: dict[Kind, list[str]] = {}

@@ -84,6 +84,7 @@ def evaluate(
 
     **Example:** locloc eval run --images photos --report report
     """
+    from ...pipeline.commands.rendering.catalogs import print_catalog
     from ...pipeline.errors import TrainError
     from ...pipeline.io.console import print_json, print_warning
     from ...pipeline.io.outputs import check_output_folder, every_output
@@ -108,7 +109,7 @@ def evaluate(
     else:
         options = {"device": device, "precision": precision, "models": models, "backbone": backbone, "weights": weights}
         dataset, predictors = resolve_targets(
-            targets or [], images, catalog, truth, allow_changed_images, options, boxes_in, truth_class
+            targets or [], images, catalog, truth, allow_changed_images, options, boxes_in, truth_class, print_catalog
         )
     if write_score_maps is not None:
         with count_bar("score maps") as on_done:

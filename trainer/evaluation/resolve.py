@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...pipeline.catalogs import CATALOGS, read_catalog
+from ...pipeline.catalogs import CATALOGS, Catalog, read_catalog
 from ...pipeline.errors import TrainError, check_known
 from ...pipeline.geometry.normalize import min_max_or_zeros
 from ...pipeline.inspect.ground_truth.boxes import check_boxes
@@ -37,6 +37,7 @@ def resolve_targets(
     options: dict[str, Any],
     boxes_in: str = "upright",
     truth_class: str | None = None,
+    on_catalog: Callable[[Catalog], None] = lambda catalog: None,
 ) -> tuple[EvalDataset, list[EvalPredictor]]:
     """Resolves runs and STORE@VERSIONs.
 
@@ -45,6 +46,7 @@ def resolve_targets(
     truth    folder of ground-truth masks, or COCO's annotations; truth_class: what is object in them
     options  arguments of `load_localizer`
     boxes_in "stored" for true boxes and masks that were drawn before EXIF turns an image
+    on_catalog  called with the catalog that `catalog` and `images` name, once it is read
 
     The masks that a run was trained on become a predictor too. Raises a subclass of LocLocError.
     """
@@ -60,7 +62,8 @@ def resolve_targets(
             raise TrainError(f"{versions[0]} has images of its own; leave --catalog out")
     models = [RunPredictor(run, load_localizer(run, **options)) for run in dict.fromkeys(runs)]
     if catalog is not None and images is not None:
-        return dataset_of_catalog(read_catalog(images, catalog), truth, boxes_in, truth_class=truth_class), [*models]
+        on_catalog(read := read_catalog(images, catalog))
+        return dataset_of_catalog(read, truth, boxes_in, truth_class=truth_class), [*models]
     headers = [next(iter(model.localizer.headers.values())) for model in models]
     trained = next((header for header in headers if "version" in header), None)
     if not versions and trained is None:

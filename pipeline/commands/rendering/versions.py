@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow.compute as pc
 from rich.markup import escape
 
-from ...catalogs.left_out import left_out_from_json, left_out_text
+from ...catalogs.left_out import LeftOut, images_left_out, left_out_from_json, left_out_text
 from ...io.console import one_line, out
 from ...io.tables import print_fields, print_table
 from ...store.reader import Version, VersionInfo
@@ -21,9 +21,12 @@ def print_versions(versions: list[VersionInfo]) -> None:
         out.print("No versions yet.")
         return
     backbones = {version.metadata["backbone"]["name"] for version in versions}
-    headers = ["version", "made by", "published", "images", "coverage", "recipe"] + ["backbone"] * (len(backbones) > 1)
+    left_out = [images_left_out(_left_out(version.metadata)) for version in versions]
+    headers = ["version", "made by", "published", "images", "coverage", "recipe"]
+    # A coverage says nothing of what was never a row.
+    headers += ["left out"] * any(left_out) + ["backbone"] * (len(backbones) > 1)
     rows = []
-    for version in versions:
+    for version, beside in zip(versions, left_out, strict=True):
         metadata, counts = version.metadata, version.metadata.get("counts", {})
         images, done = metadata["catalog"]["rows"], counts.get("ok", 0) + counts.get("fallback", 0)
         if version.tag is None:
@@ -34,12 +37,17 @@ def print_versions(versions: list[VersionInfo]) -> None:
             when = metadata["published_at"][:16].replace("T", " ")
         row = [
             name, _operation(metadata), when, str(images), f"{done / images:.1%}", escape(metadata["recipe_name"]),
-            escape(metadata["backbone"]["name"]),
+            *([str(beside)] if any(left_out) else []), escape(metadata["backbone"]["name"]),
         ]  # fmt: skip
         rows.append(row[: len(headers)])
     if len(backbones) == 1:
         out.print(f"backbone of all versions: {escape(backbones.pop())}")
     print_table(headers, rows)
+
+
+def _left_out(metadata: dict[str, Any]) -> tuple[LeftOut, ...]:
+    """What the catalog left out; versions of older releases do not say it."""
+    return left_out_from_json(metadata["catalog"].get("left_out", ()))
 
 
 def _operation(metadata: dict[str, Any]) -> str:
@@ -70,7 +78,8 @@ def print_version(name: str, summary: dict[str, Any], errors: int = 20) -> None:
     packages = ", ".join(f"{name} {version}" for name, version in metadata["packages"].items())
     fields = (
         ("status", ", ".join(statuses)),
-        ("left out", left_out_text(left_out_from_json(catalog.get("left_out", ())))),
+        ("left out", left_out_text(_left_out(metadata))),
+        ("by rule", left_out_text(_left_out(metadata), ("folder", "file"))),
         ("published", f"{metadata['published_at'][:19]}, on {metadata['host']}, {metadata['device']}"),
         ("made by", _operation(metadata)),
         ("catalog", f"{catalog['kind']} {catalog['root']} ({catalog['sha256'][:12]})"),

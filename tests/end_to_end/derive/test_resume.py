@@ -87,6 +87,20 @@ def test_a_build_that_was_killed_before_it_was_published(begin, on, whole):
 
 
 @pytest.mark.slow
+def test_a_killed_build_goes_on_without_what_it_excluded(begin, on):
+    store, command = begin("build")
+    with killed(1):
+        on(*command, "--exclude", "odd/000*", "--checkpoint-s", 0)
+    (unfinished,) = list_versions(store)
+    on("resume", store)
+    resumed = open_version(f"{store}@v1")
+    assert resumed.ids == [name for name in resumed.ids if not name.startswith("odd/000")] and len(resumed) == 195
+    assert resumed.provenance["catalog"] == unfinished.metadata["catalog"]
+    assert resumed.catalog.exclude == ("odd/000*",)
+    assert on(*command, "--exclude", "odd/000*").stdout.startswith(f"{store}@v1 already has fingerprint")
+
+
+@pytest.mark.slow
 def test_a_killed_build_keeps_its_name(begin, on):
     store, command = begin("retry")
     with killed(1):

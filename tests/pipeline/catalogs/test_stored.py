@@ -1,5 +1,7 @@
 """A catalog that comes back from a store is the one that went in."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,9 @@ import zarr
 from zarr.storage import MemoryStore
 
 from locloc.pipeline.catalogs import SCHEMA, CatalogRows, build_catalog, catalog_from_columns
+from locloc.pipeline.catalogs.left_out import LeftOut, left_out_json
 from locloc.pipeline.errors import CatalogError
-from locloc.pipeline.store.schema import read_text, write_catalog
+from locloc.pipeline.store.schema import read_catalog, read_text, write_catalog
 
 ROWS = [
     ("z/3.png", 1, 2, [(0, 0, 10.5, 20), (1, 2, 3, 4)]),
@@ -50,6 +53,23 @@ def test_a_catalog_survives_the_store(rows):
     assert back.sha256 == catalog.sha256
     assert (back.kind, back.root, back.classes) == ("list", Path("/data"), ("cat", "dog"))
     assert all(column.num_chunks == 1 for column in back.table.columns)
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["now", "of an older release"])
+def test_what_was_left_out_survives_in_the_provenance(is_old):
+    left_out = (
+        LeftOut("suffix", ".heic", "", 5, ("a.heic",)),
+        LeftOut("excluded", "raw", "", 1, ("raw/a.jpg",)),
+    )
+    catalog = replace(build(ROWS), left_out=left_out, exclude=("raw",))
+    assert catalog.sha256 == build(ROWS).sha256
+    root = zarr.create_group(store=MemoryStore())
+    write_catalog(root, catalog)
+    entry = {"kind": "list", "root": "/data", "classes": ["cat", "dog"]}
+    if not is_old:
+        entry |= {"left_out": left_out_json(left_out), "exclude": ["raw"]}
+    back = read_catalog(root, json.loads(json.dumps({"catalog": entry})))
+    assert (back.left_out, back.exclude) == (((), ()) if is_old else (left_out, ("raw",)))
 
 
 def test_columns_make_a_catalog():
