@@ -17,6 +17,7 @@ from locloc.pipeline.build.cluster import cluster as running
 from locloc.pipeline.build.cluster.local import local_cluster
 from locloc.pipeline.build.spec import RunSettings
 from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.io import exit_codes
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.store import Version, open_version
 from locloc.pipeline.store.schema import COLUMNS
@@ -170,6 +171,10 @@ def killed(checkpoints: int) -> Iterator[None]:
         if not left:
             raise Killed
 
+    def reraise(error: BaseException) -> int:
+        raise error
+
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr(StoreWriter, "checkpoint", checkpoint)
+        patch.setattr(exit_codes, "_report", reraise)  # a killed process reports nothing
         yield
