@@ -30,7 +30,7 @@ def read_folder(images: Path | str, root: Path | str | None) -> Catalog:
 
     Otherwise they are classes (`train` is one of COCO's), and a warning says so.
 
-    Left out, counted in `left_out`: files with other suffixes (HEIC and JPEG XL without their extras, raw photographs,
+    Left out, counted in `left_out`: files with other suffixes (HEIC without its extra, JPEG XL, raw photographs,
     text), hidden files and folders, the folders of `walk.FOLDERS_LEFT_OUT` that file servers, Windows and macOS make,
     and folders or links that cannot be read. Symbolic links are followed, except into a folder above the link. A broken
     link, a pipe or a folder named `x.jpg` without an image inside is a row: decoding reports what is wrong with it.

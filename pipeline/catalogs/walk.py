@@ -12,7 +12,7 @@ from .left_out import Omissions
 from .paths import to_text
 
 IMAGE_SUFFIXES = SUFFIXES
-"""Taken on every machine. Those of an extra (HEIC, JPEG XL) are taken where it is installed, else left out."""
+"""Taken on every machine. Those of an extra (HEIC) are taken where it is installed, else left out."""
 
 HIDDEN = "hidden: their names begin with a dot"
 APPLE_DOUBLE = "macOS' metadata of other files"

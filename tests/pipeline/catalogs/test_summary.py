@@ -128,7 +128,7 @@ def test_warnings_of_what_was_left_out():
     )
     assert list(catalog_warnings(replace(catalog, left_out=items))) == [
         "left out: 5 .heic; `pip install locloc[heif]` reads them",
-        "left out: 1 .jxl; `pip install locloc[jxl]` reads them",
+        "left out: 1 .jxl; locloc does not read them: convert them to PNG or JPEG",
         "left out: 1 folder or link unreadable (permission denied), such as shut; mend the permissions, then "
         "build again",
         "left out: 2 boxes (min above max), such as a.xml: 5 1 1 2; b.xml: 5 1 1 2; the image stays",
