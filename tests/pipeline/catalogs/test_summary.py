@@ -35,6 +35,7 @@ def test_lines(tmp_path):
 
 
 def test_boxes_and_numbered_classes(tmp_path):
+    touch(tmp_path, "a.jpg", "b.jpg", "c.jpg")
     (tmp_path / "list.csv").write_text("path,label,boxes\na.jpg,4,0 0 1 1;0 0 2 2\nb.jpg,7,\nc.jpg,,\n")
     summary = summarize(read_catalog(tmp_path / "list.csv"))
     assert (summary.classes, summary.first_classes, summary.labels) == (2, (), 2)
