@@ -37,6 +37,7 @@ class EvalDataset:
     true_mask: Callable[[int], np.ndarray | None]  # row > ground-truth mask (h, w) of the whole image, at any size
     warnings: Callable[[], list[str]] = list  # lines about ground truth that was left out, after a pass
     truth: MaskTruth | None = None  # where masks were given
+    classes: tuple[str, ...] = ()  # names by label; () where labels are bare numbers
 
     def rows(self, split: str) -> np.ndarray:
         """Row numbers of a split. Raises TrainError if it has no images."""
@@ -146,6 +147,7 @@ def _dataset(
         images.decode,
         lambda row: None,
         lambda: [*true_boxes.warnings],
+        classes=catalog.classes,
     )
     if truth is None:
         return dataset

@@ -76,11 +76,13 @@ class EvalPredictor(ABC):
     """Gives a map of each image, class logits, or both.
 
     class_count  K; 0 without a classifier
+    classes      K names; () if they are not known
     keep_range   maps in 0..1 are not min-max normalised
     """
 
     has_maps = True
     class_count = 0
+    classes: tuple[str, ...] = ()
     keep_range = False
 
     def __init__(self, name: str):
@@ -110,6 +112,7 @@ class RunPredictor(EvalPredictor):
         super().__init__(name)
         self.localizer = localizer
         self.has_maps, self.class_count = localizer.has_maps, localizer.count
+        self.classes = localizer.classes
 
     def map_view(self, fit: Fit) -> View | None:
         return (fit, self.localizer.map_px) if self.has_maps else None

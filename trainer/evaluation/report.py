@@ -4,36 +4,26 @@ DIR/index.html                           everything on one page
 DIR/evaluation.json                      all metrics
 DIR/images.parquet                       a row per image, predictor and protocol: box, IoU, guesses, kind of error
 DIR/curves.png                           GT-known Loc at each threshold
-DIR/PREDICTOR-{best,worst,random}.png    images under the first protocol: ground truth green, prediction orange
+DIR/PREDICTOR-{best,worst,random}.png    images under the first protocol (gallery.py), named on the page
 """
 
 import json
-import re
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
-from ...pipeline.errors import ImageError, TrainError, os_error_reason
-from ...pipeline.geometry.normalize import min_max_or_zeros
+from ...pipeline.errors import TrainError, os_error_reason
 from ...pipeline.io.html import render_html
 from .evaluate import Evaluation
+from .gallery import Gallery, write_galleries
 from .metrics import ERROR_KINDS
 from .outcome import CENTRED, Outcome
-from .predictors import EvalPredictor, LoadedImage
-from .protocols import TAUS, Protocol, fit_geometry
-from .score_maps import resample_map
+from .predictors import EvalPredictor
+from .protocols import TAUS, Protocol
 from .table import LABELS, as_json, format_metric
 
 EVALUATION = "evaluation.json"
-
-GALLERY_IMAGES = 8
-"""Images a row of the gallery."""
-
-_TRUE, _PREDICTED = (40, 220, 90), (255, 140, 20)
 
 # Line colours that colour-blind readers can tell apart (Okabe and Ito).
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -46,26 +36,14 @@ def write_report(done: Evaluation, predictors: list[EvalPredictor], protocols: l
         (out / EVALUATION).write_text(json.dumps(as_json(done), indent=2) + "\n")
         pq.write_table(per_image(done, protocols), out / "images.parquet")
         image_files = ["curves.png"] if _draw_curves(done, out / "curves.png") else []
-        image_files += _write_galleries(done, predictors, protocols[0], out)
-        (out / "index.html").write_text(_page(done, protocols, image_files))
+        galleries = write_galleries(done, predictors, protocols[0], out)
+        page = _page(done, protocols, image_files, galleries)
+        (out / "index.html").write_bytes(
+            page.encode(errors="backslashreplace")
+        )  # names may hold bytes that are no text
     except OSError as error:
         raise TrainError(f"{out} cannot be written: {os_error_reason(error)}; name another --report") from None
     return f"{out / 'index.html'}: table, curves and images; {out / 'images.parquet'}: every image"
-
-
-def _write_galleries(done: Evaluation, predictors: list[EvalPredictor], protocol: Protocol, out: Path) -> list[str]:
-    """Returns the names of the files."""
-    image_files = []
-    for predictor in predictors:
-        outcome = next(one for one in done.outcomes if one.predictor == predictor.name)
-        if outcome.boxes is None:
-            continue
-        for name, numbers in _gallery_choices(outcome).items():
-            if panels := _gallery(done, predictor, outcome, protocol, numbers):
-                file = f"{_file_name(predictor.name)}-{name}.png"
-                Image.fromarray(np.concatenate(panels, 1)).save(out / file)
-                image_files.append(file)
-    return image_files
 
 
 def per_image(done: Evaluation, protocols: list[Protocol]) -> pa.Table:
@@ -130,54 +108,7 @@ def _draw_curves(done: Evaluation, file: Path) -> bool:
     return True
 
 
-def _gallery_choices(outcome: Outcome) -> dict[str, list[int]]:
-    """Numbers of the best, the worst and some random images (by a fixed seed)."""
-    known = np.flatnonzero(~np.isnan(outcome.ious))
-    rising = known[np.argsort(outcome.ious[known], kind="stable")]
-    shuffled = np.random.default_rng(0).permutation(known)
-    choices = {"best": rising[::-1], "worst": rising, "random": shuffled}
-    return {name: numbers[:GALLERY_IMAGES].tolist() for name, numbers in choices.items()}
-
-
-def _gallery(
-    done: Evaluation, predictor: EvalPredictor, outcome: Outcome, protocol: Protocol, numbers: list[int]
-) -> list[np.ndarray]:
-    """Panels `(2 S, S, 3) uint8`: the image with boxes, and below it the map. Score maps have no image."""
-    assert outcome.boxes is not None
-    panels, frame = [], protocol.frame
-    for number in numbers:
-        row, size_px = int(done.rows[number]), done.sizes[number]
-        if size_px is None:
-            continue
-        view = predictor.map_view(frame.fit)
-        try:
-            rgb = done.dataset.decode(row)
-            square = frame.geometry(size_px).image(rgb)
-            views = {view: fit_geometry(frame.fit, size_px, view[1]).image(rgb)} if view else {}
-        except (ImageError, TrainError):  # score maps come without images
-            square, views = np.full((frame.size_px, frame.size_px, 3), 40, np.uint8), {}
-        score_map, geometry = predictor.maps([LoadedImage(row, size_px, views)], frame.fit)[0]
-        scores = (min_max_or_zeros(resample_map(score_map, geometry, frame)) * 255).astype(np.uint8)
-        heat = cv2.applyColorMap(scores, cv2.COLORMAP_INFERNO)[..., ::-1]
-        boxed = square.copy()
-        truths = protocol.boxes_in_frame(done.dataset.true_boxes(row), size_px)
-        for boxes, colour in ((truths, _TRUE), (outcome.boxes[number][None], _PREDICTED)):
-            for x0, y0, x1, y1 in np.rint(boxes).astype(int).tolist():
-                cv2.rectangle(boxed, (x0, y0), (x1 - 1, y1 - 1), colour, 2)
-        text = f"{outcome.ious[number]:.2f} {outcome.kinds[number]}"
-        cv2.putText(boxed, text, (5, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 3, cv2.LINE_AA)
-        cv2.putText(boxed, text, (5, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
-        panels.append(np.concatenate([boxed, (0.5 * square + 0.5 * heat).astype(np.uint8)]))
-    return panels
-
-
-def _file_name(predictor: str) -> str:
-    """Its last 200 bytes: a file's name has at most 255."""
-    name = re.sub(r"[^\w.-]+", "-", predictor).strip("-.") or "subject"
-    return name.encode()[-200:].decode(errors="ignore")
-
-
-def _page(done: Evaluation, protocols: list[Protocol], image_files: list[str]) -> str:
+def _page(done: Evaluation, protocols: list[Protocol], image_files: list[str], galleries: list[Gallery]) -> str:
     """One page without scripts, which loads nothing from other hosts."""
     tables: dict[str, list[tuple[str, list[str]]]] = {}
     for predictor in dict.fromkeys(outcome.predictor for outcome in done.outcomes):
@@ -203,6 +134,7 @@ def _page(done: Evaluation, protocols: list[Protocol], image_files: list[str]) -
         protocols=protocols,
         tables=tables,
         image_files=image_files,
+        galleries=galleries,
     )
 
 
