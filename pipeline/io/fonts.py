@@ -66,6 +66,16 @@ def drawable_text(text: str) -> str:
     return " ".join("".join(shown).split())
 
 
+def visible(text: str) -> str:
+    """With `\\n` for a line break, and the like for other characters that are not seen but tell ids apart."""
+    return "".join(
+        one.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(one) in ("Cc", "Cf", "Zl", "Zp") and one not in _JOINERS
+        else one
+        for one in text
+    )
+
+
 def needs_shaping(text: str) -> bool:
     """Whether a text is written from right to left, or has marks that are placed by shaping."""
     return any(

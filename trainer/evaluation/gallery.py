@@ -15,7 +15,7 @@ from PIL import Image
 
 from ...pipeline.errors import ImageError, TrainError
 from ...pipeline.geometry.normalize import min_max_or_zeros
-from ...pipeline.io.fonts import drawable_text
+from ...pipeline.io.fonts import drawable_text, visible
 from .evaluate import Evaluation
 from .outcome import Outcome
 from .predictors import EvalPredictor, LoadedImage
@@ -115,7 +115,7 @@ def _caption(done: Evaluation, predictor: EvalPredictor, outcome: Outcome, numbe
     row = int(done.rows[number])
     label, names = int(done.dataset.labels[row]), done.dataset.classes
     return Caption(
-        drawable_text(done.dataset.ids[row]),
+        drawable_text(visible(done.dataset.ids[row])),
         float(outcome.ious[number]),
         outcome.kinds[number],
         _class_name(label, names or predictor.classes) if label >= 0 else None,

@@ -17,7 +17,7 @@ from matplotlib.patches import Polygon, Rectangle
 from PIL import ImageFont
 
 from ...errors import StoreError, os_error_reason
-from ...io.fonts import default_font, escaped, find_font, shortened
+from ...io.fonts import default_font, escaped, find_font, shortened, visible
 from ...io.outputs import check_output_file, write_output
 from ...store.reader import Version
 from .panels import BOX, MASK, TITLES, TRIMAP, TRUTH, Panel, panels_of
@@ -138,8 +138,9 @@ def _draw_head(axes: "Axes", version: Version, layout: _Layout) -> None:
     width = layout.size_px[0] - 2 * _GAP_PX
     about = version.provenance
     recipe, backbone = about.get("recipe_name", "?"), about.get("backbone", {}).get("name", "?")
+    store = str(version.store).rstrip("/").rpartition("/")[2]
     made = f"recipe {recipe}, backbone {backbone}"
-    _write(axes, _GAP_PX, 20, f"{version.name} · {made}", width, _TITLE_FONT_PX)
+    _write(axes, _GAP_PX, 20, f"{store}@{version.tag} · {made}", width, _TITLE_FONT_PX)
     x = float(_GAP_PX)
     _write(axes, x, 45, "trimap:", width, _SMALL_FONT_PX, _FAINT)
     x += 50
@@ -157,7 +158,7 @@ def _draw_head(axes: "Axes", version: Version, layout: _Layout) -> None:
 
 
 def _draw_caption(axes: "Axes", image: ViewedImage, left: int, top: int, width: int) -> None:
-    _write(axes, left, top + 15, image.id, width, _FONT_PX)
+    _write(axes, left, top + 15, visible(image.id), width, _FONT_PX)
     _write(axes, left, top + 32, "; ".join([image.figures, *image.notes]), width, _SMALL_FONT_PX, _FAINT)
 
 

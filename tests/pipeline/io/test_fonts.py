@@ -3,7 +3,7 @@
 import pytest
 
 from locloc.pipeline.io import fonts
-from locloc.pipeline.io.fonts import default_font, drawable_text, escaped, find_font, isolated, shortened
+from locloc.pipeline.io.fonts import default_font, drawable_text, escaped, find_font, isolated, shortened, visible
 
 
 @pytest.mark.parametrize("text", ["cat", "Katzen-Bär", "кошка", "γάτα", "mèo con", "a&b<c>", "[bold]x[/]"])
@@ -40,6 +40,7 @@ def test_names_keep_to_one_line_and_to_their_own_direction():
     assert drawable_text("a\u202eb\u2066c") == "abc" and drawable_text("a\udcff") == "a\ufffd"
     assert drawable_text("u\u0308ber") == "über"
     assert isolated("cat") == "cat" and isolated("قطة") == "\u2068قطة\u2069"
+    assert visible("a\nb\x1bc\u202ed é") == "a\\nb\\x1bc\\u202ed é"
     assert escaped("猫/é.jpg") == "\\u732b/é.jpg"
 
 
