@@ -70,7 +70,8 @@ def view(
     image_rows = [opened.row(image_id) for image_id in image_ids]  # a mistyped id is told before ground truth is read
     true = ViewTruth(opened, truth, boxes_in, truth_class, root) if truth is not None else None
     viewed = view_images(opened, image_rows, root, true)
-    warnings = [f"{image.id}: {note}" for image in viewed for note in image.notes] + (true.warnings() if true else [])
+    warnings = [f"{image.id}: {note}" for image in viewed for note in image.all_notes()]
+    warnings += true.warnings() if true else []
     save_view(draw_view(opened, viewed, columns, out), out)
     for line in warnings:
         print_warning(line)

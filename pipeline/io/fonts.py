@@ -6,9 +6,10 @@ has them, the caller draws something else, such as a class's number.
 """
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from PIL import features
@@ -38,7 +39,7 @@ def find_font(text: str, shaping: bool | None = None) -> DrawableText | None:
     if needs_shaping(text) and not (features.check("raqm") if shaping is None else shaping):
         return None
     wanted = frozenset(map(ord, text)) - frozenset(map(ord, _JOINERS))
-    font = next((file for file in _fonts() if wanted <= _characters(file)), None)
+    font = next((file for file in chain([default_font()], _system_fonts()) if wanted <= _characters(file)), None)
     return None if font is None else DrawableText(text, font)
 
 
@@ -119,17 +120,21 @@ def _without_middle(text: str, kept: int) -> str:
     return f"{text[:start].rstrip()}…{text[end:].lstrip()}"
 
 
+def _system_fonts() -> Iterator[str]:
+    """Font files of this machine, regular sans-serif ones first; looked for only where DejaVu Sans does not do."""
+    yield from _find_system_fonts()
+
+
 @cache
-def _fonts() -> tuple[str, ...]:
-    """Font files: DejaVu Sans, then those of this machine, regular sans-serif ones first."""
+def _find_system_fonts() -> tuple[str, ...]:
     from matplotlib.font_manager import findSystemFonts
 
     def order(file: str) -> tuple[bool, bool, str]:
         name = Path(file).stem.lower()
         return not name.endswith("regular") and "-" in name, "sans" not in name, file
 
-    found = [file for file in findSystemFonts() if not any(part in file.lower() for part in _NO_PLAIN_TEXT)]
-    return default_font(), *sorted(found, key=order)
+    found = (file for file in findSystemFonts() if not any(part in file.lower() for part in _NO_PLAIN_TEXT))
+    return tuple(sorted(found, key=order))
 
 
 @cache

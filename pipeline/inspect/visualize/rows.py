@@ -45,6 +45,10 @@ class ViewedImage:
     figures: str  # "mask 27 % of the image, IoU 0.83"
     notes: tuple[str, ...]  # what is missing, and why
 
+    def all_notes(self) -> tuple[str, ...]:
+        """With why there is no ground truth."""
+        return (*self.notes, self.truth.note) if self.truth is not None and self.truth.note else self.notes
+
 
 def view_images(
     version: Version, rows: list[int], root: Path | str | None = None, truth: ViewTruth | None = None

@@ -7,7 +7,8 @@ from locloc.pipeline.io.fonts import default_font, drawable_text, escaped, find_
 
 
 @pytest.mark.parametrize("text", ["cat", "Katzen-Bär", "кошка", "γάτα", "mèo con", "a&b<c>", "[bold]x[/]"])
-def test_common_scripts_need_no_font_of_the_machine(text):
+def test_common_scripts_need_no_font_of_the_machine(monkeypatch, text):
+    monkeypatch.setattr(fonts, "_find_system_fonts", lambda: pytest.fail("looked for"))
     found = find_font(text)
     assert found is not None and (found.text, found.font) == (text, default_font())
 
@@ -18,8 +19,8 @@ def test_no_font_is_none_and_never_boxes(text):
 
 
 def test_another_font_of_the_machine_is_taken_where_it_has_all_characters(monkeypatch):
-    characters = {"one.ttf": "abc猫", "two.ttf": "abc猫犬"}
-    monkeypatch.setattr(fonts, "_fonts", lambda: tuple(characters))
+    characters = {default_font(): "abc", "one.ttf": "abc猫", "two.ttf": "abc猫犬"}
+    monkeypatch.setattr(fonts, "_find_system_fonts", lambda: tuple(characters)[1:])
     monkeypatch.setattr(fonts, "_characters", lambda file: frozenset(map(ord, characters[file])))
     assert [find_font(text) and find_font(text).font for text in ("猫a", "犬a", "犬d")] == ["one.ttf", "two.ttf", None]
 

@@ -146,7 +146,7 @@ def test_true_masks_are_shown_beside_their_scores(version, tmp_path):
     *_, true = panels_of(images[0])
     assert true.boxes[0].tolist() == [0, 6, 32, 42] and true.outline_colour == TRUTH
     *_, none = panels_of(images[1])
-    assert none.note == "no true mask"
+    assert none.note == "no true mask" and images[1].all_notes() == ("no true mask",)
     assert "ground truth" in texts(draw_view(version, images, 1, tmp_path / "x.png"))
     with pytest.raises(TruthError):
         ViewTruth(version, str(tmp_path / "nowhere"))
