@@ -17,7 +17,7 @@ def test_the_demo_ends_with_an_image_and_figures(tmp_path):
     assert commands[6].startswith("$ locloc train ")
     assert "vit_small_patch16_224.dino" in commands[7]
     with Image.open(tmp_path / "demo" / "masks.png") as image:
-        assert image.size == (1328, 6 * 290)
+        assert image.size == (1328, 1915)  # five panels, six images in their own proportions
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
     assert summary["counts"]["ok"] == 128
     trained = summary["trained"]

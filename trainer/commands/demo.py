@@ -31,7 +31,7 @@ def demo_commands(out: Path) -> list[list[str]]:
         "masks list {store}",
         "masks show {store}@latest",
         "masks score {store}@latest --truth {scenes}/masks",
-        "masks view {store}@latest " + " ".join(SHOWN) + " --out {out}/masks.png",
+        "masks view {store}@latest " + " ".join(SHOWN) + " --truth {scenes}/masks --out {out}/masks.png",
         "train {store}@latest --out {out}/run --cache-tokens --workers 0 --set classifier.fit.epochs=5",
     ]
     if (scenes / "list.csv").exists():  # the demo was run before
