@@ -5,7 +5,7 @@ What is white follows from what the file says; where it says nothing, from the v
 * Unsigned integers of up to 16 bits: 2^bits - 1. Signed ones: 2^(bits - 1) - 1; negative values are black.
 * Wider integers hold narrower ones as a rule: white is 255 if no value is above it, else 65535 if at most 5 % of the
   positive values are above that, else the smallest 2^n - 1 that holds every value.
-* Values up to 255 in 16 bits would all become one black: if they are not constant they are 8-bit levels too.
+* Values up to 255 in 16 bits would all become black: if they are not constant they are 8-bit levels too.
 * Floats have no declared white: it is the first of 1, 255 and 65535 that 95 % of the positive values exceed no more
   than twice. Values above it are white, NaN and infinities are black.
 """
@@ -18,7 +18,7 @@ _LOOKED_AT = 1 << 20
 _FLOAT_WHITES = (1.0, 255.0, 65535.0)
 
 
-def white_of(values: np.ndarray, bits: int) -> float:
+def white_of(values: np.ndarray, bits: int) -> int | float:
     """The value that becomes 255, of integers with `bits` a sample or of floats (any shape).
 
     Raises ImageError where no rule gives one.
@@ -32,11 +32,9 @@ def white_of(values: np.ndarray, bits: int) -> float:
             depth = 8
         else:
             depth = 16 if highest < 1 << 16 or _common(values[values > 0]) < 1 << 16 else highest.bit_length()
-    elif depth > 8 and highest < 1 << 8:
-        levels = np.clip(values, 0, None) >> (depth - 8)
-        if levels.min() == levels.max() and values.min() != values.max():
-            depth = 8
-    return float((1 << depth) - 1)
+    elif depth >= 15 and highest < 1 << 8 and values.min() != values.max():
+        depth = 8
+    return (1 << depth) - 1
 
 
 def _white_of_floats(values: np.ndarray) -> float:
@@ -61,7 +59,7 @@ def _common(positive: np.ndarray) -> float:
     return float(np.partition(positive, place)[place])
 
 
-def to_8_bits(values: np.ndarray, white: float) -> np.ndarray:
+def to_8_bits(values: np.ndarray, white: int | float) -> np.ndarray:
     """Samples > uint8 of the same shape: 0 and less is 0, `white` and more is 255. Integers keep their highest byte."""
     if values.dtype.kind == "f":
         finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)

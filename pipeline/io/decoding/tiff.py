@@ -1,7 +1,7 @@
 """TIFFs that Pillow reads wrongly or not at all: by what their tags say.
 
 Pillow keeps unsigned samples of at most 8 bits in the arrangements it knows. Here are those of more bits, signed
-integers and floats, and other arrangements:
+integers and floats, uncompressed planes, and other arrangements:
 
 * WhiteIsZero is inverted. Palettes are looked up. CMYK and Lab become RGB as Pillow does it, from their high bytes.
 * Extra samples: the first that is called alpha is alpha. Associated alpha is multiplied in already, so over black the
@@ -40,7 +40,10 @@ _COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, CIE
 
 def beyond_pillow(layout: Layout) -> bool:
     """True where Pillow would read other values than the file's."""
-    return max(layout.bits) > 8 or any(kind != 1 for kind in layout.kinds) or _is_subsampled(layout)
+    if max(layout.bits) > 8 or any(kind != 1 for kind in layout.kinds) or _is_subsampled(layout):
+        return True
+    # Pillow takes the letters of a mode's name for its planes: "L;I", inverted grey, becomes "L".
+    return layout.planar and layout.compression == 1 and layout.photometric != YCBCR
 
 
 def _is_subsampled(layout: Layout) -> bool:
@@ -65,7 +68,7 @@ def _decode(data: bytes, layout: Layout) -> np.ndarray:
         return _looked_up(colour[..., 0], layout)
     if photometric in (CIE_LAB, ICC_LAB):
         rgb = _lab(colour, layout)
-        white = 65535.0 if layout.bits[0] == 16 else 255.0
+        white: int | float = (1 << layout.bits[0]) - 1
     else:
         white = white_of(colour, layout.bits[0])
         rgb = _rgb(to_8_bits(colour, white), photometric)

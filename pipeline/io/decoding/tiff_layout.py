@@ -125,7 +125,7 @@ def _layout(data: bytes, page: ImageFileDirectory_v2) -> Layout:
         photometric=_int(page, 262, 0),
         extra=_ints(page, 338),
         extra_declared=338 in page,
-        planar=_int(page, 284, 1) == 2 and samples > 1,
+        planar=_int(page, 284, 1) == 2,
         compression=_int(page, 259, 1),
         predictor=_int(page, 317, 1),
         fill_order=_int(page, 266, 1),
