@@ -59,13 +59,16 @@ def view(
 
     **Example:** locloc masks view photos.store@v1 cats/1.jpg cats/2.jpg --out cats.pdf --columns 2
     """
-    from ..inspect.visualize.figure import check_view_file, draw_view, save_view
+    from ..inspect.visualize.output import check_view_file
+
+    check_view_file(out)
+
+    from ..inspect.visualize.figure import draw_view, save_view
     from ..inspect.visualize.rows import view_images
     from ..inspect.visualize.truth import ViewTruth
     from ..io.console import print_warning
     from ..store import open_version
 
-    check_view_file(out)
     opened = open_version(version)
     image_rows = [opened.row(image_id) for image_id in image_ids]  # a mistyped id is told before ground truth is read
     true = ViewTruth(opened, truth, boxes_in, truth_class, root) if truth is not None else None

@@ -18,16 +18,14 @@ from PIL import ImageFont
 
 from ...errors import StoreError, os_error_reason
 from ...io.fonts import default_font, escaped, find_font, shortened, visible
-from ...io.outputs import check_output_file, write_output
+from ...io.outputs import write_output
 from ...store.reader import Version
+from .output import VECTOR, format_of
 from .panels import BOX, MASK, TITLES, TRIMAP, TRUTH, Panel, panels_of
 from .rows import ViewedImage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-FORMATS = ("png", "pdf", "svg", "jpg", "jpeg", "tif", "tiff", "webp")
-VECTOR = ("pdf", "svg")
 
 DPI = 100
 PANEL_PX = 256
@@ -60,25 +58,18 @@ class _Layout:
         return _GAP_PX + column * (self.image_width + _COLUMN_GAP_PX)
 
 
-def check_view_file(file: Path) -> None:
-    """Raises StoreError, before any work, for a suffix that is not in FORMATS or a file that cannot be written."""
-    if _format(file) not in FORMATS:
-        raise StoreError(f"--out {file}: the suffix is the format: {', '.join(f'.{name}' for name in FORMATS)}")
-    check_output_file(file, "--out", StoreError)
-
-
 def draw_view(version: Version, images: Sequence[ViewedImage], columns: int, file: Path) -> Figure:
     """The images in rows of `columns`, below a title and a legend. Raises StoreError if `file` cannot be so large."""
     panels = len(TITLES) if any(image.truth is not None for image in images) else len(TITLES) - 1
     layout = _lay_out(images, panels, min(columns, len(images)))
-    _check_size(layout.size_px, _format(file), len(images))
+    _check_size(layout.size_px, format_of(file), len(images))
     width, height = layout.size_px
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
-    vector = _format(file) in VECTOR
+    vector = format_of(file) in VECTOR
     _draw_head(axes, version, layout)
     for number, image in enumerate(images):
         row, column = divmod(number, layout.columns)
@@ -92,7 +83,7 @@ def draw_view(version: Version, images: Sequence[ViewedImage], columns: int, fil
 
 def save_view(figure: Figure, file: Path) -> None:
     """Writes a figure in the format of the file's suffix, whole or not at all. Raises StoreError."""
-    name, buffer = _format(file), io.BytesIO()
+    name, buffer = format_of(file), io.BytesIO()
     # Without dates and random ids, equal figures are equal files.
     metadata: Any = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(name)
     with matplotlib.rc_context({"svg.hashsalt": "locloc", "pdf.fonttype": 42}):
@@ -101,10 +92,6 @@ def save_view(figure: Figure, file: Path) -> None:
         write_output(file, buffer.getvalue())
     except OSError as error:
         raise StoreError(f"--out {file} cannot be written: {os_error_reason(error)}; name another file") from None
-
-
-def _format(file: Path) -> str:
-    return file.suffix.lower().removeprefix(".")
 
 
 def _lay_out(images: Sequence[ViewedImage], panels: int, columns: int) -> _Layout:
