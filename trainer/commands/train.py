@@ -129,7 +129,8 @@ def train(
                 return
             summary = run_training(request, training_progress_bar, print_plan)
     except KeyboardInterrupt:
-        print_error(f"interrupted; `locloc train --out {out} --resume` continues from there")
+        begun = out is not None and not dry_run and (out / "run.json").is_file()
+        print_error(f"interrupted{f'; `locloc train --out {out} --resume` continues from there' if begun else ''}")
         raise typer.Exit(INTERRUPTED) from None
     if launcher.rank == 0:
         print_or_write(summary, json, lambda: print_trained(summary))

@@ -7,6 +7,8 @@ import subprocess
 import time
 
 import pytest
+import safetensors.torch
+import torch
 
 from ..conftest import command
 from .conftest import SMALL, in_process, losses
@@ -46,3 +48,17 @@ def test_killed_at_any_step_and_resumed_gives_the_same_weights(version, tmp_path
     begun = time.monotonic()
     assert in_process(*arguments, "--out", run, "--resume") == resumed, "a finished run was changed"
     assert time.monotonic() - begun < 20
+
+
+@pytest.mark.slow
+def test_more_epochs_end_in_the_weights_of_as_many_at_once(version, tmp_path):
+    more = ("--stage", "generator", *SMALL, "--set", "generator.fit.schedule=constant")
+    at_once = [*more, "--set", "generator.fit.epochs=3"]
+    in_process("train", version, "--out", tmp_path / "once", *at_once)
+    in_process("train", version, "--out", tmp_path / "run", *more)
+    in_process("train", "--out", tmp_path / "run", "--workers", 0, "--resume", "--set", "generator.fit.epochs=3")
+    mine, theirs = (
+        safetensors.torch.load_file(tmp_path / name / "generator" / "last.safetensors") for name in ("run", "once")
+    )
+    assert all(torch.equal(mine[name], tensor) for name, tensor in theirs.items())
+    assert losses(tmp_path / "run", "generator") == losses(tmp_path / "once", "generator")

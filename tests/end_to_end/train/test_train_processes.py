@@ -1,17 +1,22 @@
 """Two processes on a CPU, joined by gloo, train as one does: started by us, and by torchrun."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 from locloc.pipeline.store import open_version
 from locloc.trainer.recipe import load_train_recipe
 from locloc.trainer.training.request import RuntimeConfig, TrainRequest
 from locloc.trainer.training.run import train
 
+from ..conftest import command
 from ..conftest import run as run_command
 from .conftest import lines, losses
 from .rank import CHANGES
@@ -61,6 +66,64 @@ def test_under_torchrun_every_image_is_seen_once_an_epoch(version, alone, tmp_pa
     wanted = Counter({f"MaskPairs {row}": 2 for row in train_rows} | {f"LabelledImages {row}": 1 for row in train_rows})
     assert sum(shares, Counter()) == wanted
     assert [share.total() for share in shares] == [36, 36]
+
+
+def of_srun(rank: int, tasks: int) -> dict[str, str]:
+    """The environment of a task that srun has started."""
+    return os.environ | {
+        "SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": str(tasks), "SLURM_NNODES": "1",
+        "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": str(tasks), "SLURM_PROCID": str(rank),
+        "SLURM_LOCALID": str(rank), "SLURM_NODEID": "0", "LOCLOC_RENDEZVOUS_S": "60",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_tasks_of_srun_meet_and_train_as_one(version, alone, tmp_path):
+    changes = [part for change in CHANGES for part in ("--set", change)]
+    arguments = ("train", version, "--out", tmp_path / "run", "--accelerator", "cpu", "--workers", 0, *changes)
+    ranks = [
+        subprocess.Popen(command(*arguments), env=of_srun(rank, 2), stderr=subprocess.PIPE, text=True)
+        for rank in (0, 1)
+    ]
+    said = [rank.communicate(timeout=180)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    assert_same_curves(tmp_path / "run", alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_first_process_ends_the_ranks_it_started(version, tmp_path, stop):
+    out = tmp_path / "run"
+    started = subprocess.Popen(
+        command(
+            "train", version, "--out", out, "--devices", 2, "--accelerator", "cpu", "--workers", 0, "--stage",
+            "generator", "--set", "generator.fit.epochs=200", "--set", "generator.fit.batch_size=8",
+        ),
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for line in started.stderr:
+        if "steps, loss" in line:
+            break
+    started.send_signal(stop)
+    _, err = started.communicate(timeout=40)
+    assert started.returncode == 130 and "Traceback" not in err, err
+    state = torch.load(out / "generator" / "state.pt", weights_only=True)
+    assert state["step"] == len(losses(out, "generator")) >= 1
+
+
+@pytest.mark.slow
+def test_a_rank_whose_others_do_not_come_hears_a_signal(version, tmp_path):
+    waiting = subprocess.Popen(
+        command("train", version, "--out", tmp_path / "run", "--accelerator", "cpu", "--workers", 0),
+        env=of_srun(0, 8), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(20)  # until it waits
+    assert waiting.poll() is None
+    begun = time.monotonic()
+    waiting.send_signal(signal.SIGTERM)
+    _, err = waiting.communicate(timeout=40)
+    assert waiting.returncode == 130 and "interrupted" in err and time.monotonic() < begun + 10
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_error_in_one_process_ends_all(version, scenes, tmp_path):
