@@ -138,6 +138,7 @@ def build_catalog(
     notes: Sequence[str] = (),
     left_out: Sequence[LeftOut] = (),
     not_a_box: str = "",
+    given_twice: str = "",
 ) -> Catalog:
     """Checks and sorts the rows of a reader; reads nothing.
 
@@ -146,6 +147,7 @@ def build_catalog(
     looked_for          ends the sentence "Found no images: " for an empty catalog
     notes, left_out     the catalog's
     not_a_box           the end of the error for corners that are no box
+    given_twice         the end of the error for an id that comes twice
 
     Raises CatalogError: no rows, an id twice (naming both places), text that is not valid Unicode, a box with a
     coordinate that is not finite in float32 or that has no area.
@@ -169,6 +171,7 @@ def build_catalog(
         more = f" (and {len(duplicates) - 1} more)" if len(duplicates) > 1 else ""
         raise CatalogError(
             f"{where(second, 'id')}: id {rows.ids[second]!r} was already given at {where(first, 'id')}{more}"
+            f"{given_twice}"
         )
     sizes = np.asarray(rows.annotated_sizes, np.int32).reshape(-1, 2)
     annotated_size = sizes[order.to_numpy()] if sizes.any() else None

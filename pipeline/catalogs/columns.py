@@ -23,6 +23,8 @@ _NAMES: dict[str, Collection[str]] = {
     "boxes": {"boxes", *XYWH_NAMES},
 }
 _AMBIGUOUS_BOXES = frozenset({"bbox", "bboxes"})  # x y width height in COCO, corners elsewhere
+# One number of a box a column, as tables of boxes have it.
+_CORNER_COLUMNS = frozenset({"xmin", "ymin", "xmax", "ymax", "x0", "y0", "x1", "y1", "x2", "y2"})
 _INDEX = re.compile(r"|unnamed(:?_\d+)?|index|__index_level_\d+__")  # of a row: no column that anyone misses
 _SHOWN = 8
 
@@ -81,6 +83,8 @@ def find_columns(header: Sequence[str], where: str) -> Columns:
     ignored = [name for index, name in enumerate(header) if index not in at and not _INDEX.fullmatch(names[index])]
     if ignored:
         notes.append(ignored_note(ignored))
+    if box_column is None and len(_CORNER_COLUMNS.intersection(map(plain_name, ignored))) >= 4:
+        notes.append("no box is read: a row is an image, and its boxes stand in one column 'boxes' as x0 y0 x1 y1; ...")
     return Columns(tuple(at), box_column is not None and names[box_column] in XYWH_NAMES, tuple(notes))
 
 

@@ -55,7 +55,7 @@ def _whole(value: object) -> int | None:
 
 
 def _hint(field: str, value: object) -> str:
-    if field == "path" and isinstance(value, dict):
+    if field == "path" and isinstance(value, dict) and "bytes" in value:
         return (
             "; images inside the file (as Hugging Face writes them) are not read: save them as files, and list their "
             "paths"

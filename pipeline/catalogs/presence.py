@@ -1,6 +1,7 @@
 """Do the images that a list names exist?"""
 
 import os
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -38,6 +39,8 @@ def check_presence(catalog: Catalog) -> Catalog:
 
 def _hint(paths: list[str]) -> str:
     """What is unusual about all these paths."""
+    if all(re.match(r"[A-Za-z]:[/\\]", path) for path in paths):
+        return " (these are paths of Windows; write them relative to the images' folder, with /)"
     if all("\\" in path for path in paths):
         return " (a backslash is part of a name here; write / in paths)"
     if all(path != path.strip() for path in paths):

@@ -108,6 +108,11 @@ def load(tmp_path):
 # --- built in --------------------------------------------------------------------------------------------------------
 
 
+def test_a_byte_order_mark_of_windows_editors(tmp_path):
+    (tmp_path / "mine.toml").write_text('\ufeffbase = "pocket"\nseed = 3\n', encoding="utf-8")
+    assert load_recipe(tmp_path / "mine.toml").seed == 3
+
+
 def test_names():
     assert recipe_names() == ["locloc", "official", "pocket", "ppd"]
 

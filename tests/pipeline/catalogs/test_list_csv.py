@@ -67,6 +67,10 @@ def test_lines_end_where_a_spreadsheet_ends_them(tmp_path, name):
         ("\n\npath,split\na,trian\n", "l.csv:4: unknown split 'trian'"),
         ("path,boxes\na,100 100 60 70\n", "l.csv:2: box 100 100 60 70 is not a box: .* name the column boxes_xywh$"),
         ("path,boxes_xywh\na,1 1 5 0\n", r"l.csv:2: box 1 1 5 0 \(x y width height\) has no area$"),
+        (
+            "path,xmin,ymin,xmax,ymax\na,1,2,3,4\na,1,2,3,4\n",
+            "l.csv:3: id 'a' .*; a row is an image, with all of its b",
+        ),
         ("path,bbox\na,1 1 5 5\n", "l.csv:1: column 'bbox' may hold corners or sizes"),
     ],
 )

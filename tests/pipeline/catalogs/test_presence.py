@@ -23,6 +23,7 @@ def test_a_few_that_are_missing_are_a_note(tmp_path):
         (["x/a.jpg", "x/b.jpg"], r"^None of the 2 images listed exists; looked for '{}/x/a.jpg'. Name the .* --root;"),
         (["/data/photos/a.jpg"], r"^None of the 1 images listed exists; looked for '/data/photos/a.jpg'. "),
         ([r"x\a.jpg", r"x\b.jpg"], r"\(a backslash is part of a name here; write / in paths\)"),
+        ([r"C:\x\a.jpg", "D:/b.jpg"], "these are paths of Windows"),
         ([" a.jpg"], "the blanks around it are part of the name"),
         (["'a.jpg'"], "the quotes are part of the name here"),
         ([f"{number}.jpg" for number in range(3000)], "^None of 1000 of 3000 images listed exists; looked for"),

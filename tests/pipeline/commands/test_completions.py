@@ -13,8 +13,8 @@ from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.status import Status
 from locloc.trainer.evaluation.protocols import PROTOCOLS
 from locloc.trainer.inference.formats import FORMATS
+from locloc.trainer.training.request import TASK_GROUPS
 from locloc.trainer.training.run import PRECISIONS
-from locloc.trainer.training.training_tasks import TASK_GROUPS
 
 
 def test_names_are_those_of_the_registries():

@@ -7,7 +7,14 @@ import icechunk
 import pytest
 
 from locloc.pipeline.errors import StoreError
-from locloc.pipeline.store.repository import ensure_repository, has_repository, icechunk_errors
+from locloc.pipeline.store import open_version
+from locloc.pipeline.store.repository import (
+    check_can_hold_store,
+    ensure_repository,
+    has_repository,
+    icechunk_errors,
+    open_repository,
+)
 
 # From icechunk 1.1.21, with a clock that was a day ahead (LD_PRELOAD) and then right again.
 DRIFTED = """\
@@ -42,3 +49,31 @@ def test_old_leftovers_of_a_killed_creation_are_removed_and_recent_ones_stay(tmp
     ensure_repository(store)
     assert has_repository(store)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".[a].store-new", ".a.store-old", "[a].store"]
+
+
+@pytest.mark.parametrize("use", [ensure_repository, check_can_hold_store, open_repository])
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_version_where_a_store_is_meant(tmp_path, use, exists):
+    store = tmp_path / "h.store@v9"
+    if exists:
+        store.mkdir()
+    with pytest.raises(
+        StoreError, match=r"h.store@v9 names a version, where a store is meant: write .*/h.store \(--name v9"
+    ):
+        use(store)
+    assert list(tmp_path.iterdir()) == ([store] if exists else [])
+
+
+def test_a_folder_with_an_at_sign_above_a_store_is_one(tmp_path):
+    store = tmp_path / "me@home" / "m.store"
+    ensure_repository(store)
+    assert has_repository(store)
+    with pytest.raises(StoreError, match="has no version 'v1'"):
+        open_version(f"{store}@v1")
+
+
+def test_a_store_made_with_an_at_sign_is_still_a_store(tmp_path):
+    ensure_repository(tmp_path / "m.store")
+    old = (tmp_path / "m.store").rename(tmp_path / "m@home")
+    check_can_hold_store(old)
+    open_repository(old)
