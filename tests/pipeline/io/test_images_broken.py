@@ -18,6 +18,8 @@ from PIL import Image
 from locloc.pipeline.errors import ImageError
 from locloc.pipeline.io.images import MAX_PIXELS, MissingImageError, decode_image, read_image_bytes
 
+from .decoding.tiffs import tiff
+
 IMAGE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (24, 31, 3), np.uint8), (0, 0), 1)
 # `Image.save` options of each kind of small file to break.
 KINDS = {
@@ -39,7 +41,15 @@ def encode(image, kind, **options):
     return file.getvalue()
 
 
-FILES = {kind: encode(IMAGE, kind, **options) for kind, options in KINDS.items()}
+DEEP = IMAGE.astype(np.uint16) * 257
+FILES = {kind: encode(IMAGE, kind, **options) for kind, options in KINDS.items()} | {
+    "TIFF 16 bits": tiff(DEEP, photometric=2, rows=7),
+    "TIFF 16 bits deflated": tiff(DEEP, photometric=2, deflate=True, predictor=2, rows=7),
+    "TIFF 12 bits": tiff(DEEP >> 4, photometric=2, bits=12),
+    "TIFF floats": tiff((IMAGE / 255).astype(np.float32), photometric=2, deflate=True, predictor=3, planar=True),
+    "PFM": b"PF\n31 24\n-1\n" + (IMAGE / 255).astype("<f4").tobytes(),
+    "PAM": b"P7\nWIDTH 31\nHEIGHT 24\nDEPTH 3\nMAXVAL 255\nENDHDR\n" + IMAGE.tobytes(),
+}
 
 
 def chunk(kind, body):
