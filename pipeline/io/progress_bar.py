@@ -29,7 +29,7 @@ class ProgressLine:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[ProgressLine], None]]:
-    """Yields a function that shows a line: on the bar, or as plain text, every PLAIN_EVERY_S seconds and slower later."""
+    """Yields a function that shows a line: on the bar, or as plain text at growing intervals."""
     if not err.is_terminal:
         yield _PlainLines()
         return
