@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ..pipeline.config import BuiltinRecipes, Settings, merge_settings, validate_settings
 from ..pipeline.errors import RecipeError
-from .models.generator import BN_MOMENTUM
+from .models import BN_MOMENTUM
 
 BUILTIN = BuiltinRecipes(__package__, "training recipe")
 

@@ -144,7 +144,10 @@ def resume(
 
     **Example:** locloc masks resume photos.store
     """
-    from ..build.incremental import resume_build
+    from ..store.reader import list_versions
+
+    list_versions(store)  # raises StoreError where there is no store
+    from ..build.incremental import resume_build  # imports torch
 
     settings = run()
     build_and_print(
@@ -175,17 +178,18 @@ def retry(
 
     **Example:** locloc masks retry photos.store@latest --status missing
     """
-    from ..build.incremental import FAILED, retried_rows, retry_rows
-    from ..build.spec import already_there
     from ..status import status_of
     from ..store.reader import open_version, split_version_name
     from .rendering.builds import summary_json
 
     if damaged and status:
         raise typer.BadParameter("give --status or --damaged, not both")
-    statuses = [status_of(label) for label in status] if status else FAILED
-    why = "damaged" if damaged else ",".join(sorted(code.label for code in statuses))
+    wanted = [status_of(label) for label in status or ()]
     opened, (store, _) = open_version(version), split_version_name(version)
+    from ..build.incremental import FAILED, retried_rows, retry_rows  # imports torch: after the checks above
+    from ..build.spec import already_there
+
+    why = "damaged" if damaged else ",".join(sorted(code.label for code in wanted or FAILED))
     if not len(rows := retried_rows(opened, why)):
         metadata = opened.provenance
         nothing = already_there(opened.tag, metadata)
@@ -220,12 +224,13 @@ def refine(
 
     **Example:** locloc masks refine photos.store@v1 --recipe mine.toml
     """
-    from ..build.incremental import refine_again
     from ..recipe_choice import choose_refinement
     from ..store.reader import open_version, split_version_name
 
     opened, (store, _) = open_version(version), split_version_name(version)
     choice = choose_refinement(recipe, opened.name, opened.provenance, store)
+    from ..build.incremental import refine_again  # imports torch: after the checks above
+
     settings = run()
     build_and_print(
         lambda on_progress: refine_again(opened, choice.recipe, choice.name, settings, root, name, on_progress),

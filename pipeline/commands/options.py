@@ -83,12 +83,15 @@ def _run_options(
     from ..build.cluster.spec import ClusterSpec
     from ..build.spec import RunSettings
 
+    cluster = ClusterSpec(workers, None if gpus == "all" else int(gpus), scheduler, slurm)
+    return RunSettings(cluster, checkpoint_s, image_limit_s, log)
+
+
+def _check_run_options(scheduler: str | None, slurm: Path | None, gpus: str, **_: Any) -> None:
     if scheduler is not None and slurm is not None:
         raise typer.BadParameter("give --scheduler or --slurm, not both")
     if gpus != "all" and not gpus.isdecimal():
         raise typer.BadParameter(f"--gpus is 'all' or a number, not {gpus!r}")
-    cluster = ClusterSpec(workers, None if gpus == "all" else int(gpus), scheduler, slurm)
-    return RunSettings(cluster, checkpoint_s, image_limit_s, log)
 
 
 def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -102,6 +105,7 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapper(**arguments: Any) -> None:
         run_arguments = {name: arguments.pop(name) for name in run_parameters}
+        _check_run_options(**run_arguments)
         command(run=lambda: _run_options(**run_arguments), **arguments)
 
     parameters: list[inspect.Parameter] = []

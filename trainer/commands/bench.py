@@ -9,7 +9,7 @@ import typer
 from ...pipeline.commands.completions import DEVICES, PRECISIONS, one_of
 from ...pipeline.commands.json_option import Json, JsonFileCommand, print_or_write
 from ...pipeline.commands.options import TruthClass
-from ...pipeline.errors import BenchError
+from ...pipeline.errors import BenchError, check_known
 from ..bench import KEEP_TOKENS, SHARED_BLOCKS
 
 OF_SYSTEMS = (
@@ -92,6 +92,11 @@ def bench(
 
     systems = compare_ppd or not masks
     _check(context, systems, masks, plot)
+    if systems:
+        check_known(BenchError, "--device", device, ("cpu", "cuda"))
+        check_known(BenchError, "--precision", precision, PRECISIONS)
+    if images is not None and not images.is_dir():
+        raise BenchError(f"--images {images} is no folder")
 
     def on_step(description: str) -> None:
         err.print(f"[dim]{description}[/]")

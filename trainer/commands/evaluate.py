@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ...pipeline.commands.completions import CATALOGS, PROTOCOLS, SPLITS, one_of
+from ...pipeline.commands.completions import CATALOGS, PRECISIONS, PROTOCOLS, SPLITS, one_of
 from ...pipeline.commands.json_option import STDOUT, Json, JsonFileCommand
 from ...pipeline.commands.options import BoxesIn, TruthClass
 from .options import Device, ImportedBackbone, Models, MovedWeights, Precision
@@ -85,26 +85,31 @@ def evaluate(
     **Example:** locloc eval run --images photos --report report
     """
     from ...pipeline.commands.rendering.catalogs import print_catalog
-    from ...pipeline.errors import TrainError
+    from ...pipeline.errors import TrainError, check_known
     from ...pipeline.io.console import print_json, print_warning
     from ...pipeline.io.outputs import check_output_folder, every_output
     from ...pipeline.io.progress_bar import count_bar
-    from ..evaluation.evaluate import evaluate as evaluate_all
     from ..evaluation.protocols import protocols_named
-    from ..evaluation.report import EVALUATION, write_report
-    from ..evaluation.resolve import export_score_maps, resolve_score_maps, resolve_targets
-    from ..evaluation.table import as_json, print_evaluation, write_json
+    from ..evaluation.targets import split_targets
 
     protocols, threshold = protocols_named(protocol), _threshold(tau)
     if report is not None:
-        check_output_folder(report, "--report", TrainError, own=(EVALUATION,))
+        check_output_folder(report, "--report", TrainError, own=("evaluation.json",))
     if write_score_maps is not None:
         check_output_folder(write_score_maps, "--write-score-maps", TrainError, own=("metadata",))
     if (score_maps is None) != (metadata is None):
         raise TrainError("--score-maps and --metadata go together")
+    if score_maps is not None and targets:
+        raise TrainError(f"{targets[0]} and --score-maps: evaluate one after the other")
+    check_known(TrainError, "precision", precision, PRECISIONS)
+    if score_maps is None:
+        split_targets(targets or [], images, catalog, models)
+    from ..evaluation.evaluate import evaluate as evaluate_all  # imports torch: after the checks above
+    from ..evaluation.report import write_report
+    from ..evaluation.resolve import export_score_maps, resolve_score_maps, resolve_targets
+    from ..evaluation.table import as_json, print_evaluation, write_json
+
     if score_maps is not None and metadata is not None:
-        if targets:
-            raise TrainError(f"{targets[0]} and --score-maps: evaluate one after the other")
         dataset, predictors, threshold = resolve_score_maps(score_maps, metadata, split, truth, threshold)
     else:
         options = {"device": device, "precision": precision, "models": models, "backbone": backbone, "weights": weights}

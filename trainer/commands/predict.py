@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ...pipeline.commands.completions import FORMATS, one_of
+from ...pipeline.commands.completions import FORMATS, PRECISIONS, one_of
 from ...pipeline.commands.json_option import Json, JsonCommand, print_or_write
 from ...pipeline.io.interrupts import interruptible
 from .options import Device, ImportedBackbone, Models, MovedWeights, Precision
@@ -62,18 +62,24 @@ def predict(
 
     **Example:** locloc predict run photos --out found
     """
-    from ...pipeline.errors import PredictError
+    from ...pipeline.errors import PredictError, TrainError, check_known
     from ...pipeline.io.console import print_error
     from ...pipeline.io.images import ignore_decoder_warnings
     from ...pipeline.io.outputs import check_output_folder
     from ...pipeline.io.progress_bar import count_bar
-    from ..inference.batch import predict_files
+    from ..models.run_tasks import find_tasks
+
+    for name in formats or ():
+        check_known(PredictError, "--format", name, FORMATS)
+    check_known(TrainError, "precision", precision, PRECISIONS)
+    find_tasks(run, models)
+    if out is not None:
+        check_output_folder(out, "--out", PredictError, own=())
+    from ..inference.batch import predict_files  # imports torch: after the checks above
     from ..inference.predict import Predictor
     from ..models.localizer import load_localizer
     from .rendering import print_predicted
 
-    if out is not None:
-        check_output_folder(out, "--out", PredictError, own=())
     ignore_decoder_warnings()
     predictor = Predictor(load_localizer(run, device, precision, models, backbone, weights), batch)
     try:

@@ -23,6 +23,10 @@ def import_weights(
 
     **Example:** locloc weights import GEG_CUB.pth --out released
     """
-    from ..models.official_weights import import_official
+    from ...pipeline.errors import BackboneError
+
+    if not file.is_file():
+        raise BackboneError(f"No weights file {file}")
+    from ..models.official_weights import import_official  # imports torch
 
     print(f"{file}: {import_official(file, out, classes)}")

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ...pipeline.catalogs import CATALOGS, Catalog, read_catalog
-from ...pipeline.errors import TrainError, check_known
+from ...pipeline.catalogs import Catalog, read_catalog
+from ...pipeline.errors import TrainError
 from ...pipeline.geometry.normalize import min_max_or_zeros
 from ...pipeline.inspect.ground_truth.boxes import check_boxes
 from ...pipeline.store import Version, open_version
@@ -18,6 +18,7 @@ from .evaluate import TauChoice
 from .predictors import EvalPredictor, LoadedImage, RunPredictor, ScoreMapFiles, StoredMasks, load_batches
 from .protocols import PROTOCOLS
 from .score_maps import resample_map
+from .targets import split_targets
 from .wsol_files import (
     check_score_map_ids,
     read_metadata,
@@ -50,16 +51,7 @@ def resolve_targets(
 
     The masks that a run was trained on become a predictor too. Raises a subclass of LocLocError.
     """
-    if not targets:
-        raise TrainError("Nothing to evaluate: name runs or STORE@VERSIONs, or --score-maps and --metadata")
-    runs = [target for target in targets if "@" not in Path(target).name]
-    versions = [target for target in targets if target not in runs]
-    if catalog is not None:
-        check_known(TrainError, "--catalog", catalog, CATALOGS)
-        if images is None:
-            raise TrainError("--catalog needs --images, the images' folder or list")
-        if versions:
-            raise TrainError(f"{versions[0]} has images of its own; leave --catalog out")
+    runs, versions = split_targets(targets, images, catalog, options.get("models", "auto"))
     models = [RunPredictor(run, load_localizer(run, **options)) for run in dict.fromkeys(runs)]
     if catalog is not None and images is not None:
         on_catalog(read := read_catalog(images, catalog))

@@ -9,7 +9,7 @@ zarr or icechunk: it runs on a bare GPU machine.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,12 +24,8 @@ from ...pipeline.recipe import ImageSettings, Recipe
 from .checkpoint import load_checkpoint
 from .classifier import Classifier
 from .ppd import LAST_CLS
+from .run_tasks import TASKS_BY_KIND, WEIGHTS, Kind, find_tasks
 from .token_selection import is_guided, select_tokens
-
-Kind = Literal["locloc", "ppd"]
-
-TASKS_BY_KIND: dict[Kind, tuple[str, str]] = {"locloc": ("generator", "classifier"), "ppd": ("decoder", "linear")}
-"""By kind of run: the tasks, which are folders of the run, of the map model and of the class model."""
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -37,8 +33,6 @@ RESIZE_PX = 256
 """Short side before the central crop, where the header has none: as in all released code."""
 
 DEFAULT_TAU = 0.5
-
-WEIGHTS = "best.safetensors"
 
 Rgb = np.ndarray | Tensor
 
@@ -170,7 +164,7 @@ def load_localizer(
     Raises TrainError, BackboneError for anything that is missing or does not fit.
     """
     run, torch_device = Path(run), _checked_device(device, precision)
-    kind, tasks = _find_tasks(run, models)
+    kind, tasks = find_tasks(run, models)
     loaded = {task: load_checkpoint(run / task / WEIGHTS) for task in tasks}
     spec = _backbone_spec(run, [header for _, header in loaded.values()], backbone, weights)
     sizes = {int(header["backbone_size_px"]) for _, header in loaded.values()}
@@ -198,20 +192,6 @@ def _checked_device(name: str, precision: str) -> torch.device:
     if device.type == "cpu" and precision == "fp16":
         raise TrainError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16")
     return device
-
-
-def _find_tasks(run: Path, models: str) -> tuple[Kind, list[str]]:
-    """Returns the kind of the run, and those of its tasks that have weights."""
-    check_known(TrainError, "models", models, ("auto", *TASKS_BY_KIND))
-    for kind, tasks in TASKS_BY_KIND.items():
-        with_weights = [task for task in tasks if (run / task / WEIGHTS).is_file()]
-        if with_weights and models in ("auto", kind):
-            return kind, with_weights
-    wanted = [task for kind, tasks in TASKS_BY_KIND.items() if models in ("auto", kind) for task in tasks]
-    raise TrainError(
-        f"{run} holds no {'/'.join(wanted)} with {WEIGHTS}; `locloc train STORE@V --out RUN` makes a run, "
-        "`locloc weights import FILE --out RUN` makes one of released weights"
-    )
 
 
 def _backbone_spec(run: Path, headers: list[dict[str, Any]], backbone: str | None, weights: str | None) -> BackboneSpec:
