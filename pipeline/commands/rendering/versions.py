@@ -75,7 +75,7 @@ def print_version(name: str, summary: dict[str, Any], errors: int = 20) -> None:
     out.print(f"[bold]{escape(name)}[/]: {done} of {counts['rows']} images, coverage {summary['coverage']:.1%}")
     catalog, backbone = metadata["catalog"], metadata["backbone"]
     statuses = [f"{rows} {status}" for status, rows in counts.items() if rows and status not in NO_STATUS]
-    packages = ", ".join(f"{name} {version}" for name, version in metadata["packages"].items())
+    packages = ", ".join(f"{package} {version}" for package, version in metadata["packages"].items())
     fields = (
         ("status", ", ".join(statuses)),
         ("left out", left_out_text(_left_out(metadata))),
@@ -84,7 +84,7 @@ def print_version(name: str, summary: dict[str, Any], errors: int = 20) -> None:
         ("made by", _operation(metadata)),
         ("catalog", f"{catalog['kind']} {catalog['root']} ({catalog['sha256'][:12]})"),
         ("backbone", f"{backbone['name']}, weights {backbone['weights']} ({backbone['sha256'][:12]})"),
-        ("recipe", f"{metadata['recipe_name']}: {_flat(metadata['recipe'])}"),
+        ("recipe", f"{metadata['recipe_name']}; `locloc masks recipe {name}` prints it"),
         ("made with", f"locloc {metadata['code_version']}, {packages}"),
         ("resumed", f"{len(metadata['resumed'])} times" if metadata["resumed"] else ""),
         ("fingerprint", metadata["fingerprint"]),
@@ -99,10 +99,3 @@ def print_version(name: str, summary: dict[str, Any], errors: int = 20) -> None:
         for row in summary["errors"][:errors]
     ]
     print_table(("status", "reason", "id"), rows)
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> str:
-    parts = []
-    for name, value in settings.items():
-        parts.append(_flat(value, f"{name}.") if isinstance(value, dict) else f"{prefix}{name} {value}")
-    return ", ".join(parts)
