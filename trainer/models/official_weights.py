@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ...pipeline.backbones.state_dict import read_state_dict
@@ -107,6 +108,7 @@ def _official_generator(state: State) -> Official:
         "bn_momentum": 0.01,
     }
     names = {}
+    state |= {name: _skip_last(state[name], low) for name, low in _joined_inputs(shape["base"]).items()}
     for step in range(3):
         for ours, theirs in (
             (f"unet.down.{step}", f"att_layer4.down_{step + 1}.1.UConv"),
@@ -120,6 +122,17 @@ def _official_generator(state: State) -> Official:
     names["head.0.weight"] = "att_conv2.weight"
     names |= _norm("head.1", "bn_att2")
     return Generator(**shape), shape, names
+
+
+def _joined_inputs(base: int) -> dict[str, int]:
+    """The convolutions after a step up, by the file's names, and how many of their inputs are upsampled features."""
+    return {f"att_layer4.up_{step}.conv.UConv.0.weight": low * base for step, low in ((1, 8), (2, 4), (3, 3))}
+
+
+def _skip_last(weight: Tensor, low: int) -> Tensor:
+    """Kernels `(O, I, 3, 3)` with the skip connection first, as released > with it last, as in our `UNet`."""
+    skip = weight.shape[1] - low
+    return torch.cat([weight[:, skip:], weight[:, :skip]], dim=1)
 
 
 def _official_classifier(state: State) -> Official:

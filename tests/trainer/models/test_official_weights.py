@@ -35,7 +35,8 @@ def geg(state: State, tokens: Tensor, dead_branch: bool = True) -> Tensor:
         return features
 
     def joined(low: Tensor, skip: Tensor) -> Tensor:
-        return torch.cat([F.interpolate(low, skip.shape[-2:], mode="bilinear", align_corners=False), skip], 1)
+        """The skip connection first, as METHOD 8 says of the published code."""
+        return torch.cat([skip, F.interpolate(low, skip.shape[-2:], mode="bilinear", align_corners=False)], 1)
 
     down_1 = convolved(F.max_pool2d(tokens, 2), "down_1.1")  # 7 x 7
     down_2 = convolved(F.max_pool2d(down_1, 2), "down_2.1")  # 3 x 3
