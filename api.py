@@ -15,7 +15,7 @@ from .pipeline.build.spec import BuildSummary, RunSettings
 from .pipeline.catalogs import Catalog, read_catalog
 from .pipeline.io.machine import usable_cores
 from .pipeline.recipe import Recipe
-from .pipeline.recipe_choice import choose_recipe
+from .pipeline.recipes.choice import choose_recipe
 from .pipeline.store.reader import Version
 from .trainer.evaluation.evaluate import Evaluation
 from .trainer.evaluation.evaluate import evaluate as _evaluate

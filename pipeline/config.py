@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -22,6 +22,16 @@ class Settings(BaseModel):
     """Frozen, strict about names and hashable, so safe to send to a worker."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    ADDED: ClassVar[frozenset[str]] = frozenset()
+    """Fields that releases added: at their default they are no part of `identity`, so that fingerprints stay."""
+
+    def identity(self) -> dict[str, Any]:
+        """The settings as JSON values, for fingerprints."""
+        fields = type(self).model_fields
+        kept = {name for name in fields if name not in self.ADDED or getattr(self, name) != fields[name].default}
+        content = self.model_dump(mode="json", include=kept)
+        return content | {name: value.identity() for name, value in self if isinstance(value, Settings)}
 
     @model_validator(mode="before")
     @classmethod

@@ -10,7 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -43,6 +43,13 @@ class BackboneSettings(Settings):
     name: str = Field("vit_small_patch16_224.dino", description="A timm ViT with a CLS token.")
     size_px: int = Field(224, gt=0, description="Side of its input, a multiple of its patch.")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Autocast of the forward pass.")
+    maps: Literal["attention", "attention+contrast"] = Field(
+        "attention",
+        description="What is kept of the ViT: CLS attention of the last block's heads; or also the contrast map, how "
+        "much more each patch looks like the attended patches than like the others.",
+    )
+
+    ADDED: ClassVar[frozenset[str]] = frozenset({"maps"})
 
     @field_validator("name")
     @classmethod
@@ -67,6 +74,12 @@ class Recipe(Settings):
             raise ValueError("mask_px must be a multiple of 8: masks are stored as bits")
         return self
 
+    @model_validator(mode="after")
+    def _has_its_map(self) -> "Recipe":
+        if self.saliency.strategy == "contrast" and self.backbone.maps != "attention+contrast":
+            raise ValueError("saliency.strategy = 'contrast' needs backbone.maps = 'attention+contrast'")
+        return self
+
     @classmethod
     def load(cls, name_or_file: str | Path = "locloc") -> "Recipe":
         """A built-in recipe by name, or a TOML file, filled up as `locloc masks build --recipe FILE` does.
@@ -89,7 +102,7 @@ class Recipe(Settings):
     def fingerprint(self, **inputs: str | int | list[float]) -> str:
         """sha256 (hex) of the recipe, the stages' revisions and `inputs` (digests of the catalog, the weights, ...)."""
         revisions = REVISIONS | {f"refine.{self.refine.engine}": self.refine.revision}
-        content = {"recipe": self.model_dump(mode="json"), "revisions": revisions, "inputs": inputs}
+        content = {"recipe": self.identity(), "revisions": revisions, "inputs": inputs}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -99,7 +112,7 @@ def recipe_names() -> list[str]:
 
 def default_recipe(backbone: str | None) -> str:
     """The recipe where none is named: thresholds depend on the backbone's attention."""
-    return "pocket" if backbone is None or canonical_name(backbone) == "pocket" else "locloc"
+    return "pocket" if backbone is None or canonical_name(backbone) == "pocket" else "contrast"
 
 
 @dataclass(frozen=True)
@@ -134,7 +147,19 @@ class RecipeSource:
     def for_backbone(self, backbone: str | None) -> Recipe:
         """The recipe as `locloc masks build` takes it: filled up from `start`, with this backbone; None: its own."""
         start = self.start(backbone)
+        if start is not None and self.base is None:
+            self._check_thresholds(load_recipe(start))
         return self.on(load_recipe(start) if start is not None else None).with_backbone(backbone)
+
+    def _check_thresholds(self, start: Recipe) -> None:
+        """Raises RecipeError for thresholds whose unit the file does not say, where the start's is not the paper's."""
+        own = self.settings.get("saliency", {})
+        named = [name for name in ("foreground_from", "background_below", "threshold", "heads") if name in own]
+        if self.is_file and named and "strategy" not in own and start.saliency.strategy != "absolute":
+            raise RecipeError(
+                f"Recipe {self.name_or_file}: saliency.{named[0]} has no unit: say saliency.strategy = 'absolute' for "
+                f"shares of the attention's range, or {start.saliency.strategy!r}, or name a base = 'locloc'"
+            )
 
     def on(self, start: Recipe | None) -> Recipe:
         """The recipe whose other settings are those of `start`. None: the classes' defaults, which are `locloc`'s."""

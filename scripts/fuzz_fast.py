@@ -88,7 +88,8 @@ def check_cut(
     labels, charged = np.zeros(codes.size, np.uint8), np.zeros(len(nodes), np.int32)
     index = rng.integers(0, 9, codes.size).astype(np.uint16)
     for _ in range(rounds):
-        charge(record, nodes, pixels, charged, rng.normal(0, 10.0 ** rng.integers(0, 5), 9), index)
+        prior = (rng.normal(size=codes.size) * rng.integers(0, 9)).astype(np.float32)
+        charge(record, nodes, pixels, charged, rng.normal(0, 10.0 ** rng.integers(0, 5), 9), index, prior)
         before = record.copy()
         cut(record, nodes, codes.shape[1] + 2, directions)
         relabel(record, nodes, pixels, labels)

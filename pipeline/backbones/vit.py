@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import BackboneError
+from .contrast import contrast_map
 from .create import Vit, create_vit
 from .spec import BackboneSpec
 from .state_dict import weights_sha256
@@ -103,10 +104,34 @@ class Backbone:
         with self._autocast():
             tokens, ropes = self._embed(rgb)
             tokens = self._run(tokens, ropes, 0, -1)
-            last = self.model.blocks[-1]
-            query, key = _cls_query_and_keys(last.attn, last.norm1(tokens), self.prefix, ropes[-1])
-        scores = (query.float() * last.attn.scale) @ key.float().transpose(-2, -1)
-        return scores.softmax(-1)[:, :, 0, self.prefix :].unflatten(2, self.grid)
+            return self._cls_row(tokens, ropes, -1)[0]
+
+    @torch.inference_mode()
+    def attention_and_contrast(self, rgb: np.ndarray | Tensor) -> Tensor:
+        """As `cls_attention`, with the contrast map (contrast.py) after the heads: `(B, H + 1, h, w) float32`.
+
+        The contrast comes from the CLS attention of the last two blocks and the normed patch tokens before the last.
+        """
+        with self._autocast():
+            tokens, ropes = self._embed(rgb)
+            before = max(len(ropes) - 2, 0)
+            tokens = self._run(tokens, ropes, 0, before)
+            rows = []
+            for block in range(before, len(ropes)):
+                attention, normed = self._cls_row(tokens, ropes, block)
+                rows.append(attention)
+                if block < len(ropes) - 1:
+                    tokens = self._run(tokens, ropes, block, block + 1)
+        contrast = contrast_map(torch.cat(rows, dim=1), normed[:, self.prefix :])
+        return torch.cat([rows[-1], contrast[:, None]], dim=1)
+
+    def _cls_row(self, tokens: Tensor, ropes: list[Tensor | None], block: int) -> tuple[Tensor, Tensor]:
+        """Tokens before a block > its CLS attention over the patches `(B, H, h, w) float32`, and its normed tokens."""
+        layer = self.model.blocks[block]
+        normed = layer.norm1(tokens)
+        query, key = _cls_query_and_keys(layer.attn, normed, self.prefix, ropes[block])
+        scores = (query.float() * layer.attn.scale) @ key.float().transpose(-2, -1)
+        return scores.softmax(-1)[:, :, 0, self.prefix :].unflatten(2, self.grid), normed
 
     def _embed(self, rgb: np.ndarray | Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """Tokens `(B, P + T, D)`, and each block's rotary position embedding, None for a ViT without it."""

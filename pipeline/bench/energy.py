@@ -71,7 +71,8 @@ def first_graph(engine: FastGrabCut, rgb: np.ndarray, trimap: np.ndarray) -> Gra
     index, colours, record, nodes, pixels = engine.colours_and_graph(rgb, codes, engine.gamma)
     labels = trimap_foreground(codes).reshape(-1).view(np.uint8)
     table = compare(index, colours, labels, np.zeros((2, COMPONENTS, COLUMNS)), True)
-    charge(record, nodes, pixels, np.zeros(len(nodes), np.int32), table, index)
+    no_prior = np.zeros(codes.size, np.float32)
+    charge(record, nodes, pixels, np.zeros(len(nodes), np.int32), table, index, no_prior)
     return Graph(record, nodes, pixels, codes.shape[1] + 2, engine.neighbours)
 
 

@@ -119,7 +119,7 @@ class ResolvedBackbone:
     """A backbone with the digest of its weights and its shapes, which are known once it was loaded."""
 
     spec: BackboneSpec  # with its sha256
-    attention: tuple[int, int, int]  # H, h, w
+    attention: tuple[int, int, int]  # maps, h, w
     metadata: dict[str, Any]
 
 
@@ -142,13 +142,14 @@ def resolve_backbone(recipe: Recipe, weights: str | None, sha256: str | None = N
         "patch_px": backbone.patch_px,
         "prefix_tokens": backbone.prefix,
     }
-    return ResolvedBackbone(replace(spec, sha256=backbone.sha256), (backbone.heads, *backbone.grid), metadata)
+    maps = backbone.heads + (recipe.backbone.maps == "attention+contrast")
+    return ResolvedBackbone(replace(spec, sha256=backbone.sha256), (maps, *backbone.grid), metadata)
 
 
 def check_heads(recipe: Recipe, heads: int) -> None:
     """Raises RecipeError where the recipe names a head that a backbone with `heads` heads does not have."""
     selected = recipe.saliency.heads
-    if selected != "mean" and max(selected) >= heads:
+    if isinstance(selected, tuple) and max(selected) >= heads:
         raise RecipeError(
             f"saliency.heads asks for head {max(selected)}, but {recipe.backbone.name} has heads 0 to {heads - 1}"
         )

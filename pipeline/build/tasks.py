@@ -95,7 +95,7 @@ class AttentionBatch:
     """The result of `attend`. Rows that failed are zero in all arrays but `status`."""
 
     block: Block
-    attention: np.ndarray  # (n, H, h, w) float16
+    attention: np.ndarray  # (n, H, h, w) float16: heads, and the contrast map if the recipe keeps it
     images: np.ndarray  # (n, S, S, 3) uint8, for `refine`
     size: np.ndarray  # (n, 2) int32, width and height in pixels
     orientation: np.ndarray  # (n,) uint8, EXIF's
@@ -128,7 +128,9 @@ def attend(block: Block, context: TaskContext) -> AttentionBatch:
 
     assert context.backbone is not None
     backbone = load_backbone(context.backbone, context.device)
-    batch = _empty_batch(block, context, (backbone.heads, *backbone.grid))
+    with_contrast = context.recipe.backbone.maps == "attention+contrast"
+    maps_of = backbone.attention_and_contrast if with_contrast else backbone.cls_attention
+    batch = _empty_batch(block, context, (backbone.heads + with_contrast, *backbone.grid))
     inputs = np.zeros((len(block), backbone.size_px, backbone.size_px, 3), np.uint8)
     batch_size = CUDA_BATCH if backbone.device.type == "cuda" else 1
     attentions: list[tuple[list[int], torch.Tensor]] = []
@@ -145,7 +147,7 @@ def attend(block: Block, context: TaskContext) -> AttentionBatch:
                 waiting.append(row)
             if len(waiting) == batch_size or (waiting and row == rows[-1]):
                 with timed(batch.seconds, "vit"):
-                    attentions.append((waiting, backbone.cls_attention(inputs[waiting]).half()))
+                    attentions.append((waiting, maps_of(inputs[waiting]).half()))
                 waiting = []
         with timed(batch.seconds, "vit"):  # CUDA runs the forward passes asynchronously: wait for their results
             for decoded, attention in attentions:

@@ -103,7 +103,7 @@ def build(
     from ..errors import TruthError, check_known
     from ..inspect.ground_truth.boxes import suspicious_boxes, upright_catalog
     from ..io.console import print_warning
-    from ..recipe_choice import choose_recipe
+    from ..recipes.choice import choose_recipe
     from .rendering.builds import print_choice, print_plan
     from .rendering.catalogs import print_catalog
 
@@ -224,7 +224,7 @@ def refine(
 
     **Example:** locloc masks refine photos.store@v1 --recipe mine.toml
     """
-    from ..recipe_choice import choose_refinement
+    from ..recipes.choice import choose_refinement
     from ..store.reader import open_version, split_version_name
 
     opened, (store, _) = open_version(version), split_version_name(version)

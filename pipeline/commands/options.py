@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..build.progress import BuildProgress
     from ..build.spec import BuildSummary, OnProgress, RunSettings
     from ..catalogs import Catalog
-    from ..recipe_choice import RecipeChoice
+    from ..recipes.choice import RecipeChoice
 
 INTERRUPTED, COVERAGE_TOO_LOW = 130, 3
 

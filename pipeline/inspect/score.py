@@ -23,7 +23,7 @@ from ..geometry.boxes import CORRECT_IOU, box_iou, largest_box, mask_iou
 from ..geometry.centred_box import PROPORTIONS, centred_boxes
 from ..geometry.resize_crop import ResizeCrop
 from ..io.outputs import write_output
-from ..masks.pseudo_mask import working_geometry
+from ..masks.pseudo_mask import heads_or_contrast, working_geometry
 from ..masks.saliency import saliency_map
 from ..recipe import Recipe
 from ..status import DONE, Status
@@ -121,7 +121,8 @@ def score_version(
     if too much ground truth is of other images; StoreError if no row has a box.
     """
     recipe = Recipe.model_validate(version.provenance["recipe"])
-    rows: dict[str, list[tuple[float, ...]]] = {"masks": [], "thresholded attention": []}
+    baseline = "thresholded contrast" if recipe.saliency.strategy == "contrast" else "thresholded attention"
+    rows: dict[str, list[tuple[float, ...]]] = {"masks": [], baseline: []}
     per_image: list[ImageScore] = []
     shapes = _CentredShapes()
     done_rows = 0
@@ -144,10 +145,14 @@ def score_version(
             done_rows += done
             rows["masks"].append(_compare(masks[within], boxes[within], image_truth))
             per_image.append(_image_score(version, row, rows["masks"][-1]))
-            saliency = saliency_map(attention[within], recipe.saliency, recipe.mask_px) if done else None
+            saliency = (
+                saliency_map(heads_or_contrast(attention[within], recipe), recipe.saliency, recipe.mask_px)
+                if done
+                else None
+            )
             cut = np.zeros_like(masks[within]) if saliency is None else saliency >= recipe.saliency.threshold
             cut_box = image_truth.geometry.boxes_back(largest_box(cut))
-            rows["thresholded attention"].append(_compare(cut, cut_box, image_truth))
+            rows[baseline].append(_compare(cut, cut_box, image_truth))
             shapes.add(image_truth)
     if masks_of is None:
         described = f"{len(per_image)} of {len(version)} images have a box in the catalog"

@@ -14,7 +14,7 @@ from ..geometry.resize_crop import ResizeCrop
 from ..io.timing import timed
 from ..recipe import Recipe
 from .grabcut import refines_on_gpu
-from .saliency import PROBABLE_BACKGROUND, PROBABLE_FOREGROUND, make_trimap, saliency_map
+from .saliency import PROBABLE_BACKGROUND, PROBABLE_FOREGROUND, foreground_odds, make_trimap, saliency_map
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class PseudoMask:
     """A mask with its intermediate steps; `reason` says why it is empty or a fallback."""
 
     mask: np.ndarray  # (S, S) bool
-    saliency: np.ndarray  # (S, S) float32 in [0, 1]
+    saliency: np.ndarray  # (S, S) float32, in the unit of the recipe's thresholds
     trimap: np.ndarray  # (S, S) uint8, OpenCV's codes
     reason: str | None
     stats: tuple[float, ...]  # in the order of STATS
@@ -41,7 +41,7 @@ def make_mask(
     if isinstance(prepared, PseudoMask):
         return prepared
     with timed(seconds, "refine"):
-        mask = recipe.refine(rgb, prepared.trimap, seed=image_seed(image_id, recipe.seed))
+        mask = recipe.refine(rgb, prepared.trimap, image_seed(image_id, recipe.seed), prepared.odds)
     with timed(seconds, "saliency"):
         return _finish(prepared, mask)
 
@@ -64,7 +64,8 @@ def make_masks(
         with timed(seconds, "refine"):
             trimaps = np.stack([item.trimap for item in unrefined.values()])
             seeds = [image_seed(image_ids[row], recipe.seed) for row in unrefined]
-            refined, _ = engine.batch(rgb[list(unrefined)], trimaps, device, seeds)
+            odds = [item.odds for item in unrefined.values() if item.odds is not None]
+            refined, _ = engine.batch(rgb[list(unrefined)], trimaps, device, seeds, np.stack(odds) if odds else None)
         with timed(seconds, "saliency"):
             for (row, item), mask in zip(unrefined.items(), refined, strict=True):
                 masks[row] = _finish(item, mask)
@@ -78,15 +79,28 @@ class _Unrefined:
     saliency: np.ndarray
     trimap: np.ndarray
     thresholded: np.ndarray
+    odds: np.ndarray | None  # of foreground, where the engine has a prior_weight
+
+
+def heads_or_contrast(maps: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """The stored maps `(H, h, w)` > those that the recipe's strategy uses: the heads, or the contrast map."""
+    if recipe.backbone.maps == "attention":
+        return maps
+    return maps[-1:] if recipe.saliency.strategy == "contrast" else maps[:-1]
 
 
 def _prepare(attention: np.ndarray, recipe: Recipe) -> _Unrefined | PseudoMask:
     """The steps before refinement, or the final mask if refinement cannot run."""
+    attention = heads_or_contrast(attention, recipe)
     saliency = saliency_map(attention, recipe.saliency, recipe.mask_px)
     if saliency is None:
         empty = np.zeros((recipe.mask_px, recipe.mask_px), np.float32)
         return PseudoMask(empty > 0, empty, empty.astype(np.uint8), "flat attention: empty mask", (0.0, 0.0, 1.0))
-    prepared = _Unrefined(saliency, make_trimap(saliency, recipe.saliency), saliency >= recipe.saliency.threshold)
+    odds = None
+    if getattr(recipe.refine, "prior_weight", 0):
+        odds = foreground_odds(attention, recipe.saliency, recipe.mask_px)
+    thresholded = saliency >= recipe.saliency.threshold
+    prepared = _Unrefined(saliency, make_trimap(saliency, recipe.saliency), thresholded, odds)
     reason = recipe.refine.unusable(prepared.trimap)
     return _finish(prepared, prepared.thresholded, f"{reason}: thresholded attention instead") if reason else prepared
 

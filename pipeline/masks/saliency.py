@@ -1,6 +1,17 @@
-"""CLS attention > saliency map > trimap (METHOD: supplement A; the numbers are fields of the recipe)."""
+"""Maps of a ViT > saliency map > trimap and odds of foreground (METHOD: supplement A; numbers are the recipe's).
 
-from typing import Literal
+Three strategies, which differ in what a threshold means:
+
+    absolute  share of the range of the heads' mean attention, as the paper's masks; levels depend on backbone and size
+    relative  multiple of the attention's mean, which does not depend on one bright token as the range does
+    contrast  difference of two cosines: how much more a patch looks like the object than like the rest, see
+              backbones/contrast.py; 0 is neutral, whatever the backbone and its size
+
+`heads` chooses by number, or by a rule: an object seldom lies along the border of its image, so a head with little
+attention there looks at the object. docs/decisions/0007 has figures.
+"""
+
+from typing import ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -13,14 +24,26 @@ from ..geometry.normalize import min_max
 SURE_BACKGROUND, SURE_FOREGROUND, PROBABLE_BACKGROUND, PROBABLE_FOREGROUND = 0, 1, 2, 3
 
 
-class SaliencySettings(Settings):
-    """How attention becomes a trimap. Thresholds are shares of the map's range, 0 its minimum and 1 its maximum."""
+TINY = 1e-12
 
-    heads: tuple[int, ...] | Literal["mean"] = Field(
-        (0, 1, 2), description="Heads whose attention is averaged; the published masks use the first three of six."
+
+class SaliencySettings(Settings):
+    """How attention becomes a trimap, and a probability of foreground."""
+
+    ADDED: ClassVar[frozenset[str]] = frozenset({"strategy", "prior_range"})
+
+    strategy: Literal["absolute", "relative", "contrast"] = Field(
+        "absolute",
+        description="Unit of the three thresholds: share of the attention's range, multiple of its mean, or contrast, "
+        "a difference of cosines that needs backbone.maps = 'attention+contrast'.",
     )
-    foreground_from: float = Field(0.10, ge=0, le=1, description="From here on a pixel is sure foreground.")
-    background_below: float = Field(0.03, ge=0, le=1, description="Below this a pixel is sure background.")
+    heads: tuple[int, ...] | Literal["mean", "off_border"] = Field(
+        (0, 1, 2),
+        description="Heads whose attention is averaged: the published masks use the first three of six; mean takes "
+        "all; off_border takes, image by image, the one with the least attention along the border.",
+    )
+    foreground_from: float = Field(0.10, description="From here on a pixel is sure foreground.")
+    background_below: float = Field(0.03, description="Below this a pixel is sure background.")
     unknown_init: Literal["background", "split", "foreground"] = Field(
         "split",
         description="What the pixels in between start as. It moves masks more than further iterations do: on simulated "
@@ -28,31 +51,80 @@ class SaliencySettings(Settings):
     )
     threshold: float = Field(
         0.05,
-        ge=0,
-        le=1,
         description="PPD's plain pseudo-mask: the split, and the fallback where refinement cannot run.",
+    )
+    prior_range: tuple[float, float] = Field(
+        (0.02, 4.0),
+        description="For an engine with a prior_weight: odds of foreground are the map as multiples of its mean, "
+        "clipped to this range.",
     )
 
     @model_validator(mode="after")
     def _ordered(self) -> "SaliencySettings":
         if not self.background_below <= self.threshold <= self.foreground_from:
             raise ValueError("background_below <= threshold <= foreground_from must hold")
-        if self.heads != "mean" and (not self.heads or min(self.heads) < 0 or len(set(self.heads)) < len(self.heads)):
-            raise ValueError("heads must be 'mean' or a list of different head numbers from 0")
+        low, high = self.background_below, self.foreground_from
+        if (low < 0 and self.strategy != "contrast") or (high > 1 and self.strategy == "absolute"):
+            raise ValueError(f"thresholds from {low:g} to {high:g} make no sense with strategy = {self.strategy!r}")
+        if not 0 < self.prior_range[0] <= 1 <= self.prior_range[1]:
+            raise ValueError("prior_range must be two numbers, above 0 and up to 1, and 1 or more")
+        if isinstance(self.heads, tuple) and (
+            not self.heads or min(self.heads) < 0 or len(set(self.heads)) < len(self.heads)
+        ):
+            raise ValueError("heads must be 'mean', 'off_border' or a list of different head numbers from 0")
         return self
 
 
-def saliency_map(attention: np.ndarray, settings: SaliencySettings, size_px: int) -> np.ndarray | None:
-    """Attention `(H, h, w) float` > saliency `(size_px, size_px) float32` in [0, 1], or None where the map is flat.
+def saliency_map(maps: np.ndarray, settings: SaliencySettings, size_px: int) -> np.ndarray | None:
+    """Maps `(H, h, w) float` > saliency `(size_px, size_px) float32`, in the unit of the thresholds; None: it is flat.
 
-    The heads are averaged, the mean map stretched to its own range, and resized bilinearly. `attention` is finite.
+    maps  attention of the heads; for the strategy `contrast` the contrast map, the last one. All are finite.
+
+    Resized bilinearly.
     """
-    heads = attention if settings.heads == "mean" else attention[list(settings.heads)]
-    mean = heads.astype(np.float32).mean(axis=0)
-    normalized = min_max(mean)
-    if normalized is None:
+    mean = _mean_map(maps, settings)
+    scaled = min_max(mean)
+    if scaled is None:
         return None
-    return cv2.resize(normalized, (size_px, size_px), interpolation=cv2.INTER_LINEAR)
+    if settings.strategy != "absolute":
+        scaled = mean
+    return cv2.resize(scaled, (size_px, size_px), interpolation=cv2.INTER_LINEAR)
+
+
+def foreground_odds(maps: np.ndarray, settings: SaliencySettings, size_px: int) -> np.ndarray:
+    """Maps `(H, h, w) float` > odds of foreground `(size_px, size_px) float32`, above 0.
+
+    Attention as a multiple of its mean, within `prior_range`; or exp(contrast).
+    """
+    mean = _mean_map(maps, settings)
+    if settings.strategy == "absolute":
+        mean = mean / max(float(mean.mean()), TINY)
+    resized = cv2.resize(mean, (size_px, size_px), interpolation=cv2.INTER_LINEAR)
+    return np.exp(resized) if settings.strategy == "contrast" else resized.clip(*settings.prior_range)
+
+
+def _mean_map(maps: np.ndarray, settings: SaliencySettings) -> np.ndarray:
+    """The mean of the chosen heads, as a multiple of its own mean if `relative`; or the contrast: `(h, w) float32`."""
+    maps = maps.astype(np.float32)
+    if settings.strategy == "contrast":
+        return maps[-1]
+    if settings.heads == "off_border":
+        mean = maps[int(border_shares(maps).argmin())]
+    else:
+        mean = (maps if settings.heads == "mean" else maps[list(settings.heads)]).mean(axis=0)
+    return mean / max(float(mean.mean()), TINY) if settings.strategy == "relative" else mean
+
+
+def border_shares(attention: np.ndarray) -> np.ndarray:
+    """Attention `(H, h, w) float32` > each head's share along the border of the image, `(H,)`; 1 for a head of zeros.
+
+    The border is a sixteenth of the shorter side wide, at least one token.
+    """
+    _, height, width = attention.shape
+    ring = max(1, round(min(height, width) / 16))
+    total = attention.sum((1, 2))
+    inside = attention[:, ring : height - ring, ring : width - ring].sum((1, 2))
+    return np.where(total > 0, 1 - inside / np.maximum(total, TINY), 1.0)
 
 
 def make_trimap(saliency: np.ndarray, settings: SaliencySettings) -> np.ndarray:

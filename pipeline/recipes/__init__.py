@@ -1,1 +1,1 @@
-"""Built-in mask recipes as TOML, one file each; `locloc masks recipe NAME` prints one in full."""
+"""Built-in mask recipes as TOML, one file each, and the choice among them for a backbone."""

@@ -32,15 +32,19 @@ OTHER_VALUES = {
     "backbone.name": "vit_base_patch16_224.dino",
     "backbone.size_px": 448,
     "backbone.precision": "bf16",
+    "backbone.maps": "attention+contrast",
     "saliency.heads": (2, 1, 0),
     "saliency.foreground_from": 0.11,
     "saliency.background_below": 0.02,
     "saliency.threshold": 0.06,
+    "saliency.strategy": "relative",
+    "saliency.prior_range": (0.1, 2.0),
     "saliency.unknown_init": "background",
     "refine.iterations": 2,
     "refine.neighbours": 4,
     "refine.band_px": 3,
     "refine.gamma": 40.0,
+    "refine.prior_weight": 1.0,
     "refine.engine": "threshold",
     "mask_px": 264,
     "seed": 1,
@@ -114,7 +118,7 @@ def test_a_byte_order_mark_of_windows_editors(tmp_path):
 
 
 def test_names():
-    assert recipe_names() == ["locloc", "official", "pocket", "ppd"]
+    assert recipe_names() == ["contrast", "locloc", "official", "pocket", "ppd", "relative"]
 
 
 def test_locloc_is_the_default_and_equals_the_class_defaults():
@@ -157,7 +161,7 @@ def test_golden_fingerprint():
 
 def test_fingerprint_is_the_sha256_of_readable_json():
     content = {
-        "recipe": Recipe().model_dump(mode="json"),
+        "recipe": Recipe().identity(),
         "revisions": {**REVISIONS, "refine.fast": REFINERS["fast"].revision},
         "inputs": INPUTS,
     }
@@ -243,8 +247,11 @@ def test_every_setting_is_described(section):
     [
         ("oficial", r"No recipe 'oficial'; did you mean 'official'\?; a file's name ends in .toml"),
         ("Locloc", r"did you mean 'locloc'\?"),
-        ("xyz", "No recipe 'xyz'; known: locloc, official, pocket, ppd; a file's name ends in .toml"),
-        ("", "No recipe ''; known: locloc, official, pocket, ppd"),
+        (
+            "xyz",
+            "No recipe 'xyz'; known: contrast, locloc, official, pocket, ppd, relative; a file's name ends in .toml",
+        ),
+        ("", "No recipe ''; known: contrast, locloc, official, pocket, ppd, relative"),
         ("none.toml", "Recipe none.toml cannot be read: No such file or directory"),
         ("./none", "Recipe ./none cannot be read: No such file or directory"),
     ],
@@ -289,7 +296,10 @@ def test_unreadable_recipes(tmp_path):
         ("[images]\nfit = 'pad'\n", "images.fit: Input should be 'stretch' or 'centre_crop'$"),
         ("[saliency]\nheads = ['a']\n", "saliency.heads.0: Input should be a valid integer"),
         ("[saliency]\nheads = 'max'\n", "saliency.heads: "),
-        ("[saliency]\nheads = [1, 1]\n", "saliency: heads must be 'mean' or a list of different head numbers from 0$"),
+        (
+            "[saliency]\nheads = [1, 1]\n",
+            "saliency: heads must be 'mean', 'off_border' or a list of different head numbers from 0$",
+        ),
         ("[saliency]\nthreshold = nan\n", "saliency.threshold: "),
         ("[saliency]\nthreshold = 0.5\n", "saliency: background_below <= threshold <= foreground_from must hold$"),
         ("mask_px = 20\n", "mask_px must be a multiple of 8: masks are stored as bits$"),

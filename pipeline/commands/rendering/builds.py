@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # these import torch, which is slow and not needed here
     from ...build.build import BuildPlan
     from ...build.progress import BuildProgress
     from ...build.spec import BuildSummary
-    from ...recipe_choice import RecipeChoice
+    from ...recipes.choice import RecipeChoice
 
 COORDINATOR_SHOWN_S = 0.5
 

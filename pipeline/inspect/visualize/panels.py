@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ...geometry.normalize import min_max_or_zeros
 from ...geometry.resize_crop import ResizeCrop
 from ...masks.saliency import PROBABLE_BACKGROUND, PROBABLE_FOREGROUND, SURE_BACKGROUND, SURE_FOREGROUND
 from .rows import ViewedImage
@@ -55,7 +56,9 @@ def panels_of(image: ViewedImage) -> Iterator[Panel]:
     if image.saliency is None:
         yield Panel(note="flat attention" if image.mask is not None else "none")
     else:
-        heat = cv2.applyColorMap((image.saliency * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+        heat = cv2.applyColorMap((min_max_or_zeros(image.saliency) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[
+            ..., ::-1
+        ]
         yield Panel((Layer(heat, window, True),))
     if image.trimap is None:
         yield Panel(note="none")

@@ -16,7 +16,7 @@ from ...errors import ImageError
 from ...geometry.boxes import box_iou, mask_iou
 from ...geometry.resize_crop import ResizeCrop
 from ...io.images import decode_reduced, read_image_bytes
-from ...masks.pseudo_mask import working_geometry
+from ...masks.pseudo_mask import heads_or_contrast, working_geometry
 from ...masks.saliency import make_trimap, saliency_map
 from ...recipe import Recipe
 from ...status import DONE, Status
@@ -37,7 +37,7 @@ class ViewedImage:
     size_px: tuple[int, int]  # width and height of the upright image; a square if they are not known
     rgb: np.ndarray | None  # (h, w, 3) uint8, a copy of the whole image, at most SHOWN_PX long
     geometry: ResizeCrop  # from the image to the S x S pixels of the next three
-    saliency: np.ndarray | None  # (S, S) float32 in 0..1
+    saliency: np.ndarray | None  # (S, S) float32, in the unit of the recipe's thresholds
     trimap: np.ndarray | None  # (S, S) uint8, OpenCV's codes
     mask: np.ndarray | None  # (S, S) bool
     box: np.ndarray | None  # (4,) of the mask's largest object; None if the mask is empty
@@ -80,7 +80,8 @@ def _view(version: Version, row: int, root: Path | str, recipe: Recipe, truth_of
     if reason is not None and not notes:
         notes.append(f"{status.label}: {reason}")
     if status in DONE:
-        saliency = saliency_map(version.read_attention([row])[0], recipe.saliency, recipe.mask_px)
+        maps = heads_or_contrast(version.read_attention([row])[0], recipe)
+        saliency = saliency_map(maps, recipe.saliency, recipe.mask_px)
         trimap = None if saliency is None else make_trimap(saliency, recipe.saliency)
         mask = version.read_masks([row])[0]
         stored_box = version.read_column("box", [row])[0].astype(np.float64)

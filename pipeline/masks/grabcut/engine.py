@@ -16,8 +16,13 @@ class Engine(Protocol):
     revision: ClassVar[int]
     uses_pixels: ClassVar[bool]
 
-    def __call__(self, rgb: np.ndarray, trimap: np.ndarray, seed: int = 0) -> np.ndarray:
+    def __call__(
+        self, rgb: np.ndarray, trimap: np.ndarray, seed: int = 0, odds: np.ndarray | None = None
+    ) -> np.ndarray:
         """Rgb `(H, W, 3) uint8`, trimap `(H, W) uint8` in OpenCV's codes > mask `(H, W) bool`.
+
+        odds  (H, W) float32, each pixel's odds of foreground before its colour is seen, above 0; only an engine with a
+              `prior_weight` uses them
 
         Codes: 0 sure background, 1 sure foreground, 2 probable background, 3 probable foreground. The mask depends on
         the arguments alone, not on earlier calls. Any trimap has a mask: the trimap's own foreground if the engine
@@ -35,9 +40,16 @@ class BatchEngine(Engine, Protocol):
     """An engine that takes a whole block's images at once on a GPU."""
 
     def batch(
-        self, rgb: np.ndarray, trimaps: np.ndarray, device: str = "cpu", seeds: list[int] | None = None
+        self,
+        rgb: np.ndarray,
+        trimaps: np.ndarray,
+        device: str = "cpu",
+        seeds: list[int] | None = None,
+        odds: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rgb `(B, H, W, 3) uint8`, trimaps `(B, H, W) uint8` > masks `(B, H, W) bool` and gaps `(B,) float64`.
+
+        odds  (B, H, W) float32, as of `Engine`
 
         A gap is an upper bound on how far the mask's cut is above the least cost, as a share of its own cost.
         """

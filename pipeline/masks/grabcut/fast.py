@@ -6,12 +6,13 @@ from the flow of the previous iteration. It uses no random numbers and ignores t
 
 from typing import ClassVar, Literal
 
+import cv2
 import numpy as np
 from pydantic import Field
 
 from ...config import Settings
 from .fast_band import band, halve
-from .trimap import too_few_pixels, trimap_foreground
+from .trimap import too_few_pixels, trimap_foreground, weighted_log_odds
 
 COMPONENTS = 5
 FEWER_NEIGHBOURS = 1.6  # factor on gamma for 4 neighbours: an outline costs about as much as with 8
@@ -22,6 +23,7 @@ SETTLED_PX = 50  # iterations end when a cut changes at most this many pixels
 class FastGrabCut(Settings):
     """GrabCut by colour bins and an exact cut of the unknown pixels."""
 
+    ADDED: ClassVar[frozenset[str]] = frozenset({"prior_weight"})
     revision: ClassVar[int] = 2
     uses_pixels: ClassVar[bool] = True
     kernels: ClassVar[tuple[str, ...]] = tuple(f"{__package__}.fast_{name}" for name in ("colours", "cut", "links"))
@@ -35,31 +37,48 @@ class FastGrabCut(Settings):
         le=64,
         description="If not 0, cut at half size first, then at full size only pixels this near to that outline.",
     )
+    prior_weight: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="Weight of the attention's log odds beside the colours' log likelihoods; 0: attention only makes "
+        "the trimap.",
+    )
     gamma: float = Field(
         50.0, ge=0, le=1000, description="Price of an outline between two pixels of one colour; OpenCV's is 50."
     )
 
-    def __call__(self, rgb: np.ndarray, trimap: np.ndarray, seed: int = 0) -> np.ndarray:
+    def __call__(
+        self, rgb: np.ndarray, trimap: np.ndarray, seed: int = 0, odds: np.ndarray | None = None
+    ) -> np.ndarray:
         if rgb.shape != (*trimap.shape, 3):  # kernels do not check indices
             raise ValueError(f"rgb {rgb.shape} does not fit trimap {trimap.shape}")
         if self.unusable(trimap):
             return trimap_foreground(trimap)
         rgb, codes = np.require(rgb, np.uint8, ["C", "W"]), np.require(trimap, np.uint8, ["C", "W"])
+        prior = weighted_log_odds(odds, self.prior_weight, codes.shape)
         if not self.band_px:
-            return self._minimise(rgb, codes, self.gamma, self.iterations, None)[0]
+            return self._minimise(rgb, codes, prior, self.gamma, self.iterations, None)[0]
         half_rgb, half_codes = halve(rgb, codes)
         if self.unusable(half_codes):
-            return self._minimise(rgb, codes, self.gamma, self.iterations, None)[0]
-        coarse, mixtures = self._minimise(half_rgb, half_codes, self.gamma * HALF_SIZE, self.iterations, None)
-        return self._minimise(rgb, band(codes, coarse, self.band_px), self.gamma, 1, mixtures)[0]
+            return self._minimise(rgb, codes, prior, self.gamma, self.iterations, None)[0]
+        half = cv2.resize(prior, half_codes.shape[::-1], interpolation=cv2.INTER_AREA)
+        coarse, mixtures = self._minimise(half_rgb, half_codes, half, self.gamma * HALF_SIZE, self.iterations, None)
+        return self._minimise(rgb, band(codes, coarse, self.band_px), prior, self.gamma, 1, mixtures)[0]
 
     def unusable(self, trimap: np.ndarray) -> str | None:
         return too_few_pixels(trimap, COMPONENTS)
 
     def _minimise(
-        self, rgb: np.ndarray, codes: np.ndarray, gamma: float, rounds: int, mixtures: np.ndarray | None
+        self,
+        rgb: np.ndarray,
+        codes: np.ndarray,
+        prior: np.ndarray,
+        gamma: float,
+        rounds: int,
+        mixtures: np.ndarray | None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Mask `(H, W) bool`, and its mixtures, from which a next call may start."""
+        """Mask `(H, W) bool`, and its mixtures, from which a next call may start. prior: `(H, W) float32`, in nats."""
         from .fast_colours import COLUMNS, compare  # numba, which is slow to import
         from .fast_cut import cut
         from .fast_links import charge, relabel
@@ -71,7 +90,7 @@ class FastGrabCut(Settings):
             mixtures = np.zeros((2, COMPONENTS, COLUMNS))
         for _ in range(rounds):
             table = compare(index, colours, labels, mixtures, first)
-            charge(record, nodes, pixels, charged, table, index)
+            charge(record, nodes, pixels, charged, table, index, prior.reshape(-1))
             cut(record, nodes, codes.shape[1] + 2, self.neighbours)
             first = False
             if relabel(record, nodes, pixels, labels) <= SETTLED_PX:

@@ -90,16 +90,17 @@ def link(rgb, codes, gamma, beta, directions):
     return record, nodes[:count].copy(), pixels[:count].copy()
 
 
-@kernel("void(int32[::1], int32[::1], int32[::1], int32[::1], float64[::1], uint16[::1])")
-def charge(record, nodes, pixels, charged, table, index):
-    """Adds each colour's log likelihood ratio to its nodes' excess, minus what an earlier call added.
+@kernel("void(int32[::1], int32[::1], int32[::1], int32[::1], float64[::1], uint16[::1], float32[::1])")
+def charge(record, nodes, pixels, charged, table, index, prior):
+    """Adds each node's log odds of foreground to its excess, minus what an earlier call added.
 
     charged  `(m,) int32`: what earlier calls added to each node, updated in place
-    table  `(n,) float64`: log likelihood of foreground minus background, by colour
-    index  `(H * W,) uint16`: colour of each pixel
+    table    `(n,) float64`: log likelihood of foreground minus background, by colour
+    index    `(H * W,) uint16`: colour of each pixel
+    prior    `(H * W,) float32`: log odds of each pixel before its colour is seen, weighted, in nats
     """
     for i in range(nodes.size):
-        value = min(max(table[index[pixels[i]]] * UNIT, -MOST), MOST)
+        value = min(max((table[index[pixels[i]]] + prior[pixels[i]]) * UNIT, -MOST), MOST)
         rounded = np.int32(np.floor(value + 0.5))
         record[nodes[i] + EXCESS] += rounded - charged[i]
         charged[i] = rounded

@@ -22,7 +22,9 @@ class OpenCVGrabCut(Settings):
     engine: Literal["opencv"] = "opencv"
     iterations: int = Field(1, ge=1, le=100, description="Rounds of fitting and cutting; the paper takes one.")
 
-    def __call__(self, rgb: np.ndarray, trimap: np.ndarray, seed: int = 0) -> np.ndarray:
+    def __call__(
+        self, rgb: np.ndarray, trimap: np.ndarray, seed: int = 0, odds: np.ndarray | None = None
+    ) -> np.ndarray:
         if self.unusable(trimap):
             return trimap_foreground(trimap)
         labels = np.ascontiguousarray(trimap).copy()  # cv2 writes the result into it

@@ -16,7 +16,9 @@ class Threshold(Settings):
 
     engine: Literal["threshold"] = "threshold"
 
-    def __call__(self, rgb: np.ndarray, trimap: np.ndarray, seed: int = 0) -> np.ndarray:
+    def __call__(
+        self, rgb: np.ndarray, trimap: np.ndarray, seed: int = 0, odds: np.ndarray | None = None
+    ) -> np.ndarray:
         return trimap_foreground(trimap)
 
     def unusable(self, trimap: np.ndarray) -> str | None:

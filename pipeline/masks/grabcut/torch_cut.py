@@ -14,7 +14,7 @@ from pydantic import Field
 from ...config import Settings
 from ..saliency import SURE_BACKGROUND, SURE_FOREGROUND
 from .fast import COMPONENTS, FastGrabCut
-from .trimap import too_few_pixels, trimap_foreground
+from .trimap import too_few_pixels, trimap_foreground, weighted_log_odds
 
 if TYPE_CHECKING:  # schedulers import this package to unpickle tasks, and do not need torch
     import torch
@@ -25,6 +25,7 @@ PIXELS_AT_ONCE = 64 * 256 * 256  # about 3 GB on the device, mixtures included
 class TorchGrabCut(Settings):
     """GrabCut by a primal-dual cut, batched where there is a GPU."""
 
+    ADDED: ClassVar[frozenset[str]] = frozenset({"prior_weight"})
     revision: ClassVar[int] = 2
     uses_pixels: ClassVar[bool] = True
     kernels: ClassVar[tuple[str, ...]] = FastGrabCut.kernels
@@ -32,6 +33,13 @@ class TorchGrabCut(Settings):
     engine: Literal["torch"] = "torch"
     iterations: int = Field(1, ge=1, le=100, description="Rounds of fitting and cutting; the paper takes one.")
     gamma: float = Field(50.0, gt=0, le=1000, description="Price of an outline between two pixels of one colour.")
+    prior_weight: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="Weight of the attention's log odds beside the colours' log likelihoods; 0: attention only makes "
+        "the trimap.",
+    )
     coarse_steps: int = Field(100, ge=0, le=10_000, description="Most steps of the cut on each coarser level.")
     fine_steps: int = Field(
         600, ge=1, le=10_000, description="Most steps of the cut at full size: most images need 150, rough ones 300."
@@ -46,14 +54,21 @@ class TorchGrabCut(Settings):
         "float32", description="Precision of the cut's iterations; half precision halves a GPU's memory traffic."
     )
 
-    def __call__(self, rgb: np.ndarray, trimap: np.ndarray, seed: int = 0) -> np.ndarray:
-        return self.batch(rgb[None], trimap[None], "cpu", [seed])[0][0]
+    def __call__(
+        self, rgb: np.ndarray, trimap: np.ndarray, seed: int = 0, odds: np.ndarray | None = None
+    ) -> np.ndarray:
+        return self.batch(rgb[None], trimap[None], "cpu", [seed], None if odds is None else odds[None])[0][0]
 
     def unusable(self, trimap: np.ndarray) -> str | None:
         return too_few_pixels(trimap, COMPONENTS)
 
     def batch(
-        self, rgb: np.ndarray, trimaps: np.ndarray, device: str = "cpu", seeds: list[int] | None = None
+        self,
+        rgb: np.ndarray,
+        trimaps: np.ndarray,
+        device: str = "cpu",
+        seeds: list[int] | None = None,
+        odds: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rgb `(B, H, W, 3) uint8`, trimaps `(B, H, W) uint8` > masks `(B, H, W) bool` and gaps `(B,) float64`.
 
@@ -62,20 +77,24 @@ class TorchGrabCut(Settings):
         """
         masks, gaps = trimap_foreground(trimaps), np.zeros(len(rgb))
         usable = np.array([row for row in range(len(rgb)) if not self.unusable(trimaps[row])], int)
+        prior = weighted_log_odds(odds, self.prior_weight, trimaps.shape)
         at_once = 1 if device == "cpu" else max(1, PIXELS_AT_ONCE // (trimaps[0].size if len(trimaps) else 1))
         for start in range(0, len(usable), at_once):
             rows = usable[start : start + at_once]
-            masks[rows], gaps[rows] = self._cut(rgb[rows], trimaps[rows], device)
+            masks[rows], gaps[rows] = self._cut(rgb[rows], trimaps[rows], prior[rows], device)
         for row in np.flatnonzero(~(gaps <= self.max_gap)):
-            masks[row], gaps[row] = self.exact(rgb[row], trimaps[row], seeds[row] if seeds else 0), 0.0
+            row_odds = None if odds is None else odds[row]
+            masks[row], gaps[row] = self.exact(rgb[row], trimaps[row], seeds[row] if seeds else 0, row_odds), 0.0
         return masks, gaps
 
     @property
     def exact(self) -> FastGrabCut:
         """The engine for images above `max_gap`. If its revision changes, so must ours."""
-        return FastGrabCut(iterations=self.iterations, gamma=self.gamma)
+        return FastGrabCut(iterations=self.iterations, gamma=self.gamma, prior_weight=self.prior_weight)
 
-    def _cut(self, rgb: np.ndarray, trimaps: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
+    def _cut(
+        self, rgb: np.ndarray, trimaps: np.ndarray, prior: np.ndarray, device: str
+    ) -> tuple[np.ndarray, np.ndarray]:
         import torch
 
         from .torch_mixtures import first_components, fit, likeliest_components, log_likelihoods, products
@@ -84,13 +103,14 @@ class TorchGrabCut(Settings):
         with torch.inference_mode():
             image = torch.from_numpy(np.ascontiguousarray(rgb)).to(device)
             codes = torch.from_numpy(np.ascontiguousarray(trimaps)).to(device)
+            log_odds = torch.from_numpy(prior).to(device)
             features, weights = products(image.flatten(1, 2)), edge_weights(image, self.gamma)
             mask = torch.from_numpy(trimap_foreground(trimaps)).to(device)
             fitted = fit(features, first_components(features, mask.flatten(1)))
             for _ in range(self.iterations):
                 fitted = fit(features, likeliest_components(features, fitted, mask.flatten(1)))
                 background, foreground = log_likelihoods(features, fitted)
-                unary = terminal_weights(codes, (background - foreground).view(codes.shape), self.gamma)
+                unary = terminal_weights(codes, (background - foreground).view(codes.shape) - log_odds, self.gamma)
                 cuts = min_cut(
                     unary, weights, self.coarse_steps, self.fine_steps, self.stop_gap, getattr(torch, self.dtype)
                 )

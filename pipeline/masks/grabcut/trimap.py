@@ -1,4 +1,4 @@
-"""The foreground of a trimap, and whether mixtures can be fitted to it: used by every engine."""
+"""What every engine does with a trimap and a prior, apart from its cut."""
 
 import numpy as np
 
@@ -19,3 +19,12 @@ def too_few_pixels(trimap: np.ndarray, components: int) -> str | None:
         if pixels < components:
             return f"{pixels} {side} pixels for {components} mixture components"
     return None
+
+
+def weighted_log_odds(odds: np.ndarray | None, weight: float, shape: tuple[int, ...]) -> np.ndarray:
+    """Odds of foreground > `weight` times their logs, in nats, `shape` float32; zeros without odds or weight."""
+    if odds is None or not weight:
+        return np.zeros(shape, np.float32)
+    if odds.shape != shape:
+        raise ValueError(f"odds {odds.shape} do not fit trimap {shape}")
+    return np.ascontiguousarray(weight * np.log(odds), np.float32)

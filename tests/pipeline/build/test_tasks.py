@@ -173,10 +173,10 @@ def test_refine_on_a_gpu_takes_batches(folder, monkeypatch):
     packed, result = refine(attended, alone)
     sizes, real = [], type(recipe.refine).batch
 
-    def counted(self, rgb, trimaps, device, seeds=None):
+    def counted(self, rgb, trimaps, device, seeds=None, odds=None):
         assert device == "cuda" and len(seeds) == len(rgb)
         sizes.append(len(rgb))
-        return real(self, rgb, trimaps, "cpu", seeds)
+        return real(self, rgb, trimaps, "cpu", seeds, odds)
 
     monkeypatch.setattr(type(recipe.refine), "batch", counted)
     monkeypatch.setattr(block_module, "CUDA_BATCH", 2)

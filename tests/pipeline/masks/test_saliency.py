@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
 
-from locloc.pipeline.masks.saliency import SaliencySettings, make_trimap, saliency_map
+from locloc.pipeline.masks.saliency import (
+    SaliencySettings,
+    border_shares,
+    foreground_odds,
+    make_trimap,
+    saliency_map,
+)
 
 unhurried = settings(deadline=None)  # shared machines stall
 RAMP = np.arange(16, dtype=np.float32).reshape(4, 4)
@@ -166,7 +172,9 @@ def test_thresholds_out_of_order(cuts):
 
 @pytest.mark.parametrize("heads", [(), (-1,), (0, 0), (1, 2, 1)])
 def test_heads_that_make_no_sense(heads):
-    with pytest.raises(ValidationError, match="heads must be 'mean' or a list of different head numbers from 0"):
+    with pytest.raises(
+        ValidationError, match="heads must be 'mean', 'off_border' or a list of different head numbers from 0"
+    ):
         SaliencySettings(heads=heads)
 
 
@@ -187,3 +195,71 @@ def test_settings_are_frozen_and_know_their_names():
         SaliencySettings(treshold=0.04)
     with pytest.raises(ValidationError, match="unknown_init"):
         SaliencySettings(unknown_init="both")
+
+
+# --- relative and contrast -------------------------------------------------------------------------------------------
+
+
+def spot(side: int, top: int, left: int, size: int, high: float = 1.0, low: float = 0.01) -> np.ndarray:
+    """Attention of one head `(side, side)`: high in a square, low elsewhere."""
+    head = np.full((side, side), low, np.float32)
+    head[top : top + size, left : left + size] = high
+    return head
+
+
+RELATIVE = SaliencySettings(
+    strategy="relative", heads="off_border", background_below=0.1, threshold=0.5, foreground_from=4
+)
+CONTRAST = SaliencySettings(strategy="contrast", background_below=-0.2, threshold=0.0, foreground_from=0.4)
+
+
+@pytest.mark.parametrize("side", [14, 16, 32])
+def test_off_border_takes_the_head_that_looks_least_at_the_border(side):
+    central, corner = spot(side, side // 3, side // 3, side // 4), spot(side, 0, 0, side // 4)
+    shares = border_shares(np.stack([corner, central, np.zeros_like(corner)]))
+    assert shares[1] < shares[0] < shares[2] == 1
+    taken = saliency_map(np.stack([corner, central]), RELATIVE, side)
+    np.testing.assert_allclose(taken, central / central.mean(), rtol=1e-6)
+
+
+def test_relative_levels_do_not_depend_on_scale_nor_on_one_bright_token():
+    head = spot(16, 5, 5, 5)
+    saliency = saliency_map(head[None], RELATIVE, 16)
+    np.testing.assert_allclose(saliency_map(head[None] * 1e-3, RELATIVE, 16), saliency, rtol=1e-5)
+    bright = head.copy()
+    bright[7, 7] = 8
+    for levels, survives in (
+        (RELATIVE, True),
+        (SaliencySettings(heads="mean", threshold=0.2, foreground_from=1), False),
+    ):
+        thresholded = saliency_map(bright[None], levels, 16) >= levels.threshold
+        assert np.array_equal(thresholded, head == 1) == survives
+
+
+def test_contrast_is_the_last_map_as_it_is():
+    maps = np.stack([spot(14, 4, 4, 5), np.linspace(-1, 1, 196, dtype=np.float32).reshape(14, 14)])
+    assert np.array_equal(saliency_map(maps, CONTRAST, 14), maps[1])
+    assert saliency_map(np.zeros((1, 14, 14)), CONTRAST, 14) is None
+
+
+def test_odds_of_foreground():
+    maps = np.stack([spot(14, 4, 4, 5), np.linspace(-1, 1, 196, dtype=np.float32).reshape(14, 14)])
+    np.testing.assert_allclose(foreground_odds(maps, CONTRAST, 14), np.exp(maps[1]), rtol=1e-6)
+    relative = maps[0] / maps[0].mean()
+    np.testing.assert_allclose(foreground_odds(maps[:1], RELATIVE, 14), relative.clip(*RELATIVE.prior_range), rtol=1e-6)
+    absolute = SaliencySettings(heads=(0,))
+    np.testing.assert_allclose(foreground_odds(maps[:1], absolute, 14), relative.clip(*absolute.prior_range), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong, says",
+    [
+        ({"strategy": "relative", "background_below": -0.1}, "make no sense with strategy = 'relative'"),
+        ({"foreground_from": 4.0}, "make no sense with strategy = 'absolute'"),
+        ({"prior_range": (0.0, 4.0)}, "prior_range must be"),
+        ({"prior_range": (2.0, 4.0)}, "prior_range must be"),
+    ],
+)
+def test_levels_that_make_no_sense(wrong, says):
+    with pytest.raises(ValidationError, match=says):
+        SaliencySettings(**wrong)

@@ -120,9 +120,10 @@ def test_cut_is_exact_on_scenes(directions):
         record, nodes, pixels = link(rgb, codes, 50.0, contrast(rgb), directions)
         links, labels = record.copy(), trimap_foreground(codes).reshape(-1).astype(np.uint8)
         charged, mixtures = np.zeros(len(nodes), np.int32), np.zeros((2, COMPONENTS, COLUMNS))
+        no_prior = np.zeros(codes.size, np.float32)
         for turn in range(3):
             table = compare(index.reshape(-1), colours, labels, mixtures, turn == 0)
-            charge(record, nodes, pixels, charged, table, index.reshape(-1))
+            charge(record, nodes, pixels, charged, table, index.reshape(-1), no_prior)
             cut(record, nodes, codes.shape[1] + 2, directions)
             relabel(record, nodes, pixels, labels)
         before, found = links.copy(), labels[pixels] == 1

@@ -179,7 +179,7 @@ def test_a_batch_equals_its_images(iterations):
     for row in range(5):
         np.testing.assert_array_equal(masks[row], engine(rgb[row], trimaps[row]))
     rows = [0, 1, 2, 4]  # together, as on a GPU
-    together, gaps = engine._cut(rgb[rows], trimaps[rows], "cpu")
+    together, gaps = engine._cut(rgb[rows], trimaps[rows], np.zeros((4, *trimaps.shape[1:]), np.float32), "cpu")
     assert (gaps <= engine.max_gap).all()
     for row, mask in zip(rows, together, strict=True):
         assert mask_iou(mask, masks[row]) > 0.999
