@@ -104,7 +104,7 @@ class _Output:
 
 
 def _provide_home() -> None:
-    """A home folder and a user name for a user id without a passwd entry, as containers and batch systems have them.
+    """A home folder that exists, and a user name, for user ids without them, as in containers and batch systems.
 
     Libraries ask for both when they are imported, and some would make a folder named `~`. The folder is in the
     folder for temporary files and is kept, since compiled kernels and downloaded weights are cached there.
@@ -113,8 +113,10 @@ def _provide_home() -> None:
         home, name = (entry := pwd.getpwuid(os.getuid())).pw_dir, entry.pw_name
     except KeyError:
         home, name = "", f"uid{os.getuid()}"
-    if not os.environ.get("HOME"):
-        os.environ["HOME"] = home or _temporary_home()
+    if not os.path.isdir(os.environ.get("HOME", "")):
+        os.environ["HOME"] = home if os.path.isdir(home) else _temporary_home()
+    elif not os.access(os.environ["HOME"], os.W_OK):  # may hold weights; matplotlib alone complains
+        os.environ.setdefault("MPLCONFIGDIR", _temporary_home())
     if not any(os.environ.get(variable) for variable in _USER_NAMES):
         os.environ["LOGNAME"] = name
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # these import torch, which is slow and not needed here
     from ...build.spec import BuildSummary
     from ...recipes.choice import RecipeChoice
 
+TIMES_SHOWN_FROM_S = 60.0
+"""Of all workers together: where time went is of no interest before. The JSON always has it."""
 COORDINATOR_SHOWN_S = 0.5
 
 
@@ -77,7 +79,7 @@ def print_summary(summary: "BuildSummary", store: str) -> None:
     print_left_out(summary.left_out)
     if summary.log:
         out.print(f"[dim]log: {escape(summary.log)}[/]")
-    if not summary.worker_s:
+    if summary.worker_s < TIMES_SHOWN_FROM_S:
         return
     shares = sorted(((seconds / summary.worker_s, stage) for stage, seconds in summary.stage_s.items()), reverse=True)
     text = ", ".join(f"{stage} {share:.0%}" for share, stage in shares if share >= 0.005)

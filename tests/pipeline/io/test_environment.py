@@ -63,6 +63,11 @@ def test_a_user_without_a_passwd_entry_gets_a_home_and_a_name():
     shutil.rmtree(folder)
 
 
+def test_a_home_that_does_not_exist_is_replaced_and_another_kept(tmp_path):
+    assert Path(run(tmp_path, HOME=str(tmp_path / "gone"))[0]).is_dir()
+    assert run(tmp_path, HOME=str(tmp_path))[0] == str(tmp_path)
+
+
 def test_a_home_that_others_can_write_to_is_not_used(tmp_path, monkeypatch):
     monkeypatch.setattr(environment.tempfile, "tempdir", str(tmp_path))
     first = environment._temporary_home()
