@@ -238,10 +238,10 @@ def _check_same_fingerprint(digest: str, version: Version) -> None:
 
 def _check_same_attention(recipe: Recipe, version: Version) -> None:
     """Raises RecipeError for a setting, BuildError for a revision of the code, that changes the attention."""
-    parent = version.provenance
+    parent, own = version.provenance, _recipe(version).model_dump(mode="json")
     for section, settings in {"images": recipe.images, "backbone": recipe.backbone}.items():
         for name, value in settings.model_dump(mode="json").items():
-            if (was := parent["recipe"][section][name]) != value:
+            if (was := own[section][name]) != value:
                 raise RecipeError(
                     f"{section}.{name} is {value!r} in this recipe and was {was!r} in {version.name}: it needs other "
                     "attention; `locloc masks build` makes it"
