@@ -81,6 +81,7 @@ def build_masks(
         str(weights) if weights else None,
         name,
         RunSettings(cluster),
+        choice.why,
     )
     return replace(build_version(request, on_progress or _ignore), warnings=choice.warnings)
 

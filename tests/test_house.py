@@ -97,7 +97,7 @@ def test_the_command_line_is_frozen():
         ],
         "masks gc": ["store", "--json"],
         "masks list": ["store", "--json"],
-        "masks recipe": ["name"],
+        "masks recipe": ["name", "--for"],
         "masks refine": ["version", "--recipe", *how, "--root", "--name", "--json"],
         "masks resume": ["store", *how, "--build", "--root", "--weights", "--name", "--json"],
         "masks retry": ["version", *how, "--status", "--damaged", "--root", "--weights", "--name", "--json"],

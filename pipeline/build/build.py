@@ -6,6 +6,7 @@ from pathlib import Path
 from ..catalogs import Catalog
 from ..io.machine import device_name
 from ..recipe import Recipe, load_recipe
+from ..recipes.choice import GIVEN
 from ..store.location import StoreLocation
 from ..store.reader import list_versions, open_version
 from ..store.repository import check_can_hold_store, has_repository
@@ -38,6 +39,7 @@ class BuildRequest:
     weights: str | None = None  # a file or "random"; None: the published ones
     name: str | None = None  # of the version; None: the next v1, v2, ...
     run: RunSettings = field(default_factory=RunSettings)
+    recipe_why: str = GIVEN  # how the recipe was chosen
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def build_version(
     check_can_hold_store(request.store)
     backbone = backbone or resolve_backbone(request.recipe, request.weights)
     catalog, recipe = request.catalog, request.recipe
-    metadata = provenance(catalog, recipe, request.recipe_name, backbone.metadata, {"kind": "build"})
+    name, why = request.recipe_name, request.recipe_why
+    metadata = provenance(catalog, recipe, name, backbone.metadata, {"kind": "build"}, recipe_why=why)
     with StoreWriter(request.store) as writer:
         if (published := writer.published(metadata["fingerprint"])) is not None:
             version = open_version(f"{writer.store}@{published.tag}")

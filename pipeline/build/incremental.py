@@ -19,6 +19,7 @@ from ..catalogs.merge import merge_catalogs
 from ..catalogs.paths import parse_location
 from ..errors import BuildError, RecipeError, StoreError
 from ..recipe import REVISIONS, Recipe, recorded_recipe
+from ..recipes.choice import GIVEN
 from ..status import DONE, Status
 from ..store.location import StoreLocation
 from ..store.reader import Version, VersionInfo, list_versions, open_version, unfinished_catalog
@@ -65,7 +66,9 @@ def retry_rows(
     catalog = _with_root(version.catalog, root)
     backbone = _same_backbone(recipe, weights, parent)
     operation = {"kind": "retry", "why": why, "rows": len(rows)}
-    metadata = provenance(catalog, recipe, parent["recipe_name"], backbone.metadata, operation, version)
+    metadata = provenance(
+        catalog, recipe, parent["recipe_name"], backbone.metadata, operation, version, _recipe_why(parent)
+    )
     _check_same_fingerprint(metadata["fingerprint"], version)
     parent_rows = np.arange(len(catalog))
     parent_rows[rows] = -1
@@ -89,6 +92,7 @@ def refine_again(
     root: str | Path | None = None,
     name: str | None = None,
     on_progress: OnProgress = lambda progress: None,
+    recipe_why: str = GIVEN,
 ) -> BuildSummary:
     """Makes new masks from the stored attention of a version, without the ViT; the attention is shared.
 
@@ -97,7 +101,7 @@ def refine_again(
     parent = version.provenance
     _check_same_attention(recipe, version)
     catalog = _with_root(version.catalog, root)
-    metadata = provenance(catalog, recipe, recipe_name, parent["backbone"], {"kind": "refine"}, version)
+    metadata = provenance(catalog, recipe, recipe_name, parent["backbone"], {"kind": "refine"}, version, recipe_why)
     check_heads(recipe, version.attention_shape[0])
     context = TaskContext(catalog.root, recipe, None, version, "attention")
     shared = SharedParent(version.tag, np.arange(block_count(len(catalog))))
@@ -138,7 +142,9 @@ def _extend(
     old = pa.array(version.ids, pa.string())
     parent_rows = pc.fill_null(pc.index_in(catalog.table["id"], old), -1).to_numpy().astype(np.int64)
     operation = {"kind": "extend", "rows": int((parent_rows < 0).sum())}
-    metadata = provenance(catalog, recipe, parent["recipe_name"], backbone.metadata, operation, version)
+    metadata = provenance(
+        catalog, recipe, parent["recipe_name"], backbone.metadata, operation, version, _recipe_why(parent)
+    )
     context = TaskContext(catalog.root, recipe, backbone.spec, version, "rows")
     spec = BuildSpec(version.store, catalog, context, metadata, backbone.attention, name, parent_rows)
     return _make_unless_published(spec, run, on_progress)
@@ -178,19 +184,20 @@ def resume_build(
     metadata = info.metadata
     name = name or metadata.get("name")
     recipe, operation = recorded_recipe(metadata, f"the build {info.build_id[:12]}"), metadata["operation"]
+    recipe_name, why = metadata["recipe_name"], _recipe_why(metadata)
     catalog = _with_root(unfinished_catalog(location, info.build_id), root)
     backbone = _same_backbone(recipe, weights, metadata) if operation["kind"] == "build" else None
     if fingerprint(recipe, catalog.sha256, backbone.metadata if backbone else metadata["backbone"]) != info.fingerprint:
         raise BuildError(_incompatible_release(f"The build {info.build_id[:12]}", metadata))
     if backbone is not None:
-        request = BuildRequest(catalog, location, recipe, metadata["recipe_name"], backbone.spec.weights, name, run)
+        request = BuildRequest(catalog, location, recipe, recipe_name, backbone.spec.weights, name, run, why)
         return build_version(request, on_progress, backbone)
     parent = open_version(f"{location}@{metadata['parent']}")
     if operation["kind"] == "retry":
         rows = retried_rows(parent, operation["why"])
         return retry_rows(parent, rows, operation["why"], run, catalog.root, weights, name, on_progress)
     if operation["kind"] == "refine":
-        return refine_again(parent, recipe, metadata["recipe_name"], run, catalog.root, name, on_progress)
+        return refine_again(parent, recipe, recipe_name, run, catalog.root, name, on_progress, why)
     return _extend(parent, catalog, run, weights, name, on_progress)
 
 
@@ -212,6 +219,11 @@ def _unfinished(location: StoreLocation, build: str | None) -> VersionInfo:
         names = ", ".join(info.build_id[:12] for info in builds)
         raise StoreError(f"Store {location} has the unfinished builds {names}; say which one with --build")
     return matching[0]
+
+
+def _recipe_why(metadata: dict[str, Any]) -> str:
+    """How the recipe of a version or build was chosen."""
+    return str(metadata.get("recipe_why", "not recorded by older releases"))
 
 
 def _with_root(catalog: Catalog, root: str | Path | None) -> Catalog:

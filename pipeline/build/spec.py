@@ -25,6 +25,7 @@ from ..errors import ImageError, RecipeError, StoreError
 from ..io.images import read_image_bytes
 from ..io.machine import device_name
 from ..recipe import REVISIONS, Recipe
+from ..recipes.choice import GIVEN
 from ..status import Status
 from ..store.location import StoreLocation
 from ..store.reader import Version
@@ -173,10 +174,12 @@ def provenance(
     backbone: dict[str, Any],
     operation: dict[str, Any],
     parent: Version | None = None,
+    recipe_why: str = GIVEN,
 ) -> dict[str, Any]:
     """The metadata of a version: everything its masks depend on, and where the build began.
 
-    operation  the command (`kind`) and its arguments
+    operation   the command (`kind`) and its arguments
+    recipe_why  how the recipe was chosen, as `RecipeChoice.why`
     """
     digest = fingerprint(recipe, catalog.sha256, backbone)
     identity = [digest, operation, parent.tag, parent.provenance["published_at"]] if parent is not None else None
@@ -186,6 +189,7 @@ def provenance(
         "operation": operation,
         "parent": parent.tag if parent is not None else None,
         "recipe_name": recipe_name,
+        "recipe_why": recipe_why,
         "recipe": recipe.model_dump(mode="json"),
         "revisions": REVISIONS | {f"refine.{recipe.refine.engine}": recipe.refine.revision},
         "catalog": {

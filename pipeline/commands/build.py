@@ -77,8 +77,9 @@ def build(
         typer.Option(
             metavar="NAME|FILE",
             autocompletion=one_of(RECIPES),
-            help="locloc, official, ppd, pocket, or your own TOML, which may name one of them as its base. Default, "
-            "and what a TOML without a base starts from: pocket for that backbone, else locloc.",
+            help="A built-in one (contrast, relative, locloc, official, ppd, pocket), or your own TOML, which may name "
+            "one of them as its base. Default, and what a TOML without a base starts from: the one that fits the "
+            "backbone, as `locloc masks recipe --for BACKBONE` prints it.",
         ),
     ] = None,
     name: Name = None,
@@ -116,12 +117,13 @@ def build(
         print_warning(line)
     from ..build.build import BuildRequest, build_version, plan_build  # imports torch: after the arguments are checked
 
-    request = BuildRequest(image_catalog, store, choice.recipe, choice.name, weights, name, run())
+    request = BuildRequest(image_catalog, store, choice.recipe, choice.name, weights, name, run(), choice.why)
     if dry_run:
         plan = replace(plan_build(request), warnings=choice.warnings)
         print_catalog(image_catalog)
         print_choice(choice)
-        value = asdict(plan) | {"data": summarize(image_catalog).json()}
+        value = asdict(plan) | {"recipe": choice.name, "recipe_why": choice.why}
+        value |= {"data": summarize(image_catalog).json()}
         print_or_write(value, json, lambda: print_plan(plan, store))
         return
     build_and_print(
@@ -233,7 +235,9 @@ def refine(
 
     settings = run()
     build_and_print(
-        lambda on_progress: refine_again(opened, choice.recipe, choice.name, settings, root, name, on_progress),
+        lambda on_progress: refine_again(
+            opened, choice.recipe, choice.name, settings, root, name, on_progress, choice.why
+        ),
         store,
         json,
         choice=choice,

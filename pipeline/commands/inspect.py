@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .completions import RECIPES, one_of
+from .completions import BACKBONES, RECIPES, one_of
 from .json_option import Json, JsonCommand, print_or_write
 from .options import BoxesIn, Root, StoreName, TruthClass, VersionName
 
@@ -157,13 +157,23 @@ def verify(
 
 def recipe(
     name: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="NAME|FILE|STORE@VERSION",
             autocompletion=one_of(RECIPES),
-            help="locloc, official, ppd, pocket, your own TOML, or a version's recipe.",
+            help="A built-in recipe, your own TOML, or a version's recipe. Default: locloc, or with --for the default "
+            "for the backbone.",
         ),
-    ] = "locloc",
+    ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="BACKBONE",
+            autocompletion=one_of(BACKBONES),
+            help="Print what `masks build --backbone BACKBONE` takes.",
+        ),
+    ] = None,
 ) -> None:
     """Print a recipe as TOML, with the description of each setting, to edit as your own.
 
@@ -175,11 +185,21 @@ def recipe(
     from ..config import settings_toml
     from ..recipe import Recipe, recorded_recipe
 
-    if "@" in name and not name.endswith(".toml"):
+    is_version = name is not None and "@" in name and not name.endswith(".toml")
+    if backbone is not None:
+        if is_version:
+            raise typer.BadParameter(f"{name} has its backbone; give a recipe's name or file with --for")
+        from ..recipes.choice import choose_recipe
+        from .rendering.builds import print_choice
+
+        choice = choose_recipe(name, backbone, "STORE")
+        print_choice(choice)
+        settings = choice.recipe
+    elif name is not None and is_version:
         from ..store import open_version
 
         opened = open_version(name)
         settings = recorded_recipe(opened.provenance, opened.name)
     else:
-        settings = Recipe.load(name)
+        settings = Recipe.load(name or "locloc")
     print(settings_toml(settings), end="")

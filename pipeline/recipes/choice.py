@@ -18,18 +18,23 @@ MADE_FOR = {"locloc": "DINO", "official": "DINO", "pocket": "pocket", "ppd": "DI
 Recipes of the strategies `relative` and `contrast` are for every backbone.
 """
 
+GIVEN = "given as a Recipe"
+"""Why a recipe was used that comes from Python."""
+
 
 @dataclass(frozen=True)
 class RecipeChoice:
     """A recipe to make masks by.
 
     name      recorded in the version
+    why       how it was chosen, recorded too: "the default for vit_small_patch16_224.dino"
     notes     what a file starts from, unless it sets everything or names its base; one line each
     warnings  why the masks should be looked at, one line each
     """
 
     recipe: Recipe
     name: str
+    why: str
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -54,12 +59,14 @@ def choose_recipe(given: str | Path | Recipe | None, backbone: str | None, store
     """
     if isinstance(given, Recipe):
         recipe, origin = given.with_backbone(backbone), _origin_of_values(given)
-        return RecipeChoice(recipe, "custom", (), _warnings(recipe, origin or _own(given), store))
+        warnings = _warnings(recipe, origin or _own(given), store)
+        return RecipeChoice(recipe, "custom", GIVEN, (), warnings)
     source = read_recipe(given or default_recipe(backbone))
     recipe, start = source.for_backbone(backbone), source.start(backbone)
     origin = _origin(source, recipe, None if start is None else _built_in(start))
     notes = _start_notes(source, recipe, f"the recipe {start}")
-    return RecipeChoice(recipe, Path(source.name_or_file).stem, notes, _warnings(recipe, origin, store))
+    why = _why(source) if given is not None else _why_default(recipe.backbone.name, backbone)
+    return RecipeChoice(recipe, Path(source.name_or_file).stem, why, notes, _warnings(recipe, origin, store))
 
 
 def choose_refinement(given: str | Path, version: str, metadata: dict[str, Any], store: str) -> RecipeChoice:
@@ -73,7 +80,7 @@ def choose_refinement(given: str | Path, version: str, metadata: dict[str, Any],
     source, parent, name = read_recipe(given), recorded_recipe(metadata, version), str(given)
     if not source.is_file:
         recipe = _refining(load_recipe(name), parent, name, version)
-        return RecipeChoice(recipe, name, (), _warnings(recipe, _built_in(name), store))
+        return RecipeChoice(recipe, name, _why(source), (), _warnings(recipe, _built_in(name), store))
     origin: _Origin | None
     if source.base is None:
         start, origin = parent, _Origin(version, backbone_family(parent.backbone.name), parent.backbone.size_px)
@@ -86,7 +93,17 @@ def choose_refinement(given: str | Path, version: str, metadata: dict[str, Any],
     notes = _start_notes(source, recipe, version)
     if source.backbone not in (None, parent.backbone.name):
         notes += (f"{name} names the backbone {source.backbone}; {version} keeps {parent.backbone.name}",)
-    return RecipeChoice(recipe, Path(name).stem, notes, _warnings(recipe, origin, store))
+    return RecipeChoice(recipe, Path(name).stem, _why(source), notes, _warnings(recipe, origin, store))
+
+
+def _why(source: RecipeSource) -> str:
+    return f"from the file {source.name_or_file}" if source.is_file else "chosen by name"
+
+
+def _why_default(default_for: str, backbone: str | None) -> str:
+    if backbone is None:
+        return f"the default where neither a recipe nor a backbone is named, for {default_for}"
+    return f"the default for {default_for}"
 
 
 def _refining(recipe: Recipe, parent: Recipe, name: str, version: str) -> Recipe:

@@ -41,6 +41,7 @@ def _line(progress: "BuildProgress") -> ProgressLine:
 
 def print_choice(choice: "RecipeChoice") -> None:
     """What was decided about the recipe, and its warnings, on stderr."""
+    print_note(f"recipe {choice.name}: {choice.why}")
     for note in choice.notes:
         print_note(note)
     for warning in choice.warnings:

@@ -55,6 +55,12 @@ def _operation(metadata: dict[str, Any]) -> str:
     return f"{kind} of {parent}" if parent else kind
 
 
+def _recipe(metadata: dict[str, Any]) -> str:
+    """Name of the recipe, and how it was chosen, which versions of older releases do not say."""
+    why = metadata.get("recipe_why")
+    return metadata["recipe_name"] + (f" ({why})" if why else "")
+
+
 def version_summary(version: Version) -> dict[str, Any]:
     """The output of `masks show --json`: counts, coverage, provenance, and the rows with an error text."""
     metadata = version.provenance
@@ -84,7 +90,7 @@ def print_version(name: str, summary: dict[str, Any], errors: int = 20) -> None:
         ("made by", _operation(metadata)),
         ("catalog", f"{catalog['kind']} {catalog['root']} ({catalog['sha256'][:12]})"),
         ("backbone", f"{backbone['name']}, weights {backbone['weights']} ({backbone['sha256'][:12]})"),
-        ("recipe", f"{metadata['recipe_name']}; `locloc masks recipe {name}` prints it"),
+        ("recipe", f"{_recipe(metadata)}; `locloc masks recipe {name}` prints it"),
         ("made with", f"locloc {metadata['code_version']}, {packages}"),
         ("resumed", f"{len(metadata['resumed'])} times" if metadata["resumed"] else ""),
         ("fingerprint", metadata["fingerprint"]),

@@ -86,6 +86,7 @@ def test_500_images_are_refined_without_a_vit_and_the_store_grows_by_masks(
     about = refined.provenance
     assert (about["operation"], about["parent"]) == ({"kind": "refine"}, "v1")
     assert (about["recipe_name"], about["recipe"]["saliency"]["threshold"]) == ("tight", 0.35)
+    assert about["recipe_why"] == f"from the file {recipe}"
     assert verify_version(refined).ok and verify_version(parent).ok
 
 

@@ -266,7 +266,7 @@ def test_a_dry_run_says_what_a_file_starts_from_and_lists_warnings(write, tmp_pa
     command = ["masks", "build", str(photos), "--store", str(tmp_path / "s"), "--backbone", "pocket", "--dry-run"]
     said = CliRunner().invoke(app, [*command, "--recipe", str(write(LOWER))])
     assert "note: " in said.stderr and "sets 1 of 18 settings; the others are those of the recipe pocket" in said.stderr
-    assert "warning" not in said.stderr
+    assert "note: recipe mine: from the file" in said.stderr and "warning" not in said.stderr
     said = CliRunner().invoke(app, [*command, "--recipe", "official", "--json"])
     assert said.stderr.count("warning: the thresholds of the recipe official were made for DINO") == 1
     assert '"warnings": [\n    "the thresholds of the recipe official' in said.stdout
@@ -290,3 +290,35 @@ def test_python_warns_before_the_build_and_in_the_summary(monkeypatch, photos, t
         load_recipe("official").with_backbone("pocket"),
         load_recipe("pocket"),
     ]
+    assert [request.recipe_why for request in requests] == [
+        "chosen by name",
+        "the default where neither a recipe nor a backbone is named, for pocket",
+    ]
+
+
+@pytest.mark.parametrize("backbone", [DINO, DINOV2, "pocket", "timm/" + DINO])
+def test_masks_recipe_for_a_backbone_is_what_a_build_takes(backbone, tmp_path):
+    said = CliRunner().invoke(app, ["masks", "recipe", "--for", backbone])
+    choice = built(None, backbone)
+    assert said.stdout == settings_toml(choice.recipe)
+    assert f"recipe {choice.name}: the default for {choice.recipe.backbone.name}" in said.stderr
+    (tmp_path / "back.toml").write_text(said.stdout)
+    assert built(tmp_path / "back.toml").recipe == choice.recipe
+
+
+def test_masks_recipe_fills_up_a_file_for_a_backbone(write):
+    file = write("[refine]\niterations = 3\n")
+    said = CliRunner().invoke(app, ["masks", "recipe", str(file), "--for", DINOV2])
+    assert said.stdout == settings_toml(built(file, DINOV2).recipe)
+    assert f"recipe mine: from the file {file}" in said.stderr
+    said = CliRunner().invoke(app, ["masks", "recipe", "s.store@v1", "--for", DINO])
+    assert said.exit_code == 2 and "has its backbone" in said.stderr
+
+
+def test_why_a_recipe_was_chosen(write):
+    file = write(LOWER)
+    assert built(None, DINO).why == f"the default for {DINO}"
+    assert built(None).why == "the default where neither a recipe nor a backbone is named, for pocket"
+    assert built("locloc", DINOV2).why == refined("official", PARENT).why == "chosen by name"
+    assert built(file, "pocket").why == refined(file, PARENT).why == f"from the file {file}"
+    assert built(Recipe()).why == "given as a Recipe"
