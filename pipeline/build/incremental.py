@@ -250,7 +250,8 @@ def _check_same_fingerprint(digest: str, version: Version) -> None:
 
 def _check_same_attention(recipe: Recipe, version: Version) -> None:
     """Raises RecipeError for a setting, BuildError for a revision of the code, that changes the attention."""
-    parent, own = version.provenance, _recipe(version).model_dump(mode="json")
+    parent = version.provenance
+    own = recorded_recipe(parent, version.name).model_dump(mode="json")
     for section, settings in {"images": recipe.images, "backbone": recipe.backbone}.items():
         for name, value in settings.model_dump(mode="json").items():
             if (was := own[section][name]) != value:
