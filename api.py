@@ -13,6 +13,7 @@ from .pipeline.build.cluster.spec import ClusterSpec
 from .pipeline.build.progress import BuildProgress
 from .pipeline.build.spec import BuildSummary, RunSettings
 from .pipeline.catalogs import Catalog, read_catalog
+from .pipeline.inspect.ground_truth.boxes import upright_catalog
 from .pipeline.io.machine import usable_cores
 from .pipeline.recipe import Recipe
 from .pipeline.recipes.choice import choose_recipe
@@ -36,6 +37,7 @@ def build_masks(
     catalog: str | None = None,
     root: str | Path | None = None,
     exclude: Sequence[str] = (),
+    boxes_in: Literal["upright", "stored"] = "upright",
     recipe: str | Path | Recipe | None = None,
     backbone: str | None = None,
     weights: str | Path | None = None,
@@ -52,6 +54,7 @@ def build_masks(
     store        folder or URL; created if it does not exist
     catalog      the layout of `images`: folder, list, cub, ilsvrc, synthetic; None: folder, or list for a file
     root         for lists: the folder or URL their paths are relative to
+    boxes_in     "stored": boxes were drawn on the pixels before EXIF turns an image; they are turned upright
     exclude      globs of ids of images that are left out, such as "raw" or "*_mask.png"
     recipe       a built-in name, a TOML file or a Recipe; None: the default for the backbone, which also fills up a
                  file that names no `base`
@@ -69,6 +72,8 @@ def build_masks(
     `warnings`. Raises a subclass of LocLocError.
     """
     image_catalog = images if isinstance(images, Catalog) else read_catalog(images, catalog, root, exclude)
+    if boxes_in == "stored":
+        image_catalog = upright_catalog(image_catalog)
     choice = choose_recipe(recipe, backbone, str(store))
     for warning in choice.warnings:
         warnings.warn(warning, stacklevel=2)

@@ -82,7 +82,8 @@ def boxes_of_catalog(catalog: Catalog, boxes_in: str = "upright", rows: np.ndarr
         boxes, box_row = boxes[chosen], box_row[chosen]
     ids, paths = (catalog.table[name].to_pylist() for name in ("id", "path"))
     sizes, orientation = read_frames(catalog.root, paths, np.unique(box_row))
-    return check_boxes(boxes, box_row, sizes, orientation, lambda row: ids[row], str(catalog.root), boxes_in)
+    where, annotated = str(catalog.root), catalog.annotated_size
+    return check_boxes(boxes, box_row, sizes, orientation, lambda row: ids[row], where, boxes_in, annotated)
 
 
 def suspicious_boxes(catalog: Catalog, boxes_in: str = "upright") -> list[str]:
@@ -112,8 +113,12 @@ def upright_catalog(catalog: Catalog) -> Catalog:
         pa.array(np.concatenate([[0], np.cumsum(_box_counts(catalog))]).astype(np.int32)),
         pa.FixedSizeListArray.from_arrays(pa.array(turned.astype(np.float32).ravel()), 4),
     )
-    at = SCHEMA.get_field_index("boxes")
-    return replace(catalog, table=catalog.table.set_column(at, SCHEMA.field("boxes"), column.cast(SCHEMA.types[at])))
+    at, annotated = SCHEMA.get_field_index("boxes"), catalog.annotated_size
+    return replace(
+        catalog,
+        table=catalog.table.set_column(at, SCHEMA.field("boxes"), column.cast(SCHEMA.types[at])),
+        annotated_size=None if annotated is None else stored_size(annotated, orientation).astype(np.int32),
+    )
 
 
 def check_boxes(

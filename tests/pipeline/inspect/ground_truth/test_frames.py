@@ -1,5 +1,6 @@
 """Sizes and orientations of images, and catalogs whose boxes were drawn on stored pixels."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,19 @@ def test_boxes_of_stored_pixels_become_upright(photos):
     assert turned.table.schema == given.table.schema and turned.sha256 != given.sha256
     assert not suspicious_boxes(turned)
     assert sorted(boxes_of_catalog(given, "stored").boxes) == [0, 1, 2]
+
+
+def test_the_size_that_an_annotation_names_tells_which_pixels_are_meant(photos):
+    """Without it this box fits both ways."""
+    either = [20.0, 20, 100, 100]
+    given = catalog_of(photos, a=[either])
+    assert "turned by EXIF" in suspicious_boxes(given)[0]
+    named = replace(given, annotated_size=np.array([[256, 170], [0, 0], [0, 0]], np.int32))
+    assert "--boxes-in stored" in suspicious_boxes(named)[0] and "cannot belong" in suspicious_boxes(named)[0]
+    turned = upright_catalog(named)
+    assert turned.annotated_size.tolist() == [[170, 256], [0, 0], [0, 0]]
+    assert turned.table["boxes"].to_pylist()[0] == [[70.0, 20, 150, 100]]
+    assert not any("cannot belong" in line for line in suspicious_boxes(turned))
 
 
 def test_suspicious_boxes_are_said_before_a_build(photos):
