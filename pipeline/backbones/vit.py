@@ -24,7 +24,8 @@ from .state_dict import weights_sha256
 class Backbone:
     """Frozen: no gradients. Images are `(B, S, S, 3) uint8` RGB, normalised here by the mean and std of the weights."""
 
-    def __init__(self, spec: BackboneSpec, device: str = "cpu"):
+    def __init__(self, spec: BackboneSpec, device: str = "cpu", nearest: bool = False):
+        """nearest: take the multiple of the patch nearest to `spec.size_px` where that is none."""
         model = create_vit(spec)
         self.name = spec.name
         self.sha256 = weights_sha256(model.state_dict())
@@ -33,16 +34,15 @@ class Backbone:
                 f"{spec.name}: this process loaded other weights ({self.sha256[:12]}) than the build began with "
                 f"({spec.sha256[:12]}); give every machine the same file with --weights"
             )
-        self.patch_px = _patch_px(model, spec)
-        self.grid = (spec.size_px // self.patch_px,) * 2
-        self.size_px = spec.size_px
+        self.patch_px, self.size_px = _input_px(model, spec, nearest)
+        self.grid = (self.size_px // self.patch_px,) * 2
         self.precision = spec.precision
         self.heads: int = model.blocks[-1].attn.num_heads
         self.width: int = model.embed_dim
         self.prefix: int = model.num_prefix_tokens
         self.mean: list[float] = [float(value) for value in model.pretrained_cfg["mean"]]
         self.std: list[float] = [float(value) for value in model.pretrained_cfg["std"]]
-        _set_input_size(model, spec.size_px, self.grid)
+        _set_input_size(model, self.size_px, self.grid)
         self.device = torch.device(device)
         self.model: Vit = model.eval().requires_grad_(False).to(self.device)
         self._mean = torch.tensor(self.mean, device=self.device).view(3, 1, 1) * 255
@@ -130,7 +130,8 @@ class Backbone:
         layer = self.model.blocks[block]
         normed = layer.norm1(tokens)
         query, key = _cls_query_and_keys(layer.attn, normed, self.prefix, ropes[block])
-        scores = (query.float() * layer.attn.scale) @ key.float().transpose(-2, -1)
+        with torch.autocast(self.device.type, enabled=False):
+            scores = (query.float() * layer.attn.scale) @ key.float().transpose(-2, -1)
         return scores.softmax(-1)[:, :, 0, self.prefix :].unflatten(2, self.grid), normed
 
     def _embed(self, rgb: np.ndarray | Tensor) -> tuple[Tensor, list[Tensor | None]]:
@@ -161,13 +162,37 @@ def load_backbone(spec: BackboneSpec, device: str = "cpu") -> Backbone:
     return Backbone(spec, device)
 
 
-def _patch_px(model: Vit, spec: BackboneSpec) -> int:
+def nearest_multiple(size_px: int, patch_px: int) -> int:
+    """The multiple of `patch_px` nearest to `size_px`, at least one patch; of two as near, the larger."""
+    return max(1, (2 * size_px + patch_px) // (2 * patch_px)) * patch_px
+
+
+def rotary_embeddings(model: Vit, grid: tuple[int, int]) -> Tensor | None:
+    """The rotary position embedding of a ViT whose input size gives `grid`; None for a ViT without one.
+
+    `(T, 2 d)` for all blocks; with `rope_mixed` `(blocks, H, T, 2 d)`.
+    """
+    rope = getattr(model, "rope", None)
+    if rope is None:
+        return None
+    embedding: Tensor = (
+        rope.get_embed() if getattr(rope, "feat_shape", None) is not None else rope.get_embed(shape=list(grid))
+    )
+    return embedding.detach()
+
+
+def _input_px(model: Vit, spec: BackboneSpec, nearest: bool) -> tuple[int, int]:
+    """Sides of a patch and of the input."""
     height, width = model.patch_embed.patch_size
-    if height != width or spec.size_px % height:
+    if height != width:
+        raise BackboneError(f"{spec.name} has patches of {height} x {width}; locloc reads square ones")
+    size_px = nearest_multiple(spec.size_px, height)
+    if size_px != spec.size_px and not nearest:
         raise BackboneError(
-            f"{spec.name} has patches of {height} x {width}: backbone.size_px = {spec.size_px} is no multiple of them"
+            f"{spec.name} has patches of {height} x {width}: backbone.size_px = {spec.size_px} is no multiple of them; "
+            f"{size_px} is"
         )
-    return height
+    return height, size_px
 
 
 def _set_input_size(model: Vit, size_px: int, grid: tuple[int, int]) -> None:

@@ -5,12 +5,14 @@ run it comes from. Nothing in the file is executed.
 """
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
+import timm
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -61,27 +63,54 @@ def create_model(kind: str, shape: dict[str, Any]) -> nn.Module:
     """Creates a model of a kind (generator, classifier, decoder, linear) with random weights."""
     if kind == "classifier":  # older headers have neither keep_tokens nor shared_blocks
         keep_tokens, shared = float(shape.get("keep_tokens", 1.0)), int(shape.get("shared_blocks", 0))
-        return Classifier(_vit(shape["vit"]), shape["classes"], tuple(shape["grid"]), keep_tokens, shared)
+        grid = (int(shape["grid"][0]), int(shape["grid"][1]))
+        return Classifier(_vit(shape["vit"], grid), shape["classes"], grid, keep_tokens, shared)
     models: dict[str, type[nn.Module]] = {"generator": Generator, "decoder": Decoder, "linear": LinearClassifier}
     return models[kind](**shape)
 
 
-def vit_shape(vit: VisionTransformer) -> dict[str, Any]:
-    """The header's description of a ViT: all that is needed to create the blocks `Classifier` copies from it."""
-    block: Any = vit.blocks[0]
-    return {
-        "embed_dim": vit.embed_dim,
-        "depth": len(vit.blocks),
-        "num_heads": block.attn.num_heads,
-        "mlp_ratio": block.mlp.fc1.out_features / vit.embed_dim,
-        "num_prefix_tokens": vit.num_prefix_tokens,
-        "layer_scale": hasattr(block.ls1, "gamma"),
-        "eps": block.norm1.eps,
-    }
+def vit_shape(vit: Any) -> dict[str, Any]:
+    """The header's description of a ViT: all that is needed to create the blocks `Classifier` copies from it.
+
+    By its measures where they suffice, as for DINO and DINOv2; else by timm's name of its architecture.
+    """
+    common = {"embed_dim": vit.embed_dim, "num_prefix_tokens": vit.num_prefix_tokens}
+    if isinstance(vit, VisionTransformer):
+        block: Any = vit.blocks[0]
+        measures = common | {
+            "depth": len(vit.blocks),
+            "num_heads": block.attn.num_heads,
+            "mlp_ratio": block.mlp.fc1.out_features / vit.embed_dim,
+            "layer_scale": hasattr(block.ls1, "gamma"),
+            "eps": getattr(block.norm1, "eps", 1e-6),
+        }
+        plain = _plain_vit(measures)
+        if same_layers(plain.blocks, vit.blocks) and same_layers(plain.norm, vit.norm):
+            return measures
+    return common | {"architecture": getattr(vit, "pretrained_cfg", {}).get("architecture")}
 
 
-def _vit(shape: dict[str, Any]) -> VisionTransformer:
-    """A ViT with the blocks and norm of the shape; its patch embedding is not used."""
+def same_layers(one: nn.Module, other: nn.Module) -> bool:
+    """Whether modules have the same layers, with the same sizes and activations."""
+    return str(one) == str(other) and _shapes(one.state_dict()) == _shapes(other.state_dict())
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def _vit(shape: dict[str, Any], grid: tuple[int, int]) -> nn.Module:
+    """A ViT with the blocks, norm and rotary positions of the shape; nothing else of it is used."""
+    if "architecture" not in shape:
+        return _plain_vit(shape)
+    vit: Any = timm.create_model(shape["architecture"], num_classes=0)
+    if getattr(vit, "rope", None) is not None:
+        high, wide = vit.patch_embed.patch_size
+        vit.set_input_size((grid[0] * high, grid[1] * wide))
+    return vit
+
+
+def _plain_vit(shape: dict[str, Any]) -> VisionTransformer:
     prefix = shape["num_prefix_tokens"]
     return VisionTransformer(
         img_size=16,

@@ -73,7 +73,8 @@ class Localizer:
         self.classes = names if len(names) == self.count else ()
         self.map_px = int((map_header or class_header)["backbone_size_px"])
         self.class_px = int((class_header or map_header)["backbone_size_px"])
-        self.class_resize_px = int(class_header.get("recipe", {}).get(class_task, {}).get("resize_px", RESIZE_PX))
+        recorded = class_header.get("recipe", {}).get(class_task, {}).get("resize_px", RESIZE_PX)
+        self.class_resize_px = int(class_header.get("resize_px", recorded))  # older headers lack it
         self.backbone, self.class_backbone = backbones[self.map_px], backbones[self.class_px]
         self._recipe = Recipe(images=self.images)
 

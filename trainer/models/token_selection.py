@@ -59,6 +59,11 @@ def gather_tokens(tokens: Tensor, keep: Tensor, prefix: int) -> Tensor:
     return torch.cat([tokens[:, :prefix], tokens[:, prefix:].gather(1, indices)], dim=1)
 
 
+def gather_rope(rope: Tensor, keep: Tensor) -> Tensor:
+    """Rotary position embedding `(T, d)` or `(H, T, d)` > that of the indices `keep` `(B, k)`, `(B, 1 or H, k, d)`."""
+    return rope[keep][:, None] if rope.ndim == 2 else rope[:, keep].transpose(0, 1)
+
+
 def scatter_tokens(patches: Tensor, keep: Tensor, count: int) -> Tensor:
     """Patch tokens `(B, k, D)` > `(B, count, D)`: each at its index in `keep`, zeros elsewhere."""
     indices = keep[:, :, None].expand(-1, -1, patches.shape[2])

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from ...pipeline.backbones.spec import BackboneSpec
-from ...pipeline.backbones.vit import Backbone
 from ...pipeline.catalogs.catalog import SPLITS
 from ...pipeline.errors import TrainError
 from ...pipeline.status import DONE, Status
@@ -18,6 +17,7 @@ from ...pipeline.store import Version
 from ..data.loader import EpochSampler
 from ..data.splits import TrainingRows
 from ..recipe import TrainRecipe
+from .input_sizes import task_inputs
 from .request import TASK_GROUPS
 from .training_tasks import check_classifier_rows, create_task, load_guide, needs_guide
 
@@ -37,6 +37,8 @@ class TaskPlan:
     steps_per_epoch: int
     epochs: int
     seconds: float | None = None  # of the whole training, guessed by a dry run
+    sizes: dict[str, int] = field(default_factory=dict)  # of its images (input_sizes.py)
+    notes: tuple[str, ...] = ()  # a line for each size that is not the recipe's
 
     @property
     def steps(self) -> int:
@@ -86,7 +88,8 @@ def plan_training(
         {name: len(split) for name, split in (("train", rows.train), ("val", rows.val), ("test", rows.test))},
         rows.val_drawn, _left_out(version, rows), classes, tasks,
     )  # fmt: skip
-    return replace(plan, notes=(*notes, *rows.warnings, *_warnings(plan)))
+    sizes = [note for task in tasks for note in task.notes]
+    return replace(plan, notes=(*notes, *sizes, *rows.warnings, *_warnings(plan)))
 
 
 def learns_masks(name: str) -> bool:
@@ -117,7 +120,8 @@ def _plan_task(
     devices: int,
 ) -> TaskPlan:
     settings = getattr(recipe, name)
-    backbone = Backbone(replace(spec, size_px=getattr(settings, "size_px", spec.size_px)), "cpu")
+    inputs = task_inputs(name, recipe, spec, "cpu")
+    recipe, backbone = inputs.recipe, inputs.backbone
     guide = None
     if needs_guide(name, recipe):
         if out is None or "generator" in names:
@@ -131,7 +135,8 @@ def _plan_task(
         raise TrainError(f"{name}: {len(train)} images are too few to train on with --devices {devices}")
     parameters = sum(parameter.numel() for parameter in task.model.parameters())
     fit = settings.fit
-    return TaskPlan(name, parameters, len(train), len(val), fit.batch_size, len(sampler), fit.epochs)
+    counts = (len(train), len(val), fit.batch_size, len(sampler), fit.epochs)
+    return TaskPlan(name, parameters, *counts, sizes=inputs.sizes, notes=inputs.notes)
 
 
 def _left_out(version: Version, rows: TrainingRows) -> dict[str, int]:

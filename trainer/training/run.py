@@ -34,6 +34,7 @@ from .distributed import (
     raise_on_all_ranks,
     rank_gone,
 )
+from .input_sizes import inputs_metadata, task_inputs
 from .launchers import find_launcher
 from .loop import TrainingProgress, fit
 from .plan import TrainingPlan, plan_training, task_rows
@@ -183,7 +184,9 @@ def _begin(
     plan = plan_training(version, job.rows, recipe, request.stage, job.backbone, request.out, devices, text, notes)
     on_plan(plan)
     if before is None:
-        begin_run(request.out, recipe, job.metadata | {"request": _asked(request)}, None if only is None else only.ids)
+        sizes = {task.name: task.sizes for task in plan.tasks}
+        metadata = job.metadata | {"request": _asked(request), "inputs": sizes}
+        begin_run(request.out, recipe, metadata, None if only is None else only.ids)
     elif differing:
         record_changes(before, recipe, job.metadata, differing)
     assert isinstance(job.masks, MaskCache)
@@ -241,9 +244,9 @@ def prepare_task(
     fabric: Fabric, job: Job, name: str, guide: torch.nn.Module | None, on_progress: OnProgress | None
 ) -> PreparedTask:
     """A task with its data. on_progress: of the feature cache; None: features are not cached."""
-    recipe, rows = job.request.recipe, job.rows
-    spec = replace(job.backbone, size_px=getattr(getattr(recipe, name), "size_px", job.backbone.size_px))
-    backbone = Backbone(spec, str(fabric.device))
+    rows = job.rows
+    inputs = task_inputs(name, job.request.recipe, job.backbone, str(fabric.device))
+    recipe, backbone = inputs.recipe, inputs.backbone
     task = create_task(name, recipe, backbone, rows, guide)
     train_rows, val_rows = task_rows(name, rows)
     dataset = _dataset(fabric, job, task, backbone, on_progress)
@@ -257,7 +260,7 @@ def prepare_task(
             EpochSampler(val_rows, task.fit.batch_size, None, *ranks),
         )
     )
-    metadata = job.metadata | {"shape": task.shape, "stage": name, "backbone_size_px": spec.size_px}
+    metadata = job.metadata | {"shape": task.shape, "stage": name} | inputs_metadata(inputs.sizes)
     return PreparedTask(task, backbone, train, val, metadata)
 
 

@@ -17,7 +17,7 @@ from ...pipeline.backbones.vit import Backbone
 from ...pipeline.errors import BackboneError, TrainError
 from ..data.batches import Batch, FeatureBatch, GuidedBatch
 from ..data.splits import TrainingRows
-from ..models.checkpoint import create_model, load_checkpoint, vit_shape
+from ..models.checkpoint import create_model, load_checkpoint, same_layers, vit_shape
 from ..models.classifier import Classifier
 from ..models.generator import GENERATORS, Generator
 from ..models.ppd import LAST_CLS, Decoder, LinearClassifier
@@ -227,8 +227,11 @@ def _class_task(
 
 def _check_header_suffices(model: Classifier, shape: dict[str, Any], name: str) -> None:
     """Raises BackboneError where a checkpoint's header would not recreate the model."""
-    if str(create_model("classifier", shape)) != str(model):  # lists all layers with their sizes and activations
-        raise BackboneError(f"{name}: its blocks are not plain ones, which LFDM is made of; DINO's and DINOv2's are")
+    if shape["vit"].get("architecture", "") is None or not same_layers(create_model("classifier", shape), model):
+        raise BackboneError(
+            f"{name}: its blocks are not plain ones, nor those of an architecture of timm, which LFDM is made of; "
+            "--stage generator and --stage ppd train on it"
+        )
 
 
 def check_classifier_rows(rows: TrainingRows) -> None:

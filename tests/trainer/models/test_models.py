@@ -1,5 +1,7 @@
 """The four models: METHOD 7's sizes and arithmetic, what they take and give, and what learns."""
 
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -13,6 +15,7 @@ from locloc.pipeline.errors import BackboneError
 from locloc.trainer.models.classifier import Classifier
 from locloc.trainer.models.generator import BN_MOMENTUM, GENERATORS, Generator, create_generator
 from locloc.trainer.models.ppd import Decoder, LinearClassifier
+from locloc.trainer.models.token_selection import gather_tokens
 
 GRIDS = [(1, 1), (1, 4), (3, 5), (7, 7), (14, 14), (16, 16)]
 
@@ -282,10 +285,31 @@ def test_lfdm_begins_as_the_frozen_vit_and_its_training_leaves_that_as_it_was():
 
 
 def test_lfdm_is_not_made_of_a_vit_of_another_family():
-    vit = Eva(img_size=32, embed_dim=24, depth=1, num_heads=3, num_classes=0, use_rot_pos_emb=True)
-    with pytest.raises(BackboneError, match="^Eva: LFDM is made of timm's VisionTransformer") as caught:
-        Classifier(vit, 5, (2, 2))
+    with pytest.raises(BackboneError, match="^Linear: LFDM is made of timm's VisionTransformer") as caught:
+        Classifier(nn.Linear(24, 24), 5, (2, 2))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("rope", ["cat", "dinov3", "mixed"])
+@pytest.mark.parametrize("shared", [0, 1])
+def test_lfdm_keeps_the_rotary_positions_of_its_vit(rope, shared):
+    vit: Any = Eva(
+        img_size=(48, 32), patch_size=16, embed_dim=24, depth=3, num_heads=3, num_classes=0, num_reg_tokens=2,
+        use_rot_pos_emb=True, rope_type=rope,
+    )  # fmt: skip
+    model = scattered(Classifier(vit, 5, (3, 2), shared_blocks=shared)).eval()
+    tokens, given = vit._pos_embed(vit.patch_embed(torch.randn(2, 3, 48, 32)))
+    per_block = given if rope == "mixed" else [given] * 3
+    order = torch.tensor([[0, 3, 5, 1, 2, 4], [5, 4, 3, 2, 1, 0]])  # blocks tell places by the positions alone
+    with torch.no_grad():
+        plain, expected = model._run_blocks(tokens), tokens
+        for block, embedding in zip(model.blocks, per_block[shared:], strict=True):
+            expected = block(expected, rope=embedding)
+        assert torch.allclose(plain, model.norm(expected), atol=1e-6)
+        moved = model._run_blocks(gather_tokens(tokens, order, 3), order)
+    assert torch.allclose(moved, gather_tokens(plain, order, 3), atol=1e-6)
+    assert not torch.allclose(moved, plain, atol=1e-3)
+    assert "rope" in model.state_dict() and "rope" not in Classifier(small_vit(), 5, (2, 2)).state_dict()
 
 
 @pytest.mark.parametrize("momentum", [BN_MOMENTUM, 0.01, 0.5])
