@@ -115,6 +115,10 @@ def default_recipe(backbone: str | None) -> str:
     return "pocket" if backbone is None or canonical_name(backbone) == "pocket" else "contrast"
 
 
+LEVELS = frozenset({"foreground_from", "background_below", "threshold", "heads"})
+"""Settings of `saliency` whose meaning its `strategy` decides."""
+
+
 @dataclass(frozen=True)
 class RecipeSource:
     """What a recipe's name stands for: the settings that its TOML sets, before others are filled up. See `read_recipe`.
@@ -140,26 +144,21 @@ class RecipeSource:
     def start(self, backbone: str | None) -> str | None:
         """The built-in recipe that fills up a file for a backbone: its base, else the default. None: it is built in.
 
+        Thresholds and heads without a `strategy` are the paper's: `locloc` fills up such a file, not a recipe whose
+        thresholds have another unit.
+
         backbone  the backbone to be used; None: the file's own
         """
-        return (self.base or default_recipe(backbone or self.backbone)) if self.is_file else self.base
+        if self.base is not None or not self.is_file:
+            return self.base
+        start, own = default_recipe(backbone or self.backbone), self.settings.get("saliency", {})
+        in_paper_s_unit = isinstance(own, dict) and "strategy" not in own and not LEVELS.isdisjoint(own)
+        return "locloc" if start == "contrast" and in_paper_s_unit else start
 
     def for_backbone(self, backbone: str | None) -> Recipe:
         """The recipe as `locloc masks build` takes it: filled up from `start`, with this backbone; None: its own."""
         start = self.start(backbone)
-        if start is not None and self.base is None:
-            self._check_thresholds(load_recipe(start))
         return self.on(load_recipe(start) if start is not None else None).with_backbone(backbone)
-
-    def _check_thresholds(self, start: Recipe) -> None:
-        """Raises RecipeError for thresholds whose unit the file does not say, where the start's is not the paper's."""
-        own = self.settings.get("saliency", {})
-        named = [name for name in ("foreground_from", "background_below", "threshold", "heads") if name in own]
-        if self.is_file and named and "strategy" not in own and start.saliency.strategy != "absolute":
-            raise RecipeError(
-                f"Recipe {self.name_or_file}: saliency.{named[0]} has no unit: say saliency.strategy = 'absolute' for "
-                f"shares of the attention's range, or {start.saliency.strategy!r}, or name a base = 'locloc'"
-            )
 
     def on(self, start: Recipe | None) -> Recipe:
         """The recipe whose other settings are those of `start`. None: the classes' defaults, which are `locloc`'s."""

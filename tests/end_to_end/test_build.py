@@ -22,8 +22,9 @@ def test_every_image_has_its_row(photos, undisturbed):
     assert version.table["label"].to_pylist() == [0 if name.startswith("even") else 1 for name in files]
     masks, attention = version.read_masks(), version.read_attention()
     assert masks.shape == (300, 256, 256)
-    assert attention.shape == (300, 3, 14, 14)
-    assert (attention.sum((2, 3)) > 0.9).all()
+    assert attention.shape == (300, 4, 14, 14), "three heads, and the contrast map"
+    assert (attention[:, :3].sum((2, 3)) > 0.9).all()
+    assert (np.abs(attention[:, 3]) <= 2).all()
     table = version.table.to_pylist()
     for row in range(0, 300, 37):
         with Image.open(photos / files[row]) as image:

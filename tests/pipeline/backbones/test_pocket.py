@@ -34,7 +34,7 @@ def test_weights_are_small_documented_and_the_default():
         assert weights.metadata()["name"] == "pocket"
         assert "signal" in weights.metadata() and "1000" in weights.metadata()["seeds"]
     assert (default_recipe(None), default_recipe("pocket")) == ("pocket", "pocket")
-    assert default_recipe("vit_small_patch16_224.dino") == "locloc"
+    assert default_recipe("vit_small_patch16_224.dino") == "contrast"
     assert RECIPE.backbone.name == "pocket"
     backbone = load_backbone(BackboneSpec("pocket"), "cpu")
     assert (backbone.heads, backbone.width, backbone.grid, backbone.prefix) == (3, 192, (14, 14), 1)

@@ -140,12 +140,13 @@ def test_a_refinement_by_contrast_needs_contrast_maps():
 
 
 @pytest.mark.parametrize("setting", ["threshold = 0.05", "heads = [0]", "foreground_from = 0.3"])
-def test_thresholds_without_a_unit_are_refused(setting, write):
-    """Before `contrast` was the default such a file was filled up by `locloc`."""
-    with pytest.raises(RecipeError, match="has no unit: say saliency.strategy = 'absolute'.*base = 'locloc'"):
-        built(write(f"[saliency]\n{setting}\n"), DINO)
-    assert built(write(f"base = 'locloc'\n[saliency]\n{setting}\n"), DINO).recipe.saliency.strategy == "absolute"
+def test_thresholds_without_a_strategy_are_the_paper_s(setting, write):
+    """So was every file before there were other strategies."""
+    choice = built(write(f"[saliency]\n{setting}\n"), DINO)
+    assert choice.recipe == load_recipe(write(f"base = 'locloc'\n[saliency]\n{setting}\n"))
+    assert choice.notes[0].endswith("the others are those of the recipe locloc")
     assert built(write("[saliency]\nstrategy = 'contrast'\nthreshold = 0.1\n"), DINO).recipe.saliency.threshold == 0.1
+    assert built(write("seed = 3\n"), DINO).recipe.saliency.strategy == "contrast"
 
 
 @pytest.mark.parametrize("name", [name for name in recipe_names() if name != "contrast"])
@@ -197,7 +198,7 @@ def test_every_built_in_recipe_says_what_its_thresholds_were_made_for():
         ("[backbone]\nsize_px = 448\nname = 'pocket'\n", None, "made for pocket at 224 px, not for pocket at 448 px"),
         ("base = 'official'\nmask_px = 64\n", "pocket", "the recipe official were made for DINO"),
         (LOWER, "pocket", None),
-        ("base = 'locloc'\n[saliency]\nthreshold = 0.07\n", DINOV2, "the recipe locloc were made for DINO"),
+        ("[saliency]\nthreshold = 0.07\n", DINOV2, "the recipe locloc were made for DINO"),
         (OWN, DINOV2, None),
         (OWN + f"[backbone]\nname = '{DINOV2}'\n", None, None),
         (OWN + f"[backbone]\nname = '{DINOV2}'\nsize_px = 448\n", "vit_base_patch14_dinov2.lvd142m", None),
