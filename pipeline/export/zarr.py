@@ -48,6 +48,10 @@ ARRAYS: dict[str, tuple[tuple[str, ...], str]] = {
     "stats": (("row", "statistic"), "In this order: " + ", ".join(STATS) + "."),
     "status": (("row",), f"What became of the image: {_STATUSES}."),
     "size": (("row", "width_height"), "Of the upright original image, in pixels; zeros where it was not decoded."),
+    "orientation": (
+        ("row",),
+        "EXIF orientation that was applied, 1 to 8; 0 where it is not known. Versions of older releases lack it.",
+    ),
     "content_crc": (("row",), "CRC-32 of the row's bytes of mask, then attention (little endian)."),
     "input_digest": (("row", "digest_byte"), "blake2b, 16 bytes, of the image's file; zeros where it was not read."),
     "block_done": (("block",), "1 where the 64 rows of the block are complete: everywhere, in a published version."),
@@ -153,7 +157,7 @@ def _root_attributes(version: Version) -> dict[str, Any]:
         "title": f"Pseudo-masks and attention of {len(version)} images, made by locloc",
         "version": version.name,
         "rows": "Row n of every array whose first axis is `row` is image n of the catalog; ids are the key.",
-        "arrays": {name: description for name, (_, description) in ARRAYS.items()},
+        "arrays": {name: description for name, (_, description) in ARRAYS.items() if name in version.group},
         ATTRIBUTE: version.provenance,
     }
 

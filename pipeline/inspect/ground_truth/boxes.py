@@ -33,6 +33,8 @@ BoxesIn = Literal["upright", "stored"]
 TOLERANCE_PX, TOLERANCE_SHARE = 2.0, 0.01  # by which boxes of real data sets reach beyond their images
 REFUSED_SHARE, REFUSED_IMAGES = 0.05, 2
 SAMPLE_IMAGES = 200  # checked before a build
+SHARE_SLACK = 0.02  # by which shares reach beyond 0 and 1
+GRIDS = (100, 1000)  # sides of an image in units that are not pixels: percent, and those of vision-language models
 HINT_IMAGES = 10  # fewer boxes say nothing about where boxes lie
 
 FAULTS = ("turned", "shares", "outside", "beyond", "other size")
@@ -162,16 +164,13 @@ def check_boxes(
         line = _describe(left_out, len(rows), boxes, box_row, sizes, image_id, where)
         wrong_images = int(np.count_nonzero(faults))
         if wrong_images == len(rows) or wrong_images > max(REFUSED_IMAGES, REFUSED_SHARE * len(rows)):
-            remedy = _REMEDY[max(left_out, key=lambda name: len(left_out[name]))]
-            if boxes_in == "stored" and not _faults(given, box_row, sizes, orientation, None).any():
-                remedy = "leave --boxes-in stored out: as they are given they fit"
-            raise TruthError(f"{line}; {remedy}")
+            raise TruthError(f"{line}; {_remedy(left_out, given, box_row, sizes, orientation, boxes_in)}")
         warnings.append(f"{line}; these images are left out of the ground truth")
     usable = faults[box_row] == 0
     kept, kept_row = boxes[usable], box_row[usable]
     if boxes_in == "upright" and not left_out.get("turned"):
         warnings += _turned_hint(kept, kept_row, sizes, orientation)
-    warnings += _corner_hint(kept, kept_row, sizes)
+    warnings += _grid_hint(kept, kept_row, sizes) or _corner_hint(kept, kept_row, sizes)
     by_row = np.split(kept, np.flatnonzero(np.diff(kept_row)) + 1)
     return TrueBoxes(dict(zip(np.unique(kept_row).tolist(), by_row, strict=True)), left_out, tuple(warnings))
 
@@ -206,7 +205,7 @@ def _faults(
     of_box, known = size[box_row], (size[box_row] > 0).all(1)
     upright, stored = _fits(boxes, of_box), _fits(boxes, of_box[:, ::-1])
     can_turn = np.isin(orientation, (0, *SWAPPED)) & (size[:, 0] != size[:, 1])
-    shares = (boxes >= 0).all(1) & (boxes <= 1).all(1) & (of_box > 2).all(1)
+    shares = (boxes >= -SHARE_SLACK).all(1) & (boxes <= 1 + SHARE_SLACK).all(1) & (of_box > 2).all(1)
     outside = (boxes[:, 2:] <= 0).any(1) | (boxes[:, :2] >= of_box).any(1)
 
     def any_box(flags: np.ndarray) -> np.ndarray:
@@ -262,6 +261,33 @@ def _describe(
     return f"{where}: true boxes of {wrong} of {images} images cannot belong to them: {', '.join(parts)}"
 
 
+def _remedy(
+    left_out: dict[str, list[int]],
+    given: np.ndarray,
+    box_row: np.ndarray,
+    sizes: np.ndarray,
+    orientation: np.ndarray,
+    boxes_in: str,
+) -> str:
+    """What to do about refused boxes: the other --boxes-in only where that lets them all fit."""
+    most = max(left_out, key=lambda name: len(left_out[name]))
+    if boxes_in == "stored":
+        other = given
+    elif (orientation[box_row] > 0).all():
+        other = upright_boxes(given, sizes[box_row], orientation[box_row])
+    else:
+        return _REMEDY[most]
+    wrong = np.isin(np.arange(len(sizes)), np.concatenate([*left_out.values()]))
+    wrong_otherwise = _faults(other, box_row, sizes, np.ones_like(orientation), None) > 0
+    if boxes_in == "stored" and not wrong_otherwise.any():
+        return "leave --boxes-in stored out: as they are given they fit"
+    if wrong_otherwise.any() and not (wrong & wrong_otherwise).any():
+        return (
+            "some are drawn on upright and some on stored pixels: draw all on the upright images, as viewers show them"
+        )
+    return "give boxes as x0 y0 x1 y1 in pixels" if boxes_in == "stored" and most == "turned" else _REMEDY[most]
+
+
 def _turned_hint(boxes: np.ndarray, box_row: np.ndarray, sizes: np.ndarray, orientation: np.ndarray) -> list[str]:
     """A line where EXIF turns images and no box tells in which pixels they were drawn."""
     turned = orientation[box_row] > 1
@@ -274,6 +300,26 @@ def _turned_hint(boxes: np.ndarray, box_row: np.ndarray, sizes: np.ndarray, orie
         f"{count} of the images with true boxes {'is' if count == 1 else 'are'} turned by EXIF; boxes are taken as "
         "drawn on the upright image; if they were drawn on the stored pixels, say --boxes-in stored"
     ]
+
+
+def _grid_hint(boxes: np.ndarray, box_row: np.ndarray, sizes: np.ndarray) -> list[str]:
+    """A line where all boxes fill a square of 100 or 1000, and the images are larger."""
+    known = (np.asarray(sizes)[box_row] > 0).all(1)
+    size, ends = np.asarray(sizes, np.float64)[box_row][known], boxes[known, 2:]
+    if len(np.unique(box_row[known])) < HINT_IMAGES:
+        return []
+    for side in GRIDS:
+        if (
+            (ends.max(0) <= side).all()
+            and (ends.max(0) >= 0.9 * side).all()
+            and (np.median(size, 0) > 1.2 * side).all()
+        ):
+            return [
+                f"all true boxes lie within {side} x {side}, and the images are larger: are they in "
+                f"{'percent' if side == 100 else 'thousandths'} of width and height? Boxes are read as pixels of the "
+                "original image"
+            ]
+    return []
 
 
 def _corner_hint(boxes: np.ndarray, box_row: np.ndarray, sizes: np.ndarray) -> list[str]:

@@ -13,6 +13,8 @@ import numpy as np
 from ...catalogs.unicode_names import normal_form
 from ...errors import TruthError, did_you_mean
 
+BEYOND_SHARE = 0.1  # of the image's side; hand-drawn polygons reach a little beyond
+
 
 @dataclass(frozen=True)
 class CocoMasks:
@@ -35,7 +37,16 @@ class CocoMasks:
             shape = annotation.get("segmentation")
             where = f"{self.file}: annotation {annotation.get('id')} of {entry['file_name']}"
             if not shape:
-                raise TruthError(f"{where} has no segmentation; leave it out, or score against boxes")
+                raise TruthError(
+                    f"{where} has no segmentation; leave it out, or score against boxes: a list of "
+                    "images with their boxes in a column boxes_xywh, and --truth catalog"
+                )
+            reach = _reach(shape)
+            if (reach > (1 + BEYOND_SHARE) * np.array([width, height])).any():
+                raise TruthError(
+                    f"{where} reaches to {reach[0]:g} x {reach[1]:g}, and the file calls the image {width} x {height}; "
+                    "its polygons were drawn on another size: correct width and height, or the polygons"
+                )
             try:
                 part = _decode(shape, width, height)
             except Exception as error:  # pycocotools raises whatever its Cython code meets
@@ -46,6 +57,15 @@ class CocoMasks:
                 )
             whole |= part
         return whole
+
+
+def _reach(shape: Any) -> np.ndarray:
+    """The largest x and y `(2,)` of polygons; zeros of anything else, which `_decode` judges."""
+    try:
+        points = np.concatenate([np.asarray(part, np.float64).reshape(-1, 2) for part in shape])
+        return np.asarray(points.max(0))
+    except (TypeError, ValueError):
+        return np.zeros(2)
 
 
 def _decode(shape: Any, width: int, height: int) -> np.ndarray:
@@ -115,6 +135,13 @@ def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
             lacking = [name for name in names if not isinstance(entry, dict) or name not in entry]
             if lacking:
                 raise TruthError(f"--truth {file}: {key}[{number}] has no {lacking[0]}")
+    for number, entry in enumerate(content["images"]):
+        for name in ("height", "width"):
+            if not isinstance(entry[name], (int, float)) or not 1 <= entry[name] == int(entry[name]):
+                raise TruthError(f"--truth {file}: images[{number}] has the {name} {entry[name]!r}; it is in pixels")
+            entry[name] = int(entry[name])
+        if not isinstance(entry["file_name"], str):
+            raise TruthError(f"--truth {file}: images[{number}] has the file_name {entry['file_name']!r}; it is text")
     return content
 
 

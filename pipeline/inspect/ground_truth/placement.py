@@ -26,6 +26,7 @@ class MaskPlacement:
         self.masks, self.where, self.boxes_in = masks, where, boxes_in
         self._checked: set[str] = set()
         self._turned: dict[str, str] = {}  # name and sizes, by name
+        self._proven: set[str] = set()  # proportions that only --boxes-in as it was given explains
         self._stretched: set[str] = set()
         self._either_way: set[str] = set()
 
@@ -50,6 +51,12 @@ class MaskPlacement:
                 self._refuse(name, f"{name} (mask {width} x {height}, image {size[0]} x {size[1]})")
                 return None
             self._stretched.add(name)
+        elif (
+            np.all(size)
+            and orientation in SWAPPED
+            and not _alike(width / height, size[1] / size[0], min(width, height))
+        ):
+            self._proven.add(name)
         if orientation > 1 and self.boxes_in == "upright" and (orientation < 5 or width == height):
             self._either_way.add(name)
         return mask
@@ -80,6 +87,11 @@ class MaskPlacement:
 
     def _line(self) -> str:
         remedy = "say so with --boxes-in stored" if self.boxes_in == "upright" else "leave --boxes-in stored out"
+        if self._proven:
+            remedy = (
+                f"others, such as {min(self._proven)}, are {self.boxes_in}: draw all on the upright images, as viewers "
+                "show them"
+            )
         return (
             f"{self.where}: {len(self._turned)} true masks have width and height exchanged, as their images have "
             f"before EXIF turns them: {next(iter(self._turned.values()))}; {remedy}"

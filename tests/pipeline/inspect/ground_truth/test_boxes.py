@@ -101,6 +101,26 @@ def test_boxes_of_smaller_copies_are_suspected():
     assert not check([[5, 5, 90, 140]] * 11 + [UPRIGHT], (170, 256)).warnings
 
 
+@pytest.mark.parametrize("side, unit", [(100, "percent"), (1000, "thousandths")])
+def test_boxes_in_shares_of_another_whole_are_suspected(side, unit):
+    boxes = np.array([[0.1, 0.2, 0.98, 0.95]] * 12) * side
+    assert f"within {side} x {side}" in (warning := check(boxes, (1700, 2560)).warnings[0]) and unit in warning
+    assert not check(boxes, (side, side)).warnings
+
+
+def test_shares_with_rounding_beyond_0_and_1_are_shares():
+    with pytest.raises(TruthError, match="3 are shares"):
+        check([[-0.001, 0.2, 1.002, 0.9]] * 3, (170, 256))
+
+
+@pytest.mark.parametrize("boxes_in", ["upright", "stored"])
+def test_a_list_of_both_ways_of_drawing_is_told_apart(boxes_in):
+    """Neither value of --boxes-in fits all of them, so neither is advised."""
+    with pytest.raises(TruthError, match="draw all on the upright images") as error:
+        check([UPRIGHT] * 4 + [[130, 20, 240, 100]] * 4, (170, 256), 6, boxes_in)
+    assert "--boxes-in" not in str(error.value)
+
+
 def test_images_of_unknown_size_are_not_checked():
     assert list(check([[5000, 5000, 6000, 6000]], (0, 0)).boxes) == [0]
 

@@ -83,6 +83,9 @@ def test_ambiguous_names_are_not_paired(content, write):
         (lambda c: c["images"][1].pop("height"), r"images\[1\] has no height"),
         (lambda c: c["annotations"][2].pop("image_id"), r"annotations\[2\] has no image_id"),
         (lambda c: c["categories"].append(3), r"categories\[2\] has no id"),
+        (lambda c: c["images"][1].update(width=None), r"images\[1\] has the width None; it is in pixels"),
+        (lambda c: c["images"][1].update(height=0.5), r"images\[1\] has the height 0.5; it is in pixels"),
+        (lambda c: c["images"][1].update(file_name=7), r"images\[1\] has the file_name 7; it is text"),
         (lambda c: c.update(chosen="cta"), "has no category 'cta'; did you mean 'cat'"),
     ],
 )
@@ -97,6 +100,10 @@ def test_files_that_are_no_annotations(content, write, change, why):
     [
         (None, "annotation 1 of train/a/1.jpg has no segmentation"),
         ([], "annotation 1 of train/a/1.jpg has no segmentation"),
+        (
+            [[0, 0, 60, 0, 60, 40]],
+            "reaches to 60 x 40, and the file calls the image 30 x 20; its polygons were drawn on",
+        ),
         ([["a"]], "has a segmentation that cannot be read"),
         ({"size": [20, 30], "counts": 5}, "has a segmentation that cannot be read"),
         (encoded(np.ones((9, 9))), "is 9 x 9, the image 30 x 20"),

@@ -33,6 +33,18 @@ def test_masks_of_the_stored_pixels_are_refused(orientation):
         placement.place(mask(256, 170), SIZE, orientation, "c.png")
 
 
+@pytest.mark.parametrize(
+    "boxes_in, right, wrong", [("upright", (170, 256), (256, 170)), ("stored", (256, 170), (170, 256))]
+)
+def test_masks_of_both_ways_of_drawing_are_told_apart(boxes_in, right, wrong):
+    placement = MaskPlacement(50, "masks", boxes_in)
+    placement.place(mask(*right), SIZE, 6, "z.png")
+    with pytest.raises(TruthError, match=f"others, such as z.png, are {boxes_in}: draw all") as error:
+        for name in ("a.png", "b.png", "c.png"):
+            placement.place(mask(*wrong), SIZE, 6, name)
+    assert "--boxes-in" not in str(error.value)
+
+
 def test_a_few_masks_of_the_stored_pixels_are_left_out_and_named():
     placement = MaskPlacement(50, "masks")
     for number in range(48):
