@@ -60,6 +60,8 @@ class Content:
     files: list[bytes]  # of each image
     labels: list[int]
     recipe: dict = field(default_factory=lambda: {"images": {"fit": "stretch"}, "mask_px": 32, "seed": 0})
+    splits: list[int] = field(default_factory=list)  # indices into SPLITS; []: none is given
+    true_boxes: list[list[list[float]]] = field(default_factory=list)  # of the catalog; []: none
 
     @classmethod
     def made(cls, ids: list[str], mask_px: int = 32, heads: int = 2, grid: tuple[int, int] = (3, 3)) -> "Content":
@@ -111,8 +113,11 @@ def write_version(
     `columns` and `block_done` replace what goes with the masks, right or wrong.
     """
     rows = CatalogRows()
-    for id, label, file, status in zip(content.ids, content.labels, content.files, content.status, strict=True):
-        rows.add(id, id, label=label)
+    splits, boxes = content.splits or [0] * len(content.ids), content.true_boxes or [[]] * len(content.ids)
+    for id, label, file, status, split, true_boxes in zip(
+        content.ids, content.labels, content.files, content.status, splits, boxes, strict=True
+    ):
+        rows.add(id, id, label=label, split=split, boxes=true_boxes)
         if status not in (Status.MISSING, Status.CRASHED):
             images.mkdir(parents=True, exist_ok=True)
             (images / id).write_bytes(file)

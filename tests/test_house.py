@@ -102,7 +102,13 @@ def test_the_command_line_is_frozen():
         "masks resume": ["store", *how, "--build", "--root", "--weights", "--name", "--json"],
         "masks retry": ["version", *how, "--status", "--damaged", "--root", "--weights", "--name", "--json"],
         "masks show": ["version", "--json"],
-        "masks score": ["version", "--truth", "--boxes-in", "--truth-class", "--per-image", "--worst", "--json"],
+        "masks score": [
+            "version", "--truth", "--boxes-in", "--truth-class", "--per-image", "--worst", "--split", "--json",
+        ],
+        "masks tune": [
+            "version", "--truth", "--trials", "--split", "--metric", "--seed", "--out", "--workers", "--boxes-in",
+            "--truth-class", "--root", "--json",
+        ],
         "masks verify": ["version", "--sample", "--root", "--json"],
         "masks view": [
             "version", "image_ids", "--out", "--columns", "--truth", "--boxes-in", "--truth-class", "--root",

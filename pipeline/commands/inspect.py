@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .completions import BACKBONES, RECIPES, one_of
+from .completions import BACKBONES, RECIPES, SPLITS, one_of
 from .json_option import Json, JsonCommand, print_or_write
 from .options import BoxesIn, Root, StoreName, TruthClass, VersionName
 
@@ -95,6 +95,14 @@ def score(
         Path | None, typer.Option(metavar="FILE.csv", help="Write a line of figures for each image.")
     ] = None,
     worst: Annotated[int, typer.Option(metavar="N", min=0, help="Name the N images with the lowest IoU.")] = 0,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=one_of((*SPLITS, "none")),
+            help="Only images of this split; none: those without one. Default: all.",
+        ),
+    ] = None,
     json: Json = None,
 ) -> None:
     """Score masks against ground truth, next to thresholded attention and a centred box.
@@ -110,7 +118,7 @@ def score(
 
     if per_image is not None:
         check_output_file(per_image, "--per-image", TruthError)
-    report = score_version(open_version(version), truth, boxes_in, truth_class)
+    report = score_version(open_version(version), truth, boxes_in, truth_class, split)
     if per_image is not None:
         write_per_image(report, per_image)
     print_or_write(report.as_json(worst), json, lambda: print_score(report, worst))

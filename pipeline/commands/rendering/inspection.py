@@ -115,9 +115,8 @@ def print_exported(exported: Exported) -> None:
 
 def print_score(report: ScoreReport, worst: int = 0) -> None:
     """worst: number of images to name, the worst ones."""
-    out.print(
-        f"[bold]{escape(report.version)}[/]: {report.images} images with ground truth, coverage {report.coverage:.1%}"
-    )
+    images = f"{report.images} images" + (f" of the split {report.split}" if report.split is not None else "")
+    out.print(f"[bold]{escape(report.version)}[/]: {images} with ground truth, coverage {report.coverage:.1%}")
     out.print(escape(report.truth))
     table = []
     for name, score in report.scores.items():
