@@ -1,6 +1,7 @@
 """Boxes in the notations of list files > four numbers each."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,4 +75,8 @@ def _box(box: object, xywh: bool) -> list[float]:
 def _not_boxes(value: object, xywh: bool) -> ValueError:
     form = SIZES if xywh else CORNERS
     shown = value if isinstance(value, str) else " ".join(map(str, value)) if isinstance(value, list) else repr(value)
-    return ValueError(f"boxes {shown[:80]!r} are not [[{form.replace(' ', ', ')}], ...], or {form}; {form}")
+    comma = "; write decimals with a point" if re.search(r"\d,\d+\s", shown) and "[" not in shown else ""
+    return ValueError(
+        f"boxes {shown[:80]!r} are not [[{form.replace(' ', ', ')}], ...], or {form} with semicolons between several"
+        f"{comma}"
+    )

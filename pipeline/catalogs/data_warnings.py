@@ -23,7 +23,8 @@ def catalog_warnings(catalog: Catalog) -> Iterator[str]:
     """Yields the warnings of a catalog; reads nothing."""
     if catalog.kind == "folder":
         yield from _class_names(catalog.classes)
-        yield from _splits_inside(catalog)
+        inside = _folders_inside(catalog)
+        yield from _splits_inside(catalog, inside) or _classes_inside(catalog, inside)
         yield from _masks_beside(catalog)
     yield from _equal_names("classes", catalog.classes, _folded, "letter case or Unicode normal form")
     ids = catalog.table["id"]
@@ -35,10 +36,11 @@ def catalog_warnings(catalog: Catalog) -> Iterator[str]:
 
 def _class_names(classes: Sequence[str]) -> Iterator[str]:
     alike = [name for name in classes if looks_like_split(name)]
-    if len(alike) > 1 or any(split_code(name) for name in alike):
+    if alike and (len(alike) == len(classes) or len(alike) > 1 or any(split_code(name) for name in alike)):
         yield (
-            f"taken for {_classes(alike)}, though named like a split; folders are splits where nothing else is beside "
-            "them: --exclude leaves the rest out, and a list (csv) says anything"
+            f"taken for {_classes(alike)}, though named like a split; folders are splits where they are named train, "
+            "val and test, and nothing else is beside them: --exclude leaves the rest out, and a list (csv) says "
+            "anything"
         )
     if masks := [name for name in classes if is_mask_folder(name)]:
         yield f"taken for {_classes(masks)}, though named like a folder of masks; --exclude '{masks[0]}' leaves it out"
@@ -49,25 +51,56 @@ def _class_names(classes: Sequence[str]) -> Iterator[str]:
         )
 
 
-def _splits_inside(catalog: Catalog) -> Iterator[str]:
-    """Folders of splits in a folder of a class: the data set lies one level down, or each class has its own splits."""
+def _folders_inside(catalog: Catalog) -> dict[str, set[str]]:
+    """The folders of a class that hold all its images, by class; none where the folder has splits."""
     if pc.any(pc.greater(catalog.table["split"], 0)).as_py():
-        return
+        return {}
     paths = catalog.table["path"]
-    deep = paths.filter(pc.greater_equal(pc.count_substring(paths, "/"), 2))
     inside: defaultdict[str, set[str]] = defaultdict(set)
-    for pair in pc.unique(pc.replace_substring_regex(deep, r"(?s)\A([^/]*/[^/]*)/.*\z", r"\1")).to_pylist():
-        top, _, name = pair.partition("/")
-        if split_code(name):
-            inside[top].add(name)
-    if not (found := [top for top in sorted(inside) if len({split_code(name) for name in inside[top]}) > 1]):
-        return
-    words = ", ".join(sorted(inside[found[0]]))
-    base = to_text(str(catalog.root)).rstrip("/")
-    yield (
-        f"folders named {words} lie inside {_classes(found)} and are not read as splits; "
-        + (f"name {base}/{found[0]} where that is the data set" if len(catalog.classes) == 1 else "a list can say them")
-    )
+    for pair in pc.unique(pc.replace_substring_regex(paths, r"(?s)\A([^/]*/[^/]*/|[^/]*/).*\z", r"\1")).to_pylist():
+        top, slash, name = pair.partition("/")
+        if slash:
+            inside[top].add(name.rstrip("/"))
+    return inside
+
+
+def _splits_inside(catalog: Catalog, inside: dict[str, set[str]]) -> list[str]:
+    """Folders of splits in a folder of a class: the data set lies one level down, or each class has its own splits."""
+    splits = {top: sorted(name for name in names if split_code(name)) for top, names in inside.items()}
+    if not (found := [top for top in sorted(splits) if len({split_code(name) for name in splits[top]}) > 1]):
+        return []
+    return [
+        f"folders named {', '.join(splits[found[0]])} lie inside {_classes(found)} and are not read as splits; "
+        + (
+            f"name {_below(catalog, found[0])} where that is the data set"
+            if len(inside) == 1
+            else "a list can say them"
+        )
+    ]
+
+
+def _classes_inside(catalog: Catalog, inside: dict[str, set[str]]) -> list[str]:
+    """Folders that may be the classes, one level below those that were taken for classes."""
+    if not inside or any("" in names for names in inside.values()):
+        return []
+    shared = sorted(set.intersection(*inside.values()))
+    shown = ", ".join(shared[:SHOWN]) + (", ..." if len(shared) > SHOWN else "")
+    if len(inside) == 1 and len(shared) > 1:
+        top = next(iter(inside))
+        return [
+            f"all images lie in class {top!r}, which holds folders {shown}; name {_below(catalog, top)} where those "
+            "are the classes"
+        ]
+    if len(inside) > 1 and shared:
+        return [
+            f"every class holds folders of the same names ({shown}); where those are the classes, name the folders "
+            "above them train, val and test, or write a list (csv)"
+        ]
+    return []
+
+
+def _below(catalog: Catalog, name: str) -> str:
+    return f"{to_text(str(catalog.root)).rstrip('/')}/{name}"
 
 
 def _masks_beside(catalog: Catalog) -> Iterator[str]:

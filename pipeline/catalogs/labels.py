@@ -76,9 +76,10 @@ class Labels:
             if (text in integers and not 0 <= integers[text] <= MAX_LABEL) or (
                 text in names and _NUMBER.fullmatch(text)
             ):
+                mend = "write the number without a comma" if "," in text else "leave it empty for none"
                 raise CatalogError(
                     f"{at(self.first_lines[code])}: label {text[:80]!r} is neither an integer from 0 to {MAX_LABEL} "
-                    "nor a class name; leave it empty for none"
+                    f"nor a class name; {mend}"
                 )
         largest = max(integers, key=lambda text: integers[text], default=None)
         if largest is not None and integers[largest] > max(LARGE_LABEL, LABELS_PER_ROW * rows):

@@ -133,9 +133,7 @@ def _read(file: Path, own: Root, root: Root | None) -> Catalog:
         looked_for=f"{to_text(str(file))} has no rows",
         notes=notes,
         not_a_box="; for x y width height name the column boxes_xywh",
-        given_twice="; a row is an image, with all of its boxes"
-        if any("no box is read" in note for note in notes)
-        else "",
+        given_twice="; a row is an image, with all of its boxes",
     )
 
 

@@ -73,5 +73,7 @@ def _find_keys(keys: tuple[str, ...], where: str) -> tuple[Columns, list[str | N
         if "no column 'path'" not in str(error):
             raise
         known = did_you_mean("path", keys) if keys else ""
+        if {"images", "annotations"} <= set(keys):
+            known += "; this is a file of COCO's annotations: name the folder of images, and this file with --truth"
         raise CatalogError(f"{where}: no key 'path'{known}") from None
     return columns, [None if index is None else keys[index] for index in columns.at]

@@ -13,10 +13,11 @@ MASKS = frozenset({
     "mask", "masks", "annotation", "annotations", "anno", "annots", "label", "labels", "gt", "gts", "groundtruth",
     "ground_truth", "ground-truth", "ground truth", "seg", "segs", "segmentation", "segmentations", "segmentationclass",
     "segmentationclassaug", "segmentationobject", "trimap", "trimaps", "matte", "mattes", "alpha", "saliency",
+    "gtfine", "gtcoarse",
 })  # fmt: skip
 IMAGES = frozenset({
     "image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "jpegimages", "jpegs", "rgb", "input",
-    "inputs", "data",
+    "inputs", "data", "leftimg8bit",
 })  # fmt: skip
 _ENDING = re.compile(r"[-_. ]?(?:[0-9]+|all|png|pngs|jpg|jpgs|jpeg)\Z")
 _LISTS = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson")

@@ -25,6 +25,11 @@ UNLABELED = frozenset({"unlabeled", "unlabelled", "unlabel", "unsup", "unsupervi
 # `train_set`, `test-images`, `training data`, `val2017`: a word with what data sets add to it.
 _ADDED = re.compile(r"[-_ .]?(?:dataset|set|split|data|images?|imgs?|(?:19|20)[0-9]{2})\Z")
 _WORD = re.compile(r"[a-z]+")
+# Parts of a data set that are none of the three; a class has such a name rarely.
+_PART = re.compile(
+    r"(?:cv|fold|part|split|shard|chunk|batch)[-_ ]?[0-9]+|hold[-_ ]?out|query|gallery|probe|distractors?|support|"
+    r"labell?ed|sup|supervised"
+)
 
 
 def split_code(name: str) -> int | None:
@@ -45,6 +50,9 @@ def is_unlabeled(name: str) -> bool:
 
 
 def looks_like_split(name: str) -> bool:
-    """True for a split's name, and for one that begins or ends with a word for it (`seg_train`): a warning's rule."""
+    """True for a split's name, for one that begins or ends with a word for it (`seg_train`), and for other parts of a
+    data set (`fold1`, `holdout`, `labeled`): a warning's rule."""
+    if _PART.fullmatch(name.strip().lower()):
+        return True
     words = _WORD.findall(name.lower())
     return bool(split_code(name)) or any(SPLIT_CODES.get(word) for word in (*words[:1], *words[-1:]))

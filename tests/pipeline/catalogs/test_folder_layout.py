@@ -100,4 +100,6 @@ def test_words():
     assert {word: SPLITS[split_code(word)] for word in known} == known
     assert {split_code(word) for word in ("images", "2017", "set", "trainer", "cat", "attest", "image")} == {None}
     assert is_unlabeled("Unlabeled_images") and not is_unlabeled("labeled")
+    assert all(map(looks_like_split, ("fold1", "CV 3", "holdout", "hold-out", "query", "labelled")))
+    assert not any(map(looks_like_split, ("folder1", "party", "partridge 1", "holder")))
     assert looks_like_split("seg_train") and looks_like_split("Test-A") and not looks_like_split("trainer")

@@ -80,3 +80,8 @@ def test_an_integer_that_would_ask_for_a_huge_model():
 def test_names_among_integers(value):
     with pytest.raises(CatalogError, match=r"^l.csv:2: label '.*', but those before it are integers; use one kind$"):
         read(1.0, value)
+
+
+def test_a_decimal_comma_is_named():
+    with pytest.raises(CatalogError, match="'1,0' is neither .*; write the number without a comma"):
+        read("1,0")

@@ -132,8 +132,14 @@ CSV_ERRORS = {
     "box of broken JSON": ('path,boxes\na,"[1, 2"\n', r"l.csv:2: boxes '\[1, 2' are not"),
     "empty box": ("path,boxes\na,\nb,1 2 3 4;1 2 1 4\n", r"l.csv:3: box 1 2 1 4 is not a box"),
     "infinite box": ("path,boxes\na,1 2 inf 4\n", r"l.csv:2: box 1 2 inf 4 is not a box"),
-    "same id": ("path,id\na,x\nb,\nc,x\n", r"l.csv:4: id 'x' was already given at .*l.csv:2$"),
-    "same path, no id": ("path\na\nb\n./a\n", r"l.csv:4: id 'a' was already given at .*l.csv:2$"),
+    "same id": (
+        "path,id\na,x\nb,\nc,x\n",
+        r"l.csv:4: id 'x' was already given at .*l.csv:2; a row is an image, with all of its boxes$",
+    ),
+    "same path, no id": (
+        "path\na\nb\n./a\n",
+        r"l.csv:4: id 'a' was already given at .*l.csv:2; a row is an image, with all of its boxes$",
+    ),
 }
 
 

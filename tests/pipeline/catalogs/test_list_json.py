@@ -55,7 +55,10 @@ def test_boxes_with_names(tmp_path):
         ('[{"path": "a"}, 3]', "l.jsonl element 2: not a JSON object"),
         ('[{"path": "a"}', r"l.jsonl: broken JSON \(.*\) in an array of objects"),
         ("[" * 100_000, r"l.jsonl: broken JSON"),
-        ('{"images": [], "annotations": []}', "l.jsonl:1: no key 'path'.*known: annotations, images"),
+        (
+            '{"images": [], "annotations": []}',
+            "l.jsonl:1: no key 'path'.*known: annotations, images; this is a file of COCO's",
+        ),
         ('{\n  "path": "a"\n}', r"l.jsonl:1: broken JSON .*; a list has one object a line, or is one array"),
         ('{"path": "a", "bbox": [1, 2, 3, 4]}', "l.jsonl:1: column 'bbox' may hold corners or sizes"),
         (

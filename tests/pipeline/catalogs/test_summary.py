@@ -49,7 +49,7 @@ def test_boxes_and_numbered_classes(tmp_path):
 
 
 def test_json(tmp_path):
-    touch(tmp_path, "a.jpg", "b.heif", "c")
+    touch(tmp_path, "a.jpg", "b.jxl", "c")
     data = json.loads(json.dumps(summarize(read_catalog(tmp_path)).json()))
     assert (data["images"], data["splits"], data["exclude"]) == (1, {"": 1}, [])
     assert {"suffix"} == {item["kind"] for item in data["left_out"]} and data["warnings"]
@@ -76,6 +76,13 @@ WARNINGS = {
     "splits of each class": (
         ["a/train/1.jpg", "a/test/1.jpg", "b/test/1.jpg"],
         "lie inside class 'a' and are not read as splits",
+    ),
+    "folds": (["fold0/cat/a.jpg", "fold1/cat/a.jpg"], "taken for classes 'fold0', 'fold1', though named like a split"),
+    "labeled in a split": (["train/labeled/cat/a.jpg", "train/unlabeled/a.jpg"], "taken for class 'labeled', though"),
+    "classes one level down": (["set/cat/a.jpg", "set/dog/deep/a.jpg"], "which holds folders cat, dog; name .*/set "),
+    "parts with other names": (
+        ["lernen/cat/a.jpg", "probe2/cat/a.jpg", "probe2/dog/a.jpg"],
+        r"every class holds folders of the same names \(cat\)",
     ),
     "masks beside": (
         ["a.jpg", "a_mask.png"],
@@ -107,6 +114,9 @@ def test_warnings(tmp_path, paths, message):
     [
         ["cat/a.jpg", "dog/a.jpg", "trainer/a.jpg", "test_tube/a.jpg"],
         ["train/cat/a.jpg", "val/cat/a.jpg"],
+        ["cat/red/a.jpg", "dog/blue/a.jpg"],
+        ["cat/red/a.jpg", "dog/red/a.jpg", "dog/a.jpg"],
+        ["cat/red/a.jpg"],
         ["train/cat/a.jpg", "train/cat/deep/val/b.jpg"],
         ["a.jpg", "b_mask.png", "README.md"],
         ["caf\u00e9/a.jpg", "th\u00e9/a.jpg"],
