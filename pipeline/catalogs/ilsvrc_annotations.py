@@ -60,7 +60,9 @@ def read_xml(file: Path, omissions: Omissions) -> Note:
         try:
             boxes.append([float("" if box is None else box.findtext(corner, "")) for corner in _CORNERS])
         except ValueError:
-            omissions.add("annotation", "", source, f"an <object> without a <bndbox> of four numbers {_CORNERS}")
+            omissions.add(
+                "annotation", "", source, f"an <object> without a <bndbox> of four numbers {' '.join(_CORNERS)}"
+            )
     name = (objects[0].findtext("name") or "").strip() if objects else ""
     return Note(name or None, boxes, source, _size(root))
 
