@@ -11,6 +11,8 @@ id      with the wildcards * ? [...], of which * also stands for a slash
 split   train, val, test or none, in every spelling that lists may use
 class   by its name; label by its number, -1 for none
 status  ok, fallback, undecodable, ...; only of rows that have one, those of a store
+
+"and", "or", "not" and "in" may be in capitals. Lists and chains may be of any length, brackets 100 deep.
 """
 
 import fnmatch
@@ -26,6 +28,9 @@ from ..status import Status
 from .catalog import SPLITS, Catalog, split_code
 
 FIELDS = ("id", "split", "class", "label", "status")
+
+MAX_DEPTH = 100
+"""Of brackets and `not`; far below what Python's stack holds."""
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -56,16 +61,24 @@ class RowFilter:
         """
         chosen = self._select(catalog, status)
         if not chosen.any():
-            raise CatalogError(f"--only {self.text}: none of {len(catalog)} images; `locloc masks show` lists them")
+            raise CatalogError(
+                f"--only {_shown(self.text)}: none of {len(catalog)} images; `locloc masks show` lists them"
+            )
         return chosen
 
 
 def read_row_filter(only: str) -> RowFilter:
     """A choice, or the name of a file with an id a line. Raises CatalogError that says where a choice is wrong."""
     file = Path(only)
-    if not re.search(r"[=(]", only) or (len(only) < 4096 and _is_file(file)):
+    if not only.strip():
+        raise CatalogError("--only is empty; write a choice, such as split=train, or name a file with an id a line")
+    if not re.search(r"[=([<>]", only) or (len(only) < 4096 and _is_file(file)):
         return _read_ids(file)
     return RowFilter(only, None, _Parser(only).parse())
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:160]} ..."
 
 
 def _is_file(file: Path) -> bool:
@@ -106,7 +119,7 @@ class _Parser:
     """Recursive descent, a method a rule of the grammar."""
 
     def __init__(self, text: str):
-        self.text, self.at = text, 0
+        self.text, self.at, self.depth = text, 0, 0
         self.tokens: list[tuple[str, str, int]] = []  # kind, value, position
         position = 0
         while text[position:].strip():
@@ -127,25 +140,35 @@ class _Parser:
         return select
 
     def _choice(self) -> Select:
-        select = self._conjunction()
+        parts = [self._conjunction()]
         while self._take("word", "or"):
-            select = _either(select, self._conjunction())
-        return select
+            parts.append(self._conjunction())
+        return _any(parts)
 
     def _conjunction(self) -> Select:
-        select = self._negation()
+        parts = [self._negation()]
         while self._take("word", "and"):
-            select = _both(select, self._negation())
-        return select
+            parts.append(self._negation())
+        return _neither(_any([_neither(part) for part in parts])) if len(parts) > 1 else parts[0]
 
     def _negation(self) -> Select:
+        position = self._peek()[2]
         if self._take("word", "not"):
-            return _neither(self._negation())
-        if self._take("sign", "("):
+            self._deeper(position)
+            select = _neither(self._negation())
+        elif self._take("sign", "("):
+            self._deeper(position)
             select = self._choice()
             self._expect(")")
-            return select
-        return self._comparison()
+        else:
+            return self._comparison()
+        self.depth -= 1
+        return select
+
+    def _deeper(self, position: int) -> None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            self._fail(position, f"more than {MAX_DEPTH} brackets or `not` within each other")
 
     def _comparison(self) -> Select:
         kind, field, position = self._peek()
@@ -161,11 +184,11 @@ class _Parser:
         if not self._take("word", "in"):
             self._unexpected("=, != or in")
         self._expect("(")
-        select = _equals(field, self._value())
+        parts = [_equals(field, self._value())]
         while self._take("sign", ","):
-            select = _either(select, _equals(field, self._value()))
+            parts.append(_equals(field, self._value()))
         self._expect(")")
-        return _neither(select) if negated else select
+        return _neither(_any(parts)) if negated else _any(parts)
 
     def _value(self) -> str:
         kind, value, _ = self._peek()
@@ -178,7 +201,8 @@ class _Parser:
         return self.tokens[self.at] if self.at < len(self.tokens) else ("end", "", len(self.text))
 
     def _take(self, kind: str, value: str) -> bool:
-        found = self._peek()[:2] == (kind, value)
+        found_kind, found_value, _ = self._peek()
+        found = found_kind == kind and found_value.lower() == value
         self.at += found
         return found
 
@@ -192,7 +216,7 @@ class _Parser:
 
     def _fail(self, position: int, problem: str) -> None:
         raise CatalogError(
-            f"--only {self.text}: at character {position + 1}, {problem}; write it as "
+            f"--only {_shown(self.text)}: at character {position + 1}, {problem}; write it as "
             "'split=train and class in (cat, \"big dog\")'"
         )
 
@@ -257,12 +281,14 @@ def _close(value: str, catalog: Catalog) -> str:
     return known if "did you mean" in known else f" among {len(catalog.classes)}"
 
 
-def _both(one: Select, other: Select) -> Select:
-    return lambda catalog, status: one(catalog, status) & other(catalog, status)
+def _any(parts: list[Select]) -> Select:
+    def select(catalog: Catalog, status: np.ndarray | None) -> np.ndarray:
+        chosen = np.zeros(len(catalog), bool)
+        for part in parts:
+            chosen |= part(catalog, status)
+        return chosen
 
-
-def _either(one: Select, other: Select) -> Select:
-    return lambda catalog, status: one(catalog, status) | other(catalog, status)
+    return parts[0] if len(parts) == 1 else select
 
 
 def _neither(select: Select) -> Select:

@@ -47,6 +47,13 @@ def catalog(tmp_path_factory):
         ("id in (d, a/?.jpg)", [0, 1, 5]),
         ("status=ok", [0, 2, 4, 5]),
         ("status in (fallback, undecodable) and split!=test", [1]),
+        ("split=train AND NOT class IN (cat)", [2, 5]),
+        ("class Not In (cat) Or label=0", [0, 1, 2, 3, 4, 5]),
+        ("((((split=train))))", [0, 2, 5]),
+        ("not not not class=cat", [2, 3, 4, 5]),
+        pytest.param(f"id in ({'x, ' * 3000}d)", [5], id="a long list"),  # longer than Python's stack is deep
+        pytest.param(f"{'label=0 or ' * 3000}label=1", [0, 1, 2, 3], id="many ors"),
+        pytest.param(f"{'label=0 and ' * 3000}split=train", [0], id="many ands"),
     ],
 )
 def test_what_is_chosen(catalog, only, numbers):
@@ -56,6 +63,14 @@ def test_what_is_chosen(catalog, only, numbers):
 @pytest.mark.parametrize(
     ("only", "complaint"),
     [
+        (" ", "--only is empty; write a choice, such as split=train"),
+        ("class in [cat]", "'[cat]' where ( should be"),
+        ("label>1", "at character 1, no field 'label>1'; did you mean 'label'"),
+        (
+            "(" * 3000 + "split=train" + ")" * 3000,
+            "at character 101, more than 100 brackets or `not` within each other",
+        ),
+        ("not " * 3000 + "split=train", "more than 100 brackets or `not` within each other"),
         ("splitt=train", "at character 1, no field 'splitt'; did you mean 'split'"),
         ("split=train and", "at character 16, it ends where a field should follow"),
         ("split=train class=cat", "at character 13, 'class' where `and` or `or` should be"),
