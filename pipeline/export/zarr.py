@@ -173,14 +173,16 @@ def _open_target(out: Path | str) -> AbstractContextManager[LocalStore | FsspecS
 @contextmanager
 def _folder(out: Path) -> Iterator[LocalStore]:
     try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and not out.is_dir():
+            raise StoreError(f"{out} is a file; name a new or empty folder to export to")
+        if out.exists() and any(out.iterdir()):
             raise _not_empty(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
             yield LocalStore(Path(beside, out.name))
             os.rename(Path(beside, out.name), out)  # replaces an empty folder, fails for any other
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and out.is_dir():  # filled since
             raise _not_empty(out) from None
         raise StoreError(f"{out} cannot be written: {os_error_reason(error)}") from None
 
