@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..io.formats import EXTRA_SUFFIXES
 
@@ -20,6 +20,7 @@ annotation  annotations that cannot be read; their images stay
 
 NAMED = 3  # of one kind and name, the first that are named
 DROPPED: tuple[Kind, ...] = ("suffix", "excluded", "unreadable", "box", "annotation")  # not by the rules for names
+EVERY_KIND: tuple[Kind, ...] = get_args(Kind)
 SUFFIXES = 24  # that are counted each; files with rarer ones are counted together
 OTHER = "other"
 
@@ -97,9 +98,8 @@ def merge_left_out(*groups: Iterable[LeftOut]) -> tuple[LeftOut, ...]:
         before = total.get(key)
         first = item.first if before is None else tuple(sorted({*before.first, *item.first})[:NAMED])
         total[key] = LeftOut(*key, item.count + (before.count if before else 0), first)
-    order: tuple[Kind, ...] = ("suffix", "folder", "file", "excluded", "unreadable", "box", "annotation")
     ranked = sorted(
-        total.values(), key=lambda item: (order.index(item.kind), not item.is_image, -item.count, item.name)
+        total.values(), key=lambda item: (EVERY_KIND.index(item.kind), not item.is_image, -item.count, item.name)
     )
     suffixes = [item for item in ranked if item.kind == "suffix"]
     rare = suffixes[SUFFIXES:]

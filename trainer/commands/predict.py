@@ -67,11 +67,14 @@ def predict(
     from ...pipeline.io.images import ignore_decoder_warnings
     from ...pipeline.io.outputs import check_output_folder
     from ...pipeline.io.progress_bar import count_bar
+    from ..inference.threshold import check_threshold
     from ..models.run_tasks import find_tasks
 
     for name in formats or ():
         check_known(PredictError, "--format", name, FORMATS)
     check_known(TrainError, "precision", precision, PRECISIONS)
+    if tau is not None:
+        check_threshold(tau)
     find_tasks(run, models)
     if out is not None:
         check_output_folder(out, "--out", PredictError, own=())

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.markup import escape
 
+from ...pipeline.catalogs.left_out import EVERY_KIND, left_out_from_json, left_out_text
 from ...pipeline.io.console import err, one_line, out
 from ...pipeline.io.progress_bar import ProgressLine, duration, progress_bar
 from ...pipeline.io.tables import print_table
@@ -96,6 +97,8 @@ def print_predicted(summary: PredictSummary) -> None:
     where = f": {', '.join(summary.formats)} in {summary.out}" if summary.out else ""
     rate = f"{summary.images_per_s:.1f} images/s"
     out.print(f"[bold]{summary.done}[/] of {summary.total} images, {rate}{escape(where)}")
+    if left := left_out_text(left_out_from_json(summary.left_out), EVERY_KIND):
+        out.print(f"left out: {escape(one_line(left))}")
     if summary.failed:
         reasons = [(escape(one_line(row["file"])), escape(one_line(row["reason"]))) for row in summary.failed]
         print_table(("failed", "reason"), reasons)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ...pipeline.catalogs.left_out import Omissions, left_out_json
 from ...pipeline.errors import ImageError, LocLocError, PredictError, check_known
 from ...pipeline.io.outputs import every_output
 from .formats import FORMATS, Format, RunMetadata
@@ -32,6 +33,7 @@ class PredictSummary:
     total: int
     done: int
     failed: list[dict[str, str]]  # {"file", "reason"}
+    left_out: list[dict[str, Any]]  # what folders hold besides images that are read, as `left_out_json` writes it
     images_per_s: float
     images: list[dict[str, Any]]
 
@@ -53,7 +55,7 @@ def predict_files(
     for invalid formats, folders or arguments; UnreachableError if a disk or network fails.
     """
     formats, tau = _checked_formats(formats, out, predictor), predictor.threshold(tau)
-    inputs = find_inputs(arguments)
+    inputs = find_inputs(arguments, omissions := Omissions())
     names = [image.name for image in inputs]
     metadata = RunMetadata(out or Path(), run, predictor.localizer, tau, names, clean=clean)
     if out is not None:
@@ -98,8 +100,8 @@ def predict_files(
         for writer in writers:
             attempt(writer.close)
     summary = PredictSummary(
-        None if out is None else str(out), formats, len(where), done, metadata.failed, len(where) / seconds,
-        [images[number] for number in sorted(images)],
+        None if out is None else str(out), formats, len(where), done, metadata.failed,
+        left_out_json(omissions.found()), len(where) / seconds, [images[number] for number in sorted(images)],
     )  # fmt: skip
     if out is not None:
         counts = {key: value for key, value in vars(summary).items() if key != "images"}

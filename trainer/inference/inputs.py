@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...pipeline.catalogs.left_out import EVERY_KIND, Omissions, left_out_text
 from ...pipeline.catalogs.paths import parse_location, resolve, to_text
 from ...pipeline.catalogs.walk import is_image_name, list_images, walk_images
 from ...pipeline.errors import PredictError
@@ -19,13 +20,17 @@ class InputImage:
     where: Path | str  # a path or a URL
 
 
-def find_inputs(arguments: list[str]) -> list[InputImage]:
+def find_inputs(arguments: list[str], omissions: Omissions | None = None) -> list[InputImage]:
     """Lists each image once, in the order of the arguments; those of a folder or glob by name.
 
     A file is listed whatever its name is, even if it is missing: decoding reports what is wrong with it. A folder is
-    searched at any depth; from a folder or glob only files named like images are taken. Raises PredictError for a
-    folder or glob without images, CatalogError for one that cannot be read.
+    searched at any depth; from a folder or glob only files named like images are taken.
+
+    omissions  collects what folders hold besides, and folders below them that cannot be read
+
+    Raises PredictError for a folder or glob without images, CatalogError for one that cannot be read.
     """
+    omissions = omissions or Omissions()
     images: dict[Path | str, tuple[str, ...]] = {}
     roots = []
     for argument in arguments:
@@ -33,11 +38,15 @@ def find_inputs(arguments: list[str]) -> list[InputImage]:
         root: Path | str
         files: list[Path | str]
         if isinstance(location, str):
-            root, files = _list_url(location)
+            root, files = _list_url(location, omissions)
         else:
-            root, files = _list_path(Path(os.path.abspath(location)))
+            root, files = _list_path(Path(os.path.abspath(location)), omissions)
         if not files:
-            raise PredictError(f"{to_text(argument)}: no image there; names of images end in .jpg, .png and the like")
+            left = left_out_text(omissions.found(), EVERY_KIND)
+            raise PredictError(
+                f"{to_text(argument)}: no image there; names of images end in .jpg, .png and the like"
+                f"{left and f'; left out: {left}'}"
+            )
         roots.append(_parts(root))
         images |= {file: _parts(file) for file in files}
     shared = 0
@@ -46,19 +55,19 @@ def find_inputs(arguments: list[str]) -> list[InputImage]:
     return [InputImage(_name(parts[shared:]), where) for where, parts in images.items()]
 
 
-def _list_url(url: str) -> tuple[str, list[Path | str]]:
+def _list_url(url: str, omissions: Omissions) -> tuple[str, list[Path | str]]:
     """The folder that names are relative to, and the files."""
     if is_image_name(url):
         return url.rpartition("/")[0], [url]
     if any(sign in url for sign in "*?["):
         raise PredictError(f"{url}: a URL takes no wildcards; name its folder")
-    return url, [str(resolve(url, name)) for name in sorted(list_images(url))]
+    return url, [str(resolve(url, name)) for name in sorted(list_images(url, omissions))]
 
 
-def _list_path(path: Path) -> tuple[Path, list[Path | str]]:
+def _list_path(path: Path, omissions: Omissions) -> tuple[Path, list[Path | str]]:
     text = str(path)
     if os.path.isdir(path):
-        return path, _images_below(path)
+        return path, _images_below(path, omissions)
     if os.path.lexists(path) or not glob.has_magic(text):
         return path.parent, [path]
     root = path
@@ -67,14 +76,14 @@ def _list_path(path: Path) -> tuple[Path, list[Path | str]]:
     files: list[Path | str] = []
     for match in sorted(glob.glob(text, recursive=True)):
         if os.path.isdir(match):
-            files += [] if "**" in text else _images_below(Path(match))
+            files += [] if "**" in text else _images_below(Path(match), omissions)
         elif is_image_name(match):
             files.append(Path(match))
     return root, files
 
 
-def _images_below(folder: Path) -> list[Path | str]:
-    return [resolve(folder, name) for name in sorted(walk_images(folder))]
+def _images_below(folder: Path, omissions: Omissions) -> list[Path | str]:
+    return [resolve(folder, name) for name in sorted(walk_images(folder, omissions))]
 
 
 def _parts(where: Path | str) -> tuple[str, ...]:

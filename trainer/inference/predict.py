@@ -34,6 +34,7 @@ from ...pipeline.geometry.resize_crop import ResizeCrop
 from ...pipeline.io.images import decode_image, read_image_bytes, rgb_of
 from ...pipeline.io.machine import usable_cores
 from ..models.localizer import Localizer, load_localizer
+from .threshold import check_threshold
 
 TOP = 5
 BATCH = {"cuda": 64, "cpu": 8}
@@ -182,10 +183,7 @@ class Predictor:
 
     def threshold(self, tau: float | None) -> float:
         """Returns `tau`, or the run's for None. Raises PredictError outside 0 to 1."""
-        tau = self.localizer.tau if tau is None else tau
-        if not 0 <= tau < 1:
-            raise PredictError(f"tau is a share of a map's range, from 0 to below 1, not {tau:g}")
-        return tau
+        return check_threshold(self.localizer.tau if tau is None else tau)
 
     def _stream(
         self,

@@ -182,6 +182,7 @@ def test_nothing_that_gets_through_is_exit_code_3(run, album, tmp_path):
         (["--out", "FULL/thesis.tex"], PredictError, "is a file; name a folder"),
         (["--out", "FULL/thesis.tex/out"], PredictError, "cannot be written: not a directory"),
         (["--out", "OUT", "--tau", "1.5"], PredictError, "tau is a share of a map's range"),
+        (["--out", "OUT", "--tau", "nan"], PredictError, "tau is a share of a map's range"),
         (["--backbone", "vit_tiny_patch16_224"], TrainError, "was trained on pocket"),
     ],
 )
@@ -200,6 +201,24 @@ def test_without_json_a_table_is_printed(run, album, capsys: pytest.CaptureFixtu
     assert not app(["predict", str(run), str(album), "--device", "cpu"], standalone_mode=False)
     shown = capsys.readouterr().out
     assert "cats/turned.jpg" in shown and "4 of 6 images" in shown and "not an image of a known format" in shown
+
+
+def test_what_a_folder_holds_besides_is_counted_and_named(run, tmp_path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / ".old").mkdir()
+    (tmp_path / "@eaDir").mkdir()
+    for name in ("a.jpg", ".old/b.jpg", "@eaDir/c.jpg"):
+        Image.new("RGB", (40, 30)).save(tmp_path / name)
+    for name in ("raw.nef", "notes.txt", "._a.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    app(["predict", str(run), str(tmp_path), "--models", "locloc"], standalone_mode=False)
+    assert (
+        "left out: 1 .nef, 1 that are no images (.txt); 1 .* (hidden: their names begin with a dot), 1 @eaDir "
+        "(thumbnails that a NAS made); 1 ._* (macOS' metadata of other files)"
+    ) in " ".join(capsys.readouterr().out.split())
+    said = predict(run, tmp_path, "--models", "locloc")
+    assert {(one["kind"], one["name"]) for one in said["left_out"]} == {
+        ("suffix", ".nef"), ("suffix", ".txt"), ("folder", ".*"), ("folder", "@eaDir"), ("file", "._*"),
+    }  # fmt: skip
 
 
 def test_a_name_that_is_too_long_loses_its_overlay_alone(run, album, tmp_path):
