@@ -12,7 +12,7 @@ from ...pipeline.io.interrupts import interruptible
 from ...pipeline.io.signal_watch import INTERRUPTED, watched
 from .options import MovedWeights
 
-STOPPING = "stops at the end of this step; once more: at once"
+STOPPING = "stops after the calculation that runs now; once more: at once"
 
 
 def add_to(app: typer.Typer) -> None:

@@ -16,7 +16,7 @@ from ..data.batches import Batch, FeatureBatch, ImageBatch, move_batch
 from ..data.mask_cache import VersionMasks
 from .distributed import create_fabric
 from .launchers import find_launcher
-from .loop import training_step
+from .loop import compute_gradients, update_weights
 from .plan import TaskPlan, TrainingPlan, plan_training
 from .request import TrainRequest
 from .resume import read_run
@@ -84,7 +84,8 @@ def _guess(fabric: Fabric, prepared: PreparedTask, plan: TaskPlan, caches: bool)
             spent = time.perf_counter() - features_begin
             cached_s_per_image = 2 * spent / len(batch.row)  # plain and flipped
             begin = time.perf_counter()  # a cached epoch reads no image
-        training_step(fabric, task, model, optimizer, batch)
+        compute_gradients(fabric, task, model, batch)
+        update_weights(fabric, task, model, optimizer)
         if number:  # the first one compiles, allocates and starts the loading processes
             seconds.append(time.perf_counter() - begin)
         if sum(seconds) > ENOUGH_S:

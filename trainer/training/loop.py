@@ -7,6 +7,7 @@ row, random draws of the model on seed and step, and everything else is in the s
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -98,20 +99,23 @@ def fit(
                 except RankGone:  # between steps, so the state is consistent
                     save()
                     raise
-                with signals_held_back():
+                # Other ranks would wait for one that gives a step up.
+                with signals_held_back() if fabric.world_size > 1 else _given_up_if_interrupted(model, state):
                     schedule.step_update(state.step)
                     torch.manual_seed(derive_seed(seed, state.step, fabric.global_rank))  # for dropout and the like
-                    images, loss = training_step(fabric, task, net, optimizer, batch)
-                    if ema is not None:
-                        ema.update(model, step=state.step)
-                    state.step, state.in_epoch = state.step + 1, state.in_epoch + 1
-                    state.loss_sum, state.images = state.loss_sum + loss * images, state.images + images
-                    clock.tick(images)
-                    lr = optimizer.param_groups[0]["lr"]
-                    task_dir.log(state.step, epoch=state.epoch, loss=loss, lr=lr)
-                    if time.monotonic() >= saved_at + checkpoint_s:
-                        save()
-                        saved_at = time.monotonic()
+                    images, loss = compute_gradients(fabric, task, net, batch)
+                    with signals_held_back():
+                        update_weights(fabric, task, net, optimizer)
+                        if ema is not None:
+                            ema.update(model, step=state.step)
+                        state.step, state.in_epoch = state.step + 1, state.in_epoch + 1
+                        state.loss_sum, state.images = state.loss_sum + loss * images, state.images + images
+                        clock.tick(images)
+                        lr = optimizer.param_groups[0]["lr"]
+                        task_dir.log(state.step, epoch=state.epoch, loss=loss, lr=lr)
+                        if time.monotonic() >= saved_at + checkpoint_s:
+                            save()
+                            saved_at = time.monotonic()
                 last = TrainingProgress(
                     task.name, state.epoch + 1, settings.epochs, state.in_epoch, steps, loss, lr,
                     clock.images_per_s, clock.eta_s,
@@ -136,7 +140,7 @@ def fit(
             fabric.barrier()
             shown = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float))
             on_progress(replace(last, message=f"{task.name}, epoch {state.epoch}: {shown}"))
-    except KeyboardInterrupt:  # `signals_held_back` delays it to the end of a step, so the state is consistent
+    except KeyboardInterrupt:  # it came before or after a step, or the step was given up: the state is consistent
         heard_signal()
         save()
         raise
@@ -148,10 +152,21 @@ def _score(task: TrainingTask, metrics: dict[str, float]) -> tuple[float, float]
     return metrics[task.best], -metrics["loss"]
 
 
-def training_step(
-    fabric: Fabric, task: TrainingTask, net: Any, optimizer: torch.optim.Optimizer, batch: Batch
-) -> tuple[int, float]:
-    """Updates the weights from a rank's share of a batch. Returns the images of all ranks and their mean loss."""
+@contextmanager
+def _given_up_if_interrupted(model: nn.Module, state: State) -> Iterator[None]:
+    """A step of a large batch takes minutes on a CPU: a signal ends it before the weights change, as if not begun."""
+    step, before = state.step, [buffer.clone() for buffer in model.buffers()]
+    try:
+        yield
+    except KeyboardInterrupt:
+        if state.step == step:
+            for buffer, value in zip(model.buffers(), before, strict=True):  # statistics of batch norms
+                buffer.copy_(value)
+        raise
+
+
+def compute_gradients(fabric: Fabric, task: TrainingTask, net: Any, batch: Batch) -> tuple[int, float]:
+    """Adds the gradients of a rank's share of a batch. Returns the images of all ranks and their mean loss."""
     settings = task.fit
     images = int(all_reduce_sum(fabric, torch.tensor(float(len(batch.row)), device=fabric.device)))
     parts = max(1, min(settings.accumulate, images // (2 * fabric.world_size)))  # batch norm needs two images
@@ -166,11 +181,15 @@ def training_step(
             # DDP averages gradients over ranks: these weights make that the mean over images.
             fabric.backward(losses.sum() * (fabric.world_size / images))
         total += losses.detach().sum()
-    if settings.clip_norm:
-        fabric.clip_gradients(net, optimizer, max_norm=settings.clip_norm)
+    return images, float(all_reduce_sum(fabric, total)) / images
+
+
+def update_weights(fabric: Fabric, task: TrainingTask, net: Any, optimizer: torch.optim.Optimizer) -> None:
+    """Updates the weights by their gradients, and clears these."""
+    if task.fit.clip_norm:
+        fabric.clip_gradients(net, optimizer, max_norm=task.fit.clip_norm)
     optimizer.step()
     optimizer.zero_grad()
-    return images, float(all_reduce_sum(fabric, total)) / images
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import safetensors.torch
 import torch
 from pycocotools.coco import COCO
 
+from locloc.cli import app
 from locloc.pipeline.backbones.spec import BackboneSpec
 from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.geometry.boxes import box_iou
@@ -27,8 +29,9 @@ from locloc.trainer.inference.predict import load as load_predictor
 from locloc.trainer.models.checkpoint import load_checkpoint
 from locloc.trainer.models.generator import Generator
 from locloc.trainer.recipe import TrainRecipe
+from locloc.trainer.training import loop
 from locloc.trainer.training.distributed import create_fabric
-from locloc.trainer.training.loop import evaluate
+from locloc.trainer.training.loop import compute_gradients, evaluate
 from locloc.trainer.training.training_tasks import create_task
 
 from ..conftest import command
@@ -239,3 +242,23 @@ def test_interrupted_it_says_how_to_go_on(version, tmp_path):
     assert f"interrupted; `locloc train --out {out} --resume` continues from there" in err
     state = torch.load(out / "generator" / "state.pt", weights_only=True)
     assert state["step"] == len(losses(out, "generator")) >= 1
+
+
+def test_a_step_that_is_interrupted_is_given_up_and_done_again(run, version, tmp_path, monkeypatch):
+    """It may take minutes, so that a signal cannot wait for its end. The weights are those of an undisturbed run."""
+    out, calls = tmp_path / "run", []
+
+    def interrupted(*arguments: Any) -> tuple[int, float]:
+        calls.append(compute_gradients(*arguments))  # has changed the statistics of the batch norms
+        if len(calls) == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return calls[-1]
+
+    monkeypatch.setattr(loop, "compute_gradients", interrupted)
+    arguments = ("train", version, "--out", out, "--stage", "generator", *SMALL)
+    assert app([*map(str, arguments)], standalone_mode=False) == 130
+    state = torch.load(out / "generator" / "state.pt", weights_only=True)
+    assert state["step"] == len(losses(out, "generator")) == 4
+    in_process("train", "--out", out, "--workers", 0, "--resume")
+    mine, theirs = (folder / "generator" / "last.safetensors" for folder in (out, run))
+    assert mine.read_bytes() == theirs.read_bytes()
