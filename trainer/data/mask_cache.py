@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...pipeline.io.atomic import replacing
+from ...pipeline.io.mapped_arrays import create_mapped
 from ...pipeline.store import Version
 from ...pipeline.store.schema import unpack_masks
 
@@ -31,7 +32,7 @@ class MaskCache:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             packed = version.read_column("mask", slice(0, 1))
             with replacing(self.file) as part:
-                out = np.lib.format.open_memmap(part, "w+", np.uint8, (len(version), *packed.shape[1:]))
+                out = create_mapped(part, np.uint8, (len(version), *packed.shape[1:]))
                 for start in range(0, len(version), 4096):
                     out[start : start + 4096] = version.read_column("mask", slice(start, start + 4096))
                 out.flush()

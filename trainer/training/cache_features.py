@@ -9,7 +9,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from ...pipeline.errors import LocLocError
+from ...pipeline.errors import LocLocError, TrainError, os_error_reason
+from ...pipeline.io.mapped_arrays import create_mapped
 from ..data.batches import ImageBatch
 from ..data.datasets import NO_AUGMENTATION, MaskPairs
 from ..data.feature_cache import FeatureCache
@@ -40,6 +41,16 @@ def cache_features(
     part = file.with_name(f"{file.name}.part")  # written by all ranks, so io.atomic does not fit
     if not file.exists():
         failure: LocLocError | None = None
+        if fabric.is_global_zero:
+            try:
+                first = features_of(pairs[int(rows[0]), NO_AUGMENTATION].rgb[None])
+                part.parent.mkdir(parents=True, exist_ok=True)
+                create_mapped(part, np.float16, (len(rows), 2, *first.shape[1:]))
+            except LocLocError as error:
+                failure = error
+            except OSError as error:  # a full disk: the other ranks are told too
+                failure = TrainError(f"{part} cannot be written: {os_error_reason(error)}; free space there")
+        raise_on_all_ranks(fabric, failure)
         try:
             _compute(fabric, pairs, rows, features_of, part, workers, on_progress)
         except LocLocError as error:
@@ -61,11 +72,6 @@ def _compute(
     on_progress: Callable[[int, int], None],
 ) -> None:
     """Writes `(n, 2, D, h, w) float16`, plain and flipped, to the file `part`."""
-    if fabric.is_global_zero:
-        first = features_of(pairs[int(rows[0]), NO_AUGMENTATION].rgb[None])
-        part.parent.mkdir(parents=True, exist_ok=True)
-        np.lib.format.open_memmap(part, "w+", np.float16, (len(rows), 2, *first.shape[1:])).flush()
-    fabric.barrier()
     out = np.load(part, mmap_mode="r+")
     sampler = EpochSampler(rows, BATCH_SIZE * fabric.world_size, None, fabric.global_rank, fabric.world_size)
     done = 0
