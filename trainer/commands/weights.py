@@ -26,7 +26,9 @@ def import_weights(
     from ...pipeline.errors import BackboneError
 
     if not file.is_file():
-        raise BackboneError(f"No weights file {file}")
+        raise BackboneError(
+            f"{file} is a folder; name a file of weights" if file.is_dir() else f"No weights file {file}"
+        )
     from ..models.official_weights import import_official  # imports torch
 
     print(f"{file}: {import_official(file, out, classes)}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...pipeline.backbones.state_dict import read_state_dict
-from ...pipeline.errors import TrainError
+from ...pipeline.errors import TrainError, os_error_reason
 from .checkpoint import create_model, save_checkpoint
 from .classifier import Classifier
 from .generator import Generator
@@ -78,7 +78,7 @@ def import_official(file: Path, out: Path, classes: int | None = None) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise TrainError(f"{out} cannot be made a folder of runs: {error.strerror}") from None
+        raise TrainError(f"{out} cannot be made a folder of runs: {os_error_reason(error)}") from None
     # Released files do not hold the ViT-S/16 (DINO's or DeiT's) they were trained on: 224 px; 256 for PPD's decoder.
     header = {"shape": shape, "released": file.name, "backbone": {"name": "vit_small_patch16_224.dino"}}
     save_checkpoint(target, model, kind, header | {"backbone_size_px": 256 if kind == "decoder" else 224})

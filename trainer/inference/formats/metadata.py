@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ....pipeline.errors import PredictError
+from ....pipeline.errors import PredictError, os_error_reason
 from ....pipeline.io.atomic import write_atomic
 from ...models.localizer import Localizer
 from ..predict import Prediction
@@ -85,4 +85,4 @@ class NameTooLong(PredictError):
 def cannot_write(file: Path, error: OSError) -> PredictError:
     if error.errno == errno.ENAMETOOLONG:
         return NameTooLong(f"its file {file.name} cannot be written: {len(os.fsencode(file.name))} bytes are too long")
-    return PredictError(f"{file} cannot be written: {error.strerror or error}; name another folder with --out")
+    return PredictError(f"{file} cannot be written: {os_error_reason(error)}; name another folder with --out")
