@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..catalogs.folders.walk import walk_images
 from ..catalogs.paths import resolve
-from ..catalogs.walk import walk_images
 from ..errors import BenchError, ImageError, TruthError
 from ..geometry.resize_crop import ResizeCrop
 from ..inspect.ground_truth.masks import find_truth, read_truth, square_truth

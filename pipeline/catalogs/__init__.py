@@ -15,18 +15,18 @@ from ..errors import CatalogError, did_you_mean
 from .catalog import SCHEMA, Catalog, CatalogRows, build_catalog, catalog_from_columns
 from .cub import read_cub
 from .exclude import exclude_images
-from .folder import read_folder
+from .folders.folder import read_folder
+from .folders.mask_folders import refuse_mask_folders
+from .folders.walk import IMAGE_SUFFIXES
 from .ilsvrc import read_ilsvrc
-from .list import FORMATS as LIST_FORMATS
-from .list import read_list  # from here on, `list` in this file is the module
-from .mask_folders import refuse_mask_folders
+from .lists.list import FORMATS as LIST_FORMATS
+from .lists.list import read_list  # from here on, `list` in this file is the module
+from .lists.presence import check_presence
 from .merge import merge_catalogs
 from .paths import moved_prefix, parse_location, resolve, to_os_path, to_text
-from .presence import check_presence
 from .split_words import SPLITS
 from .summary import CatalogSummary, summarize
 from .synthetic import read_synthetic
-from .walk import IMAGE_SUFFIXES
 
 __all__ = [
     "CATALOGS",

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from ..io.formats import EXTRA_SUFFIXES
 from .catalog import Catalog
+from .folders.mask_folders import is_image_folder, is_mask_folder
 from .left_out import LeftOut, counted, left_out_text
-from .mask_folders import is_image_folder, is_mask_folder
 from .paths import to_text
 from .split_words import looks_like_split, split_code
 from .unicode_names import normal_form

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ..errors import CatalogError
 from .catalog import SCHEMA, Catalog
-from .folder import folder_catalog
+from .folders.folder import folder_catalog
 from .left_out import Omissions, merge_left_out
 from .unicode_names import normal_form
 

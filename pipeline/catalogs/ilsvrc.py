@@ -16,12 +16,12 @@ from pathlib import Path
 from ..errors import CatalogError
 from .bad_annotations import check_share, good_boxes
 from .catalog import Catalog, CatalogRows, build_catalog
+from .folders.walk import walk_images
 from .ilsvrc_annotations import NOTHING, SYNSET, Note, find_xml, read_text, read_xml, stem_of
 from .left_out import Omissions
 from .lines import numbered_lines, place
 from .paths import folder_of, to_text
 from .split_words import SPLIT_CODES
-from .walk import walk_images
 
 _XML = (
     "Annotations/CLS-LOC/{split}",

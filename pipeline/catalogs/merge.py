@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from ..errors import CatalogError
 from .catalog import SCHEMA, Catalog
-from .folder import folder_catalog
+from .folders.folder import folder_catalog
 from .left_out import merge_left_out
 from .paths import to_text
 from .roots import Root, below, common_folder, root_of_text, text_of_root

@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 
 from .catalog import Catalog
 from .data_warnings import catalog_warnings
+from .folders.mask_folders import lists_beside
 from .left_out import LeftOut, left_out_json
-from .mask_folders import lists_beside
 from .paths import to_text
 from .split_words import SPLITS
 

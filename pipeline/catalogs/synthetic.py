@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..errors import CatalogError
 from .catalog import Catalog
-from .list import read_list
+from .lists.list import read_list
 from .paths import folder_of
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from ...pipeline.catalogs.left_out import EVERY_KIND, Omissions, left_out_text
 from ...pipeline.catalogs.paths import parse_location, resolve, to_text
-from ...pipeline.catalogs.walk import is_image_name, list_images, walk_images
 from ...pipeline.errors import PredictError
 
 

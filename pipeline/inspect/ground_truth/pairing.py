@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ...catalogs.folders.walk import folder_left_out, walk_images
 from ...catalogs.paths import resolve, to_text
 from ...catalogs.unicode_names import normal_form
-from ...catalogs.walk import folder_left_out, walk_images
 from ...errors import TruthError
 from ...io.formats import EXTRA_SUFFIXES, SUFFIXES
 

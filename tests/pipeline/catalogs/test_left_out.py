@@ -1,7 +1,7 @@
 """What a folder leaves out is counted and named, and never a row."""
 
 from locloc.pipeline.catalogs import read_catalog
-from locloc.pipeline.catalogs import walk as walk_module
+from locloc.pipeline.catalogs.folders import walk as walk_module
 from locloc.pipeline.catalogs.left_out import (
     OTHER,
     SUFFIXES,

@@ -120,7 +120,7 @@ def test_a_url_of_a_file_is_no_folder(memory):
 def test_keys_that_are_no_paths(both, monkeypatch):
     """Keys that an object store can hold and a disk cannot. `memory://` tidies names, so the listing is patched."""
     keys = ["a/../b.jpg", "./c.jpg", "folder.jpg/", "d.jpg", "d.jpg/e.jpg"]
-    monkeypatch.setattr("locloc.pipeline.catalogs.walk.list_remote", lambda url: keys)
+    monkeypatch.setattr("locloc.pipeline.catalogs.folders.walk.list_remote", lambda url: keys)
     assert read_catalog(both[1]).slice(0, 9)[0] == ["d.jpg", "d.jpg/e.jpg"]
     keys += ["x//f.jpg", "/g.jpg"]
     with pytest.raises(CatalogError, match="2 keys .* empty name between slashes, such as '/g.jpg'; rename them$"):

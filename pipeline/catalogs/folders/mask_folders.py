@@ -4,10 +4,10 @@ import os
 import re
 from pathlib import Path
 
-from ..errors import CatalogError
-from .catalog import Catalog
-from .paths import to_text
-from .split_words import split_code
+from ...errors import CatalogError
+from ..catalog import Catalog
+from ..paths import to_text
+from ..split_words import split_code
 
 MASKS = frozenset({
     "mask", "masks", "annotation", "annotations", "anno", "annots", "label", "labels", "gt", "gts", "groundtruth",

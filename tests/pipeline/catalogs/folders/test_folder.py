@@ -6,8 +6,8 @@ import socket
 import pytest
 
 from locloc.pipeline.catalogs import IMAGE_SUFFIXES, read_catalog, resolve
+from locloc.pipeline.catalogs.folders.walk import walk_images
 from locloc.pipeline.catalogs.left_out import LeftOut
-from locloc.pipeline.catalogs.walk import walk_images
 from locloc.pipeline.errors import CatalogError
 
 

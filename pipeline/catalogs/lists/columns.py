@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from ..errors import CatalogError, did_you_mean
+from ...errors import CatalogError, did_you_mean
 
 FIELDS = ("path", "id", "label", "split", "boxes")
 

@@ -5,11 +5,11 @@ import os
 from functools import cache
 from pathlib import Path
 
-from ..errors import CatalogError
-from ..io.formats import SUFFIXES, decodable_suffixes
-from ..io.fsspec_io import list_remote
-from .left_out import Omissions
-from .paths import to_text
+from ...errors import CatalogError
+from ...io.formats import SUFFIXES, decodable_suffixes
+from ...io.fsspec_io import list_remote
+from ..left_out import Omissions
+from ..paths import to_text
 
 IMAGE_SUFFIXES = SUFFIXES
 """Taken on every machine. Those of an extra (HEIC) are taken where it is installed, else left out."""

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from operator import itemgetter
 
-from ..errors import CatalogError
+from ...errors import CatalogError
+from ..lines import not_text, open_text, place, without_nul
 from .columns import PATH_NAMES, find_columns, plain_name
-from .lines import not_text, open_text, place, without_nul
 from .list_file import ListFile, Row
 
 DELIMITERS = ",;\t|"

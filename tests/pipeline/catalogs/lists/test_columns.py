@@ -2,7 +2,7 @@
 
 import pytest
 
-from locloc.pipeline.catalogs.columns import find_columns
+from locloc.pipeline.catalogs.lists.columns import find_columns
 from locloc.pipeline.errors import CatalogError
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import CatalogError
+from ...errors import CatalogError
+from ..paths import to_text
 from .columns import find_columns
 from .list_file import ListFile, Row
-from .paths import to_text
 
 BATCH_ROWS = 65_536
 

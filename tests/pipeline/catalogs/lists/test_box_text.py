@@ -2,7 +2,7 @@
 
 import pytest
 
-from locloc.pipeline.catalogs.box_text import parse_boxes
+from locloc.pipeline.catalogs.lists.box_text import parse_boxes
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from locloc.pipeline.catalogs.folder_layout import layout_of
+from locloc.pipeline.catalogs.folders.folder_layout import layout_of
 from locloc.pipeline.catalogs.split_words import SPLIT_CODES, SPLITS, is_unlabeled, looks_like_split, split_code
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..errors import CatalogError
+from ...errors import CatalogError
 from .list_values import MISSING_WORDS, as_text
 
 MAX_LABEL = 2**31 - 1

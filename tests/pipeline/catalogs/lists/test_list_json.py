@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from locloc.pipeline.catalogs.list import read_list
+from locloc.pipeline.catalogs.lists.list import read_list
 from locloc.pipeline.errors import CatalogError
 
 ROWS = [{"path": "a.jpg", "label": 1.0}, {"path": "b.jpg", "label": None, "note": 3}]

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import CatalogError
-from .catalog import Catalog
-from .paths import resolve, to_text
+from ...errors import CatalogError
+from ..catalog import Catalog
+from ..paths import resolve, to_text
 
 SAMPLE = 1000
 

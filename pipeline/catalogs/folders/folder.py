@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from .catalog import Catalog, CatalogRows, build_catalog
+from ..catalog import Catalog, CatalogRows, build_catalog
+from ..left_out import Omissions
+from ..paths import folder_of, refuse_root, to_text
 from .folder_layout import layout_of
-from .left_out import Omissions
-from .paths import folder_of, refuse_root, to_text
 from .walk import IMAGE_SUFFIXES, list_images, walk_images
 
 

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from locloc.pipeline.catalogs.labels import Labels
+from locloc.pipeline.catalogs.lists.labels import Labels
 from locloc.pipeline.errors import CatalogError
 
 WHOLE = "labels with a decimal point, such as 1.0, are read as integers"

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from locloc.pipeline.catalogs.list import read_list
+from locloc.pipeline.catalogs.lists.list import read_list
 from locloc.pipeline.errors import CatalogError
 
 BOX = {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .left_out import counted
-from .split_words import SPLITS, is_unlabeled, split_code
+from ..left_out import counted
+from ..split_words import SPLITS, is_unlabeled, split_code
 
 SHOWN = 4  # names in a note
 

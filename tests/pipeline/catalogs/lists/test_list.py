@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from locloc.pipeline.catalogs import read_catalog, resolve
-from locloc.pipeline.catalogs.list import read_list
+from locloc.pipeline.catalogs.lists.list import read_list
 from locloc.pipeline.errors import CatalogError
 
 

@@ -3,7 +3,7 @@
 import os
 from numbers import Real
 
-from .paths import to_text
+from ..paths import to_text
 
 # What pandas reads as missing (`pandas._libs.parsers.STR_NA_VALUES`), in exactly these spellings.
 MISSING_WORDS = frozenset(

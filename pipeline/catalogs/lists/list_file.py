@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .lines import place
-from .paths import to_text
+from ..lines import place
+from ..paths import to_text
 
 Row = tuple[int, Sequence[object]]
 

@@ -6,18 +6,18 @@ from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..errors import CatalogError, did_you_mean
-from ..io.fsspec_io import is_url, read_remote
+from ...errors import CatalogError, did_you_mean
+from ...io.fsspec_io import is_url, read_remote
+from ..catalog import SPLIT_CODES, Catalog, CatalogRows, build_catalog, split_code
+from ..paths import inside, is_plain, moved_prefix, root_prefixes, shortest, to_text
+from ..roots import Root, below, common_folder, root_of_text, text_of_root
 from .box_text import parse_boxes
-from .catalog import SPLIT_CODES, Catalog, CatalogRows, build_catalog, split_code
 from .labels import Labels
 from .list_csv import read_csv
 from .list_file import ListFile, Reader
 from .list_json import read_json
 from .list_parquet import read_parquet
 from .list_values import as_text, is_missing
-from .paths import inside, is_plain, moved_prefix, root_prefixes, shortest, to_text
-from .roots import Root, below, common_folder, root_of_text, text_of_root
 
 FORMATS: dict[str, Reader] = {
     ".csv": read_csv,

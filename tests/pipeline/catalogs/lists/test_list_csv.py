@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from locloc.pipeline.catalogs.list import read_list
+from locloc.pipeline.catalogs.lists.list import read_list
 from locloc.pipeline.errors import CatalogError
 
 

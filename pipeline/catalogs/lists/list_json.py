@@ -5,11 +5,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import CatalogError, did_you_mean
+from ...errors import CatalogError, did_you_mean
+from ..lines import numbered_lines, open_text, place
+from ..paths import to_text
 from .columns import Columns, find_columns, ignored_note
-from .lines import numbered_lines, open_text, place
 from .list_file import ListFile, Row
-from .paths import to_text
 
 _EXAMPLE = '{"path": "a.jpg", "label": 3}'
 
