@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...pipeline.catalogs.folders.walk import is_image_name, list_images, walk_images
 from ...pipeline.catalogs.left_out import EVERY_KIND, Omissions, left_out_text
 from ...pipeline.catalogs.paths import parse_location, resolve, to_text
 from ...pipeline.errors import PredictError
