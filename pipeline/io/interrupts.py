@@ -57,13 +57,18 @@ def _interrupt(number: int, _frame: object) -> None:
 
 @contextmanager
 def signals_held_back() -> Iterator[None]:
-    """Defers both signals to the end of the `with` block, so that a commit completes. Other threads: does nothing."""
+    """Defers both signals to the end of the `with` block, so that a commit completes. Other threads: does nothing.
+
+    A signal that is ignored stays ignored: raised again in place of another one, it would take that one with it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     deferred: list[int] = []
     previous_handlers = {
-        number: signal.signal(number, lambda number, _: deferred.append(number)) for number in _SIGNALS
+        number: signal.signal(number, lambda number, _: deferred.append(number))
+        for number in _SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
         yield

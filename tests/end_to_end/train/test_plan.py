@@ -162,3 +162,23 @@ def test_one_class_and_one_step_are_warned_of(locloc, version, tmp_path):
     lines = " ".join(said.stderr.split())
     assert "one class, 0: a classifier has nothing to tell apart" in lines
     assert "generator: one step an epoch, 1 in all" in lines and "--set generator.fit.batch_size=2 makes more" in lines
+
+
+@pytest.mark.slow
+def test_a_backbone_of_other_patches_trains_under_every_stage_and_is_evaluated(locloc, scenes, tmp_path):
+    store, run = tmp_path / "masks.store", tmp_path / "run"
+    vit = ("--backbone", "vit_small_patch14_dinov2", "--weights", "random")
+    in_process("masks", "build", scenes, "--catalog", "synthetic", "--store", store, "--workers", 1, *vit)
+    one_epoch = ("--set", "linear.fit.batch_size=12", "--set", "classifier.fit.epochs=1")
+    for stage in ("all", "ppd"):
+        said = locloc("train", f"{store}@v1", "--out", run / stage, "--stage", stage, *SMALL, *ONE_EPOCH, *one_epoch)
+        assert said.code == 0, said.stderr
+        notes = [line for line in said.stderr.splitlines() if line.startswith("note:") and "px" in line]
+        assert len(notes) == (stage == "ppd")
+        assert stage == "all" or "decoder: images of 252 px, not decoder.size_px = 256" in notes[0]
+    about = json.loads((run / "ppd" / "run.json").read_text())
+    assert about["inputs"] == {"decoder": {"size_px": 252}, "linear": {"size_px": 224, "resize_px": 256}}
+    evaluated = in_process("eval", run / "all", run / "ppd", "--protocol", "wsol")
+    assert {str(run / "all"), str(run / "ppd")} <= set(evaluated["results"])
+    predicted = locloc("predict", run / "ppd", scenes / "images", "--out", tmp_path / "boxes", "--format", "json")
+    assert predicted.code == 0, predicted.stderr

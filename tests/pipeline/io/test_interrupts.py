@@ -42,6 +42,13 @@ def test_an_ignored_signal_stays_ignored():
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
+def test_an_ignored_signal_takes_no_other_with_it():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with pytest.raises(KeyboardInterrupt), interruptible(), signals_held_back():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_an_error_in_the_block_is_the_one_that_is_seen():
     with pytest.raises(ValueError, match="disk full"), signals_held_back():
         raise ValueError("disk full")

@@ -82,11 +82,12 @@ def check_all_tasks(spec: BackboneSpec, decoder_px: int, folder, recipe: TrainRe
         again, _ = load_checkpoint(run / name / "best.safetensors")
         batch = ImageBatch(rgb, target, torch.tensor([0, 1]))
         with torch.no_grad():
-            assert torch.equal(again(*task.inputs(batch)), task.model.eval()(*task.inputs(batch)))
+            expected = task.model.eval()(*task.inputs(batch))
+            assert torch.allclose(again(*task.inputs(batch)), expected, atol=1e-5)  # another memory format
     for run, map_px in (("locloc", spec.size_px), ("ppd", decoder_px)):
         localizer = load_localizer(folder / run, "cpu", weights=spec.weights)
         assert (localizer.map_px, localizer.class_px) == (map_px, spec.size_px)
-        assert localizer.class_resize_px == max(256, round(spec.size_px * 256 / 224))
+        assert localizer.class_resize_px == (256 if spec.size_px <= 256 else round(spec.size_px * 256 / 224))
         for square, side in ((localizer.maps, map_px), (localizer.logits, spec.size_px)):
             assert square(np.zeros((1, side, side, 3), np.uint8)).isfinite().all()
 
@@ -106,7 +107,6 @@ def test_every_task_trains_on_other_grids(tmp_path):
         ("vit_small_patch16_dinov3_qkvb", 512, 256),  # 32 x 32, rotary positions and registers
         ("vit_small_plus_patch16_dinov3", 224, 256),  # gated MLPs
         ("vit_small_patch16_rope_mixed_224", 240, 256),  # rotary positions of each block
-        ("vit_wee_patch16_reg1_gap_256", 256, 256),  # no final norm
         ("eva02_tiny_patch14_224", 224, 252),
         ("vit_small_patch32_224", 224, 256),  # 7 x 7
     ],
