@@ -4,6 +4,7 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from functools import partial
+from multiprocessing.queues import SimpleQueue
 from typing import Literal, TypeVar
 
 import torch
@@ -64,10 +65,12 @@ def create_fabric(accelerator: str, devices: int, precision: Precision, unused: 
 def launch_ranks(fabric: Fabric, train_rank: Callable[[Fabric], ResultT]) -> ResultT:
     """Runs a function on ranks that are started here. A signal to this process alone ends them too.
 
-    Raises KeyboardInterrupt once the ranks have ended.
+    A LocLocError that a rank returns is the result, also where the process of a rank is killed afterwards: one that
+    has lost the others may abort in its clean-up. Raises KeyboardInterrupt once the ranks have ended.
     """
+    errors = multiprocessing.get_context("spawn").SimpleQueue()
     try:
-        result: ResultT = fabric.launch(partial(_heard_rank, train_rank))
+        result: ResultT = fabric.launch(partial(_heard_rank, train_rank, errors))
     except KeyboardInterrupt:
         ranks = multiprocessing.active_children()
         for rank in ranks:
@@ -79,13 +82,28 @@ def launch_ranks(fabric: Fabric, train_rank: Callable[[Fabric], ResultT]) -> Res
             rank.kill()
         raise
     except ProcessExitedException:  # a rank that was killed: the others were ended by torch
+        if (error := _first_cause(errors)) is not None:
+            raise error from None
         raise TrainError("A rank was killed (out of memory?); the same command with --resume continues") from None
+    if isinstance(result, RankGone) and (error := _first_cause(errors)) is not None:
+        raise error
     return result
 
 
-def _heard_rank(train_rank: Callable[[Fabric], ResultT], fabric: Fabric) -> ResultT:
+def _heard_rank(train_rank: Callable[[Fabric], ResultT], errors: "SimpleQueue[LocLocError]", fabric: Fabric) -> ResultT:
     with interruptible(), watched(EXIT_AFTER_S, STOPPED_WAITING):
-        return train_rank(fabric)
+        result = train_rank(fabric)
+        if isinstance(result, LocLocError):
+            errors.put(result)
+        return result
+
+
+def _first_cause(errors: "SimpleQueue[LocLocError]") -> LocLocError | None:
+    """Of the errors that ranks have returned, one that is not about another rank; else any; None without one."""
+    returned = []
+    while not errors.empty():
+        returned.append(errors.get())
+    return next((error for error in returned if not isinstance(error, RankGone)), next(iter(returned), None))
 
 
 def is_rank_zero() -> bool:
