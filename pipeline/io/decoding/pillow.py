@@ -11,7 +11,7 @@ from ..formats import FORMATS, installed
 from . import png
 from .pixel_limit import without_pixel_limit
 from .recognised import is_heif, reason_of
-from .samples import grey_to_rgb, to_8_bits, unless_hidden, white_of
+from .samples import grey_to_rgb, is_matte, to_8_bits, unless_hidden, white_of
 from .tiff_layout import Layout
 
 
@@ -74,7 +74,7 @@ def png_to_rgb(image: Image.Image, data: bytes) -> np.ndarray:
 
 def tiff_to_rgb(image: Image.Image, layout: Layout) -> np.ndarray:
     """As `to_rgb`, where Pillow takes any fourth sample for alpha, and a palette of 8-bit numbers for a black one."""
-    if image.mode == "RGBA" and not layout.extra_declared and np.asarray(image)[..., 3].max() < 255:
+    if image.mode == "RGBA" and not layout.extra_declared and not is_matte(np.asarray(image)[..., 3]):
         image = image.convert("RGB")
     if image.mode == "P" and layout.colour_map and max(layout.colour_map) < 256:
         entries = np.array(layout.colour_map, np.uint8).reshape(3, -1).T

@@ -76,6 +76,14 @@ def to_8_bits(values: np.ndarray, white: int | float) -> np.ndarray:
     return ((levels.astype(np.uint32) * 510 + top) // (2 * top)).astype(np.uint8)
 
 
+def is_matte(samples: np.ndarray) -> bool:
+    """Whether a fourth sample `(H, W) uint8` that nothing names can be alpha: at least half of it is opaque or clear.
+
+    Near infrared may be saturated somewhere too, but not mostly.
+    """
+    return bool(((samples == 0) | (samples == 255)).mean() >= 0.5)
+
+
 def over_black(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """colour `(H, W, 3) uint8` times alpha `(H, W) uint8` / 255, rounded, unless the alpha is no alpha."""
     shown = ((colour.astype(np.uint32) * (2 * alpha[..., None].astype(np.uint32)) + 255) // 510).astype(np.uint8)

@@ -5,8 +5,8 @@ integers and floats, uncompressed planes, and other arrangements:
 
 * WhiteIsZero is inverted. Palettes are looked up. CMYK and Lab become RGB as Pillow does it, from their high bytes.
 * Extra samples: the first that is called alpha is alpha. Associated alpha is multiplied in already, so over black the
-  colours stay. A fourth sample of RGB without a word about it is alpha if it is opaque somewhere. All others (near
-  infrared) are left out.
+  colours stay. A fourth sample of RGB without a word about it is alpha if it is a matte (`samples.is_matte`). All
+  others (near infrared) are left out.
 * BlackIsZero with three or four samples is RGB, as GIS programs show it; with more nothing says which are red, green
   and blue: undecodable.
 """
@@ -19,7 +19,7 @@ from PIL import Image
 from ...errors import ImageError
 from .opencv import read_stored
 from .opened import Opened
-from .samples import grey_to_rgb, over_black, to_8_bits, white_of
+from .samples import grey_to_rgb, is_matte, over_black, to_8_bits, white_of
 from .tiff_layout import (
     ASSOCIATED_ALPHA,
     BLACK_IS_ZERO,
@@ -75,7 +75,7 @@ def _decode(data: bytes, layout: Layout) -> np.ndarray:
     if alpha is None or premultiplied:
         return rgb
     opaque = to_8_bits(opacity[..., 0], white)
-    if not layout.extra_declared and opaque.max() < 255:
+    if not layout.extra_declared and not is_matte(opaque):
         return rgb
     return over_black(rgb, opaque)
 
