@@ -77,15 +77,19 @@ class MaskPixels:
         return replace(self, values=values, colours=colours, alpha=alpha)
 
 
+class UnreadableMask(TruthError):
+    """A file that is missing or damaged, or no image: says nothing about the other true masks."""
+
+
 def read_pixels(file: Path) -> MaskPixels:
-    """Reads an image file, a NumPy array (.npy) or an archive of one array (.npz). Raises TruthError."""
+    """Reads an image file, a NumPy array (.npy) or an archive of one array (.npz). Raises UnreadableMask."""
     try:
         data = read_image_bytes(file)
         if file.suffix.lower() in ARRAY_SUFFIXES:
             return _of_array(_load_array(data))
         return _of_image(data)
     except ImageError as error:
-        raise TruthError(f"True mask {file}: {error}") from None
+        raise UnreadableMask(f"True mask {file}: {error}") from None
 
 
 def _of_image(data: bytes) -> MaskPixels:

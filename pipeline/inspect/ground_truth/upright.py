@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from ...catalogs.paths import resolve
+from ...errors import TruthError
+from .boxes import REFUSED_IMAGES, REFUSED_SHARE
 from .masks import TrueMasks, read_truth
+from .pixels import UnreadableMask
 from .placement import MaskPlacement
 
 Frames = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -15,13 +18,15 @@ Frames = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class UprightMasks:
-    """An image's mask is left out where it is empty, and where it cannot belong to the image (placement.py)."""
+    """An image's mask is left out where it is empty, where it cannot belong to the image (placement.py), and where its
+    file cannot be read. More than 5 % of the last kind (and more than 2), or all, are refused."""
 
     def __init__(self, masks: TrueMasks, paths: Sequence[str], root: Path | str, frames: Frames, boxes_in: str):
         """paths: of the N images, below `root`; boxes_in: "upright", or "stored" for masks that EXIF does not turn."""
         self.masks = masks
         self.rows = np.array([row for row, path in enumerate(paths) if path in masks], np.int64)
         self.empty: set[int] = set()  # rows, as far as they were read
+        self._unreadable: dict[int, str] = {}  # reasons by row
         self._paths, self._root, self._frames_of = paths, root, frames
         self._placement = MaskPlacement(len(self.rows), masks.source, boxes_in)
 
@@ -30,7 +35,13 @@ class UprightMasks:
         path = self._paths[row]
         if path not in self.masks:
             return None
-        read = read_truth(self.masks, path, resolve(self._root, path))
+        try:
+            read = read_truth(self.masks, path, resolve(self._root, path))
+        except UnreadableMask as error:
+            self._unreadable[row] = str(error)
+            if len(self._unreadable) > max(REFUSED_IMAGES, REFUSED_SHARE * len(self.rows)):
+                raise TruthError(self._unreadable_line()) from None
+            return None
         if not read.any():
             self.empty.add(row)
             return None
@@ -45,12 +56,20 @@ class UprightMasks:
     def warnings(self) -> list[str]:
         """Lines about what was read so far. Raises TruthError if no mask belongs to its image."""
         lines = [*self.masks.warnings, *self._placement.warnings()]
+        if self._unreadable:
+            if len(self._unreadable) == len(self.rows):
+                raise TruthError(self._unreadable_line())
+            lines.append(f"{self._unreadable_line()}; their images are left out of the ground truth")
         if self.empty:
             first = self.masks.name(self._paths[min(self.empty)])
             lines.append(
                 f"nothing is marked in {len(self.empty)} true masks (first {first}): their images are left out"
             )
         return lines
+
+    def _unreadable_line(self) -> str:
+        first = self._unreadable[min(self._unreadable)]
+        return f"{len(self._unreadable)} of {len(self.rows)} true masks cannot be read (as {first})"
 
     @cached_property
     def _frames(self) -> tuple[np.ndarray, np.ndarray]:
