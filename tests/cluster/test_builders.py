@@ -223,4 +223,5 @@ def test_a_clock_that_is_a_day_ahead_does_not_decide_which_is_latest(location: S
     listed = [info.tag for info in list_versions(store)]
     assert listed == ["v1", "v2"]
     lines = ended(location.locloc("masks", "list", store), 0).splitlines()
-    assert [line.split()[0] for line in lines[1:]] == listed and "v2 (latest)" in lines[-1]
+    rows = lines[1 + next(n for n, line in enumerate(lines) if line.startswith("version ")) :]
+    assert [line.split()[0] for line in rows] == listed and "v2 (latest)" in lines[-1]

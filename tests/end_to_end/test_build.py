@@ -57,7 +57,7 @@ def test_the_same_build_again_does_nothing_and_another_recipe_makes_v2(photos, u
     after = everything(open_version(f"{store}@v1"))
     assert all(np.array_equal(before[name], after[name]) for name in before)
     first, second = open_version(f"{store}@v1"), open_version(f"{store}@v2")
-    assert np.array_equal(first.read_attention(), second.read_attention())
+    assert np.array_equal(first.read_attention()[:, :3], second.read_attention()), "the first has contrast maps too"
     assert not np.array_equal(first.read_masks(), second.read_masks())
 
     listed = locloc("masks", "list", store).stdout

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -115,7 +116,7 @@ def test_interrupted_it_keeps_what_is_finished(stop, photos, undisturbed, tmp_pa
     lines = []
     for line in started.stderr:  # with checkpoints 1000 s apart, what is kept is what the interruption wrote
         lines.append(line)
-        if " of 300 images" in line:
+        if re.match(r"\d+ of 300 images, ", line):  # not the line about the catalog
             os.killpg(started.pid, stop) if stop == signal.SIGINT else os.kill(started.pid, stop)
             break
     _, err = started.communicate(timeout=60)

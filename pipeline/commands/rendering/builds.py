@@ -33,7 +33,8 @@ def build_progress_bar() -> Iterator["Callable[[BuildProgress], None]"]:
 def _line(progress: "BuildProgress") -> ProgressLine:
     eta = "" if progress.eta_s is None else f", {duration(progress.eta_s)} left"
     workers = "" if progress.workers is None else f", {progress.workers} workers"
-    facts = f"{progress.images_per_s:.1f} images/s{eta}, {progress.failed} failed{workers}"
+    rate = f"{progress.images_per_s:.1f} images/s{eta}, " if progress.images_per_s else ""  # none where all is there
+    facts = f"{rate}{progress.failed} failed{workers}"
     plain = f"{progress.done} of {progress.total} images, {facts}"
     is_last = progress.done == progress.total
     return ProgressLine("masks", progress.done, progress.total, facts, plain, progress.message, is_last)
