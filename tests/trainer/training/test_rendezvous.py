@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 import torch.distributed as dist
@@ -61,8 +62,16 @@ def test_a_port_in_use_is_named(port):
             meet("127.0.0.1", port, 0, 2, 5)
 
 
+@pytest.fixture
+def in_foreground() -> Iterator[None]:
+    """A shell's background job, such as these tests may be, ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_heard_while_c_waits(stop):
+def test_a_signal_is_heard_while_c_waits(stop, in_foreground):
     done = threading.Event()
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt), interruptible():
