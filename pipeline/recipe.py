@@ -51,6 +51,11 @@ class BackboneSettings(Settings):
 
     ADDED: ClassVar[frozenset[str]] = frozenset({"maps"})
 
+    @property
+    def contrast_maps(self) -> int:
+        """How many contrast maps follow those of the heads in a store: 1 or 0."""
+        return int(self.maps == "attention+contrast")
+
     @field_validator("name")
     @classmethod
     def _canonical(cls, name: str) -> str:
@@ -76,7 +81,7 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _has_its_map(self) -> "Recipe":
-        if self.saliency.strategy == "contrast" and self.backbone.maps != "attention+contrast":
+        if self.saliency.strategy == "contrast" and not self.backbone.contrast_maps:
             raise ValueError("saliency.strategy = 'contrast' needs backbone.maps = 'attention+contrast'")
         return self
 

@@ -10,6 +10,8 @@ Shapes: B images, K maps, h x w token grid, T = h * w patches, D width.
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..geometry.border import border_width
+
 MAPS = 2  # with the least attention along the border: an object seldom lies there
 LEAST_SHARE = 0.01  # of the mean attention, added before logs
 MOST_WEIGHT = 8.0  # of a patch in the object's prototype, in means: one bright patch is not the object
@@ -36,8 +38,3 @@ def off_border_mean(attention: Tensor) -> Tensor:
     chosen = inside.topk(min(MAPS, maps), dim=1).indices[:, :, None, None].expand(-1, -1, height, width)
     mean = (relative.gather(1, chosen) + LEAST_SHARE).log().mean(1).exp()
     return mean / mean.mean((1, 2), keepdim=True)
-
-
-def border_width(height: int, width: int) -> int:
-    """Of the border, in patches: a sixteenth of the shorter side, at least one."""
-    return max(1, round(min(height, width) / 16))

@@ -143,7 +143,7 @@ def resolve_backbone(recipe: Recipe, weights: str | None, sha256: str | None = N
         "patch_px": backbone.patch_px,
         "prefix_tokens": backbone.prefix,
     }
-    maps = backbone.heads + (recipe.backbone.maps == "attention+contrast")
+    maps = backbone.heads + recipe.backbone.contrast_maps
     return ResolvedBackbone(replace(spec, sha256=backbone.sha256), (maps, *backbone.grid), metadata)
 
 

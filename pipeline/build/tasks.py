@@ -128,9 +128,9 @@ def attend(block: Block, context: TaskContext) -> AttentionBatch:
 
     assert context.backbone is not None
     backbone = load_backbone(context.backbone, context.device)
-    with_contrast = context.recipe.backbone.maps == "attention+contrast"
-    maps_of = backbone.attention_and_contrast if with_contrast else backbone.cls_attention
-    batch = _empty_batch(block, context, (backbone.heads + with_contrast, *backbone.grid))
+    contrast_maps = context.recipe.backbone.contrast_maps
+    maps_of = backbone.attention_and_contrast if contrast_maps else backbone.cls_attention
+    batch = _empty_batch(block, context, (backbone.heads + contrast_maps, *backbone.grid))
     inputs = np.zeros((len(block), backbone.size_px, backbone.size_px, 3), np.uint8)
     batch_size = CUDA_BATCH if backbone.device.type == "cuda" else 1
     attentions: list[tuple[list[int], torch.Tensor]] = []

@@ -101,14 +101,13 @@ def build(
     **Example:** locloc masks build photos --store photos.store
     """
     from ..catalogs import read_catalog, summarize
-    from ..errors import TruthError, check_known
-    from ..inspect.ground_truth.boxes import suspicious_boxes, upright_catalog
+    from ..inspect.ground_truth.boxes import check_boxes_in, suspicious_boxes, upright_catalog
     from ..io.console import print_warning
     from ..recipes.choice import choose_recipe
     from .rendering.builds import print_choice, print_plan
     from .rendering.catalogs import print_catalog
 
-    check_known(TruthError, "--boxes-in", boxes_in, ("upright", "stored"))
+    check_boxes_in(boxes_in)
     image_catalog = read_catalog(images, catalog, root, exclude or ())
     choice = choose_recipe(recipe, backbone, store)
     if boxes_in == "stored":

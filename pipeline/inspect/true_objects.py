@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..catalogs.paths import parse_location
 from ..errors import StoreError, TruthError
 from ..geometry.boxes import CORRECT_IOU, box_iou, largest_box, mask_iou
 from ..geometry.resize_crop import ResizeCrop
@@ -17,9 +16,8 @@ from ..masks.pseudo_mask import working_geometry
 from ..recipe import Recipe
 from ..store.reader import Version
 from .ground_truth.boxes import boxes_of_version
-from .ground_truth.frames import version_frames
-from .ground_truth.masks import find_truth, square_truth
-from .ground_truth.upright import UprightMasks
+from .ground_truth.masks import square_truth
+from .ground_truth.upright import UprightMasks, masks_of_version
 
 FIGURES = ("mask_iou", "precision", "recall", "box_iou", "corloc")
 """What `compare` gives."""
@@ -81,12 +79,7 @@ class TrueObjects:
             self._warnings = [*true_boxes.warnings]
             self.rows = np.array(sorted(self._boxes), np.int64)
         else:
-            paths = version.table["path"].to_pylist()
-            where = parse_location(root or version.provenance["catalog"]["root"])
-            masks = find_truth(paths, Path(truth), truth_class, where)
-            self._masks = UprightMasks(
-                masks, paths, where, lambda rows: version_frames(version, rows, boxes_in), boxes_in
-            )
+            self._masks = masks_of_version(version, truth, truth_class, boxes_in, root)
             self.rows = np.intersect1d(self.rows, self._masks.rows)
 
     @property

@@ -84,7 +84,7 @@ class _Unrefined:
 
 def heads_or_contrast(maps: np.ndarray, recipe: Recipe) -> np.ndarray:
     """The stored maps `(H, h, w)` > those that the recipe's strategy uses: the heads, or the contrast map."""
-    if recipe.backbone.maps == "attention":
+    if not recipe.backbone.contrast_maps:
         return maps
     return maps[-1:] if recipe.saliency.strategy == "contrast" else maps[:-1]
 

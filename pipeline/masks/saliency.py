@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ..config import Settings
+from ..geometry.border import border_width
 from ..geometry.normalize import min_max
 
 # OpenCV's GrabCut codes.
@@ -118,10 +119,10 @@ def _mean_map(maps: np.ndarray, settings: SaliencySettings) -> np.ndarray:
 def border_shares(attention: np.ndarray) -> np.ndarray:
     """Attention `(H, h, w) float32` > each head's share along the border of the image, `(H,)`; 1 for a head of zeros.
 
-    The border is a sixteenth of the shorter side wide, at least one token.
+    The border is `border_width` tokens wide.
     """
     _, height, width = attention.shape
-    ring = max(1, round(min(height, width) / 16))
+    ring = border_width(height, width)
     total = attention.sum((1, 2))
     inside = attention[:, ring : height - ring, ring : width - ring].sum((1, 2))
     return np.where(total > 0, 1 - inside / np.maximum(total, TINY), 1.0)

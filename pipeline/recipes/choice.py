@@ -108,7 +108,7 @@ def _why_default(default_for: str, backbone: str | None) -> str:
 
 def _refining(recipe: Recipe, parent: Recipe, name: str, version: str) -> Recipe:
     """The recipe with the version's backbone. Raises RecipeError where it needs a map that the version lacks."""
-    if recipe.saliency.strategy == "contrast" and parent.backbone.maps == "attention":
+    if recipe.saliency.strategy == "contrast" and not parent.backbone.contrast_maps:
         raise RecipeError(
             f"Recipe {name}: {version} has no contrast maps, only attention; `--recipe relative` makes do with it, and "
             "`locloc masks build` makes contrast maps"

@@ -63,6 +63,16 @@ class TrueBoxes:
     warnings: tuple[str, ...]  # lines to print
 
 
+def check_boxes_in(boxes_in: str) -> None:
+    """Raises TruthError unless `boxes_in` is one of BoxesIn."""
+    check_known(TruthError, "--boxes-in", boxes_in, get_args(BoxesIn))
+
+
+def too_many(wrong: int, images: int) -> bool:
+    """Whether so much ground truth is wrong that it is refused, and not left out."""
+    return wrong > max(REFUSED_IMAGES, REFUSED_SHARE * images)
+
+
 def boxes_of_version(version: Version, boxes_in: str = "upright", root: Path | str | None = None) -> TrueBoxes:
     """The usable boxes of a version's catalog, see `check_boxes`.
 
@@ -146,7 +156,7 @@ def check_boxes(
 
     Raises TruthError where too many images are wrong, and for "stored" where an orientation is unknown.
     """
-    check_known(TruthError, "--boxes-in", boxes_in, get_args(BoxesIn))
+    check_boxes_in(boxes_in)
     boxes, box_row = np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(box_row, np.int64)
     if not len(boxes):
         return TrueBoxes({}, {}, ())
@@ -163,7 +173,7 @@ def check_boxes(
     if left_out:
         line = _describe(left_out, len(rows), boxes, box_row, sizes, image_id, where)
         wrong_images = int(np.count_nonzero(faults))
-        if wrong_images == len(rows) or wrong_images > max(REFUSED_IMAGES, REFUSED_SHARE * len(rows)):
+        if wrong_images == len(rows) or too_many(wrong_images, len(rows)):
             raise TruthError(f"{line}; {_remedy(left_out, given, box_row, sizes, orientation, boxes_in)}")
         warnings.append(f"{line}; these images are left out of the ground truth")
     usable = faults[box_row] == 0

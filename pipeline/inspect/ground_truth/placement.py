@@ -6,13 +6,11 @@ turns it was drawn on the stored pixels: it is left out, counted and named. More
 stretched, and counted.
 """
 
-from typing import get_args
-
 import numpy as np
 
-from ...errors import TruthError, check_known
+from ...errors import TruthError
 from ...geometry.orientation import SWAPPED, upright_pixels
-from .boxes import REFUSED_IMAGES, REFUSED_SHARE, BoxesIn
+from .boxes import check_boxes_in, too_many
 
 PROPORTION_SHARE = 0.03  # by which width / height may differ: sides of small copies are rounded
 
@@ -22,7 +20,7 @@ class MaskPlacement:
 
     def __init__(self, masks: int, where: str, boxes_in: str = "upright"):
         """masks: how many there are; where: for messages; boxes_in: as of `check_boxes`."""
-        check_known(TruthError, "--boxes-in", boxes_in, get_args(BoxesIn))
+        check_boxes_in(boxes_in)
         self.masks, self.where, self.boxes_in = masks, where, boxes_in
         self._checked: set[str] = set()
         self._turned: dict[str, str] = {}  # name and sizes, by name
@@ -82,7 +80,7 @@ class MaskPlacement:
 
     def _refuse(self, name: str, shown: str) -> None:
         self._turned[name] = shown
-        if len(self._turned) > max(REFUSED_IMAGES, REFUSED_SHARE * self.masks):
+        if too_many(len(self._turned), self.masks):
             raise TruthError(self._line())
 
     def _line(self) -> str:

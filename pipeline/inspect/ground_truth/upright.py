@@ -6,15 +6,27 @@ from pathlib import Path
 
 import numpy as np
 
-from ...catalogs.paths import resolve
+from ...catalogs.paths import parse_location, resolve
 from ...errors import TruthError
-from .boxes import REFUSED_IMAGES, REFUSED_SHARE
-from .masks import TrueMasks, read_truth
+from ...store.reader import Version
+from .boxes import too_many
+from .frames import version_frames
+from .masks import TrueMasks, find_truth, read_truth
 from .pixels import UnreadableMask
 from .placement import MaskPlacement
 
 Frames = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """Rows > sizes `(N, 2)` of the upright images and EXIF orientations `(N,)`, known of these rows; see frames.py."""
+
+
+def masks_of_version(
+    version: Version, truth: str, truth_class: str | None, boxes_in: str, root: Path | str | None
+) -> "UprightMasks":
+    """The true masks of a version's images, in a folder or a .json file; root: of the images if they were moved."""
+    paths = version.table["path"].to_pylist()
+    where = parse_location(root or version.provenance["catalog"]["root"])
+    masks = find_truth(paths, Path(truth), truth_class, where)
+    return UprightMasks(masks, paths, where, lambda rows: version_frames(version, rows, boxes_in, where), boxes_in)
 
 
 class UprightMasks:
@@ -39,7 +51,7 @@ class UprightMasks:
             read = read_truth(self.masks, path, resolve(self._root, path))
         except UnreadableMask as error:
             self._unreadable[row] = str(error)
-            if len(self._unreadable) > max(REFUSED_IMAGES, REFUSED_SHARE * len(self.rows)):
+            if too_many(len(self._unreadable), len(self.rows)):
                 raise TruthError(self._unreadable_line()) from None
             return None
         if not read.any():

@@ -82,8 +82,7 @@ class Space:
     @property
     def strategies(self) -> tuple[Strategy, ...]:
         """`contrast` only where the version has contrast maps."""
-        has_contrast = self.base.backbone.maps == "attention+contrast"
-        return ("contrast", "relative", "absolute") if has_contrast else ("relative", "absolute")
+        return ("contrast", "relative", "absolute") if self.base.backbone.contrast_maps else ("relative", "absolute")
 
     @property
     def head_choices(self) -> tuple[Heads, ...]:

@@ -5,14 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ...catalogs.paths import parse_location
 from ...errors import TruthError
 from ...geometry.boxes import largest_box
 from ...store.reader import Version
 from ..ground_truth.boxes import boxes_of_version
-from ..ground_truth.frames import version_frames
-from ..ground_truth.masks import find_truth
-from ..ground_truth.upright import UprightMasks
+from ..ground_truth.upright import UprightMasks, masks_of_version
 
 
 @dataclass(frozen=True)
@@ -48,10 +45,7 @@ class ViewTruth:
             self._boxes, self._warnings = found.boxes, [*found.warnings]
             self._left_out = {row: f"true box: {fault}" for fault, rows in found.left_out.items() for row in rows}
             return
-        paths = version.table["path"].to_pylist()
-        where = parse_location(root or version.provenance["catalog"]["root"])
-        masks = find_truth(paths, Path(truth), truth_class, where)
-        self._masks = UprightMasks(masks, paths, where, lambda rows: version_frames(version, rows, boxes_in), boxes_in)
+        self._masks = masks_of_version(version, truth, truth_class, boxes_in, root)
 
     def __call__(self, row: int, size_px: tuple[int, int]) -> ImageTruth:
         boxes = np.asarray(self._boxes.get(row, np.zeros((0, 4))), np.float64)

@@ -1,8 +1,20 @@
 """What a refinement engine is: image and trimap > mask."""
 
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
+from pydantic import Field
+
+PriorWeight = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=100,
+        description="Weight of the attention's log odds beside the colours' log likelihoods; 0: attention only makes "
+        "the trimap.",
+    ),
+]
+"""The setting of engines that use `odds`."""
 
 
 @runtime_checkable

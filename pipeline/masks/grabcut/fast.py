@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from ...config import Settings
+from .engine import PriorWeight
 from .fast_band import band, halve
 from .trimap import too_few_pixels, trimap_foreground, weighted_log_odds
 
@@ -37,13 +38,7 @@ class FastGrabCut(Settings):
         le=64,
         description="If not 0, cut at half size first, then at full size only pixels this near to that outline.",
     )
-    prior_weight: float = Field(
-        0.0,
-        ge=0,
-        le=100,
-        description="Weight of the attention's log odds beside the colours' log likelihoods; 0: attention only makes "
-        "the trimap.",
-    )
+    prior_weight: PriorWeight = 0.0
     gamma: float = Field(
         50.0, ge=0, le=1000, description="Price of an outline between two pixels of one colour; OpenCV's is 50."
     )

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from ...config import Settings
 from ..saliency import SURE_BACKGROUND, SURE_FOREGROUND
+from .engine import PriorWeight
 from .fast import COMPONENTS, FastGrabCut
 from .trimap import too_few_pixels, trimap_foreground, weighted_log_odds
 
@@ -33,13 +34,7 @@ class TorchGrabCut(Settings):
     engine: Literal["torch"] = "torch"
     iterations: int = Field(1, ge=1, le=100, description="Rounds of fitting and cutting; the paper takes one.")
     gamma: float = Field(50.0, gt=0, le=1000, description="Price of an outline between two pixels of one colour.")
-    prior_weight: float = Field(
-        0.0,
-        ge=0,
-        le=100,
-        description="Weight of the attention's log odds beside the colours' log likelihoods; 0: attention only makes "
-        "the trimap.",
-    )
+    prior_weight: PriorWeight = 0.0
     coarse_steps: int = Field(100, ge=0, le=10_000, description="Most steps of the cut on each coarser level.")
     fine_steps: int = Field(
         600, ge=1, le=10_000, description="Most steps of the cut at full size: most images need 150, rough ones 300."

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from locloc.pipeline.backbones.contrast import border_width, contrast_map, off_border_mean
+from locloc.pipeline.backbones.contrast import contrast_map, off_border_mean
 from locloc.pipeline.backbones.spec import BackboneSpec
 from locloc.pipeline.backbones.vit import Backbone
 
@@ -44,11 +44,6 @@ def test_heads_that_look_at_the_border_are_left_out():
     _, attention, _ = scene()
     both = torch.cat([attention[:, :1], attention[:, :1], attention[:, 1:]], dim=1)
     torch.testing.assert_close(off_border_mean(both), off_border_mean(attention[:, :1].expand(-1, 2, -1, -1)))
-
-
-@pytest.mark.parametrize("side, width", [(1, 1), (14, 1), (16, 1), (24, 2), (32, 2), (37, 2)])
-def test_the_border_grows_with_the_grid(side, width):
-    assert border_width(side, side) == width
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "pocket"])
