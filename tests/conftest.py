@@ -152,12 +152,12 @@ def write_version(
         return open_version(f"{store}@{writer.publish()}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def made() -> Callable[..., Content]:
     return Content.made
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write() -> Callable[..., Version]:
     return write_version
 

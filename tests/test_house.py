@@ -91,7 +91,10 @@ def test_the_command_line_is_frozen():
         ],
         "masks delete": ["version"],
         "masks diff": ["version", "other", "--json"],
-        "masks export": ["version", "out", "--to", "--json"],
+        "masks export": [
+            "version", "out", "--to", "--split", "--classes", "--min-quality", "--images", "--size", "--segmentation",
+            "--root", "--json",
+        ],
         "masks extend": [
             "version", "images", *how, "--catalog", "--root", "--exclude", "--weights", "--name", "--json",
         ],

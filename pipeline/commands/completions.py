@@ -17,7 +17,7 @@ BACKBONES = (
     "vit_small_patch16_dinov3.lvd1689m",
 )
 STATUSES = ("crashed", "fallback", "missing", "non-finite", "ok", "undecodable")
-EXPORTS = ("zarr",)
+EXPORTS = ("coco", "hdf5", "labelstudio", "parquet", "png", "webdataset", "yolo", "zarr")
 STAGES = ("all", "classifier", "generator", "ppd")
 SPLITS = ("test", "train", "val")
 METRICS = ("box-iou", "corloc", "mask-iou")

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from .completions import EXPORTS, one_of
+from .completions import EXPORTS, SPLITS, one_of
 from .json_option import Json, JsonCommand, print_or_write
-from .options import StoreName, VersionName
+from .options import Root, StoreName, VersionName
 
 
 def add_to(masks: typer.Typer) -> None:
@@ -38,23 +38,64 @@ def gc(store: StoreName, json: Json = None) -> None:
 
 def export(
     version: VersionName,
-    out: Annotated[str, typer.Argument(metavar="OUT", help="Folder to write to.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="New or empty folder; of zarr also a URL.")],
     to: Annotated[
-        str, typer.Option(metavar="FORMAT", autocompletion=one_of(EXPORTS), help="zarr: plain Zarr v3.")
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            autocompletion=one_of(EXPORTS),
+            help="coco, yolo, png, hdf5, parquet, webdataset, labelstudio; or zarr, the version as it is stored.",
+        ),
     ] = "zarr",
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="train|val|test|none", autocompletion=one_of(SPLITS), help="Only images of this split."),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME,...", help="Only images of these classes; may be repeated."),
+    ] = None,
+    min_quality: Annotated[
+        float | None, typer.Option(help="Only masks whose quality is at least this.", show_default=False)
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="copy|link|none",
+            help="What is written of the images. Default: copy for yolo, parquet and webdataset, else none.",
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="original|mask",
+            help="Of the masks: of the upright original image, or the stored square. Default: original, mask for hdf5.",
+        ),
+    ] = None,
+    segmentation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="How a mask is written. coco: rle (default), polygon, box. yolo: polygon, box. png: binary, class. "
+            "labelstudio: rle, box.",
+        ),
+    ] = None,
+    root: Root = None,
     json: Json = None,
 ) -> None:
     """Copy a version to a format that other programs read without locloc and without Icechunk.
 
-    **Example:** locloc masks export photos.store@v1 --to zarr photos.zarr
+    Images without a mask are left out and counted. OUT appears when it is complete: after an error there is nothing.
+    docs/formats.md says what each format keeps.
+
+    **Example:** locloc masks export photos.store@v1 photos.coco --to coco --images copy
     """
-    from ..errors import StoreError, check_known
-    from ..export import EXPORTERS
+    from ..export import ExportOptions, export_version
     from ..io.progress_bar import count_bar
     from ..store import open_version
     from .rendering.inspection import print_exported
 
-    check_known(StoreError, "format", to, EXPORTERS)
+    options = ExportOptions(split, tuple(classes or ()), min_quality, images, size, segmentation, root)
     with count_bar("exporting") as on_progress:
-        exported = EXPORTERS[to](open_version(version), out, on_progress)
+        exported = export_version(open_version(version), out, to, options, on_progress)
     print_or_write(exported, json, lambda: print_exported(exported))

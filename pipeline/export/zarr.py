@@ -5,13 +5,10 @@ and consolidated metadata. A folder is written under a temporary name beside its
 rename: there the root's title says that the export is incomplete until everything else is written.
 """
 
-import errno
 import os
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +18,17 @@ from zarr.storage import FsspecStore, LocalStore
 from zarr.types import AnyArray
 
 from ..catalogs.paths import parse_location
-from ..errors import CatalogError, LocLocError, StoreError, UnreachableError, os_error_reason
+from ..errors import CatalogError, LocLocError, StoreError, UnreachableError
 from ..io.fsspec_io import list_remote, without_secrets
 from ..status import Status
 from ..store.arrays import Array, open_array
 from ..store.corruption import corruption_as_error
 from ..store.reader import Version
-from ..store.schema import ATTRIBUTE, BLOCK_ROWS, STATS, content_crc
+from ..store.schema import ATTRIBUTE, BLOCK_ROWS, STATS
+from .folder import new_folder, not_empty
+from .format import OnProgress, no_progress
+from .options import Exported
+from .stream import check_crc
 
 BATCH_BYTES = 64 << 20
 
@@ -66,20 +67,8 @@ ARRAYS: dict[str, tuple[tuple[str, ...], str]] = {
     "catalog/box_row": (("box",), "The row that each given box belongs to."),
 }
 
-OnProgress = Callable[[int, int], None]
 
-
-@dataclass(frozen=True)
-class Exported:
-    """Summary of an export."""
-
-    version: str
-    format: str
-    out: str
-    rows: int
-
-
-def export_zarr(version: Version, out: Path | str, on_progress: OnProgress = lambda done, total: None) -> Exported:
+def export_zarr(version: Version, out: Path | str, on_progress: OnProgress = no_progress) -> Exported:
     """Writes `version` to `out`: a folder that is new or empty, or a URL (`s3://bucket/prefix`) with nothing below it.
 
     Credentials for a URL come from the environment. Raises StoreError for a target that is not empty or cannot be
@@ -128,12 +117,7 @@ def _copy_blocks(version: Version, store: LocalStore | FsspecStore, on_progress:
         part = slice(start, min(start + step, rows))
         values = {name: _read(version, array, part) for name, array in arrays.items()}
         crc = _read(version, open_array(version.group, "content_crc"), part)
-        wrong = np.flatnonzero(content_crc(values["mask"], values["attention"]) != crc)
-        if len(wrong):
-            raise StoreError(
-                f"{version.name} is damaged: row {start + int(wrong[0])} is not what was written; "
-                f"`locloc masks verify {version.name}` lists all damage"
-            )
+        check_crc(version, np.arange(part.start, part.stop), values["mask"], values["attention"], crc)
         for name, copy in copies.items():
             copy[part] = values[name]
         on_progress(part.stop, rows)
@@ -172,30 +156,19 @@ def _open_target(out: Path | str) -> AbstractContextManager[LocalStore | FsspecS
 
 @contextmanager
 def _folder(out: Path) -> Iterator[LocalStore]:
-    try:
-        if out.exists() and not out.is_dir():
-            raise StoreError(f"{out} is a file; name a new or empty folder to export to")
-        if out.exists() and any(out.iterdir()):
-            raise _not_empty(out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
-            yield LocalStore(Path(beside, out.name))
-            os.rename(Path(beside, out.name), out)  # replaces an empty folder, fails for any other
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and out.is_dir():  # filled since
-            raise _not_empty(out) from None
-        raise StoreError(f"{out} cannot be written: {os_error_reason(error)}") from None
+    with new_folder(out) as folder:
+        yield LocalStore(folder)
 
 
 @contextmanager
 def _url(url: str) -> Iterator[FsspecStore]:
     try:
         if list_remote(url):
-            raise _not_empty(url)
+            raise not_empty(url)
     except FileNotFoundError:
         pass
     except NotADirectoryError:
-        raise _not_empty(url) from None
+        raise not_empty(url) from None
     except UnreachableError as error:
         raise StoreError(f"{url} cannot be written: {error}") from None
     try:
@@ -205,7 +178,3 @@ def _url(url: str) -> Iterator[FsspecStore]:
     except Exception as error:  # botocore, aiohttp and google.auth share no base class
         lines = str(error).splitlines() or [""]
         raise StoreError(f"{url} cannot be written: {type(error).__name__}: {without_secrets(lines[0])}") from error
-
-
-def _not_empty(out: Path | str) -> StoreError:
-    return StoreError(f"{out} exists and is not empty; name a new or empty folder to export to")

@@ -111,6 +111,13 @@ def print_exported(exported: Exported) -> None:
     out.print(
         f"{exported.rows} rows of [bold]{escape(exported.version)}[/] as {exported.format}: {escape(exported.out)}"
     )
+    if exported.left_out:
+        reasons = ", ".join(f"{count} {why}" for why, count in exported.left_out.items())
+        out.print(f"left out: {escape(reasons)}")
+    if exported.empty:
+        out.print(f"{exported.empty} of the masks are empty")
+    for note in exported.notes:
+        print_warning(note)
 
 
 def print_score(report: ScoreReport, worst: int = 0) -> None:

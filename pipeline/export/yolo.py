@@ -1,0 +1,64 @@
+"""Ultralytics' layout: data.yaml, images/SPLIT and labels/SPLIT with a text file for each image.
+
+With `--segmentation polygon` a line is `class x y x y ...`, with `box` it is `class x_centre y_centre width height`,
+all as shares of the upright image's width and height. An image has one line, and an empty file where its mask is empty.
+Parts and holes of an object are joined to one polygon by bridges of no width. Images without split are for training.
+"""
+
+import json
+from typing import ClassVar
+
+import numpy as np
+
+from ..geometry.outline import joined
+from .format import ExportTarget
+from .segmentation import row_polygons
+from .stream import ExportRow
+
+_FOLDERS = {"train": "train", "val": "val", "test": "test", "": "train"}
+
+
+class Yolo:
+    images: ClassVar[tuple[str, ...]] = ("copy", "link", "none")
+    sizes: ClassVar[tuple[str, ...]] = ("original", "mask")
+    segmentations: ClassVar[tuple[str, ...]] = ("polygon", "box")
+
+    def __init__(self, target: ExportTarget) -> None:
+        self.target = target
+        self._splits: dict[str, int] = {}
+
+    def write(self, row: ExportRow) -> None:
+        split = _FOLDERS[row.split]
+        self._splits[split] = self._splits.get(split, 0) + 1
+        self.target.images.put(row, self.target.folder / "images" / split)
+        file = self.target.folder / "labels" / split / f"{row.name}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(self._line(row), encoding="ascii")
+
+    def _line(self, row: ExportRow) -> str:
+        if row.empty or not row.mask.any():
+            return ""
+        frame = np.array(row.frame_px, np.float64)
+        if self.target.segmentation == "box":
+            low, high = row.box[:2] / frame, row.box[2:] / frame
+            numbers = np.concatenate([(low + high) / 2, high - low])
+        else:
+            numbers = (joined(row_polygons(row)) / frame).ravel()
+        return " ".join([str(row.class_number), *(f"{number:.6g}" for number in numbers.clip(0, 1).tolist())]) + "\n"
+
+    def close(self) -> None:
+        there = [split for split in ("train", "val", "test") if split in self._splits]
+        lines = [
+            f"# Masks of {self.target.about['version']}, by locloc; where `path` is not found, write it in full",
+            "path: .",
+        ]
+        for split in ("train", "val"):
+            if split in there:
+                lines.append(f"{split}: images/{split}")
+            else:  # ultralytics needs both
+                lines.append(f"{split}: images/{there[0]}  # no image is of the split {split}")
+        if "test" in there:
+            lines.append("test: images/test")
+        names = [f"  {number}: {json.dumps(name)}" for number, name in enumerate(self.target.classes)]
+        text = "\n".join([*lines, "names:", *names]) + "\n"
+        (self.target.folder / "data.yaml").write_text(text, encoding="utf-8")
