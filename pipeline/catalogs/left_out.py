@@ -23,6 +23,7 @@ DROPPED: tuple[Kind, ...] = ("suffix", "excluded", "unreadable", "box", "annotat
 EVERY_KIND: tuple[Kind, ...] = get_args(Kind)
 SUFFIXES = 24  # that are counted each; files with rarer ones are counted together
 OTHER = "other"
+HIDDEN_NAME = ".*"  # of files and folders whose names begin with a dot
 
 # Suffixes of images that are not read as they are: left out, and worth a warning.
 RAW = frozenset({
@@ -160,5 +161,7 @@ def _worded(item: LeftOut) -> str:
             return f"{counted(item.count, 'box', 'boxes')} ({item.why})"
         case "annotation":
             return f"{counted(item.count, 'annotation')} ({item.why})"
+        case "folder" | "file" if item.name == HIDDEN_NAME:
+            return f"{counted(item.count, f'hidden {item.kind}')} (of a name that begins with a dot)"
         case "folder" | "file":
             return f"{item.count} {item.name} ({item.why})"

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ...io.json_objects import unique_keys
 from .list_values import is_missing
 
 CORNERS, SIZES = "x0 y0 x1 y1", "x y width height"
@@ -45,7 +46,7 @@ def parse_boxes(value: object, xywh: bool = False) -> Sequence[Sequence[float]]:
 
 def _from_json(text: str, xywh: bool) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise _not_boxes(text, xywh) from error
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...errors import CatalogError, did_you_mean
+from ...io.json_objects import unique_keys
 from ..lines import numbered_lines, open_text, place
 from ..paths import to_text
 from .columns import Columns, find_columns, ignored_note
@@ -29,7 +30,7 @@ def read_json(source: ListFile) -> Iterator[Row]:
 def _lines(source: ListFile, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
     for line, text in lines:
         try:
-            record = json.loads(text)
+            record = json.loads(text, object_pairs_hook=unique_keys)
         except (ValueError, RecursionError) as error:
             raise CatalogError(
                 f"{place(source.file, line)}: broken JSON ({error}); a list has one object a line, or is one array"
@@ -40,7 +41,7 @@ def _lines(source: ListFile, lines: Iterator[tuple[int, str]]) -> Iterator[tuple
 def _array(source: ListFile) -> Iterator[tuple[int, Any]]:
     try:
         with open_text(source.file) as stream:
-            records = json.load(stream)
+            records = json.load(stream, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise CatalogError(f"{to_text(str(source.file))}: broken JSON ({error}) in an array of objects") from error
     return enumerate(records, 1)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...catalogs.unicode_names import normal_form
 from ...errors import TruthError, did_you_mean
+from ...io.json_objects import unique_keys
 
 BEYOND_SHARE = 0.1  # of the image's side; hand-drawn polygons reach a little beyond
 
@@ -119,7 +120,7 @@ def read_coco(file: Path, paths: Sequence[str], truth_class: str | None) -> Coco
 
 def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=unique_keys)
     except OSError as error:
         raise TruthError(f"--truth {file} cannot be read: {error.strerror}; name COCO's file of annotations") from None
     except (ValueError, RecursionError) as error:

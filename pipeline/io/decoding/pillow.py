@@ -69,7 +69,7 @@ def png_to_rgb(image: Image.Image, data: bytes) -> np.ndarray:
     if bits in (2, 4) and image.mode == "L" and isinstance(key, int):
         image.info["transparency"] = key * 255 // ((1 << bits) - 1)
     rgb = to_rgb(image) if bits < 16 or key is None else None
-    return png.decode_16_bits(data) if rgb is None or (bits == 16 and not rgb.any()) else rgb
+    return png.decode_16_bits(data) if rgb is None or (bits == 16 and rgb.max() < 16) else rgb
 
 
 def tiff_to_rgb(image: Image.Image, layout: Layout) -> np.ndarray:

@@ -17,8 +17,10 @@ _KNOWN = (
     (0, b"\0\0\0\x0cJXL ", "JPEG XL is not read; convert it to PNG"),
     (0, b"v/1\x01", "OpenEXR is not read; convert it to TIFF or Radiance"),
     (0, b"II\xbc", "JPEG XR is not read; convert it to TIFF"),
+    (0, b"version https://git-lfs.github.com/", "a pointer of Git LFS, not the image: run git lfs pull"),
     (0, b"8BPS\0\x02", "a Photoshop file of the large kind (PSB) is not read; save it as TIFF"),
 )
+_PAGES = (b"<!doctype html", b"<html")
 _UNKNOWN = "not an image of a known format"
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 
@@ -38,6 +40,10 @@ def reason_of(data: bytes) -> str:
     for at, mark, reason in _KNOWN:
         if data[at : at + len(mark)] == mark:
             return reason
+    if data[:512].lstrip().lower().startswith(_PAGES):
+        return "a web page, not an image: the download failed"
+    if not data.strip(b"\0"):
+        return "only zero bytes: the copy or download was not finished"
     return _UNKNOWN
 
 

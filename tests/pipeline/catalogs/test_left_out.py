@@ -67,6 +67,8 @@ def test_folders_of_machines_are_left_out_by_rule(tmp_path):
     }
     assert all(item.why for item in catalog.left_out)
     assert "2 @eaDir (thumbnails that a NAS made)" in left_out_text(catalog.left_out, ("folder",))
+    text = left_out_text(catalog.left_out, ("folder", "file"))
+    assert "2 hidden folders (" in text and "1 hidden file (" in text and ".*" not in text
 
 
 def test_a_url_has_the_same_rules(tmp_path, monkeypatch):

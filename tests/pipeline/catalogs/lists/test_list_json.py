@@ -55,6 +55,8 @@ def test_boxes_with_names(tmp_path):
         ('[{"path": "a"}, 3]', "l.jsonl element 2: not a JSON object"),
         ('[{"path": "a"}', r"l.jsonl: broken JSON \(.*\) in an array of objects"),
         ("[" * 100_000, r"l.jsonl: broken JSON"),
+        ('{"path": "a"}\n{"path": "b", "path": "c"}', r"l.jsonl:2: .*an object has the key 'path' twice"),
+        ('[{"path": "a", "label": 1, "label": 2}]', r"l.jsonl: .*an object has the key 'label' twice"),
         (
             '{"images": [], "annotations": []}',
             "l.jsonl:1: no key 'path'.*known: annotations, images; this is a file of COCO's",

@@ -121,3 +121,9 @@ def test_a_file_that_cannot_be_read(write, tmp_path):
         find_truth(PATHS, write("{"))
     with pytest.raises(TruthError, match="cannot be read: No such file or directory; name COCO's file of annotations"):
         find_truth(PATHS, tmp_path / "gone.json")
+
+
+def test_a_key_that_is_there_twice_is_an_error(content, write):
+    twice = json.dumps(content).replace('"iscrowd": 1', '"iscrowd": 1, "category_id": 7')
+    with pytest.raises(TruthError, match="instances.json is no JSON: an object has the key 'category_id' twice"):
+        find_truth(PATHS, write(twice))

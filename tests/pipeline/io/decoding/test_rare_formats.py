@@ -252,6 +252,9 @@ def jpeg_header(marker, bits):
         (b"\0\0\0\x18ftypcrx " + bytes(100), "camera raw"),
         (b"IIRO\x08\0\0\0" + bytes(100), "camera raw"),
         (b"IIU\0\x18\0\0\0" + bytes(100), "camera raw"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "run git lfs pull"),
+        (b"\r\n<!DOCTYPE html><html>404</html>", "a web page, not an image"),
+        (bytes(5000), "only zero bytes"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
