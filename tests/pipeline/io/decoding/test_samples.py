@@ -66,7 +66,7 @@ def test_floats_without_a_white(values):
 
 @pytest.mark.parametrize(
     ("values", "dtype"),
-    [([-1000, -500, 40, 3000], np.int16), ([-128, -1, 127], np.int8), ([-2.5, -1, 0, 1, 2], np.float32)],
+    [([-1000, -500, 40, 3000], np.int16), ([-128, -64, 127], np.int8), ([-2.5, -1, 0, 1, 2], np.float32)],
 )
 def test_nothing_says_what_is_black(values, dtype):
     """Hounsfield units, bytes with a sign and standard scores: clipped at 0 they would show half of the image black."""
