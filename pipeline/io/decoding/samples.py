@@ -3,8 +3,8 @@
 What is white follows from what the file says; where it says nothing, from the values:
 
 * Unsigned integers of up to 16 bits: 2^bits - 1. Signed ones: 2^(bits - 1) - 1.
-* 15 and more bits of which no value is above 4095 hold narrower samples, as cameras of 10 and 12 bits write them: they
-  would all be nearly black. If they are not constant, white is the smallest of 2^8 - 1 to 2^12 - 1 that holds every value.
+* 15 and more bits of which no value is above 4095 hold narrower samples, as cameras of 10 and 12 bits write them: all
+  would be nearly black. If they are not constant, white is the smallest of 2^8 - 1 to 2^12 - 1 that holds every value.
 * Wider integers hold 16 bits as a rule: white is 65535 if at most 5 % of the positive values are above that, else the
   smallest 2^n - 1 that holds every value.
 * Floats have no declared white: it is the first of 1, 255, 1023, 2047, 4095 and 65535 that 95 % of the positive values
