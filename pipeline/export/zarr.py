@@ -1,8 +1,8 @@
 """Exports a version as a plain Zarr v3 group, which Zarr readers open without Icechunk and without locloc.
 
-The group has the same arrays in the same chunks, a description of each array, the provenance in the root's attributes,
-and consolidated metadata. A folder is written under a temporary name beside its target and renamed. A bucket has no
-rename: there the root's title says that the export is incomplete until everything else is written.
+The group has the same arrays in the same chunks, with the names of their axes and descriptions, the provenance in the
+root's attributes, and consolidated metadata. A folder is written under a temporary name beside its target and renamed.
+A bucket has no rename: there the root's title says that the export is incomplete until everything else is written.
 """
 
 import os
@@ -20,52 +20,17 @@ from zarr.types import AnyArray
 from ..catalogs.paths import parse_location
 from ..errors import CatalogError, LocLocError, StoreError, UnreachableError
 from ..io.fsspec_io import list_remote, without_secrets
-from ..status import Status
 from ..store.arrays import Array, open_array
+from ..store.axes import ARRAYS, COORDINATES
 from ..store.corruption import corruption_as_error
 from ..store.reader import Version
-from ..store.schema import ATTRIBUTE, BLOCK_ROWS, STATS
+from ..store.schema import ATTRIBUTE, BLOCK_ROWS, write_coordinates
 from .folder import new_folder, not_empty
 from .format import OnProgress, no_progress
 from .options import Exported
 from .stream import check_crc
 
 BATCH_BYTES = 64 << 20
-
-_STATUSES = ", ".join(f"{status.value} {status.label}" for status in Status)
-
-# Every array of schema.py: the names of its axes (xarray needs them) and its description.
-ARRAYS: dict[str, tuple[tuple[str, ...], str]] = {
-    "mask": (
-        ("row", "y", "x_byte"),
-        "Masks of the object on the square working copy of the image, eight pixels a byte from left to right, most "
-        "significant bit first: numpy.unpackbits(mask[rows], axis=-1).astype(bool) is (rows, y, x).",
-    ),
-    "attention": (("row", "head", "grid_y", "grid_x"), "CLS attention over the patches in the ViT's last block."),
-    "box": (
-        ("row", "x0_y0_x1_y1"),
-        "Box of the mask's largest contour in pixels of the upright original image; zeros where the mask is empty.",
-    ),
-    "stats": (("row", "statistic"), "In this order: " + ", ".join(STATS) + "."),
-    "status": (("row",), f"What became of the image: {_STATUSES}."),
-    "size": (("row", "width_height"), "Of the upright original image, in pixels; zeros where it was not decoded."),
-    "orientation": (
-        ("row",),
-        "EXIF orientation that was applied, 1 to 8; 0 where it is not known. Versions of older releases lack it.",
-    ),
-    "content_crc": (("row",), "CRC-32 of the row's bytes of mask, then attention (little endian)."),
-    "input_digest": (("row", "digest_byte"), "blake2b, 16 bytes, of the image's file; zeros where it was not read."),
-    "block_done": (("block",), "1 where the 64 rows of the block are complete: everywhere, in a published version."),
-    "error": (("row", "error_byte"), "Why the row has no mask, or only a fallback: UTF-8, padded with zeros."),
-    "catalog/id/offsets": (("id_end",), "Where ids begin and end: id n is bytes[offsets[n]:offsets[n + 1]]."),
-    "catalog/id/bytes": (("id_byte",), "All ids end to end, UTF-8, sorted. Join by id, never by position."),
-    "catalog/path/offsets": (("path_end",), "As of the ids."),
-    "catalog/path/bytes": (("path_byte",), "All paths end to end, UTF-8, relative to the catalog's root."),
-    "catalog/label": (("row",), "Class by number, -1 where none was given."),
-    "catalog/split": (("row",), "0 none given, 1 train, 2 val, 3 test."),
-    "catalog/boxes": (("box", "x0_y0_x1_y1"), "Boxes that were given with the images, in the original's pixels."),
-    "catalog/box_row": (("box",), "The row that each given box belongs to."),
-}
 
 
 def export_zarr(version: Version, out: Path | str, on_progress: OnProgress = no_progress) -> Exported:
@@ -77,13 +42,14 @@ def export_zarr(version: Version, out: Path | str, on_progress: OnProgress = no_
     with _open_target(out) as store:
         root = zarr.create_group(store, attributes={"title": f"Incomplete export of {version.name}: remove it"})
         for name, array in version.group.members(max_depth=None):
-            if isinstance(array, zarr.Array):
+            if isinstance(array, zarr.Array) and name not in COORDINATES:
                 copy = _create_like(store, name, array)
                 if name not in ("mask", "attention"):
                     for rows in _chunk_slices(array):
                         copy[rows] = _read(version, array, rows)
+        write_coordinates(root, version.catalog.table["id"].combine_chunks())  # which older versions lack
         _copy_blocks(version, store, on_progress)
-        root.attrs.put(_root_attributes(version))
+        root.attrs.put(_root_attributes(version, root))
         with warnings.catch_warnings():  # only zarr-python reads it, and others ignore it
             warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
             zarr.consolidate_metadata(store)
@@ -136,12 +102,13 @@ def _read(version: Version, array: AnyArray, rows: slice) -> Array:
         return np.asarray(array[rows])
 
 
-def _root_attributes(version: Version) -> dict[str, Any]:
+def _root_attributes(version: Version, group: zarr.Group) -> dict[str, Any]:
     return {
         "title": f"Pseudo-masks and attention of {len(version)} images, made by locloc",
         "version": version.name,
+        "coordinates": "id",  # for xarray
         "rows": "Row n of every array whose first axis is `row` is image n of the catalog; ids are the key.",
-        "arrays": {name: description for name, (_, description) in ARRAYS.items() if name in version.group},
+        "arrays": {name: description for name, (_, description) in ARRAYS.items() if name in group},
         ATTRIBUTE: version.provenance,
     }
 

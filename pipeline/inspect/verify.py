@@ -207,10 +207,27 @@ def _check_catalog(version: Version, findings: _Findings) -> Catalog | None:
         open_version(version.name)
         findings.add_whole("catalog", corruption_reason(version.name, error))
         return None
-    if len(catalog) == len(version) and catalog.sha256 == expected:
-        return catalog
-    findings.add_whole("catalog", f"sha256 {catalog.sha256[:12]} instead of {expected[:12]}")
-    return None
+    if len(catalog) != len(version) or catalog.sha256 != expected:
+        findings.add_whole("catalog", f"sha256 {catalog.sha256[:12]} instead of {expected[:12]}")
+        return None
+    _check_ids(version, catalog, findings)
+    return catalog
+
+
+def _check_ids(version: Version, catalog: Catalog, findings: _Findings) -> None:
+    """Compares the array `id`, which other programs read, with the catalog; versions of older releases lack it."""
+    if "id" not in version.group:
+        return
+    for start in range(0, len(version), COLUMN_ROWS):
+        part = range(start, min(start + COLUMN_ROWS, len(version)))
+        try:
+            same = _read(version, "id", part).tolist() == catalog.slice(part.start, part.stop)[0]
+        except _UnreadableError as error:
+            findings.add_whole("catalog", str(error))
+            return
+        if not same:
+            findings.add_whole("catalog", f"id: rows {part.start} to {part.stop} are not the catalog's")
+            return
 
 
 def _check_columns(version: Version, rows: range, findings: _Findings) -> dict[str, np.ndarray] | None:

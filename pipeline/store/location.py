@@ -138,3 +138,11 @@ def file_system(location: StoreLocation) -> Any:
         raise StoreError(
             f"{location} needs the package {error.name}; `pip install locloc[cluster]` brings it"
         ) from None
+
+
+def split_version_name(name: str) -> tuple[str, str]:
+    """`"STORE@VERSION"` > the store as the user wrote it, and the version. Raises StoreError for another form."""
+    store, _, tag = str(name).rpartition("@")
+    if not store or not tag or "/" in tag:
+        raise StoreError(f"{name!r} names no version; write {str(name).rstrip('@')}@latest, or @v1 and so on")
+    return store, tag

@@ -20,8 +20,9 @@ from ..recipe import Recipe
 from ..status import DONE, Status
 from .arrays import Array, open_array, open_subgroup, read_array
 from .location import StoreLocation
+from .location import split_version_name as split_version_name
 from .repository import BUILD_PREFIX, first_snapshot, icechunk_errors, open_repository
-from .row_selection import RowSelection, select_rows
+from .row_selection import RowSelection, select_rows, similar_id
 from .schema import (
     ADDED_COLUMNS,
     BLOCK_ROWS,
@@ -147,7 +148,7 @@ class Version:
         try:
             return self._row_by_id[image_id]
         except KeyError:
-            raise StoreError(f"{self.name} holds no image {image_id!r}{_suggestion(image_id, self.ids)}") from None
+            raise StoreError(f"{self.name} holds no image {image_id!r}{similar_id(image_id, self.ids)}") from None
 
     def mask(self, image_id: str, size: Literal["stored", "original"] = "stored") -> Array:
         """The mask of one image: `(S, S) bool` as it is stored, or `(H, W) bool` of the upright original image.
@@ -202,6 +203,25 @@ class Version:
             status = self._read("status", rows)
             return empty_column(name, len(status))
         return self._read(name, rows)
+
+    def to_xarray(self) -> Any:
+        """An `xarray.Dataset` of all rows that reads what is used: `mask (row, y, x) bool`, `attention`, `box`, ...
+
+        Its coordinates are id, label, split and status. Raises StoreError where xarray is not installed.
+        """
+        from .as_xarray import version_dataset
+
+        return version_dataset(self)
+
+    def to_supervision(self, rows: RowSelection = slice(None)) -> dict[str, Any]:
+        """`supervision.Detections` by id: mask and box at the original image's size, empty for rows without a mask.
+
+        class_id is the label; without classes it is 0, and -1 for a row without one. Masks of all rows are in memory.
+        Raises StoreError where supervision is not installed.
+        """
+        from .as_supervision import detections
+
+        return detections(self, rows)
 
     def catalog_boxes(self) -> tuple[Array, Array]:
         """The catalog's boxes `(B, 4) float32` xyxy in the original image, and the row `(B,) int64` of each."""
@@ -269,14 +289,6 @@ def open_version(name: str) -> Version:
     return Version(store, tag)
 
 
-def split_version_name(name: str) -> tuple[str, str]:
-    """`"STORE@VERSION"` > the store as the user wrote it, and the version. Raises StoreError for another form."""
-    store, _, tag = str(name).rpartition("@")
-    if not store or not tag or "/" in tag:
-        raise StoreError(f"{name!r} names no version; write {str(name).rstrip('@')}@latest, or @v1 and so on")
-    return store, tag
-
-
 def list_versions(store: str | Path | StoreLocation) -> list[VersionInfo]:
     """Published versions, oldest first, then unfinished builds."""
     repository = open_repository(location := StoreLocation.of(store))
@@ -336,9 +348,3 @@ def build_branch(build_id: str) -> str:
 def _latest(repository: icechunk.Repository) -> str | None:
     main = repository.lookup_branch("main")
     return next((tag for tag, snapshot in tag_snapshots(repository).items() if snapshot == main), None)
-
-
-def _suggestion(image_id: str, ids: list[str]) -> str:
-    """An id with the same ending: edit distances would be too slow for millions of ids."""
-    ending = next((known for known in ids if known.endswith(f"/{image_id}") or known.startswith(f"{image_id}.")), None)
-    return f"; did you mean {ending!r}?" if ending else f"; the first one is {ids[0]!r}"

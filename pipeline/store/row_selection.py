@@ -40,3 +40,9 @@ def select_rows(
     if len(numbers) and not -count <= numbers.min() <= numbers.max() < count:
         raise IndexError(f"a row outside of {name}, which has {count} rows")
     return np.where(numbers < 0, numbers + count, numbers)
+
+
+def similar_id(image_id: str, ids: list[str]) -> str:
+    """An id with the same ending: edit distances would be too slow for millions of ids."""
+    ending = next((known for known in ids if known.endswith(f"/{image_id}") or known.startswith(f"{image_id}.")), None)
+    return f"; did you mean {ending!r}?" if ending else f"; the first one is {ids[0]!r}"

@@ -11,16 +11,19 @@
     input_digest (N, 16) u1        blake2b of the image's file
     block_done   (blocks,) u1      1 where the block's rows are complete
     error        (N, 240) u1       UTF-8, zero-padded; only blocks with failed rows have a chunk
+    id           (N,) string       the ids of `catalog`, for xarray; corner, side, statistic name the last axes of box,
+                                   size and stats. Versions of older releases lack these four
     catalog/     id, path (each offsets (N+1,) i8 and bytes (M,) u1, UTF-8) · label (N,) i4 · split (N,) u1
                  boxes (B, 4) f4 and box_row (B,) i8: the catalog's boxes and the row of each
 
 A block is 64 rows and one chunk, so two tasks never write the same chunk. There are no shards, because reading a
 shard's index costs a second request each time. The provenance of a version is JSON in the root's attribute `locloc`.
+The names of all axes, and descriptions, are in axes.py.
 """
 
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -31,17 +34,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import zarr
 from zarr.codecs import ZstdCodec
+from zarr.types import AnyArray
 
 from ..catalogs.catalog import Catalog, catalog_from_columns, text_bytes
 from ..catalogs.left_out import left_out_from_json
 from ..errors import StoreError
 from .arrays import Array, open_array, open_subgroup, read_array
+from .axes import ARRAYS, LABELS
+from .axes import STATS as STATS
 
 SCHEMA = 1
 BLOCK_ROWS = 64
 COLUMN_ROWS = 256 * BLOCK_ROWS  # a chunk of the small columns, which the coordinator writes at checkpoints
 ERROR_BYTES = 240
-STATS = ("mask_share", "unknown_share", "threshold_iou")
 ATTRIBUTE = "locloc"
 
 COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -105,8 +110,24 @@ def _create_column(root: zarr.Group, name: str, rows: int) -> None:
 
 def _create(root: zarr.Group, name: str, shape: tuple[int, ...], dtype: str, chunk_rows: int) -> None:
     chunks = (min(chunk_rows, max(shape[0], 1)), *shape[1:])
-    root.create_array(
-        name, shape=shape, dtype=dtype, chunks=chunks, compressors=ZstdCodec(level=3), filters=None, fill_value=0
+    _create_described(root, name, shape, dtype, chunks)
+
+
+def _create_described(
+    root: zarr.Group, name: str, shape: tuple[int, ...], dtype: Any, chunks: tuple[int, ...]
+) -> AnyArray:
+    """An array with the names of its axes and its description; text is empty and numbers are 0 where not written."""
+    axes, description = ARRAYS[name]
+    return root.create_array(
+        name,
+        shape=shape,
+        dtype=dtype,
+        chunks=chunks,
+        compressors=ZstdCodec(level=3),
+        filters="auto" if dtype == "str" else None,
+        fill_value="" if dtype == "str" else 0,
+        attributes={"description": description},
+        dimension_names=axes,
     )
 
 
@@ -192,17 +213,14 @@ def unpack_error(data: Array) -> str:
 
 
 def write_catalog(root: zarr.Group, catalog: Catalog) -> None:
-    """Writes a catalog's columns to the group `catalog`."""
-    group = root.create_group("catalog")
+    """Writes a catalog's columns to the group `catalog`, and the coordinates of the root."""
+    root.create_group("catalog")
     table = catalog.table
 
     def create(name: str, values: Array) -> None:
         row_bytes = max(1, values[:1].nbytes)
         chunks = (max(1, min(len(values), _CATALOG_CHUNK_BYTES // row_bytes)), *values.shape[1:])
-        array = group.create_array(
-            name, shape=values.shape, dtype=values.dtype, chunks=chunks, compressors=ZstdCodec(level=3), fill_value=0
-        )
-        array[:] = values
+        _create_described(root, f"catalog/{name}", values.shape, values.dtype, chunks)[:] = values
 
     for name in ("id", "path"):
         text = table[name].chunk(0)
@@ -214,6 +232,22 @@ def write_catalog(root: zarr.Group, catalog: Catalog) -> None:
     boxes = table["boxes"].chunk(0)
     create("boxes", boxes.flatten().flatten().to_numpy().reshape(-1, 4))
     create("box_row", np.repeat(np.arange(len(table)), boxes.value_lengths().to_numpy()))
+    write_coordinates(root, table["id"].chunk(0))
+    root.attrs["coordinates"] = "id"  # by which xarray knows it from data
+
+
+def write_coordinates(root: zarr.Group, ids: pa.LargeStringArray) -> None:
+    """The arrays that name what lies along the axes."""
+    chunk_rows = min(COLUMN_ROWS, max(len(ids), 1))
+    array = _create_described(root, "id", (len(ids),), "str", (chunk_rows,))
+    for start in range(0, len(ids), chunk_rows):  # Python's texts of a million ids would take hundreds of MB
+        array[start : start + chunk_rows] = _text(ids[start : start + chunk_rows].to_pylist())
+    for axis, labels in LABELS.items():
+        _create_described(root, axis, (len(labels),), "str", (len(labels),))[:] = _text(labels)
+
+
+def _text(values: Sequence[str]) -> Array:
+    return np.array(values, np.dtypes.StringDType())
 
 
 def read_metadata(root: zarr.Group) -> dict[str, Any]:

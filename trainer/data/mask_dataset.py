@@ -1,11 +1,12 @@
 """Images and masks of a version as a PyTorch data set, for training code outside of locloc."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
 from ...pipeline.catalogs import SPLITS, parse_location
@@ -29,13 +30,15 @@ class MaskDataset(Dataset[Any]):
                 id     str
                 row    int, of the version
 
+    `loader` gives batches of them. With a DataLoader of your own that has workers, pass
+    `multiprocessing_context="forkserver"`: an open store does not survive a fork.
+
     transform  called with image and target, as those of torchvision.transforms.v2 are
     split      "train", "val" or "test": only these rows; None: all
     images     where the images are now; None: where they were when the masks were made
 
-    Give a DataLoader with workers `multiprocessing_context="forkserver"`: an open store does not survive a fork. Raises
-    StoreError for a version that is not there, TrainError for a split without masks; items raise TrainError where an
-    image is missing, or another file than its mask was made from.
+    Raises StoreError for a version that is not there, TrainError for a split without masks. Items raise TrainError
+    where an image is missing, or another file than its mask was made from.
     """
 
     def __init__(
@@ -76,8 +79,30 @@ class MaskDataset(Dataset[Any]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Any:
-        row = int(self.rows[index])
-        mask = self.version.read_masks([row])[0]
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """The items of a batch, whose masks are read together: a DataLoader calls it where it can."""
+        rows = self.rows[list(indices)]
+        return [self._item(row, mask) for row, mask in zip(rows.tolist(), self.version.read_masks(rows), strict=True)]
+
+    def loader(
+        self, batch_size: int = 32, *, workers: int = 0, shuffle: bool = False, **options: Any
+    ) -> "DataLoader[Any]":
+        """A DataLoader whose batches are `(images, targets)`: images `(B, 3, S, S) uint8`, or what the transform makes.
+
+        targets  mask `(B, S, S) bool`, boxes `(B, 1, 4) float32`, label and row `(B,) int64`, id a list of B texts
+        workers  loading processes, started by forkserver; a script that has any needs `if __name__ == "__main__":`
+        options  of torch.utils.data.DataLoader
+        """
+        processes: dict[str, Any] = (
+            {"multiprocessing_context": "forkserver", "persistent_workers": True} if workers else {}
+        )
+        return DataLoader(
+            self, batch_size, shuffle, num_workers=workers, **{"worker_init_fn": _init_worker, **processes, **options}
+        )
+
+    def _item(self, row: int, mask: np.ndarray) -> Any:
         rgb = self._images.square(row, len(mask))
         box = torch.from_numpy(largest_box(mask)[None])
         target = {
@@ -92,3 +117,7 @@ class MaskDataset(Dataset[Any]):
 
     def __repr__(self) -> str:
         return f"MaskDataset({self.version.name!r}, {len(self)} images, {len(self.classes)} classes)"
+
+
+def _init_worker(_: int) -> None:
+    cv2.setNumThreads(0)

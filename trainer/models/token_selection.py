@@ -67,4 +67,4 @@ def gather_rope(rope: Tensor, keep: Tensor) -> Tensor:
 def scatter_tokens(patches: Tensor, keep: Tensor, count: int) -> Tensor:
     """Patch tokens `(B, k, D)` > `(B, count, D)`: each at its index in `keep`, zeros elsewhere."""
     indices = keep[:, :, None].expand(-1, -1, patches.shape[2])
-    return patches.new_zeros(len(patches), count, patches.shape[2]).scatter(1, indices, patches)
+    return patches.new_zeros(patches.shape[0], count, patches.shape[2]).scatter(1, indices, patches)

@@ -16,6 +16,7 @@ from locloc.pipeline.errors import StoreError
 from locloc.pipeline.inspect.verify import Verified, verify_version
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import open_version
+from locloc.pipeline.store.repository import open_repository
 from locloc.pipeline.store.schema import read_text, write_catalog
 
 
@@ -236,6 +237,17 @@ def test_an_unreadable_catalog_leaves_rows_without_ids(store, images, write, mad
     verified = verify_version(open_version(version.name))
     assert kinds(verified) == ["unreadable", "catalog"]
     assert (verified.damage[0].first_rows, verified.damage[0].first_ids) == ([0, 1, 2, 3, 4], [])
+
+
+def test_ids_that_other_programs_read_are_the_catalogs(version, store):
+    repository = open_repository(store)
+    session = repository.writable_session("main")
+    zarr.open_group(session.store, mode="r+")["id"][70:72] = np.array(["0071.jpg", "0070.jpg"])
+    repository.create_tag("swapped", session.commit("two ids are swapped"))
+    verified = verify_version(open_version(f"{store}@swapped"))
+    assert [(finding.kind, finding.detail) for finding in verified.damage] == [
+        ("catalog", "id: rows 0 to 150 are not the catalog's")
+    ]
 
 
 @pytest.mark.parametrize(("array", "value"), [("offsets", 1 << 40), ("offsets", -9), ("bytes", 255)])
