@@ -86,8 +86,8 @@ def test_the_command_line_is_frozen():
             "--backbone", "--weights", "--allow-changed-images",
         ],
         "masks build": [
-            "images", "--store", *how, "--catalog", "--root", "--exclude", "--backbone", "--weights", "--recipe",
-            "--name", "--boxes-in", "--min-coverage", "--dry-run", "--json",
+            "images", "--store", *how, "--catalog", "--root", "--label", "--exclude", "--backbone", "--weights",
+            "--recipe", "--name", "--boxes-in", "--min-coverage", "--dry-run", "--json",
         ],
         "masks delete": ["version"],
         "masks diff": ["version", "other", "--json"],
@@ -96,7 +96,7 @@ def test_the_command_line_is_frozen():
             "--root", "--json",
         ],
         "masks extend": [
-            "version", "images", *how, "--catalog", "--root", "--exclude", "--weights", "--name", "--json",
+            "version", "images", *how, "--catalog", "--root", "--label", "--exclude", "--weights", "--name", "--json",
         ],
         "masks gc": ["store", "--json"],
         "masks list": ["store", "--json"],

@@ -13,6 +13,7 @@ MAX_BAD_SHARE = 0.05
 OUTSIDE_PX = 1.0
 """A box may be this far outside the size that its annotation gives: pixels are counted from 0 or from 1."""
 
+OUTSIDE = "outside the size that its annotation gives"
 _LARGEST_PX = float(2**24)  # float32 holds every integer up to here
 
 
@@ -26,14 +27,20 @@ def good_boxes(
     """
     good = []
     for box in boxes:
-        if problem := _problem(box, size):
-            omissions.add("box", "", f"{source}: {' '.join(f'{value:g}' for value in box)}", problem)
+        if problem := box_problem(box, size):
+            omissions.add("box", "", f"{source}: {box_text(box)}", problem)
         else:
             good.append(box)
     return good
 
 
-def _problem(box: Sequence[float], size: tuple[int, int]) -> str:
+def box_text(box: Sequence[float]) -> str:
+    """`10 20 30.5 40`, for messages."""
+    return " ".join(f"{value:g}" for value in box)
+
+
+def box_problem(box: Sequence[float], size: tuple[int, int]) -> str:
+    """Why `x0 y0 x1 y1` cannot be right, by the rules of `good_boxes`; "" where it can."""
     x0, y0, x1, y1 = box
     if not all(math.isfinite(value) and abs(value) <= _LARGEST_PX for value in box):
         return "not finite numbers of pixels"
@@ -43,7 +50,7 @@ def _problem(box: Sequence[float], size: tuple[int, int]) -> str:
         return "no area"
     width, height = size
     if width > 0 and height > 0 and (min(x0, y0) < -OUTSIDE_PX or x1 > width + OUTSIDE_PX or y1 > height + OUTSIDE_PX):
-        return "outside the size that its annotation gives"
+        return OUTSIDE
     return ""
 
 

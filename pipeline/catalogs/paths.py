@@ -11,7 +11,9 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from ..errors import CatalogError
+from ..io.archives.member import member_at, split_address
 from ..io.fsspec_io import is_url, tidy_url, without_secrets
+from ..io.image_files import ImagePlace
 from .unicode_names import find_on_disk
 
 _LOOKS_ESCAPED = re.compile(rb"\\(?=x(?:5c|[89a-f][0-9a-f]))")
@@ -71,14 +73,23 @@ def local_path(url: str) -> str | None:
     return unquote(rest.removeprefix("localhost") if rest.startswith("localhost/") else rest, errors="surrogateescape")
 
 
-def resolve(root: Path | str, path: str) -> Path | str:
-    r"""The file of a catalog's `path` below `root`, as a path or a URL; sends no request.
+def resolve(root: Path | str, path: str) -> ImagePlace:
+    r"""Where the image of a catalog's `path` below `root` is: a path, a URL, or a member of an archive at one of these.
 
-    The un-escaped name is tried first: a reader that walks a folder escaped every name, so it is exact even if
+    Sends no request. `io.archives.member` has the form of members' paths. Of the archive as of any other file, the
+    un-escaped name is tried first: a reader that walks a folder escaped every name, so it is exact even if
     `a\xff.jpg` exists both as a byte and as four letters. Then the letters as they are, which a list may mean, and then
     the name in another Unicode normal form. The disk is accessed only if `path` holds a `\x` or is not ASCII. Keys of
     an object store hold no such byte: there, only an escape that `to_text` makes of a valid name is reversed.
     """
+    archive, inside = split_address(path)
+    if inside and (member := member_at(resolve_file(root, archive), inside)) is not None:
+        return member
+    return resolve_file(root, path)
+
+
+def resolve_file(root: Path | str, path: str) -> Path | str:
+    """As `resolve`, for a path that is no member's."""
     if isinstance(root, str):
         key = to_os_path(path)
         if key != path and not (_is_unicode(key) and to_text(key) == path):

@@ -36,22 +36,35 @@ def add_to(masks: typer.Typer) -> None:
 
 Images = Annotated[
     str,
-    typer.Argument(metavar="IMAGES", help="Folder of images, or a list file (csv, parquet, jsonl); or its URL."),
+    typer.Argument(
+        metavar="IMAGES",
+        help="Folder of images, list file (csv, parquet, jsonl), tar shards or hf:NAME; or a URL of the first three.",
+    ),
 ]
 CatalogName = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
         autocompletion=one_of(CATALOGS),
-        help="Layout of IMAGES: folder, list, cub, ilsvrc, synthetic. Default: folder or list.",
+        help="Layout of IMAGES: folder, imagefolder, list, coco, voc, webdataset, parquet, hf, cub, ilsvrc, synthetic. "
+        "Default: folder, list, webdataset (.tar) or hf (hf:NAME).",
+    ),
+]
+LabelRule = Annotated[
+    str | None,
+    typer.Option(
+        "--label",
+        metavar="largest|first|error|COLUMN",
+        help="Which class is an image's label: of coco and voc that of the largest object (default) or the first, or "
+        "an error where there are several; of parquet and hf the column of labels.",
     ),
 ]
 ListRoot = Annotated[
     str | None,
     typer.Option(
         metavar="DIR|URL|OLD=NEW",
-        help="For lists: the folder their paths are relative to. Default: the list's own. OLD=NEW: absolute paths that "
-        "begin with OLD begin with NEW now.",
+        help="For lists and a file of COCO: the folder their paths are relative to. Default: the list's own. OLD=NEW: "
+        "absolute paths of a list that begin with OLD begin with NEW now.",
     ),
 ]
 
@@ -62,6 +75,7 @@ def build(
     run: RunOptions,
     catalog: CatalogName = None,
     root: ListRoot = None,
+    label: LabelRule = None,
     exclude: Exclude = None,
     backbone: Annotated[
         str | None,
@@ -93,7 +107,8 @@ def build(
     """Make masks for a folder or list of images, as a new version of a store.
 
     A folder's subfolders are classes; subfolders named train, val or test are splits, with classes below them. A list
-    has a column path, and may have id, label, split and boxes. docs/data.md has every layout, column and word.
+    has a column path, and may have id, label, split and boxes. docs/data.md has every layout, column and word;
+    docs/formats.md the formats of other tools.
 
     After an interrupt the same command resumes the build. If the store already has a version made from the same images,
     weights and recipe, nothing is done.
@@ -108,7 +123,7 @@ def build(
     from .rendering.catalogs import print_catalog
 
     check_boxes_in(boxes_in)
-    image_catalog = read_catalog(images, catalog, root, exclude or ())
+    image_catalog = read_catalog(images, catalog, root, exclude or (), label=label)
     choice = choose_recipe(recipe, backbone, store)
     if boxes_in == "stored":
         image_catalog = upright_catalog(image_catalog)
@@ -249,6 +264,7 @@ def extend(
     run: RunOptions,
     catalog: CatalogName = None,
     root: ListRoot = None,
+    label: LabelRule = None,
     exclude: Exclude = None,
     weights: SameWeights = None,
     name: Name = None,
@@ -268,7 +284,7 @@ def extend(
     opened, (store, _) = open_version(version), split_version_name(version)
     kind = opened.provenance["catalog"]["kind"]
     kind = catalog or (None if kind in ("folder", "list") else kind)
-    image_catalog = read_catalog(images, kind, root, exclude or (), opened.catalog)
+    image_catalog = read_catalog(images, kind, root, exclude or (), opened.catalog, label)
     image_catalog = replace(image_catalog, notes=(*image_catalog.notes, *root_notes(opened.catalog, image_catalog)))
     from ..build.incremental import extend_version
 

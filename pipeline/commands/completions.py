@@ -7,7 +7,9 @@ RECIPES = tuple(sorted(file.stem for file in Path(__file__).parents[1].joinpath(
 TRAIN_RECIPES = tuple(
     sorted(file.stem for file in Path(__file__).parents[2].joinpath("trainer", "recipes").glob("*.toml"))
 )
-CATALOGS = ("cub", "folder", "ilsvrc", "list", "synthetic")
+CATALOGS = (
+    "coco", "cub", "folder", "hf", "ilsvrc", "imagefolder", "list", "parquet", "synthetic", "voc", "webdataset",
+)  # fmt: skip
 BACKBONES = (
     "pocket",
     "vit_small_patch16_224.dino",

@@ -27,8 +27,14 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _SECRET = re.compile(r"(?<=://)[^/@:\s]*:(?!\d+(?:/|\Z))[^@\s]*@|(?<=http://)[^/@\s]+@|(?<=https://)[^/@\s]+@")
 
 # S3's error codes for one object. Other codes concern the bucket or the client; a bare 403 or 404 comes from a proxy.
-_OBJECT_CODES = frozenset({"NoSuchKey", "NoSuchVersion", "AccessDenied", "InvalidObjectState", "KeyTooLongError"})
-_OBJECT_STATUS = frozenset({403, 404, 410, 414})
+_OBJECT_CODES = frozenset({
+    "NoSuchKey", "NoSuchVersion", "AccessDenied", "InvalidObjectState", "KeyTooLongError",
+    "InvalidRange",
+})  # fmt: skip
+_OBJECT_STATUS = frozenset({403, 404, 410, 414, 416})
+
+# What file systems call the mark of a file's content, the surest first.
+_MARKS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created")
 
 _filesystems: dict[str, Any] = {}
 _lock = threading.RLock()
@@ -73,8 +79,8 @@ def tidy_url(url: str) -> str:
     return f"{protocol}://{rest}"
 
 
-def read_remote(url: str) -> bytes:
-    """The bytes of one file. Thread-safe.
+def read_remote(url: str, start: int = 0, stop: int | None = None) -> bytes:
+    """The bytes of one file, or bytes `start` to `stop - 1` of it, as many as there are. Thread-safe.
 
     Raises FileNotFoundError with the reason: no such file, or no permission. UnreachableError: everything else.
     """
@@ -84,13 +90,35 @@ def read_remote(url: str) -> bytes:
         if filesystem.async_impl:
             from fsspec.asyn import sync
 
-            return sync(filesystem.loop, filesystem._cat_file, path, timeout=READ_DEADLINE_S)
-        with _lock:  # FTP and similar protocols allow one request at a time
-            return filesystem.cat_file(path)
+            part = {} if stop is None and not start else {"start": start, "end": stop}
+            data = sync(filesystem.loop, filesystem._cat_file, path, timeout=READ_DEADLINE_S, **part)
+        else:
+            with _lock:  # FTP and similar protocols allow one request at a time
+                data = filesystem.cat_file(path, start or None, stop)
     except Exception as error:  # each library raises its own classes
         if reason := _object_is_missing(error):
             raise FileNotFoundError(reason) from None
         raise _unreachable(url, error) from None
+    if stop is not None and len(data) > stop - start:  # a web server that sends whole files
+        return data[start:stop]
+    return data
+
+
+def remote_stamp(url: str) -> tuple[int, str]:
+    """The size of a file in bytes, and a text that changes with its content: the ETag, or a time. One request.
+
+    Raises as `read_remote`.
+    """
+    filesystem = open_filesystem(url)
+    try:
+        with _lock:
+            info = filesystem.info(filesystem._strip_protocol(url))
+    except Exception as error:
+        if reason := _object_is_missing(error):
+            raise FileNotFoundError(reason) from None
+        raise _unreachable(url, error) from None
+    mark = next((info[key] for key in _MARKS if info.get(key)), "")
+    return int(info.get("size") or 0), str(mark)
 
 
 def list_remote(url: str) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...pipeline.catalogs.folders.walk import is_image_name, list_images, walk_images
 from ...pipeline.catalogs.left_out import EVERY_KIND, Omissions, left_out_text
-from ...pipeline.catalogs.paths import parse_location, resolve, to_text
+from ...pipeline.catalogs.paths import parse_location, resolve_file, to_text
 from ...pipeline.errors import PredictError
 
 
@@ -61,7 +61,7 @@ def _list_url(url: str, omissions: Omissions) -> tuple[str, list[Path | str]]:
         return url.rpartition("/")[0], [url]
     if any(sign in url for sign in "*?["):
         raise PredictError(f"{url}: a URL takes no wildcards; name its folder")
-    return url, [str(resolve(url, name)) for name in sorted(list_images(url, omissions))]
+    return url, [str(resolve_file(url, name)) for name in sorted(list_images(url, omissions))]
 
 
 def _list_path(path: Path, omissions: Omissions) -> tuple[Path, list[Path | str]]:
@@ -83,7 +83,7 @@ def _list_path(path: Path, omissions: Omissions) -> tuple[Path, list[Path | str]
 
 
 def _images_below(folder: Path, omissions: Omissions) -> list[Path | str]:
-    return [resolve(folder, name) for name in sorted(walk_images(folder, omissions))]
+    return [resolve_file(folder, name) for name in sorted(walk_images(folder, omissions))]
 
 
 def _parts(where: Path | str) -> tuple[str, ...]:

@@ -43,8 +43,8 @@ def _paths(values: list[object], source: ListFile, before: int) -> list[object]:
     for row, value in enumerate(values, before + 1):
         if isinstance(value, dict) and value["bytes"] is not None:
             raise CatalogError(
-                f"{source.at(row)}: the image itself lies in this file (as Hugging Face's datasets writes it); save "
-                "the images as files, and list their paths in a column 'path'"
+                f"{source.at(row)}: the image itself lies in this file (as Hugging Face's datasets writes it); read it "
+                "with --catalog parquet"
             )
         paths.append(value["path"] if isinstance(value, dict) else None)
     return paths

@@ -56,10 +56,7 @@ def _whole(value: object) -> int | None:
 
 def _hint(field: str, value: object) -> str:
     if field == "path" and isinstance(value, dict) and "bytes" in value:
-        return (
-            "; images inside the file (as Hugging Face writes them) are not read: save them as files, and list their "
-            "paths"
-        )
+        return "; images inside the file (as Hugging Face writes them) are read from Parquet, with --catalog parquet"
     if field == "label" and isinstance(value, list):
         return "; an image has one label"
     return ""

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...errors import CatalogError
 from ..catalog import Catalog
-from ..paths import resolve, to_text
+from ..paths import resolve_file, to_text
 
 SAMPLE = 1000
 
@@ -23,9 +23,9 @@ def check_presence(catalog: Catalog) -> Catalog:
         return catalog
     rows = np.unique(np.linspace(0, len(catalog) - 1, min(len(catalog), SAMPLE)).astype(int))
     paths = catalog.table["path"].take(rows).to_pylist()
-    missing = [path for path in paths if not os.path.exists(resolve(catalog.root, path))]
+    missing = [path for path in paths if not os.path.exists(resolve_file(catalog.root, path))]
     if len(missing) == len(paths):
-        shown = to_text(str(resolve(catalog.root, paths[0])))
+        shown = to_text(str(resolve_file(catalog.root, paths[0])))
         which = f"{len(paths)} of {len(catalog)} images" if len(paths) < len(catalog) else f"the {len(paths)} images"
         raise CatalogError(
             f"None of {which} listed exists; looked for {shown!r}{_hint(paths)}. "

@@ -175,7 +175,9 @@ def test_resolve_finds_bytes_and_letters():
 def test_registry_and_defaults(tmp_path):
     (tmp_path / "a.jpg").touch()
     (tmp_path / "l.csv").write_text("path\na.jpg\n")
-    assert list(CATALOGS) == ["folder", "list", "cub", "ilsvrc", "synthetic"]
+    assert list(CATALOGS) == [
+        *("folder", "list", "cub", "ilsvrc", "synthetic", "imagefolder", "webdataset", "coco", "voc", "parquet", "hf")
+    ]
     assert read_catalog(str(tmp_path)).kind == "folder"
     listed = read_catalog(tmp_path / "l.csv")
     assert (listed.kind, listed.root) == ("list", tmp_path)
@@ -193,7 +195,7 @@ def test_unknown_kind_suggests(tmp_path):
         read_catalog(tmp_path, "folders")
 
 
-@pytest.mark.parametrize("name", [None, *CATALOGS])
+@pytest.mark.parametrize("name", [None, *(name for name in CATALOGS if name != "hf")])
 def test_missing_images(tmp_path, name):
     with pytest.raises(CatalogError, match=r"Cannot read images at .*gone: No such file"):
         read_catalog(tmp_path / "gone", name)
@@ -201,13 +203,13 @@ def test_missing_images(tmp_path, name):
         read_catalog("a\0b", name)
 
 
-@pytest.mark.parametrize("name", ["folder", "cub", "ilsvrc"])
+@pytest.mark.parametrize("name", ["folder", "cub", "ilsvrc", "voc", "webdataset", "parquet", "hf"])
 def test_root_is_for_lists_only(tmp_path, name):
     with pytest.raises(CatalogError, match=f"A '{name}' catalog takes no root"):
         read_catalog(tmp_path, name, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["folder", "cub", "ilsvrc"])
+@pytest.mark.parametrize("name", ["folder", "cub", "ilsvrc", "voc"])
 def test_a_file_is_no_folder(tmp_path, name):
     (tmp_path / "f").touch()
     with pytest.raises(CatalogError, match=f"A '{name}' catalog is a folder, but .*f is none"):
