@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CatalogError
+from ..io.json_objects import unique_keys
 from .lines import open_text
 from .paths import to_text
 
@@ -78,7 +79,7 @@ def _load(file: Path) -> dict[str, list[Any]]:
     shown = to_text(str(file))
     try:
         with open_text(file) as stream:
-            content = json.load(stream, object_hook=_without_outline)
+            content = json.load(stream, object_pairs_hook=_without_outline)
     except OSError as error:
         raise CatalogError(f"Cannot read {shown}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -89,8 +90,9 @@ def _load(file: Path) -> dict[str, list[Any]]:
     return content
 
 
-def _without_outline(entry: dict[str, Any]) -> dict[str, Any]:
+def _without_outline(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Drops polygons while the file is parsed: they are nine tenths of COCO's."""
+    entry = unique_keys(pairs)
     entry.pop("segmentation", None)
     return entry
 

@@ -12,7 +12,6 @@ from ..errors import CatalogError
 from ..io.archives.member import cell_address
 from ..io.archives.table_rows import open_arrow
 from .catalog import Catalog, build_catalog
-from .parquet import ROW_DIGITS
 from .paths import refuse_root, to_text
 from .roots import below, common_folder, root_of_text
 from .shards.table_columns import TableColumns, TableRows, find_table_columns, first_null, table_fields
@@ -51,7 +50,7 @@ def read_hub(images: Path | str, root: Path | str | None, label: str | None = No
             unknown.append(split)
         for row, (path, fields) in enumerate(_rows(dataset, columns, f"{PREFIX}{name} split {split!r}")):
             try:
-                found.add(f"{split}/{row:0{ROW_DIGITS}}", path, fields, code or 0)
+                found.add(f"{split}/{row:08}", path, fields, code or 0)
             except ValueError as error:
                 raise CatalogError(f"{PREFIX}{name} split {split!r} row {row}: {error}") from error
             places.append(f"{PREFIX}{name} split {split!r} row {row}")
@@ -102,10 +101,8 @@ def _rows(dataset: Any, columns: TableColumns, where: str) -> Iterator[tuple[str
     if not files and len(dataset):
         raise CatalogError(f"{where} is in memory only; save it by save_to_disk, and name that folder")
     places = _places(files, columns, where)
-    small = dataset.data.select(columns.small) if columns.small else None
-    table = small.table if hasattr(small, "table") else small
-    if table is None:
-        table = pa.table({"": pa.nulls(len(places))})
+    small = dataset.data.select(columns.small) if columns.small else pa.table({"": pa.nulls(len(places))})
+    table = getattr(small, "table", small)
     if len(table) != len(places):
         raise CatalogError(f"{where}: its files hold {len(places)} rows, and the data set {len(table)}; load it again")
     fields = list(table_fields(columns, table))

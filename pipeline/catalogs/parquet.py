@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import CatalogError, ImageError
-from ..io.archives.member import cell_address, split_address
+from ..io.archives.member import cell_address, member_id, split_address
 from ..io.archives.table_rows import open_parquet
 from .catalog import Catalog, build_catalog
 from .paths import refuse_root, resolve_file
@@ -26,7 +26,6 @@ from .shards.table_columns import (
 
 SUFFIXES = (".parquet", ".pq")
 LARGE_GROUP = 512_000_000  # bytes of images in one row group, of which each worker holds two
-ROW_DIGITS = 8
 
 
 @dataclass(frozen=True)
@@ -56,11 +55,11 @@ def read_parquet(images: Path | str, root: Path | str | None, label: str | None 
         columns = find_table_columns(file.schema_arrow, label, first)
     found, largest = TableRows(columns), 0
     for shard, read in zip(shards, read_ahead(partial(_read, base, columns, first), shards), strict=True):
-        stem, split, largest = shard.rpartition(".")[0], split_of_shard(shard), max(largest, read.group_bytes)
+        split, largest = split_of_shard(shard), max(largest, read.group_bytes)
         for row, fields in enumerate(table_fields(columns, read.table)):
             try:
                 path = cell_address(shard, row, columns.image)
-                found.add(f"{stem}/{row:0{ROW_DIGITS}}", path, fields, split)
+                found.add(member_id(path), path, fields, split)
             except ValueError as error:
                 raise CatalogError(f"{place_of(base, shard)} row {row}: {error}") from error
 

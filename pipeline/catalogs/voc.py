@@ -22,10 +22,13 @@ _SETS = ("Main", "Segmentation", "Layout")
 _WHERE = ("", "VOCdevkit")
 
 
+Box = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True)
 class _Annotation:
     names: list[str]
-    boxes: list[tuple[float, ...]]  # x0 y0 x1 y1, edges of pixels
+    boxes: list[Box]  # x0 y0 x1 y1, edges of pixels
     size: tuple[int, int]
     source: str
 
@@ -126,7 +129,8 @@ def _read(file: Path) -> _Annotation:
         raise CatalogError(f"{source}:{error.position[0]}: broken XML: {reason}") from None
     except (ValueError, LookupError) as error:  # an encoding that does not exist
         raise CatalogError(f"{source}: broken XML: {error}") from None
-    names, boxes = [], []
+    names: list[str] = []
+    boxes: list[Box] = []
     for number, item in enumerate(root.findall("object"), 1):
         name = (item.findtext("name") or "").strip()
         if not name:
@@ -150,7 +154,7 @@ def _numbers(parent: ElementTree.Element | None, fields: Sequence[str], place: s
     raise CatalogError(f"{place} without {len(fields)} numbers {' '.join(fields)}")
 
 
-def _is_box(box: tuple[float, ...], annotation: _Annotation, omissions: Omissions) -> bool:
+def _is_box(box: Box, annotation: _Annotation, omissions: Omissions) -> bool:
     """False for a box without area, which is counted. Raises CatalogError for one outside of its image."""
     problem = box_problem(box, annotation.size)
     if problem == OUTSIDE:

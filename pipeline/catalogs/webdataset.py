@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from ..errors import CatalogError, ImageError
-from ..io.archives.member import split_address, tar_address
+from ..io.archives.member import member_id, split_address, tar_address
 from ..io.archives.tar_index import IndexRules, index_of
 from .catalog import Catalog, CatalogRows, build_catalog
 from .folders.walk import folder_left_out, hidden_file, is_image_name, suffix_of
@@ -116,12 +116,13 @@ def _add_shard(
         try:
             fields = fields_of(cls, record, notes)
             label = labels.code(fields.label, len(rows))
-            image_id = f"{stem}/{_plain(names[number])}"
+            path = tar_address(shard, offsets[number], sizes[number], names[number])
+            image_id = member_id(path)
         except ValueError as error:
             raise CatalogError(f"{place}: {error}") from error
         rows.add(
             image_id,
-            tar_address(shard, offsets[number], sizes[number], names[number]),
+            path,
             label,
             split if fields.split is None else fields.split,
             fields.boxes,
@@ -162,11 +163,3 @@ def _image_of(extensions: list[str], sample: str) -> str:
 
 def _rank(extension: str) -> int:
     return PREFERRED.index(extension.lower()) if extension.lower() in PREFERRED else len(PREFERRED)
-
-
-def _plain(name: str) -> str:
-    """A member's name as the end of an id. Raises ValueError for one that leads out of its folder."""
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if name.startswith("/") or ".." in parts:
-        raise ValueError("a member's name is relative and has no '..'")
-    return "/".join(parts)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from ..catalogs.paths import resolve
+from ..errors import StoreError
 from ..geometry.brush_rle import encode_brush
 from .format import ExportTarget
 from .stream import ExportRow
@@ -43,8 +44,10 @@ class LabelStudio:
         if name is not None:
             return _LOCAL + quote(f"{IMAGES}/{name}")
         where = resolve(self.target.images.root, row.path)
-        if not isinstance(where, Path):
+        if isinstance(where, str):
             return where
+        if not isinstance(where, Path):
+            raise StoreError(f"The image {row.id} lies in an archive ({where}); use --images copy")
         root = self.target.images.root
         inside = isinstance(root, Path) and where.is_relative_to(root)
         return _LOCAL + quote(str(where.relative_to(root) if inside else where).lstrip("/"), errors="surrogateescape")

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from ...pipeline.catalogs import resolve
 from ...pipeline.errors import ImageError, TrainError
+from ...pipeline.io.image_files import ImagePlace
 from ...pipeline.io.images import decode_image, read_image_bytes
 from ...pipeline.masks.pseudo_mask import working_geometry
 from ...pipeline.recipe import Recipe
@@ -49,7 +50,7 @@ class VersionImages:
             return False
         return not np.array_equal(input_digest(data), self.digests[row])
 
-    def _id_and_location(self, row: int) -> tuple[str, Path | str]:
+    def _id_and_location(self, row: int) -> tuple[str, ImagePlace]:
         return self.ids[row].as_py(), resolve(self.root, self.paths[row].as_py())
 
     def square(self, row: int, side_px: int, image: np.ndarray | None = None) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...io.json_objects import unique_keys
 from ..lists.box_text import parse_boxes
 from ..lists.columns import LABEL_NAMES, XYWH_NAMES, plain_name
 from ..lists.list_values import is_missing
@@ -61,7 +62,7 @@ def text_of(name: str, data: bytes) -> str:
             raise ValueError("a .cls holds one integer or class name")
         return text.strip()
     try:
-        record = json.loads(text)
+        record = json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"broken JSON ({error})") from None
     if not isinstance(record, dict):
@@ -71,7 +72,9 @@ def text_of(name: str, data: bytes) -> str:
 
 def _known(record: dict[str, Any]) -> dict[str, Any]:
     names = {plain_name(key): key for key in record}
-    kept = {name: record[names[name]] for name in ("split", "boxes", "width", "height") if name in names}
+    kept: dict[str, Any] = {
+        name: record[names[name]] for name in ("split", "boxes", "width", "height") if name in names
+    }
     labels = ["label"] if "label" in names else sorted(LABEL_NAMES & names.keys())
     if len(labels) > 1:
         raise ValueError(f"{' and '.join(map(repr, labels))} both name the label; name one of them label")
@@ -104,7 +107,7 @@ def fields_of(cls: str | None, record: str | None, notes: FieldNotes) -> Fields:
             notes.ambiguous[known["ambiguous"]] += 1
         size = known.get("width"), known.get("height")
         if len(fields.boxes) and all(type(side) is int and 0 < side < 2**31 for side in size):
-            fields.annotated_size = size  # type: ignore[assignment]
+            fields.annotated_size = size
     if cls:
         fields.label = cls
     return fields

@@ -40,11 +40,8 @@ def find_shards(kind: str, images: Path | str, suffixes: Sequence[str]) -> tuple
         return _in_common([parse_location(place) for place in expand_braces(text)])
     if text.lower().endswith(tuple(suffixes)) and not os.path.isdir(text):
         return _in_common([images])
-    if isinstance(images, str):
-        names, root = _listed(images), images
-    else:
-        root = Path(os.path.abspath(images))
-        names = list(_walk(root))
+    root = images if isinstance(images, str) else Path(os.path.abspath(images))
+    names = _listed(root) if isinstance(root, str) else list(_walk(root))
     shards = sorted(
         name
         for name in names

@@ -4,13 +4,15 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import ImageError, TruthError
 from ...geometry.resize_crop import ResizeCrop
+from ...io.archives.member import file_names
+from ...io.image_files import ImagePlace
 from .coco import read_coco
 from .decide import SAMPLE, Seen, decide, inverted, reading_of_class, seen
 from .pairing import pair_masks
@@ -51,7 +53,7 @@ class TrueMasks:
 def find_truth(
     paths: Sequence[str], truth: Path, truth_class: str | None = None, root: Path | str | None = None
 ) -> TrueMasks:
-    """The true masks of images by their posix paths.
+    """The true masks of images by their posix paths; of images inside archives by their members' names.
 
     truth        folder of mask files, or a .json file of COCO's annotations
     truth_class  what is object: `any` value, `bright`, `dark`, `alpha`, an index or several with commas, a colour as
@@ -60,6 +62,11 @@ def find_truth(
 
     Raises TruthError if there are no masks of these images, and if it is not clear how they are read.
     """
+    names = file_names(paths)
+    if names != list(paths):
+        masks, name_of = find_truth(names, truth, truth_class, root), dict(zip(paths, names, strict=True))
+        files = {path: masks.files[name] for path, name in name_of.items() if name in masks}
+        return replace(masks, files=files, read=lambda path: masks.read(name_of[path]))
     if truth.suffix.lower() == ".json" and not truth.is_dir():
         coco = read_coco(truth, paths, truth_class)
         return TrueMasks(str(truth), len(paths), dict.fromkeys(coco.images, truth), coco, coco.describe())
@@ -80,7 +87,7 @@ def find_truth(
     )
 
 
-def read_truth(masks: TrueMasks, path: str, image: Path | str) -> np.ndarray:
+def read_truth(masks: TrueMasks, path: str, image: ImagePlace) -> np.ndarray:
     """The true mask `(H, W) bool` of the image `path` at its file's own size; all False where nothing is marked.
 
     All true masks come through here. Raises TruthError for a file that cannot be a mask or does not fit the rule of the

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ...catalogs.folders.walk import folder_left_out, walk_images
-from ...catalogs.paths import resolve, to_text
+from ...catalogs.paths import resolve_file, to_text
 from ...catalogs.unicode_names import normal_form
 from ...errors import TruthError
 from ...io.formats import EXTRA_SUFFIXES, SUFFIXES
@@ -128,7 +128,7 @@ def _without_image(found: list[str], image: str, folder: Path, root: Path | str 
     if others or not found:
         return others
     # A mask with its image's path and suffix is the image itself only if both folders share files.
-    if isinstance(root, Path) and _is_same_file(_file(folder, image), resolve(root, image)):
+    if isinstance(root, Path) and _is_same_file(_file(folder, image), resolve_file(root, image)):
         return None
     return found
 
@@ -184,7 +184,7 @@ def _walk_masks(folder: Path) -> list[str]:
 
 
 def _file(folder: Path, mask: str) -> Path:
-    return Path(resolve(folder, mask))
+    return Path(resolve_file(folder, mask))
 
 
 def _without_suffix(path: str) -> str:

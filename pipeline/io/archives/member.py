@@ -8,6 +8,7 @@ no index: whoever has it reads the image with one access to its archive.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,37 @@ def split_address(path: str) -> tuple[str, str]:
     """(archive, place inside) of a catalog's path; the place is "" where the path is a file's."""
     archive, _, inside = path.partition(SEPARATOR)
     return archive, inside
+
+
+def member_id(path: str) -> str:
+    """The id of the image at an address: its archive without suffix, and the member's name, or the row in 8 digits.
+
+    Raises ValueError for a member's name that leads out of its folder.
+    """
+    archive, inside = split_address(path)
+    locator, _, name = inside.partition("/")
+    stem = archive.rpartition(".")[0]
+    return f"{stem}/{_plain(name)}" if "+" in locator else f"{stem}/{int(locator):08}"
+
+
+def file_names(paths: Sequence[str]) -> list[str]:
+    """Names for masks to be found by: a file's path; a member's name where no other image has it, else its id."""
+    addresses = [path for path in paths if SEPARATOR in path]
+    if not addresses:
+        return list(paths)
+    inside = [split_address(path)[1].partition("/") for path in addresses]
+    names = [_plain(name) if "+" in locator else "" for locator, _, name in inside]
+    if "" in names or len(set(names)) < len(names):
+        names = [member_id(path) for path in addresses]
+    of_address = dict(zip(addresses, names, strict=True))
+    return [of_address.get(path, path) for path in paths]
+
+
+def _plain(name: str) -> str:
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if name.startswith("/") or ".." in parts:
+        raise ValueError("a member's name is relative and has no '..'")
+    return "/".join(parts)
 
 
 def member_at(archive: Path | str, inside: str) -> TarMember | TableCell | None:

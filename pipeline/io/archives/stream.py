@@ -3,6 +3,7 @@
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 from ..fsspec_io import remote_stamp
 from ..image_files import MissingImageError, read_error, read_range
@@ -57,7 +58,7 @@ class _Ranges(io.RawIOBase):
         self._at = base + offset
         return self._at
 
-    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def, override]
+    def readinto(self, buffer: Any) -> int:
         wanted = min(len(buffer), max(self._size - self._at, 0))
         if not wanted:
             return 0

@@ -108,7 +108,7 @@ def _read_headers(tar: Path | str, size: int, rules: IndexRules) -> pa.Table:
             # errors: names that are no UTF-8 keep their bytes, as file names do
             with tarfile.TarFile(fileobj=stream, encoding="utf-8", errors="surrogateescape") as members:
                 while (member := members.next()) is not None:
-                    members.members = []  # else it keeps them all
+                    vars(members)["members"] = []  # else it keeps them all
                     name = rules.to_text(member.name)
                     last = f"member {name!r}"
                     if member.isdir():
