@@ -19,7 +19,7 @@ from .config import BuiltinRecipes, Settings, is_recipe_file, merge_settings, va
 from .errors import RecipeError
 from .io.images import MAX_PIXELS
 from .masks.grabcut import AnyEngine, FastGrabCut
-from .masks.saliency import SaliencySettings
+from .masks.saliency import GENERATOR_MAPS, SaliencySettings
 
 BUILTIN = BuiltinRecipes(__package__)
 
@@ -43,10 +43,11 @@ class BackboneSettings(Settings):
     name: str = Field("vit_small_patch16_224.dino", description="A timm ViT with a CLS token.")
     size_px: int = Field(224, gt=0, description="Side of its input, a multiple of its patch.")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Autocast of the forward pass.")
-    maps: Literal["attention", "attention+contrast"] = Field(
+    maps: Literal["attention", "attention+contrast", "attention+contrast+generator"] = Field(
         "attention",
-        description="What is kept of the ViT: CLS attention of the last block's heads; or also the contrast map, how "
-        "much more each patch looks like the attended patches than like the others.",
+        description="What is kept of an image: CLS attention of the last block's heads; or also the contrast map, how "
+        "much more each patch looks like the attended patches than like the others; or also the map of the trained "
+        "generator that `masks build --from RUN` names.",
     )
 
     ADDED: ClassVar[frozenset[str]] = frozenset({"maps"})
@@ -54,7 +55,12 @@ class BackboneSettings(Settings):
     @property
     def contrast_maps(self) -> int:
         """How many contrast maps follow those of the heads in a store: 1 or 0."""
-        return int(self.maps == "attention+contrast")
+        return int(self.maps != "attention")
+
+    @property
+    def generator_maps(self) -> int:
+        """How many maps follow those: 64, in which the map of a generator is packed, or 0."""
+        return GENERATOR_MAPS * self.maps.endswith("+generator")
 
     @field_validator("name")
     @classmethod
@@ -83,6 +89,8 @@ class Recipe(Settings):
     def _has_its_map(self) -> "Recipe":
         if self.saliency.strategy == "contrast" and not self.backbone.contrast_maps:
             raise ValueError("saliency.strategy = 'contrast' needs backbone.maps = 'attention+contrast'")
+        if self.saliency.strategy == "generator" and not self.backbone.generator_maps:
+            raise ValueError("saliency.strategy = 'generator' needs backbone.maps = 'attention+contrast+generator'")
         return self
 
     @classmethod

@@ -28,3 +28,16 @@ def status_of(label: str) -> Status:
 
 DONE = (Status.OK, Status.FALLBACK)
 """The statuses that count towards coverage."""
+
+
+class Seen(IntEnum):
+    """What an image was to the trained generator whose map its mask was made from."""
+
+    UNKNOWN = 0  # or no generator drew a map
+    UNSEEN = 1
+    CHOSEN_ON = 2  # the run chose its weights and threshold on it
+    TRAINED_ON = 3
+
+    @property
+    def label(self) -> str:
+        return self.name.lower().replace("_", " ")

@@ -112,6 +112,18 @@ class Backbone:
 
         The contrast comes from the CLS attention of the last two blocks and the normed patch tokens before the last.
         """
+        return self._before_the_last_block(rgb)[0]
+
+    @torch.inference_mode()
+    def maps_and_features(self, rgb: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
+        """`attention_and_contrast` and `patch_features` of the same images: the whole last block is run once."""
+        maps, tokens, rope = self._before_the_last_block(rgb)
+        with self._autocast():
+            tokens = _run_block(self.model.blocks[-1], tokens, rope)
+        return maps, tokens[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
+
+    def _before_the_last_block(self, rgb: np.ndarray | Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Maps of the heads and of contrast `(B, H + 1, h, w)`, the last block's input, its rotary embedding."""
         with self._autocast():
             tokens, ropes = self._embed(rgb)
             before = max(len(ropes) - 2, 0)
@@ -123,7 +135,7 @@ class Backbone:
                 if block < len(ropes) - 1:
                     tokens = self._run(tokens, ropes, block, block + 1)
         contrast = contrast_map(torch.cat(rows, dim=1), normed[:, self.prefix :])
-        return torch.cat([rows[-1], contrast[:, None]], dim=1)
+        return torch.cat([rows[-1], contrast[:, None]], dim=1), tokens, ropes[-1]
 
     def _cls_row(self, tokens: Tensor, ropes: list[Tensor | None], block: int) -> tuple[Tensor, Tensor]:
         """Tokens before a block > its CLS attention over the patches `(B, H, h, w) float32`, and its normed tokens."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..catalogs import Catalog
 from ..io.machine import device_name
+from ..masks.map_source import SecondRound
 from ..recipe import Recipe, load_recipe
 from ..recipes.choice import GIVEN
 from ..store.location import StoreLocation
@@ -12,6 +13,7 @@ from ..store.reader import list_versions, open_version
 from ..store.repository import check_can_hold_store, has_repository
 from ..store.schema import block_count
 from ..store.writer import StoreWriter
+from .block import TaskContext
 from .coordinator import make_version
 from .spec import (
     BuildSpec,
@@ -22,10 +24,10 @@ from .spec import (
     already_there,
     check_same_files,
     fingerprint,
+    maps_metadata,
     provenance,
     resolve_backbone,
 )
-from .tasks import TaskContext
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class BuildRequest:
     name: str | None = None  # of the version; None: the next v1, v2, ...
     run: RunSettings = field(default_factory=RunSettings)
     recipe_why: str = GIVEN  # how the recipe was chosen
+    maps: SecondRound | None = None  # the generator whose maps the recipe uses
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ def plan_build(request: BuildRequest) -> BuildPlan:
     """The plan of `build_version` for a request. Writes nothing."""
     store = StoreLocation.of(request.store)
     check_can_hold_store(store)
-    backbone = resolve_backbone(request.recipe, request.weights)
-    digest = fingerprint(request.recipe, request.catalog.sha256, backbone.metadata)
+    backbone = resolve_backbone(request.recipe, request.weights, None, request.maps)
+    digest = fingerprint(request.recipe, request.catalog.sha256, backbone.metadata, maps_metadata(request.maps))
     same = [info for info in list_versions(store) if info.fingerprint == digest] if has_repository(store) else []
     done = next((info for info in reversed(same) if info.tag), same[-1] if same else None)
     rows, mask_px = len(request.catalog), request.recipe.mask_px
@@ -93,15 +96,17 @@ def build_version(
     resumes it.
     """
     check_can_hold_store(request.store)
-    backbone = backbone or resolve_backbone(request.recipe, request.weights)
-    catalog, recipe = request.catalog, request.recipe
-    name, why = request.recipe_name, request.recipe_why
-    metadata = provenance(catalog, recipe, name, backbone.metadata, {"kind": "build"}, recipe_why=why)
+    backbone = backbone or resolve_backbone(request.recipe, request.weights, None, request.maps)
+    catalog, recipe, maps = request.catalog, request.recipe, request.maps
+    metadata = provenance(
+        catalog, recipe, request.recipe_name, backbone.metadata, {"kind": "build"}, recipe_why=request.recipe_why,
+        maps=maps_metadata(maps),
+    )  # fmt: skip
     with StoreWriter(request.store) as writer:
         if (published := writer.published(metadata["fingerprint"])) is not None:
             version = open_version(f"{writer.store}@{published.tag}")
             check_same_files(catalog, version.status, version.read_column("input_digest"), version.name)
             return already_there(version.tag, published.metadata)
-        context = TaskContext(catalog.root, recipe, backbone.spec)
-        spec = BuildSpec(writer.store, catalog, context, metadata, backbone.attention, request.name)
+        context = TaskContext(catalog.root, recipe, backbone.spec, maps=maps.source if maps is not None else None)
+        spec = BuildSpec(writer.store, catalog, context, metadata, backbone.attention, request.name, maps=maps)
         return make_version(spec, writer, request.run, on_progress)

@@ -22,12 +22,13 @@ from ..io.timing import timed
 from ..masks.grabcut import kernels_of, refines_on_gpu
 from ..status import Status
 from ..store.writer import StoreWriter
+from .block import Block, BlockResult, TaskContext
 from .cluster import Cluster, open_cluster
 from .event_log import EventLog, default_event_log
 from .isolation import refine_isolated_and_write
 from .progress import ProgressCounter
 from .spec import BuildSpec, BuildSummary, OnProgress, RunSettings
-from .tasks import Block, BlockResult, TaskContext, attend, refine_and_write
+from .tasks import attend, refine_and_write
 
 BLOCKS_IN_FLIGHT = 2  # a worker: one running and one waiting, so that no worker idles while the coordinator commits
 TRIES = 3  # of a block
@@ -151,7 +152,7 @@ class BlockLoop:
     ):
         self._cluster, self._context, self._writer = cluster, context, writer
         self._checkpoint_s, self._counter, self._log = checkpoint_s, counter, log
-        self._blocks = spec.unfinished_blocks(writer.block_done)
+        self._maps, self._blocks = spec.maps, spec.unfinished_blocks(writer.block_done)
         self._blocks_left = int((writer.block_done == 0).sum())
         self._retries: deque[_Attempt] = deque()
         self._in_flight: dict[Key, _Attempt] = {}
@@ -259,6 +260,9 @@ class BlockLoop:
 
     def _merge(self, attempt: _Attempt, fork: ForkSession, result: BlockResult) -> None:
         block = attempt.block
+        if self._maps is not None:
+            new = block.new
+            result.columns["seen"][new] = self._maps.codes(result.columns["input_digest"][new])
         with signals_held_back():
             with timed(self._counter.coordinator_s, "merge"):
                 self._writer.merge(fork, result.index, result.columns)

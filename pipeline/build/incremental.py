@@ -18,6 +18,7 @@ from ..catalogs import Catalog
 from ..catalogs.merge import merge_catalogs
 from ..catalogs.paths import parse_location
 from ..errors import BuildError, RecipeError, StoreError
+from ..masks.map_source import OpenRun, SecondRound
 from ..recipe import REVISIONS, Recipe, recorded_recipe
 from ..recipes.choice import GIVEN
 from ..status import DONE, Status
@@ -25,6 +26,7 @@ from ..store.location import StoreLocation
 from ..store.reader import Version, VersionInfo, list_versions, open_version, unfinished_catalog
 from ..store.schema import BLOCK_ROWS, block_count
 from ..store.writer import SharedParent, StoreWriter
+from .block import TaskContext
 from .build import BuildRequest, build_version
 from .coordinator import make_version
 from .spec import (
@@ -37,10 +39,10 @@ from .spec import (
     check_heads,
     check_same_files,
     fingerprint,
+    maps_metadata,
     provenance,
     resolve_backbone,
 )
-from .tasks import TaskContext
 
 FAILED = tuple(status for status in Status if status not in (Status.PENDING, *DONE))
 
@@ -56,25 +58,29 @@ def retry_rows(
     weights: str | None = None,
     name: str | None = None,
     on_progress: OnProgress = lambda progress: None,
+    open_run: OpenRun | None = None,
 ) -> BuildSummary:
     """Makes some rows of a version again: a new version with the same fingerprint that shares the other rows.
 
-    rows  row numbers; `failed_rows` finds them by status
-    why   as `retried_rows` takes it; recorded in the provenance
+    rows      row numbers; `failed_rows` finds them by status
+    why       as `retried_rows` takes it; recorded in the provenance
+    open_run  opens the run whose generator drew the version's maps, if one did
     """
     parent, recipe = version.provenance, recorded_recipe(version.provenance, version.name)
     catalog = _with_root(version.catalog, root)
-    backbone = _same_backbone(recipe, weights, parent)
+    maps = _same_run(parent, open_run)
+    backbone = _same_backbone(recipe, weights, parent, maps)
     operation = {"kind": "retry", "why": why, "rows": len(rows)}
     metadata = provenance(
-        catalog, recipe, parent["recipe_name"], backbone.metadata, operation, version, _recipe_why(parent)
-    )
+        catalog, recipe, parent["recipe_name"], backbone.metadata, operation, version, _recipe_why(parent),
+        maps_metadata(maps),
+    )  # fmt: skip
     _check_same_fingerprint(metadata["fingerprint"], version)
     parent_rows = np.arange(len(catalog))
     parent_rows[rows] = -1
-    context = TaskContext(catalog.root, recipe, backbone.spec, version, "rows")
+    context = TaskContext(catalog.root, recipe, backbone.spec, version, "rows", maps=maps.source if maps else None)
     shared = SharedParent(version.tag, np.unique(rows // BLOCK_ROWS))
-    spec = BuildSpec(version.store, catalog, context, metadata, backbone.attention, name, parent_rows, shared)
+    spec = BuildSpec(version.store, catalog, context, metadata, backbone.attention, name, parent_rows, shared, maps)
     with StoreWriter(version.store) as writer:
         return make_version(spec, writer, run, on_progress)
 
@@ -101,7 +107,9 @@ def refine_again(
     parent = version.provenance
     _check_same_attention(recipe, version)
     catalog = _with_root(version.catalog, root)
-    metadata = provenance(catalog, recipe, recipe_name, parent["backbone"], {"kind": "refine"}, version, recipe_why)
+    metadata = provenance(
+        catalog, recipe, recipe_name, parent["backbone"], {"kind": "refine"}, version, recipe_why, parent.get("maps")
+    )
     check_heads(recipe, version.attention_shape[0])
     context = TaskContext(catalog.root, recipe, None, version, "attention")
     shared = SharedParent(version.tag, np.arange(block_count(len(catalog))))
@@ -117,19 +125,27 @@ def extend_version(
     weights: str | None = None,
     name: str | None = None,
     on_progress: OnProgress = lambda progress: None,
+    open_run: OpenRun | None = None,
 ) -> BuildSummary:
     """Makes a version of the old images and the new ones, for which only the new ones are computed.
 
-    images  new images; may contain old ones
+    images    new images; may contain old ones
+    open_run  opens the run whose generator drew the version's maps, if one did
 
     Gives the same bytes as a build of all. Raises CatalogError where the two catalogs contradict each other.
     """
     catalog = merge_catalogs(version.catalog, images)
-    return _extend(version, catalog, run, weights, name, on_progress)
+    return _extend(version, catalog, run, weights, name, on_progress, open_run)
 
 
 def _extend(
-    version: Version, catalog: Catalog, run: RunSettings, weights: str | None, name: str | None, on_progress: OnProgress
+    version: Version,
+    catalog: Catalog,
+    run: RunSettings,
+    weights: str | None,
+    name: str | None,
+    on_progress: OnProgress,
+    open_run: OpenRun | None,
 ) -> BuildSummary:
     parent, recipe = version.provenance, recorded_recipe(version.provenance, version.name)
     if len(catalog) == len(version):
@@ -137,16 +153,18 @@ def _extend(
     # The old rows, where the union has them.
     kept = replace(catalog, table=_rows_of(catalog.table, version.ids), annotated_size=None)
     check_same_files(kept, version.status, version.read_column("input_digest"), version.name)
-    backbone = _same_backbone(recipe, weights, parent)
-    _check_same_fingerprint(fingerprint(recipe, parent["catalog"]["sha256"], backbone.metadata), version)
+    maps = _same_run(parent, open_run)
+    backbone = _same_backbone(recipe, weights, parent, maps)
+    drawn = maps_metadata(maps)
+    _check_same_fingerprint(fingerprint(recipe, parent["catalog"]["sha256"], backbone.metadata, drawn), version)
     old = pa.array(version.ids, pa.string())
     parent_rows = pc.fill_null(pc.index_in(catalog.table["id"], old), -1).to_numpy().astype(np.int64)
     operation = {"kind": "extend", "rows": int((parent_rows < 0).sum())}
     metadata = provenance(
-        catalog, recipe, parent["recipe_name"], backbone.metadata, operation, version, _recipe_why(parent)
+        catalog, recipe, parent["recipe_name"], backbone.metadata, operation, version, _recipe_why(parent), drawn
     )
-    context = TaskContext(catalog.root, recipe, backbone.spec, version, "rows")
-    spec = BuildSpec(version.store, catalog, context, metadata, backbone.attention, name, parent_rows)
+    context = TaskContext(catalog.root, recipe, backbone.spec, version, "rows", maps=maps.source if maps else None)
+    spec = BuildSpec(version.store, catalog, context, metadata, backbone.attention, name, parent_rows, maps=maps)
     return _make_unless_published(spec, run, on_progress)
 
 
@@ -157,7 +175,8 @@ def _rows_of(table: pa.Table, ids: Sequence[str]) -> pa.Table:
 
 def _make_unless_published(spec: BuildSpec, run: RunSettings, on_progress: OnProgress) -> BuildSummary:
     with StoreWriter(spec.store) as writer:
-        if (published := writer.published(spec.fingerprint)) is not None:
+        published = writer.published(spec.fingerprint)
+        if published is not None and (spec.context.reuse != "attention" or "quality" in published.metadata):
             assert published.tag is not None
             return already_there(published.tag, published.metadata)
         return make_version(spec, writer, run, on_progress)
@@ -171,10 +190,12 @@ def resume_build(
     weights: str | None = None,
     name: str | None = None,
     on_progress: OnProgress = lambda progress: None,
+    open_run: OpenRun | None = None,
 ) -> BuildSummary:
     """Resumes an unfinished build from its metadata in the store.
 
-    build  how its id begins, where the store has several
+    build     how its id begins, where the store has several
+    open_run  opens the run whose generator draws the build's maps, if one does
 
     Raises StoreError where there is none, or where `build` is ambiguous; BuildError where this release would give other
     masks than those that the build has already.
@@ -186,19 +207,21 @@ def resume_build(
     recipe, operation = recorded_recipe(metadata, f"the build {info.build_id[:12]}"), metadata["operation"]
     recipe_name, why = metadata["recipe_name"], _recipe_why(metadata)
     catalog = _with_root(unfinished_catalog(location, info.build_id), root)
-    backbone = _same_backbone(recipe, weights, metadata) if operation["kind"] == "build" else None
-    if fingerprint(recipe, catalog.sha256, backbone.metadata if backbone else metadata["backbone"]) != info.fingerprint:
+    maps = _same_run(metadata, open_run) if operation["kind"] == "build" else None
+    backbone = _same_backbone(recipe, weights, metadata, maps) if operation["kind"] == "build" else None
+    resolved = backbone.metadata if backbone else metadata["backbone"]
+    if fingerprint(recipe, catalog.sha256, resolved, metadata.get("maps")) != info.fingerprint:
         raise BuildError(_incompatible_release(f"The build {info.build_id[:12]}", metadata))
     if backbone is not None:
-        request = BuildRequest(catalog, location, recipe, recipe_name, backbone.spec.weights, name, run, why)
+        request = BuildRequest(catalog, location, recipe, recipe_name, backbone.spec.weights, name, run, why, maps)
         return build_version(request, on_progress, backbone)
     parent = open_version(f"{location}@{metadata['parent']}")
     if operation["kind"] == "retry":
         rows = retried_rows(parent, operation["why"])
-        return retry_rows(parent, rows, operation["why"], run, catalog.root, weights, name, on_progress)
+        return retry_rows(parent, rows, operation["why"], run, catalog.root, weights, name, on_progress, open_run)
     if operation["kind"] == "refine":
         return refine_again(parent, recipe, recipe_name, run, catalog.root, name, on_progress, why)
-    return _extend(parent, catalog, run, weights, name, on_progress)
+    return _extend(parent, catalog, run, weights, name, on_progress, open_run)
 
 
 def retried_rows(version: Version, why: str) -> np.ndarray:
@@ -233,13 +256,24 @@ def _with_root(catalog: Catalog, root: str | Path | None) -> Catalog:
     return replace(catalog, root=where.absolute() if isinstance(where, Path) else where)
 
 
-def _same_backbone(recipe: Recipe, weights: str | None, metadata: dict[str, Any]) -> ResolvedBackbone:
+def _same_backbone(
+    recipe: Recipe, weights: str | None, metadata: dict[str, Any], maps: SecondRound | None
+) -> ResolvedBackbone:
     """The backbone of a version or build. Raises BackboneError for other weights.
 
     weights  where they are now; None: where they were
     """
     recorded = metadata["backbone"]
-    return resolve_backbone(recipe, weights or recorded_weights(recorded), recorded["sha256"])
+    return resolve_backbone(recipe, weights or recorded_weights(recorded), recorded["sha256"], maps)
+
+
+def _same_run(metadata: dict[str, Any], open_run: OpenRun | None) -> SecondRound | None:
+    """The generator whose maps a version or build has, None if it has none. Raises BuildError for other weights."""
+    if (recorded := metadata.get("maps")) is None:
+        return None
+    if open_run is None:
+        raise BuildError(f"These masks are made from the maps of the run {recorded['run']}, which is not opened here")
+    return open_run(Path(recorded["run"]), recorded["sha256"])
 
 
 def _check_same_fingerprint(digest: str, version: Version) -> None:

@@ -23,7 +23,8 @@ import numpy as np
 from ..errors import BuildError
 from ..status import Status
 from ..store.schema import COLUMNS, content_crc
-from .tasks import Block, BlockResult, TaskContext, attend, refine, write
+from .block import Block, BlockResult, TaskContext
+from .tasks import attend, refine, write
 
 if TYPE_CHECKING:
     from icechunk import ForkSession
@@ -104,7 +105,7 @@ def _join_rows(
 
         assert context.backbone is not None
         backbone = load_backbone(context.backbone, context.device)
-        attention_shape = (backbone.heads, *backbone.grid)
+        attention_shape = (context.map_count(backbone.heads), *backbone.grid)
     rows, mask_px = len(block), context.recipe.mask_px
     packed = np.zeros((rows, mask_px, mask_px // 8), np.uint8)
     attention = np.zeros((rows, *attention_shape), np.float16)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..status import DONE
-from .tasks import BlockResult
+from .block import BlockResult
 
 
 @dataclass(frozen=True)

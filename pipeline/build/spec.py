@@ -24,6 +24,8 @@ from ..catalogs.left_out import LeftOut, left_out_from_json, left_out_json
 from ..errors import ImageError, RecipeError, StoreError
 from ..io.images import read_image_bytes
 from ..io.machine import device_name
+from ..masks.map_source import SecondRound
+from ..masks.quality import PARTS, REVISION
 from ..recipe import REVISIONS, Recipe
 from ..recipes.choice import GIVEN
 from ..status import Status
@@ -31,9 +33,9 @@ from ..store.location import StoreLocation
 from ..store.reader import Version
 from ..store.schema import BLOCK_ROWS, SCHEMA, STATS, input_digest
 from ..store.writer import SharedParent, coverage, timestamp
+from .block import Block, TaskContext
 from .cluster.spec import ClusterSpec
 from .progress import BuildProgress
-from .tasks import Block, TaskContext
 
 SAMPLED_FILES = 32  # compared with the digests of finished rows
 
@@ -62,6 +64,7 @@ class BuildSpec:
     name          of the version; None: the next v1, v2, ...
     parent_rows   (N,) int64: the row of `context.parent` that each row reuses, -1 for none
     shared        the parent whose chunks the build's branch begins with, if any
+    maps          the generator whose maps new rows are made from, if any
     """
 
     store: StoreLocation
@@ -72,6 +75,7 @@ class BuildSpec:
     name: str | None = None
     parent_rows: np.ndarray | None = None
     shared: SharedParent | None = None
+    maps: SecondRound | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -124,16 +128,24 @@ class ResolvedBackbone:
     metadata: dict[str, Any]
 
 
-def resolve_backbone(recipe: Recipe, weights: str | None, sha256: str | None = None) -> ResolvedBackbone:
+def resolve_backbone(
+    recipe: Recipe, weights: str | None, sha256: str | None = None, maps: SecondRound | None = None
+) -> ResolvedBackbone:
     """Loads the backbone of a recipe.
 
-    Raises RecipeError for heads that it does not have, BackboneError for weights with another digest than `sha256`.
+    maps  the generator that the recipe wants
+
+    Raises RecipeError for heads that it does not have, or maps without a generator; BackboneError for weights with
+    another digest than `sha256`; BuildError for a generator of another backbone.
     """
+    _check_maps(recipe, maps)
     if weights not in (None, "random"):
         weights = str(Path(weights).absolute())  # workers may have another working directory
     spec = BackboneSpec(recipe.backbone.name, recipe.backbone.size_px, recipe.backbone.precision, weights, sha256)
     backbone = Backbone(spec)
     check_heads(recipe, backbone.heads)
+    if maps is not None:
+        maps.source.check_fits(backbone)
     metadata = {
         "name": spec.name,
         "weights": weights or ("bundled" if spec.name in BUNDLED else "hub"),
@@ -143,8 +155,22 @@ def resolve_backbone(recipe: Recipe, weights: str | None, sha256: str | None = N
         "patch_px": backbone.patch_px,
         "prefix_tokens": backbone.prefix,
     }
-    maps = backbone.heads + recipe.backbone.contrast_maps
-    return ResolvedBackbone(replace(spec, sha256=backbone.sha256), (maps, *backbone.grid), metadata)
+    count = backbone.heads + recipe.backbone.contrast_maps + recipe.backbone.generator_maps
+    return ResolvedBackbone(replace(spec, sha256=backbone.sha256), (count, *backbone.grid), metadata)
+
+
+def _check_maps(recipe: Recipe, maps: SecondRound | None) -> None:
+    if recipe.backbone.generator_maps and maps is None:
+        raise RecipeError("This recipe keeps a generator's maps (backbone.maps): name the trained run with --from RUN")
+    if maps is not None and not recipe.backbone.generator_maps:
+        raise RecipeError(
+            "--from RUN needs a recipe that uses a generator's maps: --recipe second_round, or your own with it as base"
+        )
+
+
+def maps_metadata(maps: SecondRound | None) -> dict[str, Any] | None:
+    """What the provenance of a version says of its generator; None where there is none."""
+    return None if maps is None else maps.source.provenance()
 
 
 def check_heads(recipe: Recipe, heads: int) -> None:
@@ -156,14 +182,21 @@ def check_heads(recipe: Recipe, heads: int) -> None:
         )
 
 
-def fingerprint(recipe: Recipe, catalog_sha256: str, backbone: dict[str, Any]) -> str:
-    """sha256 of everything that masks depend on: recipe, catalog, weights, and the revisions of locloc's stages."""
+def fingerprint(
+    recipe: Recipe, catalog_sha256: str, backbone: dict[str, Any], maps: dict[str, Any] | None = None
+) -> str:
+    """sha256 of everything that masks depend on: recipe, catalog, weights, and the revisions of locloc's stages.
+
+    maps  the provenance of a generator's maps
+    """
+    generator = {} if maps is None else {"generator": maps["sha256"]}
     return recipe.fingerprint(
         schema=SCHEMA,
         catalog=catalog_sha256,
         weights=backbone["sha256"],
         mean=backbone["mean"],
         std=backbone["std"],
+        **generator,
     )
 
 
@@ -175,13 +208,15 @@ def provenance(
     operation: dict[str, Any],
     parent: Version | None = None,
     recipe_why: str = GIVEN,
+    maps: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The metadata of a version: everything its masks depend on, and where the build began.
 
     operation   the command (`kind`) and its arguments
     recipe_why  how the recipe was chosen, as `RecipeChoice.why`
+    maps        the provenance of a generator's maps
     """
-    digest = fingerprint(recipe, catalog.sha256, backbone)
+    digest = fingerprint(recipe, catalog.sha256, backbone, maps)
     identity = [digest, operation, parent.tag, parent.provenance["published_at"]] if parent is not None else None
     return {
         "fingerprint": digest,
@@ -202,7 +237,9 @@ def provenance(
             "exclude": list(catalog.exclude),
         },
         "backbone": backbone,
+        "maps": maps,
         "stats": list(STATS),
+        "quality": {"revision": REVISION, "parts": list(PARTS)},
         "created_at": timestamp(),
         "code_version": __version__,
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},

@@ -11,113 +11,39 @@ of a matrix product change with the size of the batch (docs/decisions/0003). Mas
 stored, in float16.
 """
 
-import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..backbones.spec import BackboneSpec
 from ..catalogs.paths import resolve
 from ..errors import ImageError, UnreachableError
 from ..geometry.boxes import largest_box
 from ..io.images import MissingImageError, decode_reduced, read_image_bytes
 from ..io.timing import timed
 from ..masks.grabcut import refines_on_gpu
-from ..masks.pseudo_mask import PseudoMask, make_mask, make_masks, working_geometry
-from ..recipe import Recipe
+from ..masks.pseudo_mask import PseudoMask, make_mask, make_masks, rate_mask, working_geometry
+from ..masks.quality import PARTS
+from ..masks.saliency import GENERATOR_SCALE
 from ..status import DONE, Status
 from ..store.reader import Version
 from ..store.schema import COLUMNS, STATS, content_crc, input_digest, pack_masks, write_block
+from .block import AttentionBatch, Block, BlockResult, TaskContext
 from .watchdog import watchdog
 
 if TYPE_CHECKING:
     import torch
     from icechunk import ForkSession
 
+    from ..backbones.vit import Backbone
+
 CUDA_BATCH = 32  # half a block: the device computes one half while threads decode the other
-
-
-@dataclass(frozen=True)
-class TaskContext:
-    """The settings that all blocks of a build share; sent to the workers with every task.
-
-    root            folder or URL of the images
-    backbone        None where no task computes attention
-    parent          the version that rows with a number in `Block.parent_rows` come from, if any
-    reuse           "rows": such rows are copied; "attention": only their attention is, and the mask is made again
-    image_limit_s   an image that takes longer kills its process; None: no limit
-    """
-
-    root: Path | str
-    recipe: Recipe
-    backbone: BackboneSpec | None
-    parent: Version | None = None
-    reuse: Literal["rows", "attention"] | None = None
-    device: str = "cpu"
-    decode_threads: int = 1
-    image_limit_s: float | None = None
-
-
-@dataclass(frozen=True)
-class Block:
-    """Rows `start` to `start + len(ids) - 1` of the catalog."""
-
-    index: int
-    start: int
-    ids: list[str]
-    paths: list[str]
-    parent_rows: np.ndarray | None = None  # (n,) int64: rows of the parent version, -1 for none
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def row(self, row: int) -> "Block":
-        """A block of one row of this one."""
-        part = slice(row, row + 1)
-        parent_rows = None if self.parent_rows is None else self.parent_rows[part]
-        return Block(self.index, self.start + row, self.ids[part], self.paths[part], parent_rows)
-
-    @property
-    def new(self) -> np.ndarray:
-        """`(n,) bool`: rows without a parent row."""
-        return np.ones(len(self), bool) if self.parent_rows is None else self.parent_rows < 0
-
-
-@dataclass
-class AttentionBatch:
-    """The result of `attend`. Rows that failed are zero in all arrays but `status`."""
-
-    block: Block
-    attention: np.ndarray  # (n, H, h, w) float16: heads, and the contrast map if the recipe keeps it
-    images: np.ndarray  # (n, S, S, 3) uint8, for `refine`
-    size: np.ndarray  # (n, 2) int32, width and height in pixels
-    orientation: np.ndarray  # (n,) uint8, EXIF's
-    digest: np.ndarray  # (n, 16) uint8, blake2b of the file
-    status: np.ndarray  # (n,) uint8
-    errors: dict[int, str] = field(default_factory=dict)  # by row of the block
-    seconds: Counter[str] = field(default_factory=Counter)  # by stage
-
-    def fail(self, row: int, status: Status, reason: str) -> None:
-        self.status[row] = status
-        self.errors[row] = reason
-
-
-@dataclass
-class BlockResult:
-    """The small columns of a block, for the coordinator to write; masks and attention are in its fork of the store."""
-
-    index: int
-    columns: dict[str, np.ndarray]
-    errors: dict[int, str]  # by row of the block
-    seconds: Counter[str]  # by stage
-    worker: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
 
 
 def attend(block: Block, context: TaskContext) -> AttentionBatch:
@@ -128,9 +54,8 @@ def attend(block: Block, context: TaskContext) -> AttentionBatch:
 
     assert context.backbone is not None
     backbone = load_backbone(context.backbone, context.device)
-    contrast_maps = context.recipe.backbone.contrast_maps
-    maps_of = backbone.attention_and_contrast if contrast_maps else backbone.cls_attention
-    batch = _empty_batch(block, context, (backbone.heads + contrast_maps, *backbone.grid))
+    maps_of = _maps_of(backbone, context)
+    batch = _empty_batch(block, context, (context.map_count(backbone.heads), *backbone.grid))
     inputs = np.zeros((len(block), backbone.size_px, backbone.size_px, 3), np.uint8)
     batch_size = CUDA_BATCH if backbone.device.type == "cuda" else 1
     attentions: list[tuple[list[int], torch.Tensor]] = []
@@ -157,6 +82,24 @@ def attend(block: Block, context: TaskContext) -> AttentionBatch:
         batch.attention[row] = 0
         batch.fail(row, Status.NON_FINITE, "the backbone's attention is not finite")
     return batch
+
+
+def _maps_of(backbone: "Backbone", context: TaskContext) -> "Callable[[np.ndarray], torch.Tensor]":
+    """The function that gives images `(B, S, S, 3) uint8` their maps `(B, M, h, w) float32`."""
+    if context.maps is None:
+        settings = context.recipe.backbone
+        return backbone.attention_and_contrast if settings.contrast_maps else backbone.cls_attention
+    import torch
+    from torch.nn import functional as F
+
+    draw = context.maps.load(context.device)
+
+    def with_drawn(rgb: np.ndarray) -> torch.Tensor:
+        maps, features = backbone.maps_and_features(rgb)
+        drawn = F.pixel_unshuffle(draw(features)[:, None], GENERATOR_SCALE)  # as `pack_map`
+        return torch.cat([maps, drawn], dim=1)
+
+    return with_drawn
 
 
 def _parent_attention(block: Block, context: TaskContext) -> AttentionBatch:
@@ -257,10 +200,13 @@ def refine(batch: AttentionBatch, context: TaskContext) -> tuple[np.ndarray, Blo
     masks = np.zeros((len(block), recipe.mask_px, recipe.mask_px), bool)
     boxes = np.zeros((len(block), 4), np.float32)
     stats = np.zeros((len(block), len(STATS)), np.float32)
+    quality, parts = np.zeros(len(block), np.float32), np.zeros((len(block), len(PARTS)), np.float32)
     rows = (batch.status == Status.OK) & (block.new | (context.reuse == "attention"))
     with watchdog(context.image_limit_s) as feed:
         for row, pseudo_mask in _make_pseudo_masks(np.flatnonzero(rows).tolist(), batch, context, feed):
             masks[row], stats[row] = pseudo_mask.mask, pseudo_mask.stats
+            with timed(batch.seconds, "quality"):
+                quality[row], parts[row] = rate_mask(pseudo_mask, batch.attention[row], batch.images[row], recipe)
             if pseudo_mask.reason:
                 batch.fail(row, Status.FALLBACK, pseudo_mask.reason)
             if pseudo_mask.mask.any():
@@ -270,6 +216,9 @@ def refine(batch: AttentionBatch, context: TaskContext) -> tuple[np.ndarray, Blo
     columns = {
         "box": boxes,
         "stats": stats,
+        "quality": quality,
+        "quality_parts": parts,
+        "seen": _parent_seen(block, context),
         "status": batch.status,
         "size": batch.size,
         "orientation": batch.orientation,
@@ -281,6 +230,14 @@ def refine(batch: AttentionBatch, context: TaskContext) -> tuple[np.ndarray, Blo
         assert context.parent is not None
         _copy_parent_rows(block, context.parent, packed, batch.attention, result)
     return packed, result
+
+
+def _parent_seen(block: Block, context: TaskContext) -> np.ndarray:
+    """The column `seen`: the parent's where its attention is used; else zeros, which the coordinator replaces."""
+    if context.reuse != "attention":
+        return np.zeros(len(block), np.uint8)
+    assert context.parent is not None and block.parent_rows is not None
+    return context.parent.read_column("seen", block.parent_rows)
 
 
 def _make_pseudo_masks(

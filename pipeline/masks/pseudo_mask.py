@@ -14,6 +14,9 @@ from ..geometry.resize_crop import ResizeCrop
 from ..io.timing import timed
 from ..recipe import Recipe
 from .grabcut import refines_on_gpu
+from .quality import PARTS
+from .quality.parts import quality_parts
+from .quality.score import LOWEST, expected_iou
 from .saliency import PROBABLE_BACKGROUND, PROBABLE_FOREGROUND, foreground_odds, make_trimap, saliency_map
 
 
@@ -83,10 +86,14 @@ class _Unrefined:
 
 
 def heads_or_contrast(maps: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """The stored maps `(H, h, w)` > those that the recipe's strategy uses: the heads, or the contrast map."""
-    if not recipe.backbone.contrast_maps:
-        return maps
-    return maps[-1:] if recipe.saliency.strategy == "contrast" else maps[:-1]
+    """The stored maps `(M, h, w)` > those that the recipe's strategy uses.
+
+    The heads; or the contrast map; or that and the packed map of a generator.
+    """
+    heads, strategy = len(attention_of(maps, recipe)), recipe.saliency.strategy
+    if strategy == "generator":
+        return maps[heads:]
+    return maps[heads : heads + 1] if strategy == "contrast" else maps[:heads]
 
 
 def _prepare(attention: np.ndarray, recipe: Recipe) -> _Unrefined | PseudoMask:
@@ -111,6 +118,25 @@ def _finish(prepared: _Unrefined, mask: np.ndarray, reason: str | None = None) -
     unknown = (prepared.trimap == PROBABLE_FOREGROUND) | (prepared.trimap == PROBABLE_BACKGROUND)
     stats = (float(mask.mean()), float(unknown.mean()), mask_iou(mask, prepared.thresholded))
     return PseudoMask(mask, prepared.saliency, prepared.trimap, reason, stats)
+
+
+def rate_mask(made: PseudoMask, maps: np.ndarray, rgb: np.ndarray, recipe: Recipe) -> tuple[float, tuple[float, ...]]:
+    """The quality of a mask, in (0, 1], and its parts in the order of PARTS: masks/quality.
+
+    maps  (H, h, w) float16, and rgb (S, S, 3) uint8: those that it was made from
+    """
+    if not made.mask.any():
+        return LOWEST, (0.0,) * len(PARTS)
+    uses_pixels = recipe.refine.uses_pixels  # where it uses none, `masks refine` does not read images
+    heads, pixels = attention_of(maps, recipe), rgb if uses_pixels else None
+    parts = quality_parts(made.mask, made.saliency, heads, pixels, recipe.saliency)
+    return expected_iou(made.stats[-1], parts, uses_pixels), parts
+
+
+def attention_of(maps: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """The stored maps `(M, h, w)` > those of the heads, `(H, h, w)`."""
+    settings = recipe.backbone
+    return maps[: len(maps) - settings.contrast_maps - settings.generator_maps]
 
 
 def working_geometry(source_px: np.ndarray, recipe: Recipe, target_px: int) -> ResizeCrop:

@@ -1,11 +1,12 @@
 """Maps of a ViT > saliency map > trimap and odds of foreground (METHOD: supplement A; numbers are the recipe's).
 
-Three strategies, which differ in what a threshold means:
+Four strategies, which differ in what a threshold means:
 
     absolute  share of the range of the heads' mean attention, as the paper's masks; levels depend on backbone and size
     relative  multiple of the attention's mean, which does not depend on one bright token as the range does
     contrast  difference of two cosines: how much more a patch looks like the object than like the rest, see
               backbones/contrast.py; 0 is neutral, whatever the backbone and its size
+    generator probability of the object in the map of a trained generator, or in its mean with the contrast
 
 `heads` chooses by number, or by a rule: an object seldom lies along the border of its image, so a head with little
 attention there looks at the object. docs/decisions/0007 has figures.
@@ -27,16 +28,29 @@ SURE_BACKGROUND, SURE_FOREGROUND, PROBABLE_BACKGROUND, PROBABLE_FOREGROUND = 0, 
 
 TINY = 1e-12
 
+GENERATOR_SCALE = 8
+"""A generator draws 8 x 8 points for each token."""
+
+GENERATOR_MAPS = GENERATOR_SCALE * GENERATOR_SCALE
+"""Maps of the token grid that a generator's map is stored as, see `pack_map`."""
+
 
 class SaliencySettings(Settings):
     """How attention becomes a trimap, and a probability of foreground."""
 
-    ADDED: ClassVar[frozenset[str]] = frozenset({"strategy", "prior_range"})
+    ADDED: ClassVar[frozenset[str]] = frozenset({"strategy", "prior_range", "contrast_share"})
 
-    strategy: Literal["absolute", "relative", "contrast"] = Field(
+    strategy: Literal["absolute", "relative", "contrast", "generator"] = Field(
         "absolute",
-        description="Unit of the three thresholds: share of the attention's range, multiple of its mean, or contrast, "
-        "a difference of cosines that needs backbone.maps = 'attention+contrast'.",
+        description="Unit of the three thresholds: share of the attention's range, multiple of its mean, contrast, a "
+        "difference of cosines that needs backbone.maps = 'attention+contrast', or probability in a generator's map.",
+    )
+    contrast_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="For the strategy generator: weight of the contrast in its mean with the generator's map, where "
+        "a contrast of -0.5 is a probability of 0 and one of 0.5 is 1.",
     )
     heads: tuple[int, ...] | Literal["mean", "off_border"] = Field(
         (0, 1, 2),
@@ -65,7 +79,7 @@ class SaliencySettings(Settings):
         if not self.background_below <= self.threshold <= self.foreground_from:
             raise ValueError("background_below <= threshold <= foreground_from must hold")
         low, high = self.background_below, self.foreground_from
-        if (low < 0 and self.strategy != "contrast") or (high > 1 and self.strategy == "absolute"):
+        if (low < 0 and self.strategy != "contrast") or (high > 1 and self.strategy in ("absolute", "generator")):
             raise ValueError(f"thresholds from {low:g} to {high:g} make no sense with strategy = {self.strategy!r}")
         if not 0 < self.prior_range[0] <= 1 <= self.prior_range[1]:
             raise ValueError("prior_range must be two numbers, above 0 and up to 1, and 1 or more")
@@ -79,7 +93,8 @@ class SaliencySettings(Settings):
 def saliency_map(maps: np.ndarray, settings: SaliencySettings, size_px: int) -> np.ndarray | None:
     """Maps `(H, h, w) float` > saliency `(size_px, size_px) float32`, in the unit of the thresholds; None: it is flat.
 
-    maps  attention of the heads; for the strategy `contrast` the contrast map, the last one. All are finite.
+    maps  attention of the heads; for the strategy `contrast` the contrast map, the last one; for `generator` the
+          contrast map and the packed map of a generator. All are finite.
 
     Resized bilinearly.
     """
@@ -95,25 +110,54 @@ def saliency_map(maps: np.ndarray, settings: SaliencySettings, size_px: int) -> 
 def foreground_odds(maps: np.ndarray, settings: SaliencySettings, size_px: int) -> np.ndarray:
     """Maps `(H, h, w) float` > odds of foreground `(size_px, size_px) float32`, above 0.
 
-    Attention as a multiple of its mean, within `prior_range`; or exp(contrast).
+    Attention as a multiple of its mean, or odds of the generator's probability, within `prior_range`; or exp(contrast).
     """
     mean = _mean_map(maps, settings)
     if settings.strategy == "absolute":
         mean = mean / max(float(mean.mean()), TINY)
     resized = cv2.resize(mean, (size_px, size_px), interpolation=cv2.INTER_LINEAR)
+    if settings.strategy == "generator":
+        resized = resized / np.maximum(1 - resized, TINY)
     return np.exp(resized) if settings.strategy == "contrast" else resized.clip(*settings.prior_range)
 
 
 def _mean_map(maps: np.ndarray, settings: SaliencySettings) -> np.ndarray:
-    """The mean of the chosen heads, as a multiple of its own mean if `relative`; or the contrast: `(h, w) float32`."""
+    """The mean of the chosen heads, as a multiple of its own mean if `relative`; or the contrast: `(h, w) float32`.
+
+    For `generator` the probabilities, `(8h, 8w) float32`.
+    """
     maps = maps.astype(np.float32)
     if settings.strategy == "contrast":
         return maps[-1]
+    if settings.strategy == "generator":
+        return _probability(unpack_map(maps[-GENERATOR_MAPS:]), maps[0], settings.contrast_share)
     if settings.heads == "off_border":
         mean = maps[int(border_shares(maps).argmin())]
     else:
         mean = (maps if settings.heads == "mean" else maps[list(settings.heads)]).mean(axis=0)
     return mean / max(float(mean.mean()), TINY) if settings.strategy == "relative" else mean
+
+
+def _probability(drawn: np.ndarray, contrast: np.ndarray, contrast_share: float) -> np.ndarray:
+    """The generator's map `(8h, 8w) float32`, or its mean with the contrast `(h, w) float32`."""
+    if not contrast_share:
+        return drawn
+    resized = cv2.resize(contrast, drawn.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return (1 - contrast_share) * drawn + contrast_share * (0.5 + resized).clip(0, 1)
+
+
+def pack_map(drawn: np.ndarray) -> np.ndarray:
+    """A map `(8h, 8w)` of a generator > `(64, h, w)`: the points of each token, row by row. Nothing is lost."""
+    scale = GENERATOR_SCALE
+    height, width = drawn.shape[0] // scale, drawn.shape[1] // scale
+    return drawn.reshape(height, scale, width, scale).transpose(1, 3, 0, 2).reshape(GENERATOR_MAPS, height, width)
+
+
+def unpack_map(packed: np.ndarray) -> np.ndarray:
+    """`(64, h, w)` > the map `(8h, 8w)` that `pack_map` was given."""
+    scale, (_, height, width) = GENERATOR_SCALE, packed.shape
+    points = packed.reshape(scale, scale, height, width).transpose(2, 0, 3, 1)
+    return np.ascontiguousarray(points.reshape(scale * height, scale * width))
 
 
 def border_shares(attention: np.ndarray) -> np.ndarray:

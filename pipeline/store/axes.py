@@ -7,6 +7,7 @@ older releases lack them, and lack the names of axes.
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from ..masks.quality import PARTS
 from ..status import Status
 
 STATS = ("mask_share", "unknown_share", "threshold_iou")
@@ -15,6 +16,7 @@ LABELS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "corner": ("x0", "y0", "x1", "y1"),
     "side": ("width", "height"),
     "statistic": STATS,
+    "part": PARTS,
 })  # fmt: skip
 """Axes whose places have names, which an array of the axis's name holds."""
 
@@ -36,6 +38,17 @@ ARRAYS: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType({
         "mask is empty.",
     ),
     "stats": (("row", "statistic"), "In this order: " + ", ".join(STATS) + "."),
+    "quality": (
+        ("row",),
+        "Expected IoU of the mask with a true one, in (0, 1]; 0 where it is not known or there is no mask. Versions of "
+        "older releases lack it.",
+    ),
+    "quality_parts": (("row", "part"), "What quality was computed from, in this order: " + ", ".join(PARTS) + "."),
+    "seen": (
+        ("row",),
+        "What the image was to the generator that drew its map: 0 there was none, or it is not known; 1 unseen; "
+        "2 weights were chosen on it; 3 it was trained on it. Versions of older releases lack it.",
+    ),
     "status": (("row",), f"What became of the image: {_STATUSES}."),
     "size": (
         ("row", "side"),
@@ -53,6 +66,7 @@ ARRAYS: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType({
     "corner": (("corner",), "What a box holds."),
     "side": (("side",), "What a size holds."),
     "statistic": (("statistic",), "What the statistics are."),
+    "part": (("part",), "What the parts of a quality are."),
     "catalog/id/offsets": (("id_end",), "Where ids begin and end: id n is bytes[offsets[n]:offsets[n + 1]]."),
     "catalog/id/bytes": (("id_byte",), "All ids end to end, UTF-8, sorted. Join by id, never by position."),
     "catalog/path/offsets": (("path_end",), "As of the ids."),

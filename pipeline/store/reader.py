@@ -116,7 +116,7 @@ class Version:
 
     @cached_property
     def table(self) -> pa.Table:
-        """N rows: id, path, label, split, status, error, width, height, x0, y0, x1, y1, and the statistics of STATS.
+        """N rows: id, path, label, split, status, error, width, height, x0, y0, x1, y1, and what follows.
 
         Label is -1 if there is none, status is the label of a `Status`, error is null if there is none. Boxes are in
         pixels of the original image, zeros where the mask is empty. Statistics are null for rows without a mask:
@@ -124,6 +124,9 @@ class Version:
         mask_share     share of the square working copy that is object
         unknown_share  share of it that neither threshold decided, which refinement did
         threshold_iou  agreement: IoU of the mask with the thresholded attention that refinement started from
+        quality        the IoU with a true mask that is to be expected, in (0, 1]; and its parts, see masks/quality.
+                       Null also in rows of releases that did not compute it
+        seen           of a mask made from a generator's map: "trained on", "chosen on" or "unseen"
         """
         return version_table(self._root, self.status)
 

@@ -6,6 +6,10 @@
     stats        (N, 3) f4         mask_share, unknown_share, threshold_iou
     status       (N,) u1           see status.py
     size         (N, 2) i4         width, height of the upright image
+    quality      (N,) f4           expected IoU of the mask, in (0, 1]; 0: unknown, or the row has no mask
+    quality_parts (N, P) f4        what it was computed from, in the order of masks/quality's PARTS
+    seen         (N,) u1           what the image was to the generator that drew its map: 0 there was none, or it is
+                                   not known, 1 unseen, 2 weights were chosen on it, 3 trained on it
     orientation  (N,) u1           EXIF orientation that was applied, 1 to 8; 0: unknown, in rows of older releases
     content_crc  (N,) u4           CRC-32 of the row's mask and attention bytes
     input_digest (N, 16) u1        blake2b of the image's file
@@ -39,6 +43,7 @@ from zarr.types import AnyArray
 from ..catalogs.catalog import Catalog, catalog_from_columns, text_bytes
 from ..catalogs.left_out import left_out_from_json
 from ..errors import StoreError
+from ..masks.quality import PARTS
 from .arrays import Array, open_array, open_subgroup, read_array
 from .axes import ARRAYS, LABELS
 from .axes import STATS as STATS
@@ -52,6 +57,9 @@ ATTRIBUTE = "locloc"
 COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
     "box": ("f4", (4,)),
     "stats": ("f4", (len(STATS),)),
+    "quality": ("f4", ()),
+    "quality_parts": ("f4", (len(PARTS),)),
+    "seen": ("u1", ()),
     "status": ("u1", ()),
     "size": ("i4", (2,)),
     "orientation": ("u1", ()),
@@ -59,8 +67,8 @@ COLUMNS: dict[str, tuple[str, tuple[int, ...]]] = {
     "input_digest": ("u1", (16,)),
 }
 
-ADDED_COLUMNS = ("orientation",)
-"""Columns that versions of older releases lack; they read as zeros."""
+ADDED_COLUMNS = ("orientation", "quality", "quality_parts", "seen")
+"""Columns that versions of older releases lack; they read as zeros, which stand for "unknown"."""
 
 _CATALOG_CHUNK_BYTES = 1 << 22
 _NO_ERRORS: Mapping[int, str] = MappingProxyType({})

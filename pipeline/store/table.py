@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import zarr
 
 from ..catalogs.catalog import SPLITS
-from ..status import DONE, Status
+from ..masks.quality import PARTS
+from ..status import DONE, Seen, Status
 from .arrays import Array, open_subgroup, read_array
-from .schema import BLOCK_ROWS, STATS, read_text, unpack_error
+from .schema import ADDED_COLUMNS, BLOCK_ROWS, STATS, empty_column, read_text, unpack_error
 
 
 def version_table(root: zarr.Group, status: Array) -> pa.Table:
@@ -29,7 +31,19 @@ def version_table(root: zarr.Group, status: Array) -> pa.Table:
     columns |= {name: box[:, axis] for axis, name in enumerate(("x0", "y0", "x1", "y1"))}
     without = ~np.isin(status, DONE)
     columns |= {name: pa.array(stats[:, number], mask=without) for number, name in enumerate(STATS)}
+    quality, parts, seen = (_added_column(root, name, len(status)) for name in ("quality", "quality_parts", "seen"))
+    unknown = without | (quality == 0)
+    columns |= {"quality": pa.array(quality, mask=unknown)}
+    columns |= {name: pa.array(parts[:, number], mask=unknown) for number, name in enumerate(PARTS)}
+    known = (seen > 0) & (seen <= max(Seen))
+    columns["seen"] = pc.if_else(pa.array(known), _labels(seen * known, [code.label for code in Seen]), None)
     return pa.table(columns)
+
+
+def _added_column(root: zarr.Group, name: str, rows: int) -> Array:
+    """One of ADDED_COLUMNS, zeros in a version of an older release."""
+    assert name in ADDED_COLUMNS
+    return read_array(root, name) if name in root else empty_column(name, rows)
 
 
 def _errors(root: zarr.Group, status: Array) -> list[str | None]:

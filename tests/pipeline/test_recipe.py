@@ -39,6 +39,7 @@ OTHER_VALUES = {
     "saliency.threshold": 0.06,
     "saliency.strategy": "relative",
     "saliency.prior_range": (0.1, 2.0),
+    "saliency.contrast_share": 0.5,
     "saliency.unknown_init": "background",
     "refine.iterations": 2,
     "refine.neighbours": 4,

@@ -50,6 +50,7 @@ from .run_metadata import (
     run_fingerprint,
     run_metadata,
 )  # fmt: skip
+from .second_round import write_seen
 from .training_tasks import TrainingTask, create_task, load_guide, needs_guide
 
 PRECISIONS: dict[str, Precision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -187,6 +188,7 @@ def _begin(
         sizes = {task.name: task.sizes for task in plan.tasks}
         metadata = job.metadata | {"request": _asked(request), "inputs": sizes}
         begin_run(request.out, recipe, metadata, None if only is None else only.ids)
+        write_seen(request.out, version, job.rows)
     elif differing:
         record_changes(before, recipe, job.metadata, differing)
     assert isinstance(job.masks, MaskCache)

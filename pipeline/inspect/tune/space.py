@@ -14,7 +14,7 @@ from ...masks.grabcut import FastGrabCut
 from ...masks.saliency import SaliencySettings
 from ...recipe import Recipe
 
-Strategy = Literal["absolute", "relative", "contrast"]
+Strategy = Literal["absolute", "relative", "contrast", "generator"]
 Heads = tuple[int, ...] | Literal["mean", "off_border"]
 
 DIGITS = 3  # of settings: more would say more than some hundred images can
@@ -48,12 +48,14 @@ class Range:
         return math.exp(unit) if self.log else unit
 
 
-# (threshold, foreground_from from it, background_below from it): differences of a contrast, else factors.
+# (threshold, foreground_from from it, background_below from it): differences of what is in DIFFERENCES, else factors.
 LEVELS: dict[Strategy, tuple[Range, Range, Range]] = {
     "contrast": (Range(-0.3, 0.4, log=False), Range(0.05, 1.2), Range(0.05, 1.2)),
     "relative": (Range(0.2, 3.0), Range(1.1, 12.0), Range(0.02, 0.95)),
     "absolute": (Range(0.02, 0.7), Range(1.1, 12.0), Range(0.02, 0.95)),
+    "generator": (Range(0.2, 0.8, log=False), Range(0.05, 0.8), Range(0.05, 0.8)),
 }
+DIFFERENCES = ("contrast", "generator")
 PRIOR_WEIGHT = Range(0.1, 32.0)
 GAMMA = Range(10.0, 200.0)
 
@@ -81,8 +83,11 @@ class Space:
 
     @property
     def strategies(self) -> tuple[Strategy, ...]:
-        """`contrast` only where the version has contrast maps."""
-        return ("contrast", "relative", "absolute") if self.base.backbone.contrast_maps else ("relative", "absolute")
+        """`contrast` and `generator` only where the version has their maps."""
+        settings = self.base.backbone
+        if settings.generator_maps:
+            return ("generator", "contrast", "relative", "absolute")
+        return ("contrast", "relative", "absolute") if settings.contrast_maps else ("relative", "absolute")
 
     @property
     def head_choices(self) -> tuple[Heads, ...]:
@@ -128,14 +133,16 @@ class Space:
     def recipe(self, point: Point) -> Recipe:
         """The recipe of a point, its numbers rounded."""
         threshold, above, below = point.levels
-        if point.strategy == "contrast":
+        if point.strategy in DIFFERENCES:
             low, high = threshold - below, threshold + above
         else:
             low, high = threshold * below, threshold * above
-        if point.strategy == "absolute":
-            high = min(high, 1.0)
+        if point.strategy in ("absolute", "generator"):
+            low, high = max(low, 0.0), min(high, 1.0)
+        own = self.base.saliency
         saliency = SaliencySettings(
             strategy=point.strategy,
+            contrast_share=own.contrast_share if point.strategy == own.strategy else 0.0,
             heads=point.heads,
             foreground_from=_rounded(high),
             background_below=_rounded(low),
@@ -152,7 +159,7 @@ class Space:
         saliency, refine = recipe.saliency, recipe.refine
         middle = saliency.threshold
         high, low = saliency.foreground_from, saliency.background_below
-        if saliency.strategy == "contrast":
+        if saliency.strategy in DIFFERENCES:
             levels = (middle, high - middle, middle - low)
         else:
             middle = max(middle, LEVELS[saliency.strategy][0].low)
@@ -169,9 +176,9 @@ class Space:
         )
 
     def _heads(self, strategy: Strategy, rng: np.random.Generator) -> Heads:
-        """`contrast` does not use them."""
+        """Those of DIFFERENCES do not use them."""
         choices = self.head_choices
-        return self.base.saliency.heads if strategy == "contrast" else choices[rng.integers(len(choices))]
+        return self.base.saliency.heads if strategy in DIFFERENCES else choices[rng.integers(len(choices))]
 
 
 def _init(rng: np.random.Generator) -> Literal["background", "split", "foreground"]:

@@ -125,7 +125,8 @@ def tune_version(
     warnings += objects.warnings()
     if not images:
         raise _nothing(version, truth, options.split, objects)
-    space = Space(recipe, version.attention_shape[0] - recipe.backbone.contrast_maps)
+    settings = recipe.backbone
+    space = Space(recipe, version.attention_shape[0] - settings.contrast_maps - settings.generator_maps)
     start = [(version.name, recipe), *_fitting(space)]
     root = parse_location(options.root or version.provenance["catalog"]["root"])
     engines = [one.refine for _, one in start]

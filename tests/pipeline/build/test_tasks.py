@@ -17,7 +17,7 @@ from locloc.pipeline.backbones.vit import load_backbone
 from locloc.pipeline.build import tasks as block_module
 from locloc.pipeline.build.isolation import refine_isolated_and_write
 from locloc.pipeline.build.tasks import Block, TaskContext, attend, refine, refine_and_write
-from locloc.pipeline.masks.pseudo_mask import image_seed, make_mask, working_geometry
+from locloc.pipeline.masks.pseudo_mask import image_seed, make_mask, rate_mask, working_geometry
 from locloc.pipeline.recipe import Recipe, load_recipe
 from locloc.pipeline.status import Status
 from locloc.pipeline.store.schema import content_crc, unpack_masks
@@ -68,7 +68,13 @@ def test_columns_describe_the_masks(folder):
     assert np.allclose(result.columns["stats"][:, 0], masks.mean((1, 2)))
     assert result.columns["size"].tolist() == [[160, 120], [160, 120]]
     assert len({digest.tobytes() for digest in result.columns["input_digest"]}) == 2
-    assert set(result.seconds) >= {"decode", "resize", "vit", "saliency"}
+    assert set(result.seconds) >= {"decode", "resize", "vit", "saliency", "quality"}
+    assert result.columns["quality_parts"].any(1).all() and not result.columns["seen"].any()
+    for row, score in enumerate(result.columns["quality"]):
+        made = make_mask(attended.attention[row], attended.images[row], load_recipe(), str(row))
+        expected = rate_mask(made, attended.attention[row], attended.images[row], load_recipe())
+        assert score == np.float32(expected[0])
+        assert np.array_equal(result.columns["quality_parts"][row], np.float32(expected[1]))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

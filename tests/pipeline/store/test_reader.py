@@ -13,6 +13,7 @@ import zarr
 
 from locloc.pipeline.errors import StoreError
 from locloc.pipeline.masks.pseudo_mask import working_geometry
+from locloc.pipeline.masks.quality import PARTS
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.store import open_version, reader
 from locloc.pipeline.store.schema import BLOCK_ROWS
@@ -28,7 +29,7 @@ def test_what_was_written_is_read(store, build):
     assert version.ids == wanted.table["id"].to_pylist()
     assert version.table.column_names == [
         "id", "path", "label", "split", "status", "error", "width", "height", "x0", "y0", "x1", "y1",
-        "mask_share", "unknown_share", "threshold_iou",
+        "mask_share", "unknown_share", "threshold_iou", "quality", *PARTS, "seen",
     ]  # fmt: skip
     assert isinstance(version.table, pa.Table)
     assert version.table["label"].to_pylist() == wanted.table["label"].to_pylist()

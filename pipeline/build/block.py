@@ -1,0 +1,104 @@
+"""What the tasks of a build are given and give back: a block of 64 images, its settings, its attention, its columns.
+
+Schedulers unpickle these, so this module imports neither torch nor dask.
+
+Shapes: n rows of a block, H maps, h x w token grid, S side of a mask.
+"""
+
+import os
+import socket
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ..backbones.spec import BackboneSpec
+from ..masks.map_source import MapSource
+from ..recipe import Recipe
+from ..status import Status
+from ..store.reader import Version
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """The settings that all blocks of a build share; sent to the workers with every task.
+
+    root            folder or URL of the images
+    backbone        None where no task computes attention
+    parent          the version that rows with a number in `Block.parent_rows` come from, if any
+    reuse           "rows": such rows are copied; "attention": only their attention is, and the mask is made again
+    image_limit_s   an image that takes longer kills its process; None: no limit
+    maps            the generator whose maps the recipe wants, if it does
+    """
+
+    root: Path | str
+    recipe: Recipe
+    backbone: BackboneSpec | None
+    parent: Version | None = None
+    reuse: Literal["rows", "attention"] | None = None
+    device: str = "cpu"
+    decode_threads: int = 1
+    image_limit_s: float | None = None
+    maps: MapSource | None = None
+
+    def map_count(self, heads: int) -> int:
+        """Maps of an image that are kept, for a backbone of so many heads."""
+        settings = self.recipe.backbone
+        return heads + settings.contrast_maps + settings.generator_maps
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows `start` to `start + len(ids) - 1` of the catalog."""
+
+    index: int
+    start: int
+    ids: list[str]
+    paths: list[str]
+    parent_rows: np.ndarray | None = None  # (n,) int64: rows of the parent version, -1 for none
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def row(self, row: int) -> "Block":
+        """A block of one row of this one."""
+        part = slice(row, row + 1)
+        parent_rows = None if self.parent_rows is None else self.parent_rows[part]
+        return Block(self.index, self.start + row, self.ids[part], self.paths[part], parent_rows)
+
+    @property
+    def new(self) -> np.ndarray:
+        """`(n,) bool`: rows without a parent row."""
+        return np.ones(len(self), bool) if self.parent_rows is None else self.parent_rows < 0
+
+
+@dataclass
+class AttentionBatch:
+    """The result of `attend`. Rows that failed are zero in all arrays but `status`."""
+
+    block: Block
+    attention: np.ndarray  # (n, H, h, w) float16: heads, and the contrast map if the recipe keeps it
+    images: np.ndarray  # (n, S, S, 3) uint8, for `refine`
+    size: np.ndarray  # (n, 2) int32, width and height in pixels
+    orientation: np.ndarray  # (n,) uint8, EXIF's
+    digest: np.ndarray  # (n, 16) uint8, blake2b of the file
+    status: np.ndarray  # (n,) uint8
+    errors: dict[int, str] = field(default_factory=dict)  # by row of the block
+    seconds: Counter[str] = field(default_factory=Counter)  # by stage
+
+    def fail(self, row: int, status: Status, reason: str) -> None:
+        self.status[row] = status
+        self.errors[row] = reason
+
+
+@dataclass
+class BlockResult:
+    """The small columns of a block, for the coordinator to write; masks and attention are in its fork of the store."""
+
+    index: int
+    columns: dict[str, np.ndarray]
+    errors: dict[int, str]  # by row of the block
+    seconds: Counter[str]  # by stage
+    worker: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
