@@ -20,7 +20,7 @@ from locloc.trainer.evaluation.evaluate import evaluate
 from locloc.trainer.evaluation.protocols import protocols_named
 from locloc.trainer.evaluation.resolve import resolve_targets
 from locloc.trainer.evaluation.table import print_evaluation
-from locloc.trainer.models.token_selection import is_guided
+from locloc.trainer.models import is_guided
 from locloc.trainer.recipe import load_train_recipe
 from locloc.trainer.training.run import RuntimeConfig, TrainRequest, train
 

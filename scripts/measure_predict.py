@@ -77,7 +77,8 @@ def main() -> None:
     def command() -> None:
         with tempfile.TemporaryDirectory() as folder:
             formats, out = DEFAULT_FORMATS, Path(folder, "out")
-            predict_files(predictor, options.run, options.images, out, formats, 5, None, lambda done, total: None)
+            inputs = find_inputs(options.images)
+            predict_files(predictor, options.run, inputs, out, formats, 5, None, lambda done, total: None)
 
     alone()
     rounds = np.array([[timed(run) for run in (alone, predictions, command)] for _ in range(options.rounds)])

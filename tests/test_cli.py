@@ -16,6 +16,9 @@ masks build NOWHERE --store s
 masks build IMAGES --store s --catalog nosuch
 masks build IMAGES --store s --recipe nosuch
 masks build IMAGES --store s --workers zero
+masks build IMAGES --store IMAGES
+masks build IMAGES --store IMAGES/a.jpg/s
+masks build IMAGES --store s --weights NOWHERE
 masks list NOWHERE
 masks show NOWHERE@v1
 masks resume NOWHERE
@@ -27,14 +30,16 @@ masks extend NOWHERE@v1 IMAGES
 masks score NOWHERE@v1 --truth IMAGES
 masks export NOWHERE@v1 out
 masks recipe nosuch
-train NOWHERE@v1 --out run
-train NOWHERE@v1 --out run --accelerator nosuch
+train NOWHERE@v1 --out out
+train NOWHERE@v1 --out out --accelerator nosuch
 eval
 eval NOWHERE
 eval NOWHERE@v1 --tau 3
 eval NOWHERE --protocol nosuch
 predict NOWHERE IMAGES
 predict NOWHERE IMAGES --out out --format nosuch
+predict RUN IMAGESS --out out
+train s@v1 --out IMAGES --resume
 bench
 bench --device nosuch
 bench --masks --images NOWHERE
@@ -62,7 +67,9 @@ def test_mistakes_in_arguments_are_told_without_torch(tmp_path):
     """Importing torch takes seconds."""
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.jpg").touch()
-    lines = MISTAKES.strip().replace("NOWHERE", "nowhere").replace("IMAGES", "images")
+    (tmp_path / "run" / "generator").mkdir(parents=True)
+    (tmp_path / "run" / "generator" / "best.safetensors").touch()
+    lines = MISTAKES.strip().replace("NOWHERE", "nowhere").replace("IMAGES", "images").replace("RUN", "run")
     done = subprocess.run(
         [sys.executable, "-c", CODE], input=lines, capture_output=True, text=True, cwd=tmp_path, timeout=120
     )

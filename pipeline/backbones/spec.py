@@ -1,8 +1,12 @@
 """Which backbone, as data: no import of torch for code that only passes it on."""
 
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from ..errors import BackboneError
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,14 @@ def backbone_family(name: str) -> str:
     `DINO`, `DINOv2` or `DINOv3`; any other backbone is a family of its own, by its name.
     """
     return next((family for part, family in _FAMILIES.items() if part in name), name)
+
+
+def check_weights_file(file: Path) -> None:
+    """Raises BackboneError for a file of weights that is missing, or a folder."""
+    if os.path.isdir(file):
+        raise BackboneError(f"{file} is a folder; name a file of weights")
+    if not os.path.isfile(file):
+        raise BackboneError(f"No weights file {file}")
 
 
 def recorded_weights(backbone: dict[str, Any]) -> str | None:

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 
 from ..errors import BackboneError, os_error_reason
+from .spec import check_weights_file
 
 _HEAD_BYTES = 1024
 
@@ -44,10 +45,7 @@ def read_weights_file(file: Path) -> Any:
 
     Raises BackboneError, in one line that says what the file is, for one that is missing or holds no weights.
     """
-    if file.is_dir():
-        raise BackboneError(f"{file} is a folder; name a file of weights")
-    if not file.is_file():
-        raise BackboneError(f"No weights file {file}")
+    check_weights_file(file)
     try:
         with file.open("rb") as opened:
             head = opened.read(_HEAD_BYTES)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -115,14 +116,19 @@ def build(
 
     **Example:** locloc masks build photos --store photos.store
     """
+    from ..backbones.spec import check_weights_file
     from ..catalogs import read_catalog, summarize
     from ..inspect.ground_truth.boxes import check_boxes_in, suspicious_boxes, upright_catalog
     from ..io.console import print_warning
     from ..recipes.choice import choose_recipe
+    from ..store.repository import check_can_hold_store
     from .rendering.builds import print_choice, print_plan
     from .rendering.catalogs import print_catalog
 
     check_boxes_in(boxes_in)
+    check_can_hold_store(store)
+    if weights not in (None, "random"):
+        check_weights_file(Path(weights))
     image_catalog = read_catalog(images, catalog, root, exclude or (), label=label)
     choice = choose_recipe(recipe, backbone, store)
     if boxes_in == "stored":

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import StoreError, os_error_reason
+from ..io.output_folder import check_output_folder
 
 
 @contextmanager
@@ -18,10 +19,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     out = Path(os.path.abspath(out))
     try:
-        if out.exists() and not out.is_dir():
-            raise StoreError(f"{out} is a file; name a new or empty folder to export to")
-        if out.exists() and any(out.iterdir()):
-            raise not_empty(out)
+        check_output_folder(out, "OUT", StoreError)
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
             part = Path(beside, out.name)

@@ -3,9 +3,12 @@
 Files that somebody else put there are never replaced, removed or mixed with results.
 """
 
+import contextlib
+import errno
 import os
 import re
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +20,8 @@ class Results:
     """How to recognize a folder that an earlier run of the same command wrote.
 
     files   regular expression of the paths, below the folder, of all files that the command writes
-    marker  one of these files, which every result has
-    begins  how the marker's content begins
+    marker  one of these files, or a folder, which every result has
+    begins  how the marker's content begins; nothing: its name is enough
     """
 
     files: str
@@ -32,6 +35,8 @@ class Results:
         return next(strangers, None) or self._wrong_marker(folder / self.marker)
 
     def _wrong_marker(self, marker: Path) -> str | None:
+        if not self.begins:
+            return None if marker.exists() else self.marker
         try:
             with marker.open("rb") as file:
                 right = file.read(len(self.begins.encode())) == self.begins.encode()
@@ -40,39 +45,88 @@ class Results:
         return None if right else self.marker
 
 
-def create_output_folder(
+def check_output_folder(
     out: Path,
-    error: type[LocLocError],
     option: str,
+    error: type[LocLocError],
     earlier: Results | None = None,
     overwrite: bool = False,
     keep: bool = False,
 ) -> None:
-    """Makes `out`, with its parents.
+    """Raises `error` unless `out` follows the rule, can be made, and can be written to. Leaves nothing behind.
 
-    error      class of the error, whose message names `option`, such as `--out`
+    option     what the error line begins with: "--out"
+    error      class of the error
     earlier    how to recognize results of an earlier run; None: they are never replaced
-    overwrite  removes the results of an earlier run
-    keep       accepts the results of an earlier run, and leaves them
-
-    Raises `error` where `out` is a file, cannot be made, holds results that may not be replaced, or anything else.
+    overwrite  the results of an earlier run will be removed
+    keep       accepts the results of an earlier run
     """
+    said = f"{option} {out}"
     try:
-        if out.exists() and not out.is_dir():
-            raise error(f"{out} is a file; name a new or empty folder as {option}")
-        if out.is_dir() and any(out.iterdir()):
+        if os.path.isdir(out) and any(out.iterdir()):
             stranger = earlier.stranger(out) if earlier else next(iter(sorted(os.listdir(out))))
             if stranger is not None:
-                held = f"it holds {stranger}" if (out / stranger).exists() else f"it holds no {stranger} of ours"
-                raise error(f"{out} is not empty: {held}; name a new or empty folder as {option}")
+                held = f"it holds {stranger}" if os.path.lexists(out / stranger) else f"it holds no {stranger} of ours"
+                raise error(f"{said} is not empty: {held}; name a new or empty folder")
             if not (overwrite or keep):
-                raise error(f"{out} holds earlier results; replace them with --overwrite, or name another {option}")
-            if not keep:
-                for entry in out.iterdir():
-                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        out.mkdir(parents=True, exist_ok=True)
+                raise error(f"{said} holds earlier results; replace them with --overwrite, or name another folder")
     except OSError as failure:
-        raise error(f"{out} cannot be written: {os_error_reason(failure)}; name another {option}") from None
+        raise _not_written(said, out, error, failure) from None
+    check_writable_folder(out, option, error)
+
+
+def check_writable_folder(out: Path, option: str, error: type[LocLocError]) -> None:
+    """Raises `error` unless `out`, whatever it holds, can be written to, or made. Makes nothing, also not for a moment:
+    another process may be about to make it."""
+    said, nearest = f"{option} {out}", out.absolute()
+    try:
+        if os.path.lexists(out) and not os.path.isdir(out):  # not out.exists(), which raises for a name too long
+            raise error(f"{said} is {_no_folder(out)}; name a folder")
+        while not os.path.isdir(nearest):
+            with contextlib.suppress(FileNotFoundError):
+                os.lstat(nearest)  # raises for a name that is too long, and below a file
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            nearest = nearest.parent
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as failure:
+        raise _not_written(said, out, error, failure) from None
+
+
+def create_output_folder(
+    out: Path,
+    option: str,
+    error: type[LocLocError],
+    earlier: Results | None = None,
+    overwrite: bool = False,
+    keep: bool = False,
+) -> None:
+    """Makes `out`, with its parents, and removes what `overwrite` says. Arguments and errors as of the check."""
+    check_output_folder(out, option, error, earlier, overwrite, keep)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if overwrite and not keep:
+            for entry in out.iterdir():
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    except OSError as failure:
+        raise _not_written(f"{option} {out}", out, error, failure) from None
+
+
+def file_in_the_way(path: Path) -> Path | None:
+    """What is no folder and yet stands above `path` in it; None if nothing does."""
+    above = (part for part in path.absolute().parents if os.path.lexists(part))
+    lowest = next(above, None)
+    return None if lowest is None or os.path.isdir(lowest) else lowest
+
+
+def _not_written(said: str, out: Path, error: type[LocLocError], failure: OSError) -> LocLocError:
+    reason, file = os_error_reason(failure), file_in_the_way(out)
+    blocked = "" if file is None else f" ({file} is {_no_folder(file)})"
+    return error(f"{said} cannot be written: {reason}{blocked}; name another folder")
+
+
+def _no_folder(path: Path) -> str:
+    return "a file" if os.path.exists(path) else "a broken link"
 
 
 def _files_below(folder: Path) -> list[str]:

@@ -1,9 +1,7 @@
-"""Files and folders that a command is asked to write: tried before the work, and written before results are printed."""
+"""Files that a command is asked to write: tried before the work, and written before results are printed."""
 
-import contextlib
 import errno
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,33 +32,6 @@ def check_output_file(file: Path, option: str, kind: type[LocLocError]) -> None:
         return
     except OSError as error:
         raise kind(f"{said} cannot be written by this user: {os_error_reason(error)}; name another file") from None
-
-
-def check_output_folder(folder: Path, option: str, kind: type[LocLocError], own: tuple[str, ...] | None = None) -> None:
-    """Raises `kind` unless `folder` can be made, where it does not exist, and written to. Leaves nothing behind.
-
-    own  the folder must be new, or empty, or hold one of these names, which say that the same command has written it;
-         None: it may hold anything
-    """
-    said, made = f"{option} {folder}", []
-    try:
-        if os.path.isfile(folder):
-            raise kind(f"{said} is a file; name a folder")
-        others = os.path.isdir(folder) and any(folder.iterdir())
-        if others and own is not None and not any((folder / name).exists() for name in own):
-            raise kind(f"{said} is not empty; name a new folder, so that no two results are mixed")
-        missing = [part for part in (folder, *folder.absolute().parents) if not os.path.exists(part)]
-        for part in reversed(missing):
-            part.mkdir(exist_ok=True)
-            made.append(part)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise kind(f"{said} cannot be written: {os_error_reason(error)}; name another folder") from None
-    finally:
-        for part in reversed(made):
-            with contextlib.suppress(OSError):  # another process has put something there meanwhile
-                part.rmdir()
 
 
 def write_output(file: Path, content: bytes | str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import icechunk
 
 from ..errors import StoreError, os_error_reason
+from ..io.output_folder import check_writable_folder
 from .location import StoreLocation
 from .object_store import PROBE, check_conditional_writes, open_object_store
 
@@ -53,7 +54,10 @@ def has_repository(store: str | Path | StoreLocation) -> bool:
 
 
 def check_can_hold_store(store: str | Path | StoreLocation) -> None:
-    """Raises StoreError unless `store` is a mask store, or is empty or does not exist and has no `@` in its name."""
+    """Raises StoreError unless `store` is a mask store, or is empty or can be made, and has no `@` in its name.
+
+    Leaves nothing behind.
+    """
     location = StoreLocation.of(store)
     if location.is_remote:
         if has_repository(location):
@@ -67,10 +71,11 @@ def check_can_hold_store(store: str | Path | StoreLocation) -> None:
         if folder.exists() and has_repository(location):
             return
         _refuse_version_name(location)
-        if not folder.exists() or not any(folder.iterdir()):
+        if not os.path.lexists(folder):
+            check_writable_folder(folder, "--store", StoreError)
             return
-    except NotADirectoryError:
-        pass
+        if folder.is_dir() and not any(folder.iterdir()):
+            return
     except OSError as error:
         raise StoreError(f"Store {location} cannot be read: {os_error_reason(error)}") from None
     raise StoreError(f"{location} exists and is not a mask store; name a new or empty folder with --store")

@@ -27,7 +27,7 @@ def write_dataset(out: str | Path, images: int, classes: int, seed: int, overwri
     `out` is new or empty; with `overwrite` it may hold scenes, which are removed. Raises CatalogError otherwise.
     """
     out = Path(out)
-    create_output_folder(out, CatalogError, "OUT", SCENES, overwrite)
+    create_output_folder(out, "OUT", CatalogError, SCENES, overwrite)
     try:
         _write_scenes(out, images, classes, seed)
     except OSError as error:

@@ -23,7 +23,7 @@ def demo_commands(out: Path) -> list[list[str]]:
 
     Makes `out`, which is new, empty or of an earlier demo. Raises CatalogError for any other.
     """
-    create_output_folder(out, CatalogError, "OUT", DEMO, keep=True)
+    create_output_folder(out, "OUT", CatalogError, DEMO, keep=True)
     scenes, store = out / "scenes", out / "masks.store"
     lines = [
         f"data synth {{scenes}} --images {IMAGES} --classes {CLASSES} --seed {SEED}",

@@ -87,16 +87,18 @@ def evaluate(
     from ...pipeline.commands.rendering.catalogs import print_catalog
     from ...pipeline.errors import TrainError, check_known
     from ...pipeline.io.console import print_json, print_warning
-    from ...pipeline.io.outputs import check_output_folder, every_output
+    from ...pipeline.io.output_folder import check_output_folder
+    from ...pipeline.io.outputs import every_output
     from ...pipeline.io.progress_bar import count_bar
     from ..evaluation.protocols import protocols_named
+    from ..evaluation.result_folders import REPORT, SCORE_MAPS
     from ..evaluation.targets import split_targets
 
     protocols, threshold = protocols_named(protocol), _threshold(tau)
     if report is not None:
-        check_output_folder(report, "--report", TrainError, own=("evaluation.json",))
+        check_output_folder(report, "--report", TrainError, REPORT, keep=True)
     if write_score_maps is not None:
-        check_output_folder(write_score_maps, "--write-score-maps", TrainError, own=("metadata",))
+        check_output_folder(write_score_maps, "--write-score-maps", TrainError, SCORE_MAPS, keep=True)
     if (score_maps is None) != (metadata is None):
         raise TrainError("--score-maps and --metadata go together")
     if score_maps is not None and targets:

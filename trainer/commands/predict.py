@@ -62,11 +62,13 @@ def predict(
 
     **Example:** locloc predict run photos --out found
     """
+    from ...pipeline.catalogs.left_out import Omissions
     from ...pipeline.errors import PredictError, TrainError, check_known
     from ...pipeline.io.console import print_error
     from ...pipeline.io.images import ignore_decoder_warnings
-    from ...pipeline.io.outputs import check_output_folder
+    from ...pipeline.io.output_folder import check_output_folder
     from ...pipeline.io.progress_bar import count_bar
+    from ..inference.inputs import find_inputs
     from ..inference.threshold import check_threshold
     from ..models.run_tasks import find_tasks
 
@@ -77,7 +79,8 @@ def predict(
         check_threshold(tau)
     find_tasks(run, models)
     if out is not None:
-        check_output_folder(out, "--out", PredictError, own=())
+        check_output_folder(out, "--out", PredictError)
+    inputs = find_inputs(images, omissions := Omissions())
     from ..inference.batch import predict_files  # imports torch: after the checks above
     from ..inference.predict import Predictor
     from ..models.localizer import load_localizer
@@ -88,7 +91,7 @@ def predict(
     try:
         with interruptible(), count_bar("images") as on_progress:
             summary = predict_files(
-                predictor, str(run), images, out, tuple(formats or ()), top, tau, on_progress, clean
+                predictor, str(run), inputs, out, tuple(formats or ()), top, tau, on_progress, clean, omissions
             )
     except KeyboardInterrupt:
         print_error("interrupted; the files written so far are kept, without a summary")

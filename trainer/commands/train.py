@@ -97,7 +97,9 @@ def train(
     from ...pipeline.errors import TrainError, check_known
     from ...pipeline.io.console import err, print_error
     from ...pipeline.io.console import out as out_console
+    from ..training.launchers import find_launcher
     from ..training.request import RuntimeConfig, TrainArguments, resolve_request, shown_recipe
+    from ..training.resume import check_new
 
     check_known(TrainError, "--accelerator", accelerator, ("auto", "cpu", "cuda"))
     on = cast(Literal["auto", "cpu", "cuda"], accelerator)
@@ -112,13 +114,13 @@ def train(
         raise TrainError("Which masks? Name STORE@VERSION, such as photos.store@latest; or --resume a run")
     if out is None and not dry_run:
         raise TrainError("--out names the folder of the run; --dry-run and --show-recipe do without")
-    request = resolve_request(given)
-    from ..training.distributed import EXIT_AFTER_S
-    from ..training.launchers import find_launcher  # imports torch: after the checks above
+    request, launcher = resolve_request(given), find_launcher()
+    if out is not None and not (dry_run or resume or launcher.is_external):  # of several ranks, one tells the others
+        check_new(out)
+    from ..training.distributed import EXIT_AFTER_S  # imports torch: after the checks above
     from ..training.run import train as run_training
     from .rendering import print_plan, print_trained, training_progress_bar
 
-    launcher = find_launcher()
     try:
         with interruptible(), watched(EXIT_AFTER_S if launcher.is_external else None, STOPPING):
             if dry_run:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ...pipeline.geometry.resize_crop import ResizeCrop
-from ..models.token_selection import is_guided
+from ..models import is_guided
 from ..recipe import ClassifierSettings, GeneratorSettings, LinearSettings
 from .batches import GuidedBatch, ImageBatch
 from .mask_cache import Masks

@@ -12,12 +12,13 @@ import numpy as np
 
 from ...pipeline.catalogs.left_out import Omissions, left_out_json
 from ...pipeline.errors import ImageError, LocLocError, PredictError, check_known
+from ...pipeline.io.output_folder import create_output_folder
 from ...pipeline.io.outputs import every_output
 from .formats import FORMATS, Format, RunMetadata
 from .formats.json import as_json
-from .formats.metadata import NameTooLong, cannot_write, write_json
+from .formats.metadata import NameTooLong, write_json
 from .formats.overlay import canvas_of
-from .inputs import find_inputs
+from .inputs import InputImage
 from .predict import Prediction, Predictor
 
 DEFAULT_FORMATS = ("coco", "overlay")
@@ -41,25 +42,27 @@ class PredictSummary:
 def predict_files(
     predictor: Predictor,
     run: str,
-    arguments: list[str],
+    inputs: list[InputImage],
     out: Path | None,
     formats: tuple[str, ...],
     top: int,
     tau: float | None,
     on_progress: Callable[[int, int], None],
     clean: float = 0.0,
+    omissions: Omissions | None = None,
 ) -> PredictSummary:
-    """Predicts every image that the arguments name and writes the predictions below `out`, a new or empty folder.
+    """Predicts every image and writes the predictions below `out`, a new or empty folder.
+
+    inputs, omissions  as of `find_inputs`
 
     Images that cannot be read are reported, and the others are done. Raises PredictError before anything is written
-    for invalid formats, folders or arguments; UnreachableError if a disk or network fails.
+    for invalid formats or folders; UnreachableError if a disk or network fails.
     """
     formats, tau = _checked_formats(formats, out, predictor), predictor.threshold(tau)
-    inputs = find_inputs(arguments, omissions := Omissions())
     names = [image.name for image in inputs]
     metadata = RunMetadata(out or Path(), run, predictor.localizer, tau, names, clean=clean)
     if out is not None:
-        _create_folder(out)
+        create_output_folder(out, "--out", PredictError)
     writers: list[Format] = [FORMATS[name](metadata) for name in formats]
     images: dict[int, dict[str, Any]] = {}
     lock = threading.Lock()
@@ -101,7 +104,8 @@ def predict_files(
             attempt(writer.close)
     summary = PredictSummary(
         None if out is None else str(out), formats, len(where), done, metadata.failed,
-        left_out_json(omissions.found()), len(where) / seconds, [images[number] for number in sorted(images)],
+        left_out_json((omissions or Omissions()).found()), len(where) / seconds,
+        [images[number] for number in sorted(images)],
     )  # fmt: skip
     if out is not None:
         counts = {key: value for key, value in vars(summary).items() if key != "images"}
@@ -122,12 +126,3 @@ def _checked_formats(formats: tuple[str, ...], out: Path | None, predictor: Pred
             f"This run has a classifier alone, and no masks for --format {need_masks[0]}; json and overlay will do"
         )
     return formats
-
-
-def _create_folder(out: Path) -> None:
-    try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise PredictError(f"{out} is not empty; name a new folder with --out, so that no two results are mixed")
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(out, error) from None

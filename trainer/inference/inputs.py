@@ -3,6 +3,7 @@
 An image's name is its path below the deepest folder that holds all arguments, so names are unique.
 """
 
+import difflib
 import glob
 import os
 from dataclasses import dataclass
@@ -23,14 +24,16 @@ class InputImage:
 def find_inputs(arguments: list[str], omissions: Omissions | None = None) -> list[InputImage]:
     """Lists each image once, in the order of the arguments; those of a folder or glob by name.
 
-    A file is listed whatever its name is, even if it is missing: decoding reports what is wrong with it. A folder is
-    searched at any depth; from a folder or glob only files named like images are taken.
+    A file is listed whatever its name is, even if it is missing beside others that are there: decoding reports what is
+    wrong with it. A folder is searched at any depth; from a folder or glob only files named like images are taken.
 
     omissions  collects what folders hold besides, and folders below them that cannot be read
 
-    Raises PredictError for a folder or glob without images, CatalogError for one that cannot be read.
+    Raises PredictError for a folder or glob without images, for what is missing and has no image's name, and where
+    nothing of all is there; CatalogError for a folder that cannot be read.
     """
     omissions = omissions or Omissions()
+    _check_present(arguments)
     images: dict[Path | str, tuple[str, ...]] = {}
     roots = []
     for argument in arguments:
@@ -53,6 +56,25 @@ def find_inputs(arguments: list[str], omissions: Omissions | None = None) -> lis
     while len({root[: shared + 1] for root in roots}) == 1 and shared < min(map(len, roots)):
         shared += 1
     return [InputImage(_name(parts[shared:]), where) for where, parts in images.items()]
+
+
+def _check_present(arguments: list[str]) -> None:
+    """Raises PredictError for a mistyped folder, and where every file is missing."""
+    missing = [argument for argument in arguments if _is_missing(parse_location(argument))]
+    unnamed = [argument for argument in missing if not is_image_name(argument)]
+    if unnamed or (missing and len(missing) == len(arguments)):
+        first = (unnamed or missing)[0]
+        folder = Path(os.path.abspath(parse_location(first))).parent
+        try:
+            close = difflib.get_close_matches(os.path.basename(first.rstrip("/")), os.listdir(folder), n=1)
+        except OSError:
+            close = []
+        hint = f"did you mean {to_text(close[0])!r}?" if close else "name images, folders or globs"
+        raise PredictError(f"{to_text(first)}: no such file or folder; {hint}")
+
+
+def _is_missing(location: Path | str) -> bool:
+    return isinstance(location, Path) and not os.path.lexists(location) and not glob.has_magic(str(location))
 
 
 def _list_url(url: str, omissions: Omissions) -> tuple[str, list[Path | str]]:

@@ -21,11 +21,12 @@ from ...pipeline.errors import TrainError, check_known
 from ...pipeline.geometry.resize_crop import ResizeCrop
 from ...pipeline.masks.pseudo_mask import working_geometry
 from ...pipeline.recipe import ImageSettings, Recipe
+from . import is_guided
 from .checkpoint import load_checkpoint
 from .classifier import Classifier
 from .ppd import LAST_CLS
 from .run_tasks import TASKS_BY_KIND, WEIGHTS, Kind, find_tasks
-from .token_selection import is_guided, select_tokens
+from .token_selection import select_tokens
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -11,10 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
-def is_guided(share: float) -> bool:
-    """Whether a share of tokens leaves any out. 0 and 1 both mean all of them."""
-    return 0 < share < 1
+from . import is_guided
 
 
 def selected_count(tokens: int, share: float) -> int:

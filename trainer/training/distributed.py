@@ -18,7 +18,8 @@ from torch.multiprocessing.spawn import ProcessExitedException
 from ...pipeline.errors import LocLocError, TrainError
 from ...pipeline.io.interrupts import interruptible
 from ...pipeline.io.signal_watch import STOP_S, watched
-from .launchers import PlacedRanks, find_launcher
+from .launchers import find_launcher
+from .placed_ranks import PlacedRanks
 from .rendezvous import MeetingDDP
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]

@@ -35,7 +35,8 @@ from .training_tasks import TrainingTask, create_task, needs_guide
 STEPS = 10
 """Timed of each task, after one that is not; fewer where they take long."""
 
-ENOUGH_S = 60.0
+ENOUGH_S = 20.0
+"""A plan is looked at; the tasks of `--stage all` take it twice."""
 
 
 def dry_run(request: TrainRequest, on_step: Callable[[str], None] = lambda line: None) -> TrainingPlan:
@@ -58,7 +59,7 @@ def dry_run(request: TrainRequest, on_step: Callable[[str], None] = lambda line:
     plan = plan_training(version, job.rows, request.recipe, request.stage, job.backbone, None, only=text)
     timed = []
     for task in plan.tasks:
-        on_step(f"{task.name}: {STEPS} steps")
+        on_step(f"{task.name}: {min(STEPS, task.steps)} steps, or {ENOUGH_S:.0f} s of them")
         guide = None
         if needs_guide(task.name, request.recipe):  # an untrained one is as fast
             backbone = prepare_task(fabric, job, "generator", None, None).backbone
@@ -73,10 +74,10 @@ def _guess(fabric: Fabric, prepared: PreparedTask, plan: TaskPlan, caches: bool)
     task = prepared.task
     model, optimizer = fabric.setup(task.model, create_optimizer_v2(task.model, task.fit.optimizer, lr=1e-9))
     model.train()
-    cached_s_per_image = 0.0
+    cached_s_per_image = first_s = 0.0
     seconds = []
-    batches = _batches(prepared, STEPS + 1)
-    begin = time.perf_counter()
+    batches = _batches(prepared, min(STEPS + 1, plan.steps))
+    started = begin = time.perf_counter()
     for number, batch in enumerate(batches):
         if caches:
             features_begin = time.perf_counter()
@@ -88,12 +89,14 @@ def _guess(fabric: Fabric, prepared: PreparedTask, plan: TaskPlan, caches: bool)
         update_weights(fabric, task, model, optimizer)
         if number:  # the first one compiles, allocates and starts the loading processes
             seconds.append(time.perf_counter() - begin)
-        if sum(seconds) > ENOUGH_S:
+        else:
+            first_s = time.perf_counter() - begin
+        if time.perf_counter() - started > ENOUGH_S:
             break
         begin = time.perf_counter()
-    step_s = statistics.mean(seconds) if seconds else time.perf_counter() - begin
+    step_s = statistics.mean(seconds or [first_s])
     # Without gradients an image costs about a third, at least as long as it takes to load it.
-    validation_s = step_s / plan.batch_size * plan.val_images * (1 / 3 if caches else 1)
+    validation_s = step_s / min(plan.batch_size, plan.train_images) * plan.val_images * (1 / 3 if caches else 1)
     images = plan.train_images + plan.val_images
     return plan.epochs * (plan.steps_per_epoch * step_s + validation_s) + images * cached_s_per_image
 

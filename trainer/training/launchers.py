@@ -1,16 +1,13 @@
 """Which program has started this process, as one of several ranks: torchrun, srun, or none.
 
 Slurm sets SLURM_NTASKS, SLURM_PROCID and the like in every batch script and in the shell of `salloc` too, where a
-command is a single process. Only in a task that srun has started does SLURM_STEP_ID number a step.
+command is a single process. Only in a task that srun has started does SLURM_STEP_ID number a step. Imports no torch.
 """
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
-
-from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
 from ...pipeline.errors import TrainError
 
@@ -82,9 +79,15 @@ def _srun(env: Mapping[str, str]) -> Launcher:
     return Launcher(
         "srun", _number(env, "SLURM_PROCID", 0), world, _number(env, "SLURM_LOCALID", 0),
         _nodes(world, nodes, "srun --ntasks-per-node"), _number(env, "SLURM_NODEID", 0),
-        env.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(hosts),
+        env.get("MASTER_ADDR") or _first_host(hosts),
         _number(env, "MASTER_PORT", 15000 + (31 * step + job) % 10000),  # the same for all tasks of a step
     )  # fmt: skip
+
+
+def _first_host(hosts: str) -> str:
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+
+    return SLURMEnvironment.resolve_root_node_address(hosts)
 
 
 def _nodes(world: int, nodes: int, option: str) -> int:
@@ -99,44 +102,3 @@ def _number(env: Mapping[str, str], name: str, default: int) -> int:
     if text and not text.isdecimal():
         raise TrainError(f"{name}={text} is no number, which a launcher sets; unset it to train in one process")
     return int(text) if text else default
-
-
-class PlacedRanks(ClusterEnvironment):
-    """Lightning's view of a Launcher. Its own environments believe variables that any batch script has."""
-
-    def __init__(self, launcher: Launcher):
-        self.launcher = launcher
-
-    @property
-    def creates_processes_externally(self) -> bool:
-        return True
-
-    @property
-    def main_address(self) -> str:
-        return self.launcher.address
-
-    @property
-    def main_port(self) -> int:
-        return self.launcher.port
-
-    @staticmethod
-    def detect() -> bool:
-        return False
-
-    def world_size(self) -> int:
-        return self.launcher.world_size
-
-    def set_world_size(self, size: int) -> None:
-        """Given by the launcher."""
-
-    def global_rank(self) -> int:
-        return self.launcher.rank
-
-    def set_global_rank(self, rank: int) -> None:
-        """Given by the launcher."""
-
-    def local_rank(self) -> int:
-        return self.launcher.local_rank
-
-    def node_rank(self) -> int:
-        return self.launcher.node

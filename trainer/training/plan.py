@@ -23,6 +23,8 @@ from .training_tasks import check_classifier_rows, create_task, load_guide, need
 
 FEW_IMAGES = 50
 FEW_VALIDATION_IMAGES = 10
+FEW_STEPS, SMALL_BATCH = 8, 16
+"""Fewer steps an epoch are few, where batches are larger than that."""
 
 
 @dataclass(frozen=True)
@@ -182,9 +184,10 @@ def _warnings(plan: TrainingPlan) -> list[str]:
     if val < FEW_VALIDATION_IMAGES:
         found.append(f"{val} validation images choose the weights and the threshold: a figure of theirs says little")
     for task in plan.tasks:
-        if task.steps_per_epoch == 1:
+        if task.steps_per_epoch == 1 or (task.steps_per_epoch < FEW_STEPS and task.batch_size > SMALL_BATCH):
+            steps = "one step" if task.steps_per_epoch == 1 else f"{task.steps_per_epoch} steps"
             found.append(
-                f"{task.name}: one step an epoch, {task.steps} in all, of {task.train_images} images; "
-                f"--set {task.name}.fit.batch_size={max(2, task.train_images // 8)} makes more"
+                f"{task.name}: {steps} an epoch, {task.steps} in all, of {task.train_images} images; "
+                f"--set {task.name}.fit.batch_size={max(2, task.train_images // FEW_STEPS)} makes more"
             )
     return found

@@ -5,6 +5,7 @@ run.json under `changed`.
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import safetensors
 
 from ...pipeline.config import validate_settings
 from ...pipeline.errors import RecipeError, TrainError, os_error_reason
-from ..models.token_selection import is_guided
+from ...pipeline.io.output_folder import check_output_folder
+from ..models import is_guided
 from ..recipe import TrainRecipe, apply_changes, load_train_recipe
 
 FROM_HERE_ON = {
@@ -51,6 +53,13 @@ class RunBefore:
     def recipe(self) -> dict[str, Any]:
         """As it was recorded, without settings that came later."""
         return dict(self.metadata["recipe"])
+
+
+def check_new(out: Path) -> None:
+    """Raises TrainError unless `out` can become the folder of a new run."""
+    if os.path.exists(out / "run.json"):
+        raise TrainError(f"{out} holds a run already; resume it with --resume, or name another --out")
+    check_output_folder(out, "--out", TrainError)
 
 
 def read_run(out: Path) -> RunBefore:

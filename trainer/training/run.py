@@ -17,14 +17,14 @@ from ...pipeline.backbones.vit import Backbone
 from ...pipeline.catalogs.row_filter import RowFilter, read_row_filter
 from ...pipeline.errors import LocLocError, TrainError, os_error_reason
 from ...pipeline.io.machine import usable_cores
-from ...pipeline.io.outputs import check_output_folder
+from ...pipeline.io.output_folder import check_writable_folder
 from ...pipeline.store import Version, open_version
 from ..data.datasets import LabelledImages, MaskPairs
 from ..data.feature_cache import CachedMaskPairs
 from ..data.loader import EpochLoader, EpochSampler
 from ..data.mask_cache import MaskCache, Masks
 from ..data.splits import TrainingRows, load_training_rows, recorded_filter
-from ..models.token_selection import is_guided
+from ..models import is_guided
 from .cache_features import cache_features
 from .distributed import (
     Precision,
@@ -39,12 +39,11 @@ from .launchers import find_launcher
 from .loop import TrainingProgress, fit
 from .plan import TrainingPlan, plan_training, task_rows
 from .request import TASK_GROUPS, RuntimeConfig, TrainRequest
-from .resume import RunBefore, check_resumed, read_run
+from .resume import RunBefore, check_new, check_resumed, read_run
 from .run_dir import TaskDir
 from .run_metadata import (
     begin_run,
     cache_key,
-    check_new,
     record_changes,
     recorded_choice,
     run_fingerprint,
@@ -174,11 +173,11 @@ def _begin(
 ) -> TrainingPlan:
     """On rank 0: checks everything, shows the plan, and writes the first files of the run."""
     request, recipe = job.request, job.request.recipe
-    check_output_folder(request.out, "--out", TrainError)
     differing: list[str] = []
     if before is None:
         check_new(request.out)
     else:
+        check_writable_folder(request.out, "--out", TrainError)
         differing = check_resumed(before, job.metadata, run_fingerprint(version, before.recipe, job.metadata))
     notes = (*([note] if note else []), *differing)
     text = None if only is None else only.text

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import socket
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from ...pipeline.io.machine import device_name
 from ...pipeline.store import Version
 from ..data.splits import ONLY, TrainingRows
 from ..recipe import TrainRecipe
-from .resume import RunBefore
+from .resume import RunBefore, check_new
 from .validation_metrics import VALIDATION_TAUS
 
 _PACKAGES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy", "pillow")
@@ -104,14 +103,6 @@ def begin_run(out: Path, recipe: TrainRecipe, metadata: dict[str, Any], ids: Seq
         write_atomic(out / "run.json", json.dumps(metadata | environment, indent=2) + "\n")
     except OSError as error:
         raise TrainError(f"{out} cannot be written: {os_error_reason(error)}; name another --out") from None
-
-
-def check_new(out: Path) -> None:
-    """Raises TrainError unless `out` can become the folder of a new run."""
-    if os.path.exists(out / "run.json"):
-        raise TrainError(f"{out} holds a run already; resume it with --resume, or name another --out")
-    if os.path.exists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise TrainError(f"{out} exists and holds no run; name a new or empty folder with --out")
 
 
 def record_changes(run: RunBefore, recipe: TrainRecipe, metadata: dict[str, Any], differing: list[str]) -> None:

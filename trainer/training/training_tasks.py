@@ -17,11 +17,12 @@ from ...pipeline.backbones.vit import Backbone
 from ...pipeline.errors import BackboneError, TrainError
 from ..data.batches import Batch, FeatureBatch, GuidedBatch
 from ..data.splits import TrainingRows
+from ..models import is_guided
 from ..models.checkpoint import create_model, load_checkpoint, same_layers, vit_shape
 from ..models.classifier import Classifier
 from ..models.generator import GENERATORS, Generator
 from ..models.ppd import LAST_CLS, Decoder, LinearClassifier
-from ..models.token_selection import is_guided, select_tokens, select_tokens_in_training, shared_block_count
+from ..models.token_selection import select_tokens, select_tokens_in_training, shared_block_count
 from ..recipe import FitSettings, TrainRecipe
 from .validation_metrics import ClassMetrics, MaskMetrics
 

@@ -228,9 +228,9 @@ def test_a_mistake_is_one_line_that_names_it(locloc, run, arguments, complaint):
         (["--json", "."], "--json . is a folder; name a file in it"),
         (["--json", "/proc/figures.json"], "--json /proc/figures.json cannot be written"),
         (["--report", "pyproject.toml"], "--report pyproject.toml is a file; name a folder"),
-        (["--report", "tests"], "--report tests is not empty; name a new folder"),
+        (["--report", "tests"], "--report tests is not empty: it holds"),
         (["--report", "/proc/report"], "--report /proc/report cannot be written"),
-        (["--write-score-maps", "tests"], "--write-score-maps tests is not empty; name a new folder"),
+        (["--write-score-maps", "tests"], "--write-score-maps tests is not empty: it holds"),
     ],
 )
 def test_outputs_that_cannot_be_written_are_refused_before_a_model_is_loaded(locloc, arguments, complaint):

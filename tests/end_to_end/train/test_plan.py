@@ -10,6 +10,7 @@ from locloc.pipeline.errors import TrainError
 from locloc.pipeline.store import open_version
 from locloc.trainer.data.splits import load_training_rows, recorded_filter
 from locloc.trainer.evaluation.eval_dataset import dataset_of_version
+from locloc.trainer.training.plan import TaskPlan, TrainingPlan, _warnings
 from locloc.trainer.training.training_tasks import check_classifier_rows
 
 from .conftest import SMALL, in_process
@@ -162,6 +163,33 @@ def test_one_class_and_one_step_are_warned_of(locloc, version, tmp_path):
     lines = " ".join(said.stderr.split())
     assert "one class, 0: a classifier has nothing to tell apart" in lines
     assert "generator: one step an epoch, 1 in all" in lines and "--set generator.fit.batch_size=2 makes more" in lines
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "epochs", "note"),
+    [
+        (
+            720,
+            256,
+            20,
+            "generator: 3 steps an epoch, 60 in all, of 720 images; --set generator.fit.batch_size=90 makes",
+        ),
+        (
+            200,
+            256,
+            20,
+            "generator: one step an epoch, 20 in all, of 200 images; --set generator.fit.batch_size=25 makes",
+        ),
+        (5994, 256, 20, None),
+        (77, 16, 8, None),  # the demo's batches are small already
+    ],
+)
+def test_few_steps_an_epoch_are_warned_of(images, batch, epochs, note):
+    task = TaskPlan("generator", 1, images, 100, batch, -(-images // batch), epochs)
+    plan = TrainingPlan("s@v1", images, None, {"train": images, "val": 100}, False, {}, {}, (task,))
+    assert [found for found in _warnings(plan) if "steps" in found or "step an epoch" in found] == (
+        [] if note is None else [f"{note} more"]
+    )
 
 
 @pytest.mark.slow

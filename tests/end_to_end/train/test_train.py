@@ -206,7 +206,7 @@ def test_a_folder_that_is_in_use_is_left_alone(locloc, version, run, tmp_path):
     assert said.code == 1 and "is another run: generator.fit.batch_size = 8, not 9" in said.stderr
     (tmp_path / "thesis.tex").write_text("precious")
     said = locloc("train", version, "--out", tmp_path)
-    assert said.code == 1 and "exists and holds no run" in said.stderr
+    assert said.code == 1 and "is not empty: it holds" in said.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 

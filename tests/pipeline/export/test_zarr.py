@@ -104,7 +104,7 @@ def test_only_an_empty_folder_is_written_to(version, tmp_path):
     before = (tmp_path / "empty" / "zarr.json").read_bytes()
     (tmp_path / "file").write_text("precious")
     taken_by = {
-        "empty": "exists and is not empty", "images": "exists and is not empty", "file": "is a file; name a new",
+        "empty": "is not empty: it holds", "images": "is not empty: it holds", "file": "is a file; name a folder",
         "file/below": "cannot be written: (file exists|not a directory)",
     }  # fmt: skip
     for taken, why in taken_by.items():

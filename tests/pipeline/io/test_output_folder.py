@@ -1,11 +1,18 @@
 """No command writes into a folder that holds other things."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from locloc.pipeline.errors import StoreError
-from locloc.pipeline.io.output_folder import Results, create_output_folder
+from locloc.pipeline.io.output_folder import (
+    Results,
+    check_output_folder,
+    check_writable_folder,
+    create_output_folder,
+    file_in_the_way,
+)
 
 OURS = Results(r"head\.txt|parts/\d+\.png", "head.txt", "ours\n")
 
@@ -22,22 +29,22 @@ def earlier(tmp_path):
 def refusal(out, **options) -> str:
     before = {file: file.read_bytes() for file in out.parent.rglob("*") if file.is_file()}
     with pytest.raises(StoreError) as refused:
-        create_output_folder(out, StoreError, "--out", OURS, **options)
+        create_output_folder(out, "--out", StoreError, OURS, **options)
     assert all(file.read_bytes() == content for file, content in before.items())
     return str(refused.value)
 
 
 def test_a_new_or_an_empty_folder_is_taken(tmp_path):
     for _ in range(2):
-        create_output_folder(tmp_path / "a" / "b", StoreError, "--out")
+        create_output_folder(tmp_path / "a" / "b", "--out", StoreError)
     assert (tmp_path / "a" / "b").is_dir()
 
 
 def test_earlier_results_are_replaced_or_kept_when_asked(earlier):
     assert "holds earlier results; replace them with --overwrite" in refusal(earlier)
-    create_output_folder(earlier, StoreError, "--out", OURS, keep=True)
+    create_output_folder(earlier, "--out", StoreError, OURS, keep=True)
     assert (earlier / "parts" / "1.png").exists()
-    create_output_folder(earlier, StoreError, "--out", OURS, overwrite=True)
+    create_output_folder(earlier, "--out", StoreError, OURS, overwrite=True)
     assert os.listdir(earlier) == []
 
 
@@ -65,6 +72,33 @@ def test_a_folder_that_only_looks_like_results_is_not_taken_for_them(earlier):
     assert "it holds head.txt" in refusal(earlier, overwrite=True)
     (earlier / "head.txt").unlink()
     assert "it holds no head.txt of ours" in refusal(earlier, overwrite=True)
+
+
+def test_a_folder_is_tried_and_not_made(tmp_path):
+    check_output_folder(tmp_path / "new" / "below", "--out", StoreError)
+    with pytest.raises(StoreError, match="--out /proc/run cannot be written: no such file or directory; name another"):
+        check_output_folder(Path("/proc/run"), "--out", StoreError)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_may_hold_anything_is_only_tried(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    check_writable_folder(tmp_path, "--out", StoreError)
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_a_marker_without_a_beginning_may_be_a_folder(earlier):
+    (earlier / "head.txt").unlink()
+    check_output_folder(earlier, "--out", StoreError, Results(r"parts/\d+\.png", "parts"), keep=True)
+
+
+def test_the_file_where_a_folder_is_needed_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    assert file_in_the_way(tmp_path / "file" / "a" / "b") == tmp_path / "file"
+    assert file_in_the_way(tmp_path / "new" / "a") is None
+    assert f"({tmp_path / 'file'} is a file)" in refusal(tmp_path / "file" / "a" / "b")
+    assert f"({tmp_path / 'link'} is a broken link)" in refusal(tmp_path / "link" / "a")
 
 
 def test_a_file_and_a_place_that_cannot_be_written_are_one_line(tmp_path):

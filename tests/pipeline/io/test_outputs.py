@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from locloc.pipeline.errors import TrainError
-from locloc.pipeline.io.outputs import check_output_file, check_output_folder, every_output, write_output
+from locloc.pipeline.io.outputs import check_output_file, every_output, write_output
 
 
 def everything(folder: Path) -> list[str]:
@@ -45,29 +45,6 @@ def test_a_file_that_can_be_written_is_left_as_it_is(tmp_path):
     check_output_file(tmp_path / "b.json", "--json", TrainError)
     check_output_file(Path("/dev/null"), "--json", TrainError)
     assert everything(tmp_path) == ["a.json"] and (tmp_path / "a.json").read_text() == "before"
-
-
-def test_a_folder_is_tried_and_not_made(tmp_path):
-    check_output_folder(tmp_path / "new" / "below", "--out", TrainError, own=())
-    assert everything(tmp_path) == []
-    (tmp_path / "file").write_text("precious")
-    for name, message in (("file", "is a file; name a folder"), ("file/below", "cannot be written: not a directory")):
-        with pytest.raises(TrainError, match=f"--out .*{message}"):
-            check_output_folder(tmp_path / name, "--out", TrainError)
-    with pytest.raises(TrainError, match="--out .* cannot be written: file name too long"):
-        check_output_folder(tmp_path / "new" / ("a" * 256), "--out", TrainError)
-    with pytest.raises(TrainError, match="--out /proc/run cannot be written: no such file or directory"):
-        check_output_folder(Path("/proc/run"), "--out", TrainError)
-    assert everything(tmp_path) == ["file"]
-
-
-def test_a_folder_with_other_things_is_left_alone(tmp_path):
-    (tmp_path / "thesis.tex").write_text("precious")
-    check_output_folder(tmp_path, "--report", TrainError)
-    with pytest.raises(TrainError, match="is not empty; name a new folder"):
-        check_output_folder(tmp_path, "--report", TrainError, own=("evaluation.json",))
-    (tmp_path / "evaluation.json").touch()
-    check_output_folder(tmp_path, "--report", TrainError, own=("evaluation.json",))
 
 
 def test_output_replaces_a_file_follows_a_link_and_goes_through_a_pipe(tmp_path):

@@ -179,10 +179,12 @@ def test_folders_that_are_no_store_are_not_touched(tmp_path):
         StoreWriter(tmp_path).__enter__()
     with pytest.raises(StoreError, match="exists and is not a mask store"):
         StoreWriter(tmp_path / "thesis.txt").__enter__()
+    with pytest.raises(StoreError, match=rf"not a directory \({tmp_path / 'thesis.txt'} is a file\); name another"):
+        StoreWriter(tmp_path / "thesis.txt" / "below").__enter__()
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(StoreError, match="is not a mask store"):
         list_versions(tmp_path)
-    with pytest.raises(StoreError, match="cannot be created"):
+    with pytest.raises(StoreError, match="cannot be written: no such file"):
         StoreWriter(Path("/proc/no/such.store")).__enter__()
 
 

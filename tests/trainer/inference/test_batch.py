@@ -17,6 +17,7 @@ from locloc.pipeline.backbones.spec import BackboneSpec
 from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.errors import LocLocError, PredictError, TrainError
 from locloc.pipeline.geometry.boxes import largest_box
+from locloc.trainer.inference.inputs import find_inputs
 from locloc.trainer.inference.predict import load
 from locloc.trainer.models.checkpoint import create_model, save_checkpoint
 
@@ -178,7 +179,7 @@ def test_nothing_that_gets_through_is_exit_code_3(run, album, tmp_path):
     [
         (["--format", "coco"], PredictError, "--format coco needs a folder to write to: name a new one with --out"),
         (["--out", "OUT", "--format", "cocoo"], PredictError, "No --format 'cocoo'; did you mean 'coco'?"),
-        (["--out", "FULL"], PredictError, "is not empty; name a new folder, so that"),
+        (["--out", "FULL"], PredictError, "is not empty: it holds thesis.tex; name a new or empty folder"),
         (["--out", "FULL/thesis.tex"], PredictError, "is a file; name a folder"),
         (["--out", "FULL/thesis.tex/out"], PredictError, "cannot be written: not a directory"),
         (["--out", "OUT", "--tau", "1.5"], PredictError, "tau is a share of a map's range"),
@@ -242,3 +243,25 @@ def test_a_format_that_cannot_be_written_does_not_lose_the_others(run, album, tm
     with pytest.raises(PredictError, match="coco.json cannot be written"):
         predict(run, album, "--out", tmp_path / "out", "--format", "coco", "--format", "json")
     assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (["albun"], r"albun: no such file or folder; did you mean 'album'\?"),
+        (["album", "albun"], r"albun: no such file or folder; did you mean 'album'\?"),
+        (["a.jpg", "b.jpg"], r"a\.jpg: no such file or folder; name images, folders or globs"),
+        (["nowhere/x/y"], r"y: no such file or folder; name images, folders or globs"),
+    ],
+)
+def test_a_mistyped_folder_is_told_before_any_work(names, complaint, tmp_path):
+    (tmp_path / "album").mkdir()
+    Image.new("RGB", (40, 30)).save(tmp_path / "album" / "a.jpg")
+    with pytest.raises(PredictError, match=complaint):
+        find_inputs([str(tmp_path / name) for name in names])
+
+
+def test_a_missing_image_beside_others_is_left_to_decoding(tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg")
+    names = [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]
+    assert [image.name for image in find_inputs(names)] == ["a.jpg", "b.jpg"]
