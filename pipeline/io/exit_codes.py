@@ -4,21 +4,23 @@
     LocLocError                                               error: its message                     1
     OSError, MemoryError, RecursionError, UnicodeEncodeError  error: what, where, and what mends it  1
     a library that is missing or cannot be imported           error: which, and how to install it    1
-    Ctrl-C                                                    error: interrupted                     130
+    Ctrl-C, SIGTERM, or SIGHUP of a terminal that closes      error: interrupted                     130
     standard output is a pipe that its reader has closed      none: as of a program that SIGPIPE ends  141
     anything else, a bug                                      raised, with a note that asks for a report: a traceback
 
 With `LOCLOC_DEBUG=1` a traceback comes before each line. Imports nothing but the standard library, since a library
-may be what is broken.
+may be what is broken; and little of it, since Ctrl-C meanwhile is a traceback.
 """
 
 import errno
-import importlib.metadata
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from ..errors import LocLocError, os_error_reason
@@ -48,11 +50,14 @@ def exit_code_of(command: Callable[[], object]) -> int:
     """Runs a command to its end, reports what ended it, and returns the exit code. Raises what is a bug."""
     try:
         try:
-            command()
+            with _signals_as_interrupts():
+                command()
             code: object = 0
         except SystemExit as exit:
             if isinstance(exit.__context__, BrokenPipeError):  # typer and rich exit with 1
                 raise exit.__context__ from None
+            if isinstance(cause := getattr(exit.__context__, "__cause__", None), KeyboardInterrupt):
+                raise cause from None  # typer exits with 130 without a word
             code = exit.code
         sys.stdout.flush()
     except BrokenPipeError as error:
@@ -65,6 +70,20 @@ def exit_code_of(command: Callable[[], object]) -> int:
     if isinstance(code, str):
         print(code, file=sys.stderr)
     return code if isinstance(code, int) else FAILED if code else 0
+
+
+@contextmanager
+def _signals_as_interrupts() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise KeyboardInterrupt, so that temporary files are removed. Those ignored stay ignored."""
+    numbers = (signal.SIGTERM, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
+    taken = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def error_line(error: BaseException) -> str | None:
@@ -158,6 +177,8 @@ def _library_being_imported(trace: TracebackType | None) -> str | None:
 
 def _requirement(library: str) -> str:
     """What to give to pip: `'locloc[cluster]'` for a library of an extra, else the library's distribution."""
+    import importlib.metadata
+
     distribution = _DISTRIBUTIONS.get(library, library).replace("_", "-")
     try:
         requirements = importlib.metadata.requires("locloc") or []

@@ -1,4 +1,4 @@
-"""Ctrl-C (SIGINT) and SIGTERM: stop a loop between its steps, and defer both during a commit.
+"""Ctrl-C (SIGINT), SIGTERM and SIGHUP: stop a loop between its steps, and wait for the end of a commit.
 
 Python runs signal handlers between two instructions of the main thread; what it waits for in C, signal_watch.py ends.
 """
@@ -9,13 +9,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _received: list[int] = []
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Both signals raise KeyboardInterrupt, and are recorded for `raise_if_interrupted`. For the main thread only.
+    """The signals raise KeyboardInterrupt, and are recorded for `raise_if_interrupted`. For the main thread only.
 
     Python runs a signal handler at any point of the program. An exception raised inside a `__del__` or a weak
     reference's callback, such as those of Dask's futures, is dropped and printed as a traceback: the program would
@@ -57,7 +57,7 @@ def _interrupt(number: int, _frame: object) -> None:
 
 @contextmanager
 def signals_held_back() -> Iterator[None]:
-    """Defers both signals to the end of the `with` block, so that a commit completes. Other threads: does nothing.
+    """Defers the signals to the end of the `with` block, so that a commit completes. Other threads: does nothing.
 
     A signal that is ignored stays ignored: raised again in place of another one, it would take that one with it.
     """

@@ -1,4 +1,4 @@
-"""Ctrl-C (SIGINT) and SIGTERM while the main thread is in C, where Python runs no signal handler.
+"""Ctrl-C (SIGINT), SIGTERM and SIGHUP while the main thread is in C, where Python runs no signal handler.
 
 C writes the number of a signal into a pipe at once (`signal.set_wakeup_fd`), and a thread reads it.
 """
@@ -19,7 +19,7 @@ SAY_AFTER_S = 2.0
 STOP_S = 60.0
 """For saving a state, once a signal was heard."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 _heard = threading.Event()
@@ -32,7 +32,7 @@ def heard_signal() -> None:
 
 @contextmanager
 def watched(exit_after_s: float | None, stopping: str) -> Iterator[None]:
-    """Hears both signals in a thread, whatever the main thread waits for. For the main thread only.
+    """Hears the signals in a thread, whatever the main thread waits for. For the main thread only.
 
     exit_after_s  so many seconds after a signal the process ends, with code 130, unless the block was left or
                   `heard_signal` called: the main thread may wait in C for a process that never answers. None: the

@@ -2,10 +2,15 @@
 
 import errno
 import os
+import signal
+import subprocess
 import sys
+import tempfile
+import time
 
 import numpy as np
 import pytest
+import typer
 
 from locloc.pipeline.errors import StoreError, os_error_reason
 from locloc.pipeline.io.environment import STDOUT
@@ -116,3 +121,48 @@ def test_the_reason_of_an_error_without_a_system_number():
     assert os_error_reason(OSError(-2, "Name or service not known")) == "name or service not known"
     assert os_error_reason(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) == "no space left on device"
     assert os_error_reason(TimeoutError()) == "TimeoutError"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_command_as_ctrl_c_does_and_files_are_removed(number, tmp_path, capsys):
+    def command() -> None:
+        with tempfile.TemporaryDirectory(dir=tmp_path):
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+
+    before = signal.getsignal(number)
+    assert (exit_code_of(command), capsys.readouterr().err) == (130, "error: interrupted\n")
+    assert os.listdir(tmp_path) == [] and signal.getsignal(number) == before
+
+
+def test_a_signal_that_is_ignored_as_under_nohup_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert exit_code_of(lambda: os.kill(os.getpid(), signal.SIGHUP)) == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(("own_words", "err"), [(False, "error: interrupted\n"), (True, "kept\n")])
+def test_ctrl_c_inside_of_a_command_is_said_once(own_words, err, capsys):
+    app = typer.Typer()
+
+    @app.command()
+    def command() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            if not own_words:
+                raise
+            print("kept", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+    assert exit_code_of(lambda: app([])) == 130
+    assert capsys.readouterr().err == err
+
+
+def test_little_is_imported_before_a_command_can_be_interrupted_in_one_line():
+    code = "import sys, locloc.__main__; print(*{'importlib.metadata', 'email', 'typer', 'rich'} & set(sys.modules))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "\n"

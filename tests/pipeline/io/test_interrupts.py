@@ -9,7 +9,7 @@ import pytest
 
 from locloc.pipeline.io.interrupts import interruptible, raise_if_interrupted, signals_held_back
 
-STOPS = pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+STOPS = pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 
 
 @pytest.fixture(autouse=True)

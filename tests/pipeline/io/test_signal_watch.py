@@ -49,7 +49,7 @@ def waiting(*arguments: object) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_rank_that_is_stuck_ends_within_the_limit(stop):
     with waiting(0.3, 30, 0, False) as process:
         begun = time.monotonic()
