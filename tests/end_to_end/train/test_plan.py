@@ -188,7 +188,7 @@ def test_few_steps_an_epoch_are_warned_of(images, batch, epochs, note):
     task = TaskPlan("generator", 1, images, 100, batch, -(-images // batch), epochs)
     plan = TrainingPlan("s@v1", images, None, {"train": images, "val": 100}, False, {}, {}, (task,))
     assert [found for found in _warnings(plan) if "steps" in found or "step an epoch" in found] == (
-        [] if note is None else [f"generator: {note} makes more"]
+        [] if note is None else [f"{note} more"]
     )
 
 
