@@ -29,6 +29,10 @@ masks refine NOWHERE@v1 --recipe locloc
 masks extend NOWHERE@v1 IMAGES
 masks score NOWHERE@v1 --truth IMAGES
 masks export NOWHERE@v1 out
+masks report NOWHERE@v1 --out out
+masks report NOWHERE@v1 --out out --all --sample 3
+masks serve NOWHERE@v1
+masks decide NOWHERE@v1 NOWHERE
 masks recipe nosuch
 train NOWHERE@v1 --out out
 train NOWHERE@v1 --out out --accelerator nosuch

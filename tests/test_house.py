@@ -89,6 +89,7 @@ def test_the_command_line_is_frozen():
             "images", "--store", *how, "--catalog", "--root", "--label", "--exclude", "--backbone", "--weights",
             "--recipe", "--name", "--boxes-in", "--min-coverage", "--dry-run", "--json",
         ],
+        "masks decide": ["version", "decisions", "--name", "--json"],
         "masks delete": ["version"],
         "masks diff": ["version", "other", "--json"],
         "masks export": [
@@ -102,8 +103,13 @@ def test_the_command_line_is_frozen():
         "masks list": ["store", "--json"],
         "masks recipe": ["name", "--for"],
         "masks refine": ["version", "--recipe", *how, "--root", "--name", "--json"],
+        "masks report": [
+            "version", "--out", "other", "--sample", "--all", "--truth", "--boxes-in", "--truth-class", "--root",
+            "--workers", "--json",
+        ],
         "masks resume": ["store", *how, "--build", "--root", "--weights", "--name", "--json"],
         "masks retry": ["version", *how, "--status", "--damaged", "--root", "--weights", "--name", "--json"],
+        "masks serve": ["version", "--port", "--host", "--decisions", "--sample", "--all", "--root"],
         "masks show": ["version", "--json"],
         "masks score": [
             "version", "--truth", "--boxes-in", "--truth-class", "--per-image", "--worst", "--split", "--json",

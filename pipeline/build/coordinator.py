@@ -51,7 +51,8 @@ def make_version(spec: BuildSpec, writer: StoreWriter, run: RunSettings, on_prog
         if log.trouble:
             counter.report(log.trouble)
         metadata = spec.metadata | {"name": spec.name}  # `masks resume` reads the name
-        writer.begin(metadata, spec.catalog, spec.attention, spec.context.recipe.mask_px, spec.shared)
+        mask_px = spec.context.recipe.mask_px
+        writer.begin(metadata, spec.catalog, spec.attention, mask_px, spec.shared, spec.kept_decisions)
         counter.begin(writer.status)
         counter.report("")  # nothing can refuse the build any more
         unfinished = int((writer.block_done == 0).sum())

@@ -21,7 +21,7 @@ from ..errors import BuildError, RecipeError, StoreError
 from ..masks.map_source import OpenRun, SecondRound
 from ..recipe import REVISIONS, Recipe, recorded_recipe
 from ..recipes.choice import GIVEN
-from ..status import DONE, Status
+from ..status import HAS_MASK, Status
 from ..store.location import StoreLocation
 from ..store.reader import Version, VersionInfo, list_versions, open_version, unfinished_catalog
 from ..store.schema import BLOCK_ROWS, block_count
@@ -44,7 +44,7 @@ from .spec import (
     resolve_backbone,
 )
 
-FAILED = tuple(status for status in Status if status not in (Status.PENDING, *DONE))
+FAILED = tuple(status for status in Status if status not in (Status.PENDING, *HAS_MASK))
 
 _ATTENTION_REVISIONS = ("decode", "geometry", "attention")
 
@@ -62,7 +62,7 @@ def retry_rows(
 ) -> BuildSummary:
     """Makes some rows of a version again: a new version with the same fingerprint that shares the other rows.
 
-    rows      row numbers; `failed_rows` finds them by status
+    rows      row numbers; `failed_rows` finds them by status. What was decided about their masks is dropped
     why       as `retried_rows` takes it; recorded in the provenance
     open_run  opens the run whose generator drew the version's maps, if one did
     """
@@ -102,7 +102,8 @@ def refine_again(
 ) -> BuildSummary:
     """Makes new masks from the stored attention of a version, without the ViT; the attention is shared.
 
-    Gives the same bytes as a build with that recipe. Raises RecipeError for a recipe that needs other attention.
+    Gives the same bytes as a build with that recipe. What was decided about the old masks is not taken over. Raises
+    RecipeError for a recipe that needs other attention.
     """
     parent = version.provenance
     _check_same_attention(recipe, version)
@@ -215,6 +216,11 @@ def resume_build(
     if backbone is not None:
         request = BuildRequest(catalog, location, recipe, recipe_name, backbone.spec.weights, name, run, why, maps)
         return build_version(request, on_progress, backbone)
+    if operation["kind"] == "decide":
+        raise BuildError(
+            f"The build {info.build_id[:12]} is a `locloc masks decide` of {metadata['parent']} that was interrupted; "
+            f"run that command again, or delete it with `locloc masks delete {location}@{info.build_id[:12]}`"
+        )
     parent = open_version(f"{location}@{metadata['parent']}")
     if operation["kind"] == "retry":
         rows = retried_rows(parent, operation["why"])

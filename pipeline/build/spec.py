@@ -29,6 +29,7 @@ from ..masks.quality import PARTS, REVISION
 from ..recipe import REVISIONS, Recipe
 from ..recipes.choice import GIVEN
 from ..status import Status
+from ..store.decisions import Decisions
 from ..store.location import StoreLocation
 from ..store.reader import Version
 from ..store.schema import BLOCK_ROWS, SCHEMA, STATS, input_digest
@@ -80,6 +81,14 @@ class BuildSpec:
     @property
     def fingerprint(self) -> str:
         return self.metadata["fingerprint"]
+
+    @property
+    def kept_decisions(self) -> Decisions | None:
+        """Those about masks that are taken over from the parent; other masks are for a person to look at again."""
+        parent = self.context.parent
+        if parent is None or self.parent_rows is None or self.context.reuse != "rows":
+            return None
+        return parent.decisions.derived(self.parent_rows)
 
     def block(self, index: int) -> Block:
         start, stop = index * BLOCK_ROWS, (index + 1) * BLOCK_ROWS

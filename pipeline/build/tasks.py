@@ -31,7 +31,7 @@ from ..masks.grabcut import refines_on_gpu
 from ..masks.pseudo_mask import PseudoMask, make_mask, make_masks, rate_mask, working_geometry
 from ..masks.quality import PARTS
 from ..masks.saliency import GENERATOR_SCALE
-from ..status import DONE, Status
+from ..status import HAS_MASK, Status
 from ..store.reader import Version
 from ..store.schema import COLUMNS, STATS, content_crc, input_digest, pack_masks, write_block
 from .block import AttentionBatch, Block, BlockResult, TaskContext
@@ -113,7 +113,7 @@ def _parent_attention(block: Block, context: TaskContext) -> AttentionBatch:
     batch.orientation[:] = parent.read_column("orientation", rows)
     batch.digest[:] = parent.read_column("input_digest", rows)
     for row, (status, error) in enumerate(parent.reasons(rows)):
-        if status not in DONE:
+        if status not in HAS_MASK:
             batch.fail(row, status, error or "")
     readable = np.flatnonzero(batch.status == Status.OK).tolist() if context.recipe.refine.uses_pixels else []
     with watchdog(context.image_limit_s) as feed:

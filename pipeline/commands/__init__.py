@@ -2,11 +2,12 @@
 
 import typer
 
-from . import build, inspect, store, tune
+from . import build, inspect, review, store, tune
 
 masks = typer.Typer(help="Build, inspect and manage masks.", no_args_is_help=True)
 build.add_to(masks)
 inspect.add_to(masks)
+review.add_to(masks)
 tune.add_to(masks)
 store.add_to(masks)
 

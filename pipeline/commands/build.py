@@ -200,13 +200,18 @@ def retry(
 
     **Example:** locloc masks retry photos.store@latest --status missing
     """
-    from ..status import status_of
+    from ..status import Status, status_of
     from ..store.reader import open_version, split_version_name
     from .rendering.builds import summary_json
 
     if damaged and status:
         raise typer.BadParameter("give --status or --damaged, not both")
     wanted = [status_of(label) for label in status or ()]
+    if Status.REJECTED in wanted:
+        raise typer.BadParameter(
+            "rejected rows have masks, and a retry makes the same ones; `masks refine` makes others, and "
+            "`masks decide` with `undecided` takes a rejection back"
+        )
     opened, (store, _) = open_version(version), split_version_name(version)
     from ..build.incremental import FAILED, retried_rows, retry_rows  # imports torch: after the checks above
     from ..build.spec import already_there
@@ -246,11 +251,16 @@ def refine(
 
     **Example:** locloc masks refine photos.store@v1 --recipe mine.toml
     """
+    from ..io.console import print_note
     from ..recipes.choice import choose_refinement
     from ..store.reader import open_version, split_version_name
 
     opened, (store, _) = open_version(version), split_version_name(version)
     choice = choose_refinement(recipe, opened.name, opened.provenance, store)
+    if len(opened.decisions):
+        print_note(
+            f"{len(opened.decisions)} decisions about masks of {opened.name} are not taken over: these masks are new"
+        )
     from ..build.incremental import refine_again  # imports torch: after the checks above
 
     settings = run()

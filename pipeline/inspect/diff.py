@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from ..catalogs import Catalog
-from ..status import DONE, Status
+from ..status import HAS_MASK, Status
 from ..store.arrays import open_array
 from ..store.corruption import corruption_as_error
 from ..store.reader import Version
@@ -48,7 +48,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class MaskIoU:
-    """IoU between the two masks of an image, over the images with status ok or fallback in both versions.
+    """IoU between the two masks of an image, over the images that have a mask, rejected or not, in both versions.
 
     Failed rows are left out: missing masks would count as IoU 1. Two empty masks count as IoU 1.
     """
@@ -79,7 +79,7 @@ class Diff:
     common: int
     only_in_one: Changed
     only_in_other: Changed
-    changed: dict[str, Changed]  # "mask", "attention", "status", "file", "label"
+    changed: dict[str, Changed]  # "mask", "attention", "status", "file", "label", and "decision" if there are any
     not_compared: dict[str, str]  # "mask" or "attention", and why
     attention_max_difference: float | None
     statuses: dict[str, dict[str, int]]  # rows by status in one, and in the other
@@ -112,13 +112,16 @@ def diff_versions(one: Version, other: Version) -> Diff:
     differs = {"status": status != other_status, "file": _files_differ(one, rows, other, other_rows)}
     label, other_label = (catalog.table["label"].to_numpy() for catalog in catalogs)
     differs["label"] = label[rows] != other_label[other_rows]
+    decision, other_decision = (version.decisions.codes(len(version)) for version in (one, other))
+    if decision.any() or other_decision.any():
+        differs["decision"] = decision[rows] != other_decision[other_rows]
     not_compared = _not_comparable(one, other)
     compared, attention_max = _compare(one, rows, other, other_rows, not_compared)
     differs |= {name: compared[name] for name in ("mask", "attention") if name in compared}
     mask_iou, worst = None, []
     if "iou" in compared:
         iou = compared["iou"]
-        done = np.flatnonzero(np.isin(status, DONE) & np.isin(other_status, DONE))
+        done = np.flatnonzero(np.isin(status, HAS_MASK) & np.isin(other_status, HAS_MASK))
         mask_iou = _distribution(iou[done], ~compared["mask"][done])
         lowest = done[np.argsort(iou[done], kind="stable")][:WORST]
         worst = [

@@ -23,7 +23,7 @@ from ..io.outputs import write_output
 from ..masks.pseudo_mask import heads_or_contrast
 from ..masks.saliency import saliency_map
 from ..recipe import Recipe
-from ..status import DONE, Status
+from ..status import DONE, Status, rejected_note
 from ..store.reader import Version
 from ..store.schema import BLOCK_ROWS
 from .true_objects import TrueObject, TrueObjects, compare, rows_of_split
@@ -108,6 +108,8 @@ def score_version(
     A mask shows its whole image, at any size; its box is that of its largest contour. Rows without ground truth are
     left out, and those whose ground truth cannot belong to the image, see `ground_truth.boxes` and `placement`.
 
+    Rejected rows are left out too, and counted in the warnings.
+
     Raises TruthError for a file that cannot be a mask, if no row has a mask, if it is not clear how masks are read, and
     if too much ground truth is of other images; StoreError if no row has a box.
     """
@@ -117,7 +119,10 @@ def score_version(
     per_image: list[ImageScore] = []
     shapes = _CentredShapes()
     done_rows = 0
-    wanted = None if split is None else rows_of_split(version, split)
+    wanted = np.arange(len(version)) if split is None else rows_of_split(version, split)
+    of = version.name if split is None else f"the split {split} of {version.name}"
+    rejected = rejected_note(version.status[wanted], of)
+    wanted = wanted[version.status[wanted] != Status.REJECTED]
     found = TrueObjects(version, truth, recipe, boxes_in, truth_class, wanted)
     for block, truths in groupby(found, lambda pair: pair[0] // BLOCK_ROWS):
         part = slice(block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS)
@@ -140,7 +145,7 @@ def score_version(
             cut_box = image_truth.geometry.boxes_back(largest_box(cut))
             rows[baseline].append(compare(cut, cut_box, image_truth))
             shapes.add(image_truth)
-    warnings = found.warnings()
+    warnings = [*([rejected] if rejected else []), *found.warnings()]
     if not per_image:
         raise found.nothing_found()
     scores = {name: _mean(np.array(values, np.float64)) for name, values in rows.items()} | shapes.best()

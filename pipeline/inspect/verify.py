@@ -20,7 +20,7 @@ from ..catalogs import Catalog, resolve
 from ..catalogs.paths import parse_location
 from ..errors import ImageError, StoreError
 from ..io.images import read_image_bytes
-from ..status import DONE, Status
+from ..status import HAS_MASK, Status
 from ..store.corruption import CORRUPTION_ERRORS, corruption_reason
 from ..store.reader import Version, open_version
 from ..store.schema import BLOCK_ROWS, COLUMN_ROWS, COLUMNS, block_count, content_crc, input_digest
@@ -33,6 +33,7 @@ DAMAGE = {
     "status": "the status code is unknown",
     "reason": "a failed row has no reason, or an ok row has one",
     "mask": "an ok row has no mask, or a failed row has one",
+    "decisions": "the decisions cannot be read, or are not those of the statuses",
     "box": "the box is outside of the image, or missing, or there without a mask",
     "counts": "the counts in the provenance differ from those of the rows",
     "catalog": "the catalog differs from the one in the provenance",
@@ -140,6 +141,7 @@ def verify_version(
                 on_progress(done, rows_to_do)
     if not findings.has("columns"):
         _check_counts(version, statuses, findings)
+        _check_decisions(version, findings)
     return findings.report(version, catalog, done, files_done, sample)
 
 
@@ -255,7 +257,9 @@ def _check_block(version: Version, rows: range, columns: dict[str, np.ndarray], 
     status, box, size = columns["status"], columns["box"], columns["size"]
     intact = content_crc(mask, attention) == columns["content_crc"]
     has_mask, has_reason = mask.any((1, 2)), reasons.any(1)
-    wrong_mask = np.where(np.isin(status, DONE), (status == Status.OK) & ~has_mask, has_mask)
+    rejected = status == Status.REJECTED  # was ok or a fallback
+    wrong_mask = np.where(np.isin(status, HAS_MASK), (status == Status.OK) & ~has_mask, has_mask)
+    wrong_mask |= rejected & ~has_mask & ~has_reason
     fits = (box[:, :2] < box[:, 2:]).all(1) & (box[:, :2] >= -BOX_SLACK_PX).all(1)
     fits &= (box[:, 2:] <= size + BOX_SLACK_PX).all(1)
     wrong_box = np.where(has_mask, ~fits, (box != 0).any(1))
@@ -264,7 +268,7 @@ def _check_block(version: Version, rows: range, columns: dict[str, np.ndarray], 
         findings.add(kind, rows.start + np.flatnonzero(wrong))
 
     add("altered", ~intact)
-    add("reason", has_reason != (status > Status.OK))
+    add("reason", (has_reason != (status > Status.OK)) & ~rejected)
     add("mask", intact & wrong_mask)
     add("box", intact & wrong_box)
 
@@ -306,6 +310,16 @@ def _check_counts(version: Version, statuses: np.ndarray, findings: _Findings) -
     ]
     if wrong:
         findings.add_whole("counts", ", ".join(wrong))
+
+
+def _check_decisions(version: Version, findings: _Findings) -> None:
+    try:
+        rejected = version.decisions.rejected
+    except CORRUPTION_ERRORS as error:
+        open_version(version.name)
+        findings.add_whole("decisions", corruption_reason(version.name, error))
+        return
+    findings.add("decisions", np.setxor1d(rejected, np.flatnonzero(version.status == Status.REJECTED)))
 
 
 def _sampled_blocks(rows: int, sample: float, seed: int) -> np.ndarray:

@@ -75,5 +75,9 @@ ARRAYS: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType({
     "catalog/split": (("row",), "0 none given, 1 train, 2 val, 3 test."),
     "catalog/boxes": (("box", "corner"), "Boxes that were given with the images, in the original's pixels."),
     "catalog/box_row": (("box",), "The row that each given box belongs to."),
+    "decisions/row": (("decision",), "Rows that a person decided about, ascending. Only after `locloc masks decide`."),
+    "decisions/code": (("decision",), "1 accepted, 2 rejected."),
+    "decisions/note/offsets": (("note_end",), "Where notes begin and end, as of the ids."),
+    "decisions/note/bytes": (("note_byte",), "All notes end to end, UTF-8."),
 })  # fmt: skip
 """Every array: the names of its axes and its description."""

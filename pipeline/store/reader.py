@@ -17,8 +17,9 @@ from ..catalogs.catalog import Catalog
 from ..errors import StoreError, check_known, did_you_mean
 from ..geometry.resize_crop import ResizeCrop
 from ..recipe import Recipe
-from ..status import DONE, Status
+from ..status import HAS_MASK, Status, usable_rows
 from .arrays import Array, open_array, open_subgroup, read_array
+from .decisions import Decisions, read_decisions
 from .location import StoreLocation
 from .location import split_version_name as split_version_name
 from .repository import BUILD_PREFIX, first_snapshot, icechunk_errors, open_repository
@@ -114,6 +115,11 @@ class Version:
         _, heads, height, width = self._array("attention").shape
         return heads, height, width
 
+    @property
+    def mask_px(self) -> int:
+        """S, the side of the masks."""
+        return int(self._array("mask").shape[1])
+
     @cached_property
     def table(self) -> pa.Table:
         """N rows: id, path, label, split, status, error, width, height, x0, y0, x1, y1, and what follows.
@@ -127,8 +133,10 @@ class Version:
         quality        the IoU with a true mask that is to be expected, in (0, 1]; and its parts, see masks/quality.
                        Null also in rows of releases that did not compute it
         seen           of a mask made from a generator's map: "trained on", "chosen on" or "unseen"
+        decision       "accepted", "rejected" or null, see `locloc masks decide`
+        note           what was written with the decision, or null
         """
-        return version_table(self._root, self.status)
+        return version_table(self._root, self.status, self.decisions)
 
     @property
     def group(self) -> zarr.Group:
@@ -140,6 +148,12 @@ class Version:
     def status(self) -> Array:
         """`(N,) uint8`, see `locloc.pipeline.status.Status`."""
         return read_array(self._root, "status")
+
+    @cached_property
+    def decisions(self) -> Decisions:
+        """The rows that a person accepted or rejected; none unless the version, or a parent, is of `masks decide`."""
+        with icechunk_errors(self.name):
+            return read_decisions(self._root)
 
     def reasons(self, rows: RowSelection = slice(None)) -> list[tuple[Status, str | None]]:
         """Status and error text of each row; None if the row has no error."""
@@ -156,8 +170,8 @@ class Version:
     def mask(self, image_id: str, size: Literal["stored", "original"] = "stored") -> Array:
         """The mask of one image: `(S, S) bool` as it is stored, or `(H, W) bool` of the upright original image.
 
-        What the recipe's crop left out of the original is background. Raises StoreError for an unknown id, and for an
-        image without a mask, with its status and error.
+        What the recipe's crop left out of the original is background. A rejected mask is returned too. Raises
+        StoreError for an unknown id, and for an image without a mask, with its status and error.
         """
         check_known(StoreError, "size", size, ("stored", "original"))
         row = self.row(image_id)
@@ -180,11 +194,11 @@ class Version:
     def original_masks(self, rows: RowSelection = slice(None)) -> Iterator[tuple[str, Array]]:
         """Yields id and mask `(H, W) bool` at the size of the upright original image, reading block by block.
 
-        Rows without a mask are left out.
+        Rows without a mask, and rejected ones, are left out.
         """
         selected = select_rows(rows, len(self), self.row, self.name)
         numbers = np.arange(len(self))[selected]
-        numbers = numbers[np.isin(self.status[numbers], DONE)]
+        numbers = numbers[usable_rows(self.status[numbers])]
         for start in range(0, len(numbers), BLOCK_ROWS):
             part = numbers[start : start + BLOCK_ROWS]
             for row, mask, size in zip(
@@ -237,7 +251,7 @@ class Version:
             return np.asarray(array[selected] if isinstance(selected, slice) else array.oindex[selected])
 
     def _check_done(self, row: int) -> None:
-        if self.status[row] not in DONE:
+        if self.status[row] not in HAS_MASK:
             ((status, error),) = self.reasons([row])
             raise StoreError(f"{self.ids[row]} has no mask in {self.name}: {status.label} ({error})")
 

@@ -19,6 +19,7 @@
                                    size and stats. Versions of older releases lack these four
     catalog/     id, path (each offsets (N+1,) i8 and bytes (M,) u1, UTF-8) · label (N,) i4 · split (N,) u1
                  boxes (B, 4) f4 and box_row (B,) i8: the catalog's boxes and the row of each
+    decisions/   only after `masks decide` (decisions.py): row (D,) i8 ascending, code (D,) u1, note as id above
 
 A block is 64 rows and one chunk, so two tasks never write the same chunk. There are no shards, because reading a
 shard's index costs a second request each time. The provenance of a version is JSON in the root's attribute `locloc`.
@@ -277,7 +278,7 @@ def read_catalog(root: zarr.Group, metadata: dict[str, Any]) -> Catalog:
 
 
 def read_text(group: zarr.Group, name: str) -> pa.LargeStringArray:
-    """A text column of the group `catalog`. Raises StoreError if it is damaged."""
+    """A text column of the group `catalog` or `decisions`. Raises StoreError if it is damaged."""
     offsets = read_array(group, f"{name}/offsets")
     data = read_array(group, f"{name}/bytes")
     text = pa.LargeStringArray.from_buffers(
@@ -286,5 +287,7 @@ def read_text(group: zarr.Group, name: str) -> pa.LargeStringArray:
     try:
         text.validate(full=True)  # wrong offsets would make Arrow read outside of its buffers and crash the process
     except pa.ArrowInvalid as error:
-        raise StoreError(f"The catalog's {name} is damaged ({error}); `locloc masks verify` lists all damage") from None
+        raise StoreError(
+            f"The {group.basename}'s {name} is damaged ({error}); `locloc masks verify` lists all damage"
+        ) from None
     return text

@@ -9,12 +9,13 @@ import zarr
 
 from ..catalogs.catalog import SPLITS
 from ..masks.quality import PARTS
-from ..status import DONE, Seen, Status
+from ..status import HAS_MASK, Seen, Status
 from .arrays import Array, open_subgroup, read_array
+from .decisions import DECISIONS, Decisions
 from .schema import ADDED_COLUMNS, BLOCK_ROWS, STATS, empty_column, read_text, unpack_error
 
 
-def version_table(root: zarr.Group, status: Array) -> pa.Table:
+def version_table(root: zarr.Group, status: Array, decisions: Decisions) -> pa.Table:
     """The columns that `Version.table` describes, of N rows. status: `(N,) uint8`."""
     catalog = open_subgroup(root, "catalog")
     box, size, stats = (read_array(root, name) for name in ("box", "size", "stats"))
@@ -29,7 +30,7 @@ def version_table(root: zarr.Group, status: Array) -> pa.Table:
         "height": size[:, 1],
     }
     columns |= {name: box[:, axis] for axis, name in enumerate(("x0", "y0", "x1", "y1"))}
-    without = ~np.isin(status, DONE)
+    without = ~np.isin(status, HAS_MASK)
     columns |= {name: pa.array(stats[:, number], mask=without) for number, name in enumerate(STATS)}
     quality, parts, seen = (_added_column(root, name, len(status)) for name in ("quality", "quality_parts", "seen"))
     unknown = without | (quality == 0)
@@ -37,6 +38,9 @@ def version_table(root: zarr.Group, status: Array) -> pa.Table:
     columns |= {name: pa.array(parts[:, number], mask=unknown) for number, name in enumerate(PARTS)}
     known = (seen > 0) & (seen <= max(Seen))
     columns["seen"] = pc.if_else(pa.array(known), _labels(seen * known, [code.label for code in Seen]), None)
+    codes = decisions.codes(len(status))
+    columns["decision"] = pa.array([DECISIONS[code] for code in codes.tolist()], pa.string())
+    columns["note"] = pa.array([decisions.notes.get(row) for row in range(len(status))], pa.string())
     return pa.table(columns)
 
 
@@ -53,7 +57,7 @@ def _errors(root: zarr.Group, status: Array) -> list[str | None]:
         start = int(block) * BLOCK_ROWS
         texts = read_array(root, "error", slice(start, start + BLOCK_ROWS))
         for row in failed[failed // BLOCK_ROWS == block]:
-            errors[row] = unpack_error(texts[row - start])
+            errors[row] = unpack_error(texts[row - start]) or None  # a rejected row may have none
     return errors
 
 

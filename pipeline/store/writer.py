@@ -30,6 +30,7 @@ from ..errors import StoreError
 from ..status import DONE, Status
 from .arrays import Array, open_array, read_array
 from .corruption import corruption_as_error
+from .decisions import Decisions, write_decisions
 from .gc import delete_empty_branches
 from .location import StoreLocation
 from .lock import store_lock
@@ -112,12 +113,14 @@ class StoreWriter:
         attention: tuple[int, int, int],
         mask_px: int,
         shared: SharedParent | None = None,
+        decisions: Decisions | None = None,
     ) -> None:
         """Starts the build's branch, or resumes it at its last checkpoint.
 
         metadata   provenance of the version; its `build_id` names the branch. On resuming, keys that changed since the
                    start are appended to the list `resumed`
         attention  `(H, h, w)` of the attention maps
+        decisions  of rows that are taken over from a parent; they replace those of `shared`
         """
         branch = self._branch = build_branch(metadata["build_id"])
         with icechunk_errors(str(self.store)):
@@ -132,6 +135,7 @@ class StoreWriter:
                     write_catalog(root, catalog)
                 else:
                     root = reopen_arrays(session.store, shared.redo, mask_px)
+                write_decisions(root, decisions)
                 root.attrs[ATTRIBUTE] = {"schema": SCHEMA, **metadata, "resumed": []}
                 self._commit(session, "catalog and empty arrays" if shared is None else f"begins as {shared.tag}")
             # From a session that is never committed: Icechunk merges forks into any later session of the branch.
@@ -169,6 +173,12 @@ class StoreWriter:
             "blocks": len(self.block_done),
             "blocks_done": int(self.block_done.sum()),
         }
+
+    def set_status(self, status: Array) -> None:
+        """Replaces the statuses `(N,) uint8` of all rows; their blocks stay as they are."""
+        changed = np.flatnonzero(self.status != status)
+        self._columns["status"][:] = status
+        self._dirty.update(np.unique(changed // BLOCK_ROWS).tolist())
 
     def merge(self, fork: icechunk.ForkSession, block: int, columns: dict[str, Array]) -> None:
         """Merges a finished block: the chunks in its fork, and the values of its columns by name."""

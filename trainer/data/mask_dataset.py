@@ -13,7 +13,7 @@ from ...pipeline.catalogs import SPLITS, parse_location
 from ...pipeline.errors import TrainError, check_known
 from ...pipeline.geometry.boxes import largest_box
 from ...pipeline.recipe import Recipe
-from ...pipeline.status import DONE
+from ...pipeline.status import usable_rows
 from ...pipeline.store import Version, open_version
 from .version_images import VersionImages
 
@@ -21,7 +21,7 @@ Transform = Callable[[Any, dict[str, Any]], Any]
 
 
 class MaskDataset(Dataset[Any]):
-    """`(image, target)` of each row that has a mask, both on the square of the masks, S x S pixels.
+    """`(image, target)` of each row with a mask that is not rejected, both on the square of the masks, S x S pixels.
 
         image   tv_tensors.Image (3, S, S) uint8
         target  mask   tv_tensors.Mask (S, S) bool
@@ -61,7 +61,7 @@ class MaskDataset(Dataset[Any]):
             Recipe.model_validate(self.version.provenance["recipe"]),
         )
         self._labels = table["label"].to_numpy()
-        usable = np.isin(self.version.status, DONE)
+        usable = usable_rows(self.version.status)
         if split is not None:
             check_known(TrainError, "split", split, SPLITS[1:])
             usable &= table["split"].to_numpy() == SPLITS.index(split)

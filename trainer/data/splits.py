@@ -18,7 +18,7 @@ from ...pipeline.catalogs.row_filter import RowFilter, read_row_filter
 from ...pipeline.errors import TrainError
 from ...pipeline.inspect.ground_truth.boxes import boxes_of_version
 from ...pipeline.recipe import Recipe
-from ...pipeline.status import DONE
+from ...pipeline.status import usable_rows
 from ...pipeline.store import Version
 from ...pipeline.store.schema import STATS
 from .version_images import VersionImages
@@ -40,7 +40,7 @@ class TrainingRows:
     train: np.ndarray  # (n,) int64 row numbers, as the next two
     val: np.ndarray
     test: np.ndarray
-    done: np.ndarray  # (N,) bool: has a mask, which may be empty
+    done: np.ndarray  # (N,) bool: has a mask that is not rejected; it may be empty
     with_mask: np.ndarray  # (N,) bool: has a mask that is not empty
     sizes: np.ndarray  # (N, 2) int32, width and height of the original image
     boxes: dict[int, np.ndarray]  # ground-truth boxes (n, 4) by row, in the original image
@@ -77,7 +77,7 @@ def load_training_rows(
             f"{version.name}: its catalog is damaged; `locloc masks verify {version.name}` says what else is"
         )
     root = parse_location(images) if images else catalog.root
-    done = np.isin(version.status, DONE)
+    done = usable_rows(version.status)
     share = version.read_column("stats")[:, STATS.index("mask_share")]
     labels = catalog.table["label"].to_numpy().astype(np.int64)
     codes = catalog.table["split"].to_numpy()

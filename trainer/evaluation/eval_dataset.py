@@ -15,7 +15,7 @@ from ...pipeline.inspect.ground_truth.frames import read_frames, version_frames
 from ...pipeline.inspect.ground_truth.masks import find_truth
 from ...pipeline.inspect.ground_truth.upright import UprightMasks
 from ...pipeline.recipe import Recipe
-from ...pipeline.status import DONE
+from ...pipeline.status import Status, rejected_note, usable_rows
 from ...pipeline.store import Version
 from ..data.splits import TESTED_ON, split_rows
 from ..data.version_images import VersionImages
@@ -71,18 +71,18 @@ def dataset_of_version(
     boxes_in         "stored" for boxes and masks that were drawn before EXIF turns an image
     only             the rows that the run was trained and validated on; its test images are those of the version
 
-    Rows without a mask stay among the test images: a model is expected to find their objects too.
+    Rows without a mask stay among the test images: a model is expected to find their objects too. Rejected rows
+    are left out, and counted in the warnings.
     """
     digests = None if allow_changed_images else version.read_column("input_digest")
     recipe = Recipe.model_validate(version.provenance["recipe"])
-    done = np.isin(version.status, DONE)
-    return _dataset(
+    dataset = _dataset(
         version.name,
         version.catalog,
         images,
         digests,
         recipe,
-        done,
+        usable_rows(version.status),
         seed,
         val_share,
         truth,
@@ -91,6 +91,18 @@ def dataset_of_version(
         version,
         None if only is None else only.rows(version.catalog, version.status),
     )
+    return _without_rejected(dataset, version)
+
+
+def _without_rejected(dataset: EvalDataset, version: Version) -> EvalDataset:
+    test = dataset.splits["test"]
+    note = rejected_note(version.status[test], f"the split test of {version.name}")
+    if note is None:
+        return dataset
+    kept = test[version.status[test] != Status.REJECTED]
+    line = f"{note}: figures on the images of another version do not compare"
+    warnings = dataset.warnings
+    return replace(dataset, splits=dataset.splits | {"test": kept}, warnings=lambda: [line, *warnings()])
 
 
 def dataset_of_catalog(

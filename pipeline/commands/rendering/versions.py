@@ -24,7 +24,8 @@ def print_versions(versions: list[VersionInfo]) -> None:
     left_out = [images_left_out(_left_out(version.metadata)) for version in versions]
     headers = ["version", "made by", "published", "images", "coverage", "recipe"]
     # A coverage says nothing of what was never a row.
-    headers += ["left out"] * any(left_out) + ["backbone"] * (len(backbones) > 1)
+    rejected = any(version.metadata.get("counts", {}).get("rejected") for version in versions)
+    headers += ["rejected"] * rejected + ["left out"] * any(left_out) + ["backbone"] * (len(backbones) > 1)
     rows = []
     for version, beside in zip(versions, left_out, strict=True):
         metadata, counts = version.metadata, version.metadata.get("counts", {})
@@ -37,6 +38,7 @@ def print_versions(versions: list[VersionInfo]) -> None:
             when = metadata["published_at"][:16].replace("T", " ")
         row = [
             name, _operation(metadata), when, str(images), f"{done / images:.1%}", escape(metadata["recipe_name"]),
+            *([str(counts.get("rejected", 0))] if rejected else []),
             *([str(beside)] if any(left_out) else []), escape(metadata["backbone"]["name"]),
         ]  # fmt: skip
         rows.append(row[: len(headers)])
@@ -55,6 +57,13 @@ def _operation(metadata: dict[str, Any]) -> str:
     return f"{kind} of {parent}" if parent else kind
 
 
+def _decided(decisions: dict[str, int]) -> str:
+    if not any(decisions.values()):
+        return ""
+    shown = ", ".join(f"{count} {name}" for name, count in decisions.items())
+    return f"{shown}; training, export and evaluation leave rejected rows out"
+
+
 def _recipe(metadata: dict[str, Any]) -> str:
     """Name of the recipe, and how it was chosen, which versions of older releases do not say."""
     why = metadata.get("recipe_why")
@@ -64,12 +73,13 @@ def _recipe(metadata: dict[str, Any]) -> str:
 def version_summary(version: Version) -> dict[str, Any]:
     """The output of `masks show --json`: counts, coverage, provenance, and the rows with an error text."""
     metadata = version.provenance
-    rows = version.table.select(["id", "status", "error"])
+    rows, decisions = version.table.select(["id", "status", "error"]), version.decisions
     return {
         "version": version.tag,
         "counts": metadata["counts"],
         "coverage": coverage(metadata["counts"]),
         "provenance": {key: value for key, value in metadata.items() if key != "counts"},
+        "decisions": {"accepted": len(decisions.accepted), "rejected": len(decisions.rejected)},
         "errors": rows.filter(pc.is_valid(rows["error"])).to_pylist(),
     }
 
@@ -84,6 +94,7 @@ def print_version(name: str, summary: dict[str, Any], errors: int = 20) -> None:
     packages = ", ".join(f"{package} {version}" for package, version in metadata["packages"].items())
     fields = (
         ("status", ", ".join(statuses)),
+        ("decisions", _decided(summary["decisions"])),
         ("left out", left_out_text(_left_out(metadata))),
         ("by rule", left_out_text(_left_out(metadata), ("folder", "file"))),
         ("published", f"{metadata['published_at'][:19]}, on {metadata['host']}, {metadata['device']}"),

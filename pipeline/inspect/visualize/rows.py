@@ -19,7 +19,7 @@ from ...io.images import decode_reduced, read_image_bytes
 from ...masks.pseudo_mask import heads_or_contrast, working_geometry
 from ...masks.saliency import make_trimap, saliency_map
 from ...recipe import Recipe
-from ...status import DONE, Status
+from ...status import HAS_MASK, Status
 from ...store.reader import Version
 from ...store.schema import input_digest
 from ..ground_truth.masks import square_truth
@@ -79,7 +79,7 @@ def _view(version: Version, row: int, root: Path | str, recipe: Recipe, truth_of
     status, reason = version.reasons([row])[0]
     if reason is not None and not notes:
         notes.append(f"{status.label}: {reason}")
-    if status in DONE:
+    if status in HAS_MASK:
         maps = heads_or_contrast(version.read_attention([row])[0], recipe)
         saliency = saliency_map(maps, recipe.saliency, recipe.mask_px)
         trimap = None if saliency is None else make_trimap(saliency, recipe.saliency)

@@ -29,7 +29,7 @@ def test_what_was_written_is_read(store, build):
     assert version.ids == wanted.table["id"].to_pylist()
     assert version.table.column_names == [
         "id", "path", "label", "split", "status", "error", "width", "height", "x0", "y0", "x1", "y1",
-        "mask_share", "unknown_share", "threshold_iou", "quality", *PARTS, "seen",
+        "mask_share", "unknown_share", "threshold_iou", "quality", *PARTS, "seen", "decision", "note",
     ]  # fmt: skip
     assert isinstance(version.table, pa.Table)
     assert version.table["label"].to_pylist() == wanted.table["label"].to_pylist()

@@ -1,0 +1,126 @@
+"""`locloc masks decide`: a version with a person's decisions, which shares everything else with its parent."""
+
+import hashlib
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import StoreError
+from ..inspect.report.decisions_csv import Decision
+from ..status import HAS_MASK, Status
+from ..store.decisions import ACCEPTED, DECISIONS, REJECTED, UNDECIDED, Decisions
+from ..store.reader import Version, list_versions
+from ..store.writer import SharedParent, StoreWriter, timestamp
+
+
+@dataclass(frozen=True)
+class DecideSummary:
+    """The result of `decide_version`. Rows of the new version, with what its parent had decided already."""
+
+    version: str
+    parent: str
+    rows: int
+    accepted: int
+    rejected: int
+    changed: int  # rows whose decision or note differs from the parent's
+    already_there: bool = False
+
+
+def decide_version(version: Version, decided: Mapping[str, Decision], name: str | None = None) -> DecideSummary:
+    """Publishes a version in which rejected rows have the status `rejected`, and accepted ones are marked.
+
+    decided  by id; they come on top of the decisions that the version has. `undecided` takes one back
+    name     of the new version; None: the next v1, v2, ...
+
+    Nothing is published where the decisions change nothing, or where a version of the same decisions is there. Raises
+    StoreError for unknown ids and for rows without a mask, with the line of the file.
+    """
+    decisions = _merge(version, decided)
+    before = version.decisions
+    changed = _changed(len(version), before, decisions)
+    if not changed:
+        return _summary(version.tag, version, decisions, 0, True)
+    metadata = _metadata(version, decisions)
+    with StoreWriter(version.store) as writer:
+        for info in list_versions(version.store):
+            if info.tag is not None and info.build_id == metadata["build_id"]:
+                return _summary(info.tag, version, decisions, changed, True)
+        if name is not None:
+            writer.check_name(name)
+        mask_px = version.mask_px
+        shared = SharedParent(version.tag, np.zeros(0, np.int64))
+        writer.begin(metadata | {"name": name}, version.catalog, version.attention_shape, mask_px, shared, decisions)
+        writer.set_status(_statuses(version, decisions))
+        tag = writer.publish(name)
+    return _summary(tag, version, decisions, changed, False)
+
+
+def _merge(version: Version, decided: Mapping[str, Decision]) -> Decisions:
+    """The version's decisions, with those of `decided` in their place."""
+    row_of = {image_id: row for row, image_id in enumerate(version.ids)}
+    unknown = [one for one in decided.values() if one.id not in row_of]
+    if unknown:
+        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        raise StoreError(
+            f"line {unknown[0].line}: {version.name} holds no image {unknown[0].id!r}{more}; is the file of another "
+            "store?"
+        )
+    codes, notes = version.decisions.codes(len(version)), dict(version.decisions.notes)
+    for one in decided.values():
+        row = row_of[one.id]
+        if version.status[row] not in HAS_MASK:
+            label = Status(version.status[row]).label
+            raise StoreError(
+                f"line {one.line}: {one.id!r} has no mask to decide about in {version.name} (status {label}); "
+                "leave that line out"
+            )
+        codes[row] = 0 if one.decision == UNDECIDED else DECISIONS.index(one.decision)
+        notes[row] = one.note
+    rows = np.flatnonzero(codes)
+    return Decisions(rows, codes[rows], {row: notes[row] for row in rows.tolist() if notes.get(row)})
+
+
+def _changed(count: int, one: Decisions, other: Decisions) -> int:
+    rows = set(np.flatnonzero(one.codes(count) != other.codes(count)).tolist())
+    return len(rows | {row for row in {*one.notes, *other.notes} if one.notes.get(row) != other.notes.get(row)})
+
+
+def _statuses(version: Version, decisions: Decisions) -> np.ndarray:
+    """`(N,) uint8`. A rejection that is taken back gives the status of before: a fallback has a reason, ok has none."""
+    status = version.status.copy()
+    freed = np.setdiff1d(np.flatnonzero(status == Status.REJECTED), decisions.rejected)
+    for row, (_, reason) in zip(freed.tolist(), version.reasons(freed), strict=True):
+        status[row] = Status.FALLBACK if reason else Status.OK
+    status[decisions.rejected] = Status.REJECTED
+    return status
+
+
+def _metadata(version: Version, decisions: Decisions) -> dict[str, object]:
+    """The parent's provenance, for it made the masks, and what was decided."""
+    parent = version.provenance
+    digest = hashlib.sha256()
+    for row, code in zip(decisions.rows.tolist(), decisions.code.tolist(), strict=True):
+        digest.update(json.dumps([version.ids[row], code, decisions.notes.get(row, "")]).encode())
+    operation = {
+        "kind": "decide",
+        "accepted": int((decisions.code == ACCEPTED).sum()),
+        "rejected": int((decisions.code == REJECTED).sum()),
+        "sha256": digest.hexdigest(),
+    }
+    identity = [parent["fingerprint"], operation, version.tag, parent["published_at"]]
+    left_out = ("schema", "counts", "sequence", "published_at", "resumed", "name")
+    return {name: value for name, value in parent.items() if name not in left_out} | {
+        "build_id": hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
+        "operation": operation,
+        "parent": version.tag,
+        "created_at": timestamp(),
+        "host": socket.gethostname(),
+    }
+
+
+def _summary(tag: str, parent: Version, decisions: Decisions, changed: int, already_there: bool) -> DecideSummary:
+    accepted, rejected = len(decisions.accepted), len(decisions.rejected)
+    return DecideSummary(tag, parent.tag, len(parent), accepted, rejected, changed, already_there)

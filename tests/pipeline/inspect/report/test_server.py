@@ -1,0 +1,156 @@
+"""The server answers its own page to its own host with its own token, and nothing else to anybody."""
+
+import http.client
+import json
+import threading
+import time
+
+import pytest
+
+from locloc.pipeline.errors import StoreError
+from locloc.pipeline.inspect.report.decisions_csv import read_decisions_csv
+from locloc.pipeline.inspect.report.live import LivePage
+from locloc.pipeline.inspect.report.server import PageServer
+
+IDS = [f"{n:03}.png" for n in range(70)]
+
+
+@pytest.fixture
+def server(with_images, tmp_path):
+    page = LivePage(with_images(IDS), tmp_path / "decisions.csv")
+    with PageServer(page) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def ask(server, path, method="GET", body=None, host="localhost", **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+    if host is not None:
+        connection.putheader("Host", host)
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    for name, value in (headers | ({"Content-Length": str(len(body))} if body is not None else {})).items():
+        connection.putheader(name, value)
+    connection.endheaders(body)
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    return response, content
+
+
+def post(server, changes, **headers):
+    body = changes if isinstance(changes, bytes) else json.dumps(changes).encode()
+    return ask(server, f"/{server.token}/decisions", "POST", body, **({"Content_Type": "application/json"} | headers))
+
+
+def test_it_serves_the_page(server):
+    assert server.url == f"http://127.0.0.1:{server.port}/{server.token}/" and len(server.token) >= 32
+    wanted = {"": "text/html", "data.js": "text/javascript", "assets/core.js": "text/javascript",
+              "assets/report.css": "text/css", "tile/0.webp": "image/webp", "image/9.webp": "image/webp",
+              "blocks/00001.js": "text/javascript"}  # fmt: skip
+    for name, content_type in wanted.items():
+        response, body = ask(server, f"/{server.token}/{name}")
+        assert response.status == 200 and response.headers["Content-Type"].startswith(content_type), name
+        assert body and response.headers["X-Content-Type-Options"] == "nosniff"
+        assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+        assert "Access-Control-Allow-Origin" not in response.headers
+    assert body.startswith(b"locloc.onBlock(1,[[{")
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9999", "127.0.0.1:1", "[::1]:8000"])
+def test_its_own_hosts(server, host):
+    assert ask(server, f"/{server.token}/", host=host)[0].status == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example:80", "127.0.0.1.nip.io", "", None, "[", "10.0.0.1"]
+)
+def test_other_hosts(server, host):
+    response, body = ask(server, f"/{server.token}/data.js", host=host)
+    assert response.status == 421 and b"png" not in body
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/data.js", "/{wrong}/data.js", "/{short}/", "/{token}", "//data.js", "/é/data.js"]
+)
+def test_wrong_tokens(server, path):
+    path = path.format(wrong="x" * len(server.token), short=server.token[:-1], token=server.token)
+    response, body = ask(server, path)
+    assert response.status == 403 and server.token.encode() not in body
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc/passwd", "assets/../../server.py", "assets/%2e%2e/live.py", "assets//etc/passwd", "..%2f..%2fetc",
+        "tile/../tile/0.webp", "tile/-1.webp", "tile/70.webp", "tile/٣.webp", "tile/0.png", "tile/1e3.webp",
+        "blocks/00002.js", "blocks/999999999999999999999999.js", "image/6.webp", "decisions", "decisions.csv", "x",
+    ],
+)  # fmt: skip
+def test_nothing_else_is_there(server, name):
+    from urllib.parse import quote
+
+    path = f"/{server.token}/{name if name.isascii() else quote(name)}"
+    assert ask(server, path)[0].status == 404
+
+
+def test_decisions_are_kept_in_a_file(server, tmp_path):
+    assert post(server, [[0, "rejected", 'the "ear"\n'], [9, "accepted", ""]])[0].status == 200
+    assert (
+        post(server, [[9, None, ""], [10, "undecided", "?"]], Origin=f"http://localhost:{server.port}")[0].status == 200
+    )
+    kept = {one.id: (one.decision, one.note) for one in read_decisions_csv(tmp_path / "decisions.csv").values()}
+    assert kept == {"000.png": ("rejected", 'the "ear"'), "010.png": ("undecided", "?")}
+    _, data = ask(server, f"/{server.token}/data.js")
+    assert b'"kept":[["000.png","rejected",' in data
+    again = LivePage(server.page.version, tmp_path / "decisions.csv")
+    assert again.decisions.as_json()[1] == ["010.png", "undecided", "?"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{}", b"[", b"[1]", b'[[0,"rejected"]]', b'[[99,"rejected",""]]', b'[[-1,"rejected",""]]',
+     b'[[true,"rejected",""]]', b'[[0,"maybe",""]]', b'[[0,"rejected",7]]', b"[" * 100_000, b"\xff"],
+)  # fmt: skip
+def test_wrong_decisions(server, tmp_path, body):
+    assert post(server, body)[0].status == 400
+    assert not (tmp_path / "decisions.csv").exists()
+
+
+def test_others_cannot_decide(server, tmp_path):
+    change = [[0, "rejected", ""]]
+    assert post(server, change, Origin="http://evil.example")[0].status == 403
+    assert post(server, change, Origin="null")[0].status == 403
+    assert post(server, change, Content_Type="text/plain")[0].status == 415
+    assert post(server, change, host="evil.example")[0].status == 421
+    assert ask(server, "/x/decisions", "POST", b"[]", Content_Type="application/json")[0].status == 403
+    assert ask(server, f"/{server.token}/data.js", "POST", b"[]")[0].status == 404
+    length = {"Content_Type": "application/json", "Content_Length": "99999999999"}
+    assert ask(server, f"/{server.token}/decisions", "POST", **length)[0].status == 413
+    assert ask(server, f"/{server.token}/", "PUT", b"x")[0].status == 501
+    assert not (tmp_path / "decisions.csv").exists()
+
+
+def test_it_listens_on_this_machine_only(server):
+    assert server.server_address[0] == "127.0.0.1"
+    with pytest.raises(StoreError, match="cannot be listened on: address already in use; choose another --port"):
+        PageServer(server.page, port=server.port)
+
+
+def test_a_browser_that_stops_reading_does_not_end_it(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection.putrequest("GET", f"/{server.token}/data.js")
+    connection.sock.close()
+    time.sleep(0.05)
+    assert ask(server, f"/{server.token}/")[0].status == 200
+
+
+def test_a_broken_file_of_decisions_is_told(with_images, tmp_path):
+    (tmp_path / "decisions.csv").write_text("id,decision\na,perhaps\n")
+    with pytest.raises(StoreError, match="no decision 'perhaps'"):
+        LivePage(with_images(IDS), tmp_path / "decisions.csv")
+    (tmp_path / "decisions.csv").write_text("id,decision,note\n")
+    assert not len(LivePage(with_images(IDS), tmp_path / "decisions.csv").decisions)
