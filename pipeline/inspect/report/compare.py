@@ -38,5 +38,5 @@ def compared_metrics(own: list[Metric], other: Version, other_rows: np.ndarray, 
     metrics = [Metric("disagreement", "Disagreement", about, (1 - iou).astype(np.float32), "high"), *own]
     for metric in collect_rows(other, other_rows).metrics:
         label = f"{metric.label} in {other.tag}"
-        metrics.append(Metric(f"other_{metric.key}", label, metric.about, metric.values, metric.worst))
+        metrics.append(Metric(f"other_{metric.key}", label, metric.about, metric.values, metric.worst, metric.is_part))
     return metrics

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from ...catalogs.catalog import SPLITS
 from ...errors import StoreError
+from ...masks.quality import PARTS
 from ...status import HAS_MASK, Status
 from ...store.reader import Version
 from .escape import packed
@@ -27,10 +28,12 @@ class Metric:
     about: str
     values: np.ndarray  # (n,) float32, NaN for none
     worst: str | None = None  # "low" or "high": where to look first; None: neither
+    is_part: bool = False  # of another number: shown where one asks for more
 
     def as_json(self) -> dict[str, Any]:
         return {
             "key": self.key, "label": self.label, "about": self.about, "worst": self.worst,
+            "isPart": self.is_part,
             "values": packed(self.values, "f4"),
         }  # fmt: skip
 
@@ -93,10 +96,11 @@ def _metrics(table: pa.Table) -> list[Metric]:
     names += [name for name in fractions if name not in STORED and name not in _NO_METRIC]
     metrics = []
     for name in names:
-        label, about, worst = STORED.get(name, (name.replace("_", " ").capitalize(), "", None))
+        about = "part of the quality" if name in PARTS else ""
+        label, about, worst = STORED.get(name, (name.replace("_", " ").capitalize(), about, None))
         values = table[name].to_numpy().astype(np.float32)
         if np.isfinite(values).any():
-            metrics.append(Metric(name, label, about, values, worst))
+            metrics.append(Metric(name, label, about, values, worst, name not in STORED))
     return metrics
 
 

@@ -12,8 +12,10 @@ locloc.Filters = class {
       this.checks("Status", this.present(rows.status), (code) => rows.statuses[code], selection.statuses, (row) => rows.status[row]),
       this.checks("Split", this.present(rows.split), (code) => rows.splits[code] || "none", selection.splits, (row) => rows.split[row]),
       this.checks("Class", this.present(rows.class), (code) => rows.classes[code] || "none", selection.classes, (row) => rows.class[row]),
-      ...rows.metrics.map((metric) => this.range(metric)),
+      ...rows.metrics.filter((metric) => !metric.isPart).map((metric) => this.range(metric)),
     ];
+    const more = rows.metrics.filter((metric) => metric.isPart).map((metric) => this.range(metric));
+    if (more.length) parts.push(el("details", {}, el("summary", { text: `${more.length} more numbers` }), ...more));
     element.append(...parts.filter(Boolean));
     this.clear = el("button", { class: "link", text: "Clear all", onclick: () => locloc.clearFilters() });
     locloc.on("selection", () => this.refresh());

@@ -58,7 +58,7 @@ locloc.Overview = class {
 
   histograms() {
     const { el, rows } = locloc;
-    const plots = rows.metrics.map((metric) => {
+    const plot = (metric) => {
       const known = Array.from(metric.values).filter(Number.isFinite).sort((a, b) => a - b);
       const at = (share) => locloc.figureOf(known[Math.min(known.length - 1, Math.floor(share * known.length))]);
       const first = metric.worst === "high";
@@ -76,8 +76,10 @@ locloc.Overview = class {
         el("p", { class: "muted", text: `5 % below ${at(0.05)}, median ${at(0.5)}, 5 % above ${at(0.95)}` }),
         el("button", { class: "link", text: `Gallery by ${locloc.inText(metric.label)}, ${first ? "highest" : "lowest"} first`, onclick: show }),
       );
-    });
-    return this.card("How the numbers are spread", null, el("div", { class: "spreads" }, ...plots));
+    };
+    const [main, parts] = [false, true].map((isPart) => rows.metrics.filter((metric) => metric.isPart === isPart).map(plot));
+    const more = parts.length ? el("details", {}, el("summary", { text: `${parts.length} more` }), el("div", { class: "spreads" }, ...parts)) : null;
+    return this.card("How the numbers are spread", null, el("div", { class: "spreads" }, ...main), more);
   }
 
   crossing() {
@@ -138,7 +140,7 @@ locloc.Overview = class {
       groups.get(key).push(row);
     }
     if (groups.size < 2) return null;
-    const metrics = rows.metrics.slice(0, 5);
+    const metrics = rows.metrics.filter((metric) => !metric.isPart).slice(0, 6);
     const median = (metric, of) => {
       const known = of.map((row) => metric.values[row]).filter(Number.isFinite).sort((a, b) => a - b);
       return known.length ? known[Math.floor(known.length / 2)] : NaN;
