@@ -136,11 +136,11 @@ def merge_settings(settings: type[Settings], content: dict[str, Any], changes: d
 
 
 def validate_settings(
-    settings: type[SettingsT], content: dict[str, Any], title: str, raises: type[LocLocError], suggest: bool = False
+    settings: type[SettingsT], content: dict[str, Any], title: str, raises: type[LocLocError], suggest: bool = True
 ) -> SettingsT:
     """`content` as frozen settings.
 
-    suggest  name the closest setting where there is no such one
+    suggest  name the closest setting, or all of the section, where there is no such one
 
     Raises `raises` with one line that begins with `title` and names the first setting that is wrong.
     """
@@ -151,7 +151,7 @@ def validate_settings(
 
 
 def _first_error(error: ValidationError, suggest_from: type[Settings] | None) -> str:
-    """The first setting that did not validate, by its dotted name, and why."""
+    """The first setting that did not validate, by its dotted name, and why; the closest name where there is none."""
     first: Any = error.errors()[0]
     # Pydantic also names the branch of a union: `refine.opencv.iterations`, `saliency.heads.tuple[int, ...].0`.
     parts = [part for part in map(str, first["loc"]) if "[" not in part]
@@ -162,9 +162,7 @@ def _first_error(error: ValidationError, suggest_from: type[Settings] | None) ->
     field = ".".join(parts) or "settings"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        message = "no such setting"
-        if suggest_from is not None:
-            message += did_you_mean(parts[-1], _section(suggest_from, parts[:-1]).model_fields)
+        message = f"no such setting{_suggestion(suggest_from, parts) if suggest_from else ''}"
     if first["type"].startswith("union_tag_"):
         discriminator = first["ctx"]["discriminator"].strip("'")
         if "tag" in first["ctx"]:
@@ -173,6 +171,13 @@ def _first_error(error: ValidationError, suggest_from: type[Settings] | None) ->
             message = f"'{discriminator}' has to be named, as in `locloc masks recipe`"
     rest = error.error_count() - 1
     return f"{field}: {message}" + (f" (and {rest} more)" if rest else "")
+
+
+def _suggestion(settings: type[Settings], parts: list[str]) -> str:
+    """The end of the line about a setting that does not exist; empty in a section of several variants."""
+    if len(parts) > 1 and settings.model_fields[parts[0]].discriminator:
+        return ""
+    return did_you_mean(parts[-1], _section(settings, parts[:-1]).model_fields)
 
 
 def _section(settings: type[Settings], path: list[str]) -> type[Settings]:

@@ -186,7 +186,7 @@ def recorded_recipe(metadata: dict[str, Any], where: str) -> Recipe:
 
     Raises RecipeError for settings of another release.
     """
-    return validate_settings(Recipe, metadata["recipe"], f"Recipe of {where}", RecipeError)
+    return validate_settings(Recipe, metadata["recipe"], f"Recipe of {where}", RecipeError, suggest=False)
 
 
 def read_recipe(name_or_file: str | Path) -> RecipeSource:

@@ -277,8 +277,8 @@ def test_unreadable_recipes(tmp_path):
         ("seed = 1\nmask_px = = 3\n", r"is not TOML: .*line 2, column 11"),
         ("seed = 1\nseed = 2\n", r"is not TOML: .*line 2"),
         ("[images\n", r"is not TOML: .*line 1"),
-        ("mask_pxx = 256\n", "mask_pxx: no such setting$"),
-        ("[saliency]\ntreshold = 0.05\n", "saliency.treshold: no such setting$"),
+        ("mask_pxx = 256\n", "mask_pxx: no such setting; did you mean .mask_px.[?]$"),
+        ("[saliency]\ntreshold = 0.05\n", "saliency.treshold: no such setting; did you mean .threshold.[?]$"),
         ("[refine]\nengine = 'threshold'\niterations = 3\n", "refine.iterations: no such setting$"),
         (
             "[refine]\nengine = 'opencv'\niterations = 0\n",

@@ -160,21 +160,21 @@ def test_changes_replace_settings_of_a_kind_and_the_last_one_counts():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("generator.fit.epoch=5", "generator.fit.epoch: no such setting$"),
-        ("genrator.fit.epochs=5", "genrator: no such setting$"),
+        ("generator.fit.epoch=5", "generator.fit.epoch: no such setting; did you mean .epochs.[?]$"),
+        ("genrator.fit.epochs=5", "genrator: no such setting; did you mean .generator.[?]$"),
         ("generator.fit.epochs=0", "generator.fit.epochs: Input should be greater than 0$"),
         ("generator.fit.epochs=1.5", "generator.fit.epochs: Input should be a valid integer"),
         ("generator.fit.epochs=many", "generator.fit.epochs: Input should be a valid integer"),
         ("generator.fit.epochs.more=1", "generator.fit.epochs: Input should be a valid integer"),
         ("generator.kind=huge", "generator.kind: Input should be 'paper' or 'tapered'$"),
         ("generator=3", "generator: Input should be"),
-        ("generator.=3", "generator.: no such setting$"),
+        ("generator.=3", "generator.: no such setting; known: bn_momentum, "),
         ("val_share=1", "val_share: Input should be less than 1$"),
         ("val_share=nan", "val_share: "),
         ("classifier.crop_scale=[1.0]", "classifier.crop_scale.1: Field required$"),
         ("linear.fit.ema_decay=1.0", "linear.fit.ema_decay: Input should be less than 1$"),
         ("seed=-1", "seed: Input should be greater than or equal to 0$"),
-        ("on.cub.seed=1", "on: no such setting$"),
+        ("on.cub.seed=1", "on: no such setting; known: classifier, "),
     ],
 )
 def test_wrong_changes_are_named_in_one_line(change, message):

@@ -55,9 +55,12 @@ def test_an_empty_file_is_the_defaults(load):
         ("seed = 1\nval_share = = 3\n", r"is not TOML: .*line 2, column 13"),
         ("seed = 1\nseed = 2\n", r"is not TOML: .*line 2"),
         ("[generator\n", r"is not TOML: .*line 1"),
-        ("sed = 1\n", "mine.toml: sed: no such setting$"),
-        ("[generator.fit]\nlr = 1\n", "mine.toml: generator.fit.lr: no such setting$"),
-        ("[on.folder.classifier]\ncrop = 1\n", "mine.toml: classifier.crop: no such setting$"),
+        ("sed = 1\n", "mine.toml: sed: no such setting; did you mean .seed.[?]$"),
+        ("[generator.fit]\nlr = 1\n", "mine.toml: generator.fit.lr: no such setting; known: accumulate, "),
+        (
+            "[on.folder.classifier]\ncrop = 1\n",
+            "classifier.crop: no such setting; known: crop_scale, ",
+        ),
         ("seed = -1\nval_share = 0\nlinear = 0\n", r"mine.toml: seed: .* \(and 2 more\)$"),
     ],
 )

@@ -66,7 +66,7 @@ class SlurmSettings(Settings):
 def load_slurm(file: Path) -> SlurmSettings:
     """Reads and checks a file. Raises BuildError with the name of an invalid setting."""
     title = f"--slurm {file}"
-    settings = validate_settings(SlurmSettings, read_toml(file, title, BuildError), title, BuildError, suggest=True)
+    settings = validate_settings(SlurmSettings, read_toml(file, title, BuildError), title, BuildError)
     if not settings.kinds:
         raise BuildError(f"{title}: neither [cpu] nor [gpu]; docs/cluster.md has an example")
     for kind, job in settings.kinds.items():

@@ -187,7 +187,7 @@ def _square(opened, row: int) -> np.ndarray:
         (["--precision", "half"], "No --precision 'half'"),
         (["--precision", "fp16", "--accelerator", "cpu"], "fp16 needs a GPU"),
         (["--recipe", "loclok"], "No training recipe 'loclok'; did you mean 'locloc'?"),
-        (["--set", "generator.fit.epoch=3"], "generator.fit.epoch: no such setting"),
+        (["--set", "generator.fit.epoch=3"], "generator.fit.epoch: no such setting; did you mean 'epochs'?"),
         (["--set", "generator.fit.epochs=0"], "generator.fit.epochs: Input should be greater than 0"),
         (["--resume"], "holds no run to resume"),
         (["--images", "/nowhere", "--stage", "generator"], "no such file"),
