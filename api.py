@@ -37,6 +37,7 @@ def build_masks(
     catalog: str | None = None,
     root: str | Path | None = None,
     exclude: Sequence[str] = (),
+    label: str | None = None,
     boxes_in: Literal["upright", "stored"] = "upright",
     recipe: str | Path | Recipe | None = None,
     backbone: str | None = None,
@@ -50,10 +51,12 @@ def build_masks(
 ) -> BuildSummary:
     """Makes masks for images, as a new version of a store, as `locloc masks build` does.
 
-    images       folder, list file or URL; or a catalog
+    images       folder, list file, tar shards, `hf:NAME` or a URL; or a catalog
     store        folder or URL; created if it does not exist
-    catalog      the layout of `images`: folder, list, cub, ilsvrc, synthetic; None: folder, or list for a file
-    root         for lists: the folder or URL their paths are relative to
+    catalog      the layout of `images`, as `--catalog` takes it; None: folder, list for a file, webdataset for a .tar,
+                 hf for `hf:NAME`
+    root         for lists and files of COCO: the folder or URL their paths are relative to
+    label        coco, voc: "largest", "first" or "error", the class of an image with several; parquet, hf: the column
     boxes_in     "stored": boxes were drawn on the pixels before EXIF turns an image; they are turned upright
     exclude      globs of ids of images that are left out, such as "raw" or "*_mask.png"
     recipe       a built-in name, a TOML file or a Recipe; None: the default for the backbone, which also fills up a
@@ -71,7 +74,7 @@ def build_masks(
     nothing is done. A recipe whose thresholds were made for another backbone is a UserWarning, and in the summary's
     `warnings`. Raises a subclass of LocLocError.
     """
-    image_catalog = images if isinstance(images, Catalog) else read_catalog(images, catalog, root, exclude)
+    image_catalog = images if isinstance(images, Catalog) else read_catalog(images, catalog, root, exclude, label=label)
     if boxes_in == "stored":
         image_catalog = upright_catalog(image_catalog)
     choice = choose_recipe(recipe, backbone, str(store))

@@ -14,7 +14,13 @@ from .folders.folder import folder_catalog
 from .left_out import Omissions, merge_left_out
 from .unicode_names import normal_form
 
-_CLASSES_OF_THE_IMAGES = ("folder", "list", "synthetic")  # catalogs whose classes are the names that their images have
+_CLASSES_OF_THE_IMAGES = (
+    "folder",
+    "list",
+    "synthetic",
+    "webdataset",
+    "voc",
+)  # catalogs whose classes are the names that their images have
 
 
 def exclude_images(catalog: Catalog, globs: Sequence[str]) -> Catalog:

@@ -1,12 +1,16 @@
 """Images in S3, from a real server on loopback: the same catalog and bytes as on disk, and each way to fail."""
 
 import http.server
+import io
 import pickle
 import socket
+import tarfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("s3fs")
@@ -68,6 +72,33 @@ def s3(server, environment):
             client.delete_object(Bucket="images", Key=one["Key"])
     client.delete_bucket(Bucket="images")
     client.close()
+
+
+def test_shards_in_s3(s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    with tarfile.open(tmp_path / "data/train-0.tar", "w") as tar:
+        for name in ("a.jpg", "a.cls", "b.jpg"):
+            header = tarfile.TarInfo(name)
+            header.size = 900
+            tar.addfile(header, io.BytesIO(name.encode() * 180))
+    pq.write_table(pa.table({"image": [b"1", b"2", b"3"]}), tmp_path / "data/val-0.parquet", row_group_size=2)
+    for file in (tmp_path / "data").iterdir():
+        s3.put_object(Bucket="images", Key=f"data/{file.name}", Body=file.read_bytes())
+    for kind, contents in (("webdataset", [b"a.jpg" * 180, b"b.jpg" * 180]), ("parquet", [b"1", b"2", b"3"])):
+        local, far = read_catalog(tmp_path / "data", kind), read_catalog("s3://images/data", kind)
+        assert (far.sha256, far.root) == (local.sha256, "s3://images/data")
+        assert [read_image_bytes(resolve(far.root, path)) for path in far.table["path"].to_pylist()] == contents
+    (kept,) = (file for file in (tmp_path / "cache/locloc/tars").iterdir() if b"s3://" in file.read_bytes())
+    tar = read_catalog("s3://images/data/train-{0..0}.tar")
+    s3.put_object(Bucket="images", Key="data/train-0.tar", Body=b"cut off" * 100)
+    with pytest.raises(MissingImageError, match="the tar ends before|the tar was rewritten"):
+        read_image_bytes(resolve(tar.root, tar.table["path"][0].as_py()))
+    with pytest.raises(MissingImageError, match="^InvalidRange$"):
+        read_image_bytes(resolve(tar.root, tar.table["path"][1].as_py()))
+    with pytest.raises(CatalogError, match="train-0.tar is no tar, or is damaged"):
+        read_catalog("s3://images/data", "webdataset")
+    assert kept.exists()
 
 
 def test_a_folder_and_its_copy_in_s3_are_one_catalog(s3, tmp_path):

@@ -32,7 +32,7 @@ def evaluate(
         typer.Option(
             metavar="KIND",
             autocompletion=one_of(CATALOGS),
-            help="folder, list, cub, ilsvrc or synthetic, for images without a store of masks.",
+            help="Layout of --images without a store of masks, as `masks build` takes it: folder, list, cub, coco, ...",
         ),
     ] = None,
     split: Annotated[str, typer.Option(autocompletion=one_of(SPLITS), help="test, val or train.")] = "test",

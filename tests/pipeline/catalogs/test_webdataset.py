@@ -4,13 +4,14 @@ import gzip
 import io
 import json
 import tarfile
+from itertools import pairwise
 
 import pytest
 
-from locloc.pipeline.catalogs import read_catalog, resolve
+from locloc.pipeline.catalogs import exclude_images, merge_catalogs, read_catalog, resolve
 from locloc.pipeline.catalogs.shards.files import expand_braces, split_of_shard
 from locloc.pipeline.errors import CatalogError
-from locloc.pipeline.io.archives import tar_index
+from locloc.pipeline.io.archives import tar, tar_index
 from locloc.pipeline.io.archives.member import TarMember
 from locloc.pipeline.io.images import MissingImageError, read_image_bytes
 
@@ -137,6 +138,29 @@ def test_the_index_is_kept_until_the_tar_changes(tmp_path, monkeypatch, cache):
     (kept,) = (cache / "locloc/tars").iterdir()
     kept.write_bytes(kept.read_bytes()[:-40])  # a crash of the machine
     assert len(read_catalog(file)) == 4 and len(made) == 3
+
+
+def test_a_block_reads_no_byte_twice(tmp_path, monkeypatch):
+    for shard in range(3):
+        write_tar(tmp_path / f"d/{shard}.tar", {f"{number:03}.jpg": b"%d" % number * 500 for number in range(40)})
+    catalog, read = read_catalog(tmp_path / "d", "webdataset"), []
+    read_range = tar.read_range
+    monkeypatch.setattr(tar, "read_range", lambda *place: read.append(place) or read_range(*place))
+    for row in range(len(catalog)):
+        bytes_of(catalog, row)
+    parts = sorted((file, start, start + size) for file, start, size in read)
+    assert len(parts) == 120
+    assert all(one[0] != next[0] or one[2] <= next[1] for one, next in pairwise(parts))
+
+
+def test_a_data_set_that_grew(tmp_path):
+    write_tar(tmp_path / "d/train-0.tar", {"1.jpg": b"1", "1.cls": "dog"})
+    old = read_catalog(tmp_path / "d", "webdataset")
+    write_tar(tmp_path / "d/val-1.tar", {"1.jpg": b"2", "1.cls": "cat"})
+    grown = read_catalog(tmp_path / "d", "webdataset")
+    assert merge_catalogs(old, grown).sha256 == grown.sha256
+    only = exclude_images(grown, ["train-0"])
+    assert (rows_of(only), only.classes) == ([("val-1/1.jpg", 0, 2, [])], ("cat",))
 
 
 def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path, cache):
