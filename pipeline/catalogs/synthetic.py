@@ -13,5 +13,7 @@ def read_synthetic(images: Path | str, root: Path | str | None) -> Catalog:
     """The folder OUT of `locloc data synth OUT`. Raises CatalogError for any other folder."""
     folder = folder_of("synthetic", images, root)
     if not (folder / "list.csv").is_file():
-        raise CatalogError(f"{folder} holds no list.csv of synthetic scenes; `locloc data synth {folder}` makes them")
+        raise CatalogError(
+            f"{folder} holds no list.csv, as `locloc data synth` writes; read other images with --catalog folder or list"
+        )
     return replace(read_list(folder / "list.csv", None), kind="synthetic")

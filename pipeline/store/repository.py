@@ -37,7 +37,9 @@ def open_repository(store: str | Path | StoreLocation) -> icechunk.Repository:
     location = StoreLocation.of(store)
     if not has_repository(location):
         _refuse_version_name(location)
-        raise StoreError(f"{location} is not a mask store; `locloc masks build IMAGES --store {location}` makes one")
+        taken = not location.is_remote and os.path.exists(location.folder)
+        name = "STORE" if taken else location  # a folder of photographs must not become one
+        raise StoreError(f"{location} is not a mask store; `locloc masks build IMAGES --store {name}` makes one")
     with icechunk_errors(str(location)):
         return icechunk.Repository.open(location.storage(), config=_config())
 

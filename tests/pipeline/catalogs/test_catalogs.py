@@ -214,3 +214,9 @@ def test_a_file_is_no_folder(tmp_path, name):
     (tmp_path / "f").touch()
     with pytest.raises(CatalogError, match=f"A '{name}' catalog is a folder, but .*f is none"):
         read_catalog(tmp_path / "f", name)
+
+
+def test_a_folder_without_scenes_is_told_how_to_be_read(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(CatalogError, match=r"holds no list\.csv, as `locloc data synth` writes; read .* --catalog folder"):
+        read_catalog(tmp_path, "synthetic")

@@ -96,5 +96,8 @@ def test_repositories_take_folders_as_text_path_or_location(tmp_path):
     ensure_repository(str(store))
     assert has_repository(str(store)) and has_repository(StoreLocation.of(store))
     assert open_repository(store).list_branches() == {"main"}
-    with pytest.raises(StoreError, match="is not a mask store; `locloc masks build IMAGES --store"):
+    with pytest.raises(StoreError, match=f"is not a mask store; `locloc masks build IMAGES --store {tmp_path}/other`"):
         open_repository(tmp_path / "other")
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(StoreError, match="photos is not a mask store; `locloc masks build IMAGES --store STORE`"):
+        open_repository(tmp_path / "photos")
