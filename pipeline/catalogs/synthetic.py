@@ -14,6 +14,6 @@ def read_synthetic(images: Path | str, root: Path | str | None) -> Catalog:
     folder = folder_of("synthetic", images, root)
     if not (folder / "list.csv").is_file():
         raise CatalogError(
-            f"{folder} holds no list.csv, as `locloc data synth` writes; read other images with --catalog folder or list"
+            f"{folder} holds no list.csv, as `locloc data synth` writes; for others give --catalog folder or list"
         )
     return replace(read_list(folder / "list.csv", None), kind="synthetic")

@@ -100,7 +100,7 @@ def write_report(request: ReportRequest, on_progress: OnProgress = lambda done, 
     truth = None
     if request.truth is not None:
         truth = PageTruth(version, request.truth, rows, request.boxes_in, request.truth_class, request.root)
-    create_output_folder(request.out, StoreError, "--out", RESULTS, overwrite=True)
+    create_output_folder(request.out, "--out", StoreError, RESULTS, overwrite=True)
     tile_px = LARGE_TILE_PX if len(rows) <= LARGE_UP_TO else SMALL_TILE_PX
     job = PageJob(version, other, root, request.out.absolute(), tile_px)
     try:
@@ -212,5 +212,5 @@ def _emptied_on_error(out: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        create_output_folder(out, StoreError, "--out", RESULTS, overwrite=True)
+        create_output_folder(out, "--out", StoreError, RESULTS, overwrite=True)
         raise

@@ -218,5 +218,5 @@ def test_a_file_is_no_folder(tmp_path, name):
 
 def test_a_folder_without_scenes_is_told_how_to_be_read(tmp_path):
     (tmp_path / "a.jpg").touch()
-    with pytest.raises(CatalogError, match=r"holds no list\.csv, as `locloc data synth` writes; read .* --catalog folder"):
+    with pytest.raises(CatalogError, match=r"no list\.csv, as `locloc data synth` writes; for .* --catalog folder"):
         read_catalog(tmp_path, "synthetic")
