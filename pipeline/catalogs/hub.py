@@ -80,7 +80,10 @@ def _load(name: str) -> dict[str, Any]:
     name, _, configuration = name.partition(":") if not os.path.exists(name) else (name, "", "")
     if not name:
         raise CatalogError(f"{PREFIX} is followed by the name of a data set, such as {PREFIX}user/name")
+    import huggingface_hub
+
     datasets.disable_progress_bars()
+    huggingface_hub.utils.logging.set_verbosity_error()  # it prints a line for each try
     try:
         if os.path.isfile(os.path.join(name, "dataset_dict.json")) or os.path.isfile(os.path.join(name, "state.json")):
             loaded = datasets.load_from_disk(name)

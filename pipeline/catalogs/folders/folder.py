@@ -8,6 +8,9 @@ from ..paths import folder_of, refuse_root, to_text
 from .folder_layout import layout_of
 from .walk import IMAGE_SUFFIXES, list_images, walk_images
 
+ARCHIVES = {".tar": "webdataset", ".parquet": "parquet", ".pq": "parquet"}
+"""Suffix of files that hold images > the catalog that reads them."""
+
 
 def read_folder(images: Path | str, root: Path | str | None) -> Catalog:
     """Every file below the folder or URL `images` whose name ends in an image's suffix, in any letter case.
@@ -62,7 +65,18 @@ def folder_catalog(base: Path | str, paths: list[str], omissions: Omissions | No
         rows,
         classes,
         where=lambda row, _: to_text(f"{base}/") + rows.paths[row],
-        looked_for=f"no file below {to_text(str(base))} ends in one of {' '.join(sorted(IMAGE_SUFFIXES))}",
+        looked_for=_looked_for(base, omissions),
         notes=layout.notes,
         left_out=() if omissions is None else omissions.found(),
     )
+
+
+def _looked_for(base: Path | str, omissions: Omissions | None) -> str:
+    where = to_text(str(base))
+    for item in () if omissions is None else omissions.found():
+        if item.kind == "suffix" and item.name in ARCHIVES:
+            kind = ARCHIVES[item.name]
+            return (
+                f"no image file below {where}, but {item.count} {item.name}; --catalog {kind} reads the images inside"
+            )
+    return f"no file below {where} ends in one of {' '.join(sorted(IMAGE_SUFFIXES))}"

@@ -79,8 +79,13 @@ def _walk(root: Path) -> Iterator[str]:
     def fail(error: OSError) -> None:
         raise CatalogError(f"Cannot read folder {to_text(str(error.filename))}: {error.strerror or error}") from error
 
-    for folder, _, files in os.walk(root, onerror=fail):
-        inside = os.path.relpath(folder, root)
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, files in os.walk(root, onerror=fail, followlinks=True):
+        status, inside = os.stat(folder), os.path.relpath(folder, root)
+        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above, or a second one to the same
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         for name in files:
             yield to_text(name if inside == "." else f"{inside}/{name}")
 

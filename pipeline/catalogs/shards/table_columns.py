@@ -1,7 +1,7 @@
 """Columns of a table with images inside, as Hugging Face's `datasets` writes it > the fields of a row."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,7 +159,7 @@ class TableRows:
             raise ValueError(f"label {as_text('label', label)!r} is none of the {len(self.columns.classes)} classes")
         return label
 
-    def finish(self, at) -> tuple[list[str], list[str]]:
+    def finish(self, at: Callable[[int], str]) -> tuple[list[str], list[str]]:
         """(class names, notes). at(row): the place of a row, for errors."""
         if self.columns.classes:
             return list(self.columns.classes), list(self.columns.notes)

@@ -77,6 +77,15 @@ def test_samples(tmp_path, options):
     assert catalog.annotated_size.tolist() == [[0, 0], [0, 0], [9, 8], [0, 0], [0, 0]]
 
 
+def test_links_are_followed_once(tmp_path):
+    write_tar(tmp_path / "elsewhere/x.tar", {"1.jpg": b"1"})
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "d/one.tar").symlink_to(tmp_path / "elsewhere/x.tar")
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "d")
+    assert [row[0] for row in rows_of(read_catalog(tmp_path / "d", "webdataset"))] == ["link/x/1.jpg", "one/1.jpg"]
+
+
 def test_a_bucket_holds_the_same_catalog(tmp_path, memory):
     file = write_tar(tmp_path / "data/train-000.tar", TRAIN)
     memory.pipe_file("/bucket/data/train-000.tar", file.read_bytes())
@@ -274,6 +283,14 @@ def test_shards_that_are_broken(tmp_path, what):
     with pytest.raises(CatalogError, match=BROKEN[what][1]) as raised:
         read_catalog(file)
     assert "\n" not in str(raised.value)
+
+
+def test_a_folder_of_archives_names_the_way(tmp_path):
+    write_tar(tmp_path / "a.tar", {"1.jpg": b""})
+    with pytest.raises(
+        CatalogError, match=r"no image file below .*, but 1 .tar; --catalog webdataset reads the images"
+    ):
+        read_catalog(tmp_path)
 
 
 def test_no_shards(tmp_path):
