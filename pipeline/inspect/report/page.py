@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 
 from ...config import settings_toml
-from ...io.html import render_html
+from ...io.html import render_html, stylesheet
 from ...recipe import recorded_recipe
 from ...status import HAS_MASK, Status
 from ...store.reader import Version
@@ -86,8 +86,9 @@ def asset(name: str) -> bytes:
     """The content of a script or stylesheet: `core.js`, `report.css`. Raises KeyError for any other name."""
     if name not in asset_names():
         raise KeyError(name)
-    folder = resources.files(__package__) / "templates"
-    return (folder / name).read_bytes()
+    if name == "style.css":
+        return stylesheet().encode()
+    return (resources.files(__package__) / "templates" / name).read_bytes()
 
 
 def asset_names() -> tuple[str, ...]:

@@ -37,7 +37,8 @@ locloc.Viewer = class {
       el("button", { class: "quiet", text: "›", "aria-label": "Next image", onclick: go(1) }),
       this.position, ...this.toggles,
       el("button", { class: "quiet close", text: "Close", onclick: () => this.close() }));
-    const side = el("aside", {}, this.title, el("div", { class: "judging" }, ...this.judge), this.note, this.reason, this.facts, this.links, this.near);
+    const advance = el("label", { class: "inline advance" }, el("input", { id: "advance", type: "checkbox", checked: true }), "go on to the next after A and R");
+    const side = el("aside", {}, this.title, el("div", { class: "judging" }, ...this.judge, advance), this.note, this.reason, this.facts, this.links, this.near);
     dialog.append(bar, el("div", { class: "stages" }, ...stages), side);
     dialog.addEventListener("close", () => locloc.byId("scroller").focus());
     locloc.on("focus", () => this.isOpen() && this.fill());
