@@ -72,10 +72,9 @@ class _Cache:
 class DecisionsFile:
     """The decisions of a served page, in a CSV that `masks decide` reads. Written after each change, whole or not."""
 
-    def __init__(self, file: Path, ids: set[str]):
+    def __init__(self, file: Path):
         """Raises StoreError for a file that is there and cannot be read."""
         self.file = file
-        self._ids = ids
         self._lock = threading.Lock()
         self._decided = {one.id: (one.decision, one.note) for one in _read_if_there(file)}
 
@@ -127,8 +126,7 @@ class LivePage:
         self._recipe = recorded_recipe(self.version.provenance, self.version.name)
         self._root = parse_location(self.root or self.version.provenance["catalog"]["root"])
         self._shown = collect_rows(self.version, choose_rows(self.version, self.sample, self.everything))
-        self.decisions = DecisionsFile(self.decisions_file, set(self._shown.ids))
-        self._row_of = {image_id: row for row, image_id in enumerate(self._shown.ids)}
+        self.decisions = DecisionsFile(self.decisions_file)
         self._page = page_json(self._shown, self._shown.metrics, None, None, "", [])
         self._page |= {"of": len(self.version), "imageNotes": [[], []]}
 

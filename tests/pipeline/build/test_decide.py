@@ -82,6 +82,11 @@ def test_what_reads_versions_leaves_rejected_rows_out(version, decide):
     assert "2 rejected" in repr(decided)
 
 
+def test_versions_of_older_releases_count_no_rejections(version):
+    del version.provenance["counts"]["rejected"]
+    assert verify_version(version, files=False).ok
+
+
 def test_decisions_add_up_and_are_taken_back(version, decide):
     decide(version, ("010.jpg", "rejected", "a"), ("003.jpg", "rejected"), ("011.jpg", "accepted"))
     second = open_version(f"{version.store}@v2")

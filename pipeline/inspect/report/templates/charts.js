@@ -109,7 +109,7 @@ locloc.Scatter = class {
     Object.assign(this.canvas, { width: clientWidth * ratio, height: clientHeight * ratio });
     const context = this.canvas.getContext("2d");
     const style = getComputedStyle(this.canvas);
-    const size = Math.max(1.6, 4 - Math.log10(locloc.rows.count)) * ratio;
+    const size = Math.max(2, 5.5 - Math.log10(locloc.rows.count)) * ratio;
     context.globalAlpha = locloc.rows.count > 3000 ? 0.35 : 0.6;
     context.fillStyle = style.color;
     for (let row = 0; row < locloc.rows.count; row++) {

@@ -59,6 +59,7 @@ locloc.Figure = class {
       this.source = tile;
       this.setImage(tile);
       this.element.classList.add("is-tile");
+      if (this.onTile) this.onTile();
     } else this.setImage(null);
   }
 

@@ -19,7 +19,8 @@ locloc.Filters = class {
     element.append(...parts.filter(Boolean));
     this.clear = el("button", { class: "link", text: "Clear all", onclick: () => locloc.clearFilters() });
     locloc.on("selection", () => this.refresh());
-    locloc.on("decisions", locloc.onceAFrame(() => this.refresh()));
+    // Counts by decision come first among the refreshers.
+    locloc.on("decisions", locloc.onceAFrame(() => this.refreshers[0]()));
     this.refresh();
   }
 

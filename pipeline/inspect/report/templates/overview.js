@@ -88,7 +88,9 @@ locloc.Overview = class {
       if (!rows.size) return locloc.say("No image in that rectangle");
       locloc.showOnly(() => (locloc.selection.only = rows));
     };
-    return this.card("Cross two numbers", "Drag a rectangle: its images are shown in the gallery.", new locloc.Scatter(select).element);
+    const card = this.card("Cross two numbers", "Drag a rectangle: its images are shown in the gallery.", new locloc.Scatter(select).element);
+    if (!locloc.rows.metric("true_iou")) card.classList.add("wide"); // nothing stands beside it
+    return card;
   }
 
   // Sorted by a number, the best first: how bad are the images that are kept, when the rest is rejected?

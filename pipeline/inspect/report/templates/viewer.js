@@ -11,9 +11,12 @@ locloc.Viewer = class {
     const { el, rows } = locloc;
     this.dialog = dialog;
     this.figures = rows.versions.map((_, version) => new locloc.Figure(version, true));
+    this.figures[0].onTile = () => this.links.replaceChildren(); // the original cannot be reached, or not be shown
     this.title = el("h2", { id: "viewer-title" }, (this.name = el("bdi")));
     this.position = el("p", { class: "muted" });
     this.facts = el("dl", { class: "facts" });
+    this.parts = el("dl", { class: "facts" });
+    const parts = el("details", { hidden: !rows.metrics.some((metric) => metric.isPart) }, el("summary", { text: "More numbers" }), this.parts);
     this.reason = el("p", { class: "reason" });
     this.links = el("p", { class: "links" });
     this.near = el("div", { class: "near" });
@@ -38,7 +41,7 @@ locloc.Viewer = class {
       this.position, ...this.toggles,
       el("button", { class: "quiet close", text: "Close", onclick: () => this.close() }));
     const advance = el("label", { class: "inline advance" }, el("input", { id: "advance", type: "checkbox", checked: true }), "go on to the next after A and R");
-    const side = el("aside", {}, this.title, el("div", { class: "judging" }, ...this.judge, advance), this.note, this.reason, this.facts, this.links, this.near);
+    const side = el("aside", {}, this.title, el("div", { class: "judging" }, ...this.judge, advance), this.note, this.reason, this.facts, this.links, this.near, parts);
     dialog.append(bar, el("div", { class: "stages" }, ...stages), side);
     dialog.addEventListener("close", () => locloc.byId("scroller").focus());
     locloc.on("focus", () => this.isOpen() && this.fill());
@@ -81,7 +84,9 @@ locloc.Viewer = class {
     this.position.textContent = `${locloc.count(selection.focus + 1)} of ${locloc.count(selection.order.length)}`;
     const facts = [["Class", locloc.shown(rows.className(row))], ["Split", rows.splits[rows.split[row]]], ["Status", rows.statuses[rows.status[row]]], ["Size", rows.size(row).join(" × ")]];
     const plain = facts.filter(([, text]) => text).map(([label, text]) => this.fact(label, el("bdi", { text })));
-    this.facts.replaceChildren(...plain, ...rows.metrics.map((metric) => this.metricFact(metric, row)));
+    const [main, parts] = [false, true].map((isPart) => rows.metrics.filter((metric) => metric.isPart === isPart).map((metric) => this.metricFact(metric, row)));
+    this.facts.replaceChildren(...plain, ...main);
+    this.parts.replaceChildren(...parts);
     this.reason.textContent = [rows.errors.get(row), rows.imageNotes.get(row)].filter(Boolean).map(locloc.shown).join("; ");
     const original = locloc.live ? null : rows.original(row);
     this.links.replaceChildren(...(original ? [el("a", { href: original, target: "_blank", rel: "noreferrer", text: "Open the original" })] : []));
