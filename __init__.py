@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .pipeline.store.reader import open_version as open_version
     from .trainer.data.mask_dataset import MaskDataset as MaskDataset
     from .trainer.evaluation.evaluate import Evaluation as Evaluation
+    from .trainer.export.run import export_run as export_run
     from .trainer.inference.predict import Prediction as Prediction
     from .trainer.inference.predict import Predictor as Predictor
     from .trainer.inference.predict import load as load
@@ -35,6 +36,7 @@ _HOMES = {
     "Version": ".pipeline.store.reader",
     "build_masks": ".api",
     "evaluate": ".api",
+    "export_run": ".trainer.export.run",
     "load": ".trainer.inference.predict",
     "open_version": ".pipeline.store.reader",
     "train": ".api",

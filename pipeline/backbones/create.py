@@ -94,7 +94,7 @@ def suggestions(name: str, known: list[str] | None = None) -> str:
 def _check_hub_config(name: str) -> None:
     """Raises BackboneError for a model of the hub whose config names no architecture of timm, or not its own."""
     try:
-        _, architecture, _ = _online(
+        _, architecture, _ = online(
             f"The config of {name} is", lambda: load_model_config_from_hf(name.removeprefix(_HUB)),
             "name its architecture by timm's name, and give a file with --weights FILE",
         )  # fmt: skip
@@ -127,14 +127,14 @@ def _with_weights(model: Vit, weights: str) -> Vit:
 def _from_hub(name: str) -> Vit:
     if not name.startswith(_HUB) and not timm.is_model_pretrained(name):
         raise BackboneError(f"timm has no published weights for {name}; give --weights FILE, or --weights random")
-    model = _online(
+    model = online(
         f"The weights of {name} are", lambda: timm.create_model(name, pretrained=True, num_classes=0),
         "give a file with --weights FILE, or try the pipeline with --weights random",
     )  # fmt: skip
     return _check_family(model, name)
 
 
-def _online(what: str, get: Callable[[], ResultT], instead: str) -> ResultT:
+def online(what: str, get: Callable[[], ResultT], instead: str) -> ResultT:
     """What `get` returns, from the cache or the hub. Raises BackboneError; timm's KeyError and RuntimeError pass."""
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else every retry prints a line
     if not _hub_resolves():

@@ -2,9 +2,9 @@
 
 import typer
 
-from . import bench, evaluate, predict, train, weights
+from . import bench, evaluate, export, predict, train, weights
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (train, evaluate, predict, bench, weights):
+    for command in (train, evaluate, predict, export, bench, weights):
         command.add_to(app)

@@ -11,6 +11,7 @@ from ...pipeline.catalogs.left_out import EVERY_KIND, left_out_from_json, left_o
 from ...pipeline.io.console import err, one_line, out
 from ...pipeline.io.progress_bar import ProgressLine, duration, progress_bar
 from ...pipeline.io.tables import print_table
+from ..export.exported import Exported
 from ..inference.batch import PredictSummary
 from ..training.loop import TrainingProgress
 from ..training.plan import TrainingPlan
@@ -102,3 +103,13 @@ def print_predicted(summary: PredictSummary) -> None:
     if summary.failed:
         reasons = [(escape(one_line(row["file"])), escape(one_line(row["reason"]))) for row in summary.failed]
         print_table(("failed", "reason"), reasons)
+
+
+def print_exported_run(exported: Exported) -> None:
+    """What was written, how near it is to torch, and what is left to do."""
+    files = ", ".join(exported.files)
+    out.print(escape(f"{exported.out}: {files}, {exported.bytes / 1e6:.1f} MB"))
+    if exported.difference is not None:
+        out.print(f"largest difference between ONNX Runtime and torch: {exported.difference:.1e}")
+    for note in exported.notes:
+        out.print(escape(note))

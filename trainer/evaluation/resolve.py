@@ -60,8 +60,8 @@ def resolve_targets(
     trained = next((header for header in headers if "version" in header), None)
     if not versions and trained is None:
         raise TrainError(
-            f"{runs[0]} was imported, and is of no store: name its images with --catalog KIND --images ROOT, "
-            "or a STORE@VERSION made of them"
+            f"{runs[0]} was imported or is of the hub, and names no store here: name images with --catalog KIND "
+            "--images ROOT, or a STORE@VERSION made of them"
         )
     name = versions[0] if versions or trained is None else trained["version"]
     version = open_version(name)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ...pipeline.catalogs import CATALOGS
 from ...pipeline.errors import TrainError, check_known
+from ..models.hub_runs import is_hub_run
 from ..models.run_tasks import find_tasks
 
 
@@ -16,7 +17,7 @@ def split_targets(
     """
     if not targets:
         raise TrainError("Nothing to evaluate: name runs or STORE@VERSIONs, or --score-maps and --metadata")
-    runs = [target for target in targets if "@" not in Path(target).name]
+    runs = [target for target in targets if is_hub_run(target) or "@" not in Path(target).name]
     versions = [target for target in targets if target not in runs]
     if catalog is not None:
         check_known(TrainError, "--catalog", catalog, CATALOGS)

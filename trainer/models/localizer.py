@@ -24,6 +24,7 @@ from ...pipeline.recipe import ImageSettings, Recipe
 from . import is_guided
 from .checkpoint import load_checkpoint
 from .classifier import Classifier
+from .hub_runs import run_folder
 from .ppd import LAST_CLS
 from .run_tasks import TASKS_BY_KIND, WEIGHTS, Kind, find_tasks
 from .token_selection import select_tokens
@@ -100,11 +101,24 @@ class Localizer:
     @torch.inference_mode()
     def maps(self, rgb: Rgb) -> Tensor:
         """Squares `(B, map_px, map_px, 3) uint8` > maps `(B, h, w) float32`; LocLoc's in (0, 1), PPD's unbounded."""
-        return self._maps_of(self.backbone.patch_features(rgb))
+        return self.traced_maps(rgb)
 
     @torch.inference_mode()
     def logits(self, rgb: Rgb) -> Tensor:
         """Squares `(B, class_px, class_px, 3) uint8` > logits `(B, K) float32`."""
+        return self.traced_logits(rgb)
+
+    @torch.inference_mode()
+    def both(self, rgb: Rgb) -> tuple[Tensor, Tensor]:
+        """The same squares > maps and logits, if `one_square`. LocLoc runs the backbone once for both."""
+        return self.traced_both(rgb)
+
+    def traced_maps(self, rgb: Rgb) -> Tensor:
+        """`maps` without inference mode, which `torch.export` does not trace."""
+        return self._maps_of(self.backbone.patch_features(rgb))
+
+    def traced_logits(self, rgb: Rgb) -> Tensor:
+        """`logits` without inference mode."""
         if self.kind == "ppd":
             return self._logits_of(self.class_backbone.last_cls_tokens(rgb, LAST_CLS))
         if self.guided:
@@ -112,14 +126,18 @@ class Localizer:
             return self._logits_of(embedded, self._maps_of(features))
         return self._logits_of(self.class_backbone.embed(rgb, self._classifier.shared_blocks))
 
-    @torch.inference_mode()
-    def both(self, rgb: Rgb) -> tuple[Tensor, Tensor]:
-        """The same squares > maps and logits, if `one_square`. LocLoc runs the backbone once for both."""
+    def traced_both(self, rgb: Rgb) -> tuple[Tensor, Tensor]:
+        """`both` without inference mode."""
         if self.kind == "ppd":
-            return self.maps(rgb), self.logits(rgb)
+            return self.traced_maps(rgb), self.traced_logits(rgb)
         embedded, features = self.backbone.embed_and_patch_features(rgb, self._classifier.shared_blocks)
         maps = self._maps_of(features)
         return maps, self._logits_of(embedded, maps if self.guided else None)
+
+    def modules(self) -> list[nn.Module]:
+        """The models and ViTs, each once."""
+        models = (self._map_model, self._class_model, self.backbone.model, self.class_backbone.model)
+        return list(dict.fromkeys(model for model in models if model is not None))
 
     @property
     def _classifier(self) -> Classifier:
@@ -155,7 +173,7 @@ def load_localizer(
     backbone: str | None = None,
     weights: str | None = None,
 ) -> Localizer:
-    """Loads the best weights of a RUN of `locloc train` or `locloc weights import`.
+    """Loads the best weights of a RUN of `locloc train` or `locloc weights import`, or of `hf:USER/NAME`.
 
     device     "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1"
     precision  "fp32", "bf16" or "fp16" (GPU only)
@@ -167,7 +185,7 @@ def load_localizer(
     """
     run, torch_device = Path(run), _checked_device(device, precision)
     kind, tasks = find_tasks(run, models)
-    loaded = {task: load_checkpoint(run / task / WEIGHTS) for task in tasks}
+    loaded = {task: load_checkpoint(run_folder(run) / task / WEIGHTS) for task in tasks}
     spec = _backbone_spec(run, [header for _, header in loaded.values()], backbone, weights)
     sizes = {int(header["backbone_size_px"]) for _, header in loaded.values()}
     backbones = {size: Backbone(replace(spec, size_px=size, precision=precision), str(torch_device)) for size in sizes}
@@ -213,6 +231,8 @@ def _backbone_spec(run: Path, headers: list[dict[str, Any]], backbone: str | Non
     if backbone is not None and canonical_name(backbone) != trained_on["name"]:
         raise TrainError(f"{run} was trained on {trained_on['name']}, not {backbone}; leave --backbone out")
     weights = weights or recorded_weights(trained_on)
+    if weights is not None and (run_folder(run) / weights).is_file():  # of a run that was exported with its backbone
+        weights = str(run_folder(run) / weights)
     if weights not in (None, "random") and not Path(weights).is_file():
         raise TrainError(f"The backbone's weights are no longer at {weights}; name their file with --weights")
     return BackboneSpec(trained_on["name"], weights=weights, sha256=trained_on["sha256"])

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from ...pipeline.errors import TrainError, check_known
+from .hub_runs import run_folder
 
 Kind = Literal["locloc", "ppd"]
 
@@ -16,11 +17,13 @@ WEIGHTS = "best.safetensors"
 def find_tasks(run: Path, models: str) -> tuple[Kind, list[str]]:
     """Returns the kind of the run, and those of its tasks that have weights. Raises TrainError where there are none.
 
+    run     a folder, or "hf:USER/NAME"
     models  "auto", or the kind
     """
     check_known(TrainError, "models", models, ("auto", *TASKS_BY_KIND))
+    folder = run_folder(run)
     for kind, tasks in TASKS_BY_KIND.items():
-        with_weights = [task for task in tasks if (run / task / WEIGHTS).is_file()]
+        with_weights = [task for task in tasks if (folder / task / WEIGHTS).is_file()]
         if with_weights and models in ("auto", kind):
             return kind, with_weights
     wanted = [task for kind, tasks in TASKS_BY_KIND.items() if models in ("auto", kind) for task in tasks]

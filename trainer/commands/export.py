@@ -1,0 +1,60 @@
+"""`locloc export`: parse, call one function, print."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...pipeline.commands.completions import one_of
+from ...pipeline.commands.json_option import Json, JsonCommand, print_or_write
+from ..export import FORMATS
+from .options import ImportedBackbone, Models, MovedWeights
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command(cls=JsonCommand)(export)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of `locloc train` or `locloc weights import`.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New or empty folder to write to.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="onnx|hub",
+            autocompletion=one_of(FORMATS),
+            help="onnx: one graph and a script that uses it. hub: a folder for the Hugging Face hub.",
+        ),
+    ] = "onnx",
+    tau: Annotated[
+        float | None, typer.Option(help="Threshold, 0 to 1, of the graph's mask. Default: the run's.")
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="JSON of `locloc eval` for the model card. Default: RUN/evaluation.json, where it is.",
+        ),
+    ] = None,
+    models: Models = "auto",
+    backbone: ImportedBackbone = None,
+    weights: MovedWeights = None,
+    json: Json = None,
+) -> None:
+    """Write a run for programs without locloc, or for the Hugging Face hub. Nothing is uploaded.
+
+    **Example:** locloc export run run-onnx --to onnx
+    """
+    from ...pipeline.errors import TrainError, check_known
+    from ..inference.threshold import check_threshold
+    from ..models.run_tasks import find_tasks
+
+    check_known(TrainError, "format", to, FORMATS)
+    if tau is not None:
+        check_threshold(tau)
+    find_tasks(run, models)
+    from ..export.run import export_run  # imports torch: after the checks above
+    from .rendering import print_exported_run
+
+    exported = export_run(run, out, to, tau, figures, models, backbone, weights)
+    print_or_write(exported, json, lambda: print_exported_run(exported))

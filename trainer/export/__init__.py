@@ -1,0 +1,4 @@
+"""Runs for programs without locloc: one ONNX graph, or a folder for the Hugging Face hub."""
+
+FORMATS = ("onnx", "hub")
+"""Of `locloc export`. Each has a module here with `export_FORMAT(run, out, ...) -> Exported`."""
