@@ -88,8 +88,7 @@ def _traced(graph: RunGraph, run: str) -> Any:
         except Exception as error:  # torch.export and onnxscript raise dozens of classes, most of them private
             raise TrainError(f"{run} cannot be exported to ONNX: {_one_line(error)}") from error
     assert program is not None
-    fixed = [value.name for value in program.model.graph.inputs if isinstance(value.shape[0], int)]
-    if fixed:
+    if any(value.shape is None or isinstance(value.shape[0], int) for value in program.model.graph.inputs):
         raise TrainError(f"{run} cannot be exported to ONNX: its graph takes batches of {_TRACED} images only")
     return program
 
