@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from .backbones.spec import canonical_name
 from .config import BuiltinRecipes, Settings, is_recipe_file, merge_settings, validate_settings
-from .errors import RecipeError
+from .errors import RecipeError, StoreError
 from .io.images import MAX_PIXELS
 from .masks.grabcut import AnyEngine, FastGrabCut
 from .masks.saliency import GENERATOR_MAPS, SaliencySettings
@@ -187,6 +187,16 @@ def recorded_recipe(metadata: dict[str, Any], where: str) -> Recipe:
     Raises RecipeError for settings of another release.
     """
     return validate_settings(Recipe, metadata["recipe"], f"Recipe of {where}", RecipeError, suggest=False)
+
+
+def built_recipe(metadata: dict[str, Any], where: str) -> Recipe:
+    """As `recorded_recipe`, for what needs attention. Raises StoreError for imported masks, which have none."""
+    if metadata.get("operation", {}).get("kind") == "import":
+        raise StoreError(
+            f"{where} holds imported masks, and no attention to make others from; `locloc masks import` takes "
+            "corrected ones, `locloc masks build` makes masks of the same images"
+        )
+    return recorded_recipe(metadata, where)
 
 
 def read_recipe(name_or_file: str | Path) -> RecipeSource:

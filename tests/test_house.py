@@ -101,6 +101,10 @@ def test_the_command_line_is_frozen():
             "version", "images", *how, "--catalog", "--root", "--label", "--exclude", "--weights", "--name", "--json",
         ],
         "masks gc": ["store", "--json"],
+        "masks import": [
+            "masks", "--images", "--store", "--format", "--catalog", "--root", "--exclude", "--truth-class",
+            "--boxes-in", "--mask-px", "--backbone", "--weights", "--name", "--json",
+        ],
         "masks list": ["store", "--json"],
         "masks recipe": ["name", "--for"],
         "masks refine": ["version", "--recipe", *how, "--root", "--name", "--json"],

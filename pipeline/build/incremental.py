@@ -19,7 +19,7 @@ from ..catalogs.merge import merge_catalogs
 from ..catalogs.paths import parse_location
 from ..errors import BuildError, RecipeError, StoreError
 from ..masks.map_source import OpenRun, SecondRound
-from ..recipe import REVISIONS, Recipe, recorded_recipe
+from ..recipe import REVISIONS, Recipe, built_recipe
 from ..recipes.choice import GIVEN
 from ..status import HAS_MASK, Status
 from ..store.location import StoreLocation
@@ -66,7 +66,7 @@ def retry_rows(
     why       as `retried_rows` takes it; recorded in the provenance
     open_run  opens the run whose generator drew the version's maps, if one did
     """
-    parent, recipe = version.provenance, recorded_recipe(version.provenance, version.name)
+    parent, recipe = version.provenance, built_recipe(version.provenance, version.name)
     catalog = _with_root(version.catalog, root)
     maps = _same_run(parent, open_run)
     backbone = _same_backbone(recipe, weights, parent, maps)
@@ -148,7 +148,7 @@ def _extend(
     on_progress: OnProgress,
     open_run: OpenRun | None,
 ) -> BuildSummary:
-    parent, recipe = version.provenance, recorded_recipe(version.provenance, version.name)
+    parent, recipe = version.provenance, built_recipe(version.provenance, version.name)
     if len(catalog) == len(version):
         return already_there(version.tag, parent)
     # The old rows, where the union has them.
@@ -204,8 +204,10 @@ def resume_build(
     location = StoreLocation.of(store)
     info = _unfinished(location, build)
     metadata = info.metadata
+    if metadata["operation"]["kind"] == "import":
+        raise StoreError(f"The build {info.build_id[:12]} is an import; the same `locloc masks import` resumes it")
     name = name or metadata.get("name")
-    recipe, operation = recorded_recipe(metadata, f"the build {info.build_id[:12]}"), metadata["operation"]
+    recipe, operation = built_recipe(metadata, f"the build {info.build_id[:12]}"), metadata["operation"]
     recipe_name, why = metadata["recipe_name"], _recipe_why(metadata)
     catalog = _with_root(unfinished_catalog(location, info.build_id), root)
     maps = _same_run(metadata, open_run) if operation["kind"] == "build" else None
@@ -291,7 +293,7 @@ def _check_same_fingerprint(digest: str, version: Version) -> None:
 def _check_same_attention(recipe: Recipe, version: Version) -> None:
     """Raises RecipeError for a setting, BuildError for a revision of the code, that changes the attention."""
     parent = version.provenance
-    own = recorded_recipe(parent, version.name).model_dump(mode="json")
+    own = built_recipe(parent, version.name).model_dump(mode="json")
     for section, settings in {"images": recipe.images, "backbone": recipe.backbone}.items():
         for name, value in settings.model_dump(mode="json").items():
             if (was := own[section][name]) != value:

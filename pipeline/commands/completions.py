@@ -20,6 +20,7 @@ BACKBONES = (
 )
 STATUSES = ("crashed", "fallback", "missing", "non-finite", "ok", "undecodable")
 EXPORTS = ("coco", "hdf5", "labelstudio", "parquet", "png", "webdataset", "yolo", "zarr")
+MASK_FORMATS = ("coco", "labelstudio", "png", "yolo")
 STAGES = ("all", "classifier", "generator", "ppd")
 SPLITS = ("test", "train", "val")
 METRICS = ("box-iou", "corloc", "mask-iou")

@@ -36,7 +36,7 @@ class Coco:
 
     def write(self, row: ExportRow) -> None:
         width, height = row.frame_px
-        name = self.target.images.put(row, self.target.folder / DATA) or row.path
+        name = self.target.images.put(row, self.target.folder / DATA) or row.file_name
         image = {"id": row.number + 1, "file_name": name, "width": width, "height": height, "locloc_id": row.id}
         if row.split:
             image["split"] = row.split

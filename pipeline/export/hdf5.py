@@ -52,7 +52,7 @@ class Hdf5:
         values = {
             "dataset": row.mask.astype(np.uint8),
             "id": row.id,
-            "path": row.path,
+            "path": row.file_name,
             "label": row.label,
             "box": row.original_box,
             "size": row.size_px,

@@ -35,18 +35,21 @@ class ExportImages:
             raise StoreError(f"{where} is another file than the one that the mask of {row.id} was made from; {_MEND}")
         return data
 
-    def put(self, row: ExportRow, folder: Path) -> str | None:
-        """Copies or links an image below `folder`, as the row's name with the image's suffix; returns that name.
+    def put(self, row: ExportRow, folder: Path, name: str | None = None) -> str | None:
+        """Copies or links an image below `folder`, as its name with the image's suffix; returns both.
+
+        name  None: the row's
 
         None where no images are written.
         """
         if self.mode == "none":
             return None
-        name = row.name + image_suffix(row.path)
+        data = self.read(row) if self.mode == "copy" else b""
+        name = (name or row.name) + image_suffix(row.file_name, data)
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         if self.mode == "copy":
-            file.write_bytes(self.read(row))
+            file.write_bytes(data)
             return name
         where = resolve(self.root, row.path)
         if not isinstance(where, Path):

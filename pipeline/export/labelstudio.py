@@ -34,7 +34,7 @@ class LabelStudio:
 
     def write(self, row: ExportRow) -> None:
         name = self.target.images.put(row, self.target.folder / IMAGES)
-        data = {"image": self._address(row, name), "locloc_id": row.id, "path": row.path, "split": row.split}
+        data = {"image": self._address(row, name), "locloc_id": row.id, "path": row.file_name, "split": row.split}
         prediction: dict[str, Any] = {"model_version": self.target.about["version"], "result": self._regions(row)}
         if row.quality is not None:
             prediction["score"] = round(row.quality, 6)
@@ -45,7 +45,7 @@ class LabelStudio:
             return _LOCAL + quote(f"{IMAGES}/{name}")
         where = resolve(self.target.images.root, row.path)
         if isinstance(where, str):
-            return where
+            return str(where)
         if not isinstance(where, Path):
             raise StoreError(f"The image {row.id} lies in an archive ({where}); use --images copy")
         root = self.target.images.root

@@ -5,11 +5,19 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+_BEGINNINGS = {
+    ".jpg": b"\xff\xd8",
+    ".png": b"\x89PNG",
+    ".webp": b"RIFF",
+    ".gif": b"GIF8",
+    ".bmp": b"BM",
+    ".tif": b"II*\0",
+}
 _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def export_names(paths: Sequence[str]) -> list[str]:
-    """Paths of images > relative posix names without suffix, each only once.
+    """Names of images, as `io.archives.member.file_names` has them > relative, without suffix, each only once.
 
     `a/cat.jpg` is `a/cat`; where `a/cat.png` is exported too, they are `a/cat.jpg` and `a/cat.png`. Absolute paths and
     URLs lose what is before their first folder.
@@ -22,9 +30,11 @@ def export_names(paths: Sequence[str]) -> list[str]:
     return [f"{name}-{number}" if name in repeated else name for number, name in enumerate(names)]
 
 
-def image_suffix(path: str) -> str:
-    """The suffix of an image's file, in lower case; `.jpg` of JPEGs."""
-    suffix = PurePosixPath(path).suffix.lower()
+def image_suffix(name: str, data: bytes = b"") -> str:
+    """The suffix of an image's file, in lower case; `.jpg` of JPEGs. A name without one: by how `data` begins."""
+    suffix = PurePosixPath(name).suffix.lower()
+    if not suffix:
+        suffix = next((known for known, begins in _BEGINNINGS.items() if data.startswith(begins)), ".jpg")
     return ".jpg" if suffix in (".jpeg", ".jpe", ".jfif") else suffix
 
 

@@ -59,7 +59,7 @@ class Parquet:
             "label": row.class_number,
             "box": row.box.tolist(),
             "id": row.id,
-            "path": row.path,
+            "path": row.file_name,
             "split": row.split,
             "width": row.size_px[0],
             "height": row.size_px[1],
@@ -68,7 +68,7 @@ class Parquet:
         size = len(values["mask"]["bytes"])
         if self.target.images.mode == "copy":
             data = self.target.images.read(row)
-            values["image"] = {"bytes": data, "path": row.name + image_suffix(row.path)}
+            values["image"] = {"bytes": data, "path": row.name + image_suffix(row.file_name, data)}
             size += len(data)
         self._files[split].add(values, size)
 

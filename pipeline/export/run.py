@@ -7,6 +7,7 @@ from typing import Literal, cast
 from ..catalogs.paths import parse_location
 from ..errors import CatalogError, StoreError
 from ..inspect.ground_truth.export_note import ExportNote, write_note
+from ..io.archives.member import file_names
 from ..recipe import Recipe
 from ..store.reader import Version
 from .folder import new_folder
@@ -39,7 +40,8 @@ def export_rows(
     segmentation = _choice(name, "--segmentation", options.segmentation, make.segmentations)
     folder = _local_folder(out, name)
     chosen = choose_rows(version, options)
-    names = export_names(chosen.table["path"].to_pylist())
+    files = file_names(chosen.table["path"].to_pylist())
+    names = export_names(files)
     mask_px = Recipe.model_validate(version.provenance["recipe"]).mask_px
     note = ExportNote.of_version(version, name, size, segmentation)
     source = ExportImages(version, cast(Literal["copy", "link", "none"], images), options.root)
@@ -47,7 +49,7 @@ def export_rows(
     with new_folder(folder) as part, ExitStack() as open_files:
         target = ExportTarget(part, chosen, names, source, size, segmentation, mask_px, note.json(), open_files)
         writer = make(target)
-        for row in stream_rows(version, chosen, names, size):
+        for row in stream_rows(version, chosen, files, names, size):
             writer.write(row)
             empty += row.empty
             turned += row.orientation > 1

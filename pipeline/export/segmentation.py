@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
-from ..geometry.outline import outlines, polygons, simplified
+from ..geometry.boxes import mask_iou
+from ..geometry.outline import centre_outlines, filled_with_border, joined, outlines, polygons, simplified
 from .stream import ExportRow
 
 LEAST_IOU = 0.98
 """Of polygons with the mask that they stand for."""
 
-_TOLERANCES_PX = (1.0, 0.5, 0.0)  # of the stored mask's pixels, the coarsest first
+_TOLERANCES_PX = (1.0, 0.5, 0.0)  # the coarsest first
 
 
 def run_lengths(mask: np.ndarray) -> dict[str, Any]:
@@ -37,6 +38,22 @@ def row_polygons(row: ExportRow) -> list[np.ndarray]:
         if parts and _iou(parts, true, height, width) >= LEAST_IOU:
             return parts
     return [part.astype(np.float64) for part in polygons(outlines(row.mask))]
+
+
+def row_polygon(row: ExportRow) -> np.ndarray:
+    """One polygon `(k, 2) float64` of a row's mask for ultralytics, in the pixels of `row.mask`: its parts and holes.
+
+    It runs through the centres of the outermost pixels, because ultralytics draws the border too, with as few corners
+    as keep the IoU at LEAST_IOU or above.
+    """
+    width, height = row.frame_px
+    loops = centre_outlines(row.mask)
+    for tolerance_px in _TOLERANCES_PX:
+        polygon = joined(simplified(loops, tolerance_px))
+        drawn = filled_with_border(polygon, width, height)
+        if mask_iou(drawn, row.mask) >= LEAST_IOU:
+            break
+    return polygon + 0.5
 
 
 def _iou(parts: list[np.ndarray], true: dict[str, Any], height: int, width: int) -> float:

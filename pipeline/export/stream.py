@@ -26,6 +26,7 @@ class ExportRow:
 
     number       of this row in the export, from 0
     row          of the version
+    file_name    the path, or what a member of an archive is called
     name         for files: relative, posix, without suffix; no two rows have the same one
     class_number index into ChosenRows.classes
     quality      None where the version has none
@@ -37,6 +38,7 @@ class ExportRow:
     row: int
     id: str
     path: str
+    file_name: str
     name: str
     label: int
     class_number: int
@@ -70,10 +72,12 @@ class ExportRow:
         return not self.stored.any()
 
 
-def stream_rows(version: Version, chosen: ChosenRows, names: list[str], size: Size) -> Iterator[ExportRow]:
+def stream_rows(
+    version: Version, chosen: ChosenRows, file_names: list[str], names: list[str], size: Size
+) -> Iterator[ExportRow]:
     """Yields the chosen rows. Raises StoreError for a row that is not what was written.
 
-    names  of each row, for files
+    file_names, names  of each row, as ExportRow has them
     """
     recipe = Recipe.model_validate(version.provenance["recipe"])
     texts = {name: chosen.table[name] for name in ("id", "path", "split")}
@@ -92,6 +96,7 @@ def stream_rows(version: Version, chosen: ChosenRows, names: list[str], size: Si
                 row=row,
                 id=part["id"][at],
                 path=part["path"][at],
+                file_name=file_names[number],
                 name=names[number],
                 label=label,
                 class_number=chosen.class_number(label),

@@ -37,7 +37,7 @@ class WebDataset:
             self._shards[split] = _Shards(str(self.target.folder / split), self.target.open_files)
         about = {
             "id": row.id,
-            "path": row.path,
+            "path": row.file_name,
             "label": row.class_number,
             "class": self.target.classes[row.class_number],
             "split": row.split,
@@ -51,7 +51,8 @@ class WebDataset:
             ".json": json.dumps(about).encode(),
         }
         if self.target.images.mode == "copy":
-            files = {image_suffix(row.path) or ".jpg": self.target.images.read(row)} | files
+            data = self.target.images.read(row)
+            files = {image_suffix(row.file_name, data): data} | files
         self._shards[split].add(f"{row.number:09d}", files)
 
     def close(self) -> None:

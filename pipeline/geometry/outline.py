@@ -83,14 +83,25 @@ def joined(loops: list[np.ndarray]) -> np.ndarray:
 
 
 def simplified(loops: list[np.ndarray], tolerance_px: float) -> list[np.ndarray]:
-    """Loops with fewer corners, none of them further than `tolerance_px` from its loop; 0: as they are.
-
-    Loops of which less than a triangle remains are left out.
-    """
+    """Loops with fewer corners, none of them further than `tolerance_px` from its loop; 0: as they are."""
     if not tolerance_px:
         return loops
-    fewer = (cv2.approxPolyDP(loop.reshape(-1, 1, 2), tolerance_px, True).reshape(-1, 2) for loop in loops)
-    return [loop for loop in fewer if len(loop) > 2]
+    return [cv2.approxPolyDP(loop.reshape(-1, 1, 2), tolerance_px, True).reshape(-1, 2) for loop in loops]
+
+
+def centre_outlines(mask: np.ndarray) -> list[np.ndarray]:
+    """Mask `(H, W) bool` > closed loops `(k, 2) int32` through the outermost pixels of the object, also around holes.
+
+    These are pixels, not edges: `filled_with_border` of them, joined, gives the mask but for the bridges.
+    """
+    found, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return [loop.reshape(-1, 2) for loop in found]
+
+
+def filled_with_border(polygon: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A polygon `(k, 2)` of pixels > mask `(H, W) bool` that has its border too, as ultralytics draws labels."""
+    canvas = np.zeros((height, width), np.uint8)
+    return cv2.fillPoly(canvas, [polygon.astype(np.int32)], 1).astype(bool)
 
 
 def _encloses(loop: np.ndarray, inner: np.ndarray) -> bool:

@@ -115,7 +115,9 @@ def score_version(
     """
     recipe = Recipe.model_validate(version.provenance["recipe"])
     baseline = "thresholded contrast" if recipe.saliency.strategy == "contrast" else "thresholded attention"
-    rows: dict[str, list[tuple[float, ...]]] = {"masks": [], baseline: []}
+    rows: dict[str, list[tuple[float, ...]]] = {"masks": []}
+    if is_built := version.provenance.get("operation", {}).get("kind") != "import":  # else there is no attention
+        rows[baseline] = []
     per_image: list[ImageScore] = []
     shapes = _CentredShapes()
     done_rows = 0
@@ -136,6 +138,9 @@ def score_version(
             done_rows += done
             rows["masks"].append(compare(masks[within], boxes[within], image_truth))
             per_image.append(_image_score(version, row, rows["masks"][-1]))
+            shapes.add(image_truth)
+            if not is_built:
+                continue
             saliency = (
                 saliency_map(heads_or_contrast(attention[within], recipe), recipe.saliency, recipe.mask_px)
                 if done
@@ -144,7 +149,6 @@ def score_version(
             cut = np.zeros_like(masks[within]) if saliency is None else saliency >= recipe.saliency.threshold
             cut_box = image_truth.geometry.boxes_back(largest_box(cut))
             rows[baseline].append(compare(cut, cut_box, image_truth))
-            shapes.add(image_truth)
     warnings = [*([rejected] if rejected else []), *found.warnings()]
     if not per_image:
         raise found.nothing_found()

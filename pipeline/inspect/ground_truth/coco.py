@@ -49,7 +49,7 @@ class CocoMasks:
                     "its polygons were drawn on another size: correct width and height, or the polygons"
                 )
             try:
-                part = _decode(shape, width, height)
+                part = decode_segmentation(shape, width, height)
             except Exception as error:  # pycocotools raises whatever its Cython code meets
                 raise TruthError(f"{where} has a segmentation that cannot be read: {error}") from None
             if part.shape != whole.shape:
@@ -61,7 +61,7 @@ class CocoMasks:
 
 
 def _reach(shape: Any) -> np.ndarray:
-    """The largest x and y `(2,)` of polygons; zeros of anything else, which `_decode` judges."""
+    """The largest x and y `(2,)` of polygons; zeros of anything else, which `decode_segmentation` judges."""
     try:
         points = np.concatenate([np.asarray(part, np.float64).reshape(-1, 2) for part in shape])
         return np.asarray(points.max(0))
@@ -69,7 +69,7 @@ def _reach(shape: Any) -> np.ndarray:
         return np.zeros(2)
 
 
-def _decode(shape: Any, width: int, height: int) -> np.ndarray:
+def decode_segmentation(shape: Any, width: int, height: int) -> np.ndarray:
     """A segmentation, polygons or run lengths, as `(H, W) bool`. Raises any error."""
     from pycocotools import mask as rle
 

@@ -29,6 +29,7 @@ class ExportNote:
     mask_px: int
     pixels: str  # in words
     backbone: dict[str, Any]  # of the version, as its provenance records it
+    attention: list[int]  # H, h, w
     recipe: dict[str, Any]
     fingerprint: str
 
@@ -44,6 +45,7 @@ class ExportNote:
             recipe.mask_px,
             _FRAMES[size],
             version.provenance["backbone"],
+            list(version.attention_shape),
             version.provenance["recipe"],
             version.provenance["fingerprint"],
         )

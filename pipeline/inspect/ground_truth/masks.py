@@ -1,9 +1,10 @@
-"""The true masks of images: found in a folder of files or in COCO's annotations, and read by one rule for all of them.
+"""The true masks of images: found in a folder of files or in annotations, and read by one rule for all of them.
 
-`pairing.py` says which file belongs to which image, `decide.py` how files are read, `coco.py` what annotations give.
+`pairing.py` says which file belongs to which image, `decide.py` how files are read; `coco.py`, `yolo.py` and
+`label_studio.py` what annotations give.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,9 +16,14 @@ from ...io.archives.member import file_names
 from ...io.image_files import ImagePlace
 from .coco import read_coco
 from .decide import SAMPLE, Seen, decide, inverted, reading_of_class, seen
+from .label_studio import read_label_studio
 from .pairing import pair_masks
 from .pixels import read_pixels
 from .reading import Reading
+from .yolo import read_yolo
+
+FORMATS = ("png", "coco", "yolo", "labelstudio")
+"""Of masks; png stands for any image files and NumPy's arrays."""
 
 
 @dataclass(frozen=True)
@@ -51,25 +57,50 @@ class TrueMasks:
 
 
 def find_truth(
-    paths: Sequence[str], truth: Path, truth_class: str | None = None, root: Path | str | None = None
+    paths: Sequence[str],
+    truth: Path,
+    truth_class: str | None = None,
+    root: Path | str | None = None,
+    masks_format: str | None = None,
 ) -> TrueMasks:
     """The true masks of images by their posix paths; of images inside archives by their members' names.
 
-    truth        folder of mask files, or a .json file of COCO's annotations
+    truth        folder of mask files or of YOLO's labels, or a .json file of COCO's annotations or Label Studio's tasks
     truth_class  what is object: `any` value, `bright`, `dark`, `alpha`, an index or several with commas, a colour as
                  `#rrggbb`; of COCO, a category's name or id. None: decided by what the masks hold
     root         folder of the images, if it is known
+    masks_format one of FORMATS; None: as `format_of` finds
 
     Raises TruthError if there are no masks of these images, and if it is not clear how they are read.
     """
     names = file_names(paths)
     if names != list(paths):
-        masks, name_of = find_truth(names, truth, truth_class, root), dict(zip(paths, names, strict=True))
+        path_of, name_of = dict(zip(names, paths, strict=True)), dict(zip(paths, names, strict=True))
+        masks = _find(names, truth, truth_class, root, masks_format, path_of)
         files = {path: masks.files[name] for path, name in name_of.items() if name in masks}
         return replace(masks, files=files, read=lambda path: masks.read(name_of[path]))
-    if truth.suffix.lower() == ".json" and not truth.is_dir():
+    return _find(paths, truth, truth_class, root, masks_format, {})
+
+
+def _find(
+    paths: Sequence[str],
+    truth: Path,
+    truth_class: str | None,
+    root: Path | str | None,
+    masks_format: str | None,
+    addresses: Mapping[str, str],
+) -> TrueMasks:
+    """addresses: of images inside archives, by the names that `paths` has for them."""
+    kind = masks_format or format_of(truth)
+    if kind == "coco":
         coco = read_coco(truth, paths, truth_class)
         return TrueMasks(str(truth), len(paths), dict.fromkeys(coco.images, truth), coco, coco.describe())
+    if kind == "labelstudio":
+        tasks = read_label_studio(truth, paths, truth_class)
+        return TrueMasks(str(truth), len(paths), dict.fromkeys(tasks.tasks, truth), tasks, tasks.describe())
+    if kind == "yolo":
+        labels = read_yolo(truth, paths, truth_class, root, addresses)
+        return TrueMasks(str(truth), len(paths), labels.files, labels, labels.describe())
     pairs = pair_masks(paths, truth, root)
     sample = _sample(truth, list(pairs.files.values()))
     reading = reading_of_class(truth_class) if truth_class is not None else None
@@ -85,6 +116,21 @@ def find_truth(
         () if warning is None else (warning,),
         pairs.named,
     )
+
+
+def format_of(truth: Path) -> str:
+    """One of FORMATS: a .json file that begins as a list holds Label Studio's tasks, else COCO's annotations; a folder
+    with a data.yaml holds YOLO's labels, else files of masks."""
+    if truth.is_dir():
+        return "yolo" if (truth / "data.yaml").is_file() else "png"
+    if truth.suffix.lower() != ".json":
+        return "png"
+    try:
+        with truth.open("rb") as file:
+            is_list = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
+    except OSError:  # named by who reads it
+        return "coco"
+    return "labelstudio" if is_list else "coco"
 
 
 def read_truth(masks: TrueMasks, path: str, image: ImagePlace) -> np.ndarray:

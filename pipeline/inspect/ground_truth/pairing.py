@@ -6,7 +6,7 @@ rules are tried with the mask's name freed of what marks it as a mask:
 
     cat_mask.png cat-seg.png cat.gt.png cat_segmentation.png   a word of WORDS after `_`, `-`, `.` or a blank
     mask_cat.png seg-cat.png                                   such a word before it
-    cat.jpg.png                                                the image's own suffix
+    cat.jpg.png                                                the image's own suffix, before cat.png.png
 
 Names are compared in the Unicode normal form NFC, because macOS writes `é` as two characters. If two files have an
 image's path, the one whose name differs from the image's is the mask: images may lie beside their masks.
@@ -103,6 +103,8 @@ def pair_masks(paths: Sequence[str], folder: Path, root: Path | str | None = Non
         itself += bool(found is None)
         if not found:
             found = [mask for mask in marked.find(_key(image), images_with_name) if mask != image]
+        if len(found) > 1:  # `cat.jpg.png` and `cat.png.png`, of two images
+            found = [mask for mask in found if _key(mask) == normal_form(image)] or found
         if len(found) > 1:
             raise TruthError(f"--truth {folder} has two masks of {image}, {found[0]} and {found[1]}; remove one")
         if found:

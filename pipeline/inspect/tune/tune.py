@@ -14,7 +14,7 @@ from ...backbones.spec import backbone_family
 from ...catalogs.paths import parse_location
 from ...errors import TruthError, check_known
 from ...io.machine import usable_cores
-from ...recipe import Recipe, load_recipe, recipe_names, recorded_recipe
+from ...recipe import Recipe, built_recipe, load_recipe, recipe_names
 from ...recipes.choice import MADE_FOR
 from ...status import DONE
 from ...store.reader import Version
@@ -110,7 +110,7 @@ def tune_version(
     process dies.
     """
     began = time.perf_counter()
-    recipe = recorded_recipe(version.provenance, version.name)
+    recipe = built_recipe(version.provenance, version.name)
     warnings: list[str] = []
     rows = rows_of_split(version, options.split)
     if options.split == "test":

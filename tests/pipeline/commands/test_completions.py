@@ -9,6 +9,7 @@ import pytest
 from locloc.pipeline.catalogs import CATALOGS
 from locloc.pipeline.commands import completions
 from locloc.pipeline.export import EXPORTERS
+from locloc.pipeline.inspect.ground_truth.masks import FORMATS as MASK_FORMATS
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.status import Status
 from locloc.trainer.evaluation.protocols import PROTOCOLS
@@ -20,6 +21,7 @@ from locloc.trainer.training.run import PRECISIONS
 def test_names_are_those_of_the_registries():
     assert set(completions.CATALOGS) == set(CATALOGS)
     assert set(completions.EXPORTS) == set(EXPORTERS)
+    assert set(completions.MASK_FORMATS) == set(MASK_FORMATS)
     assert set(completions.STATUSES) == {status.label for status in Status} - {Status.PENDING.label}
     assert set(completions.PROTOCOLS) == {"all", *PROTOCOLS}
     assert set(completions.FORMATS) == set(FORMATS)

@@ -11,6 +11,7 @@ from PIL import Image
 from locloc.pipeline.errors import StoreError
 from locloc.pipeline.export import EXPORTERS, ExportOptions, export_version
 from locloc.pipeline.export.names import export_names
+from locloc.pipeline.export.yolo import label_names
 from locloc.pipeline.inspect.ground_truth.export_note import read_note
 
 FORMATS = [name for name, make in EXPORTERS.items() if make is not None]
@@ -152,6 +153,14 @@ def test_names_of_files():
     assert export_names(["x.jpg", "x.png", "X.JPG"]) == ["x.jpg-0", "x.png", "X.JPG-2"]  # for file systems without case
     assert export_names(["/data/x.jpg", "s3://bucket/y.jpg"]) == ["data/x", "bucket/y"]
     assert export_names(["a/x.jpg", "a/x.jpg"]) == ["a/x.jpg-0", "a/x.jpg-1"]
+
+
+def test_names_of_labels():
+    """Ultralytics exchanges the last folder `images` of a path for `labels`."""
+    assert label_names(["images/a/x", "images/b/x"]) == ["a/x", "b/x"]
+    assert label_names(["a/images/x", "b/images"]) == ["a/images_/x", "b/images"]
+    assert label_names(["images/x"]) == ["x"]
+    assert label_names(["ab/x", "ac/x"]) == ["ab/x", "ac/x"]
 
 
 def test_an_export_needs_an_empty_folder(version, tmp_path):
