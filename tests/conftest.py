@@ -129,7 +129,9 @@ def write_version(
         "fingerprint": "ab" * 32,
         "recipe_name": "test",
         "recipe": content.recipe,
-        "backbone": {"name": "none", "weights": "none", "sha256": "0" * 64},
+        "backbone": {
+            "name": "none", "weights": "none", "sha256": "0" * 64, "mean": [0.5] * 3, "std": [0.5] * 3,
+        },
         "catalog": {
             "kind": "test", "root": str(images), "sha256": catalog.sha256, "rows": len(catalog),
             "classes": list(catalog.classes),

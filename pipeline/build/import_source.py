@@ -205,7 +205,9 @@ class MaskSource:
         return square_truth(upright, geometry)
 
     def warnings(self) -> tuple[str, ...]:
-        """Lines about what was read. Raises TruthError if no mask belongs to its image."""
+        """Lines about what was read. Raises TruthError if no mask can be read, or none belongs to its image."""
+        if self.unreadable and len(self.unreadable) == len(self.masks):
+            raise TruthError(self._unreadable_line())
         with _without_option():
             lines = [_as_imported(line) for line in (*self.masks.warnings, *self.placement.warnings())]
         return (*lines, self._unreadable_line()) if self.unreadable else tuple(lines)

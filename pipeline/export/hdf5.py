@@ -44,7 +44,7 @@ class Hdf5:
                 ("id", (), text), ("path", (), text), ("label", (), "i4"), ("box", (4,), "f4"), ("size", (2,), "i4"),
                 ("quality", (), "f4"),
             ):  # fmt: skip
-                if name != "quality" or "quality" in target.chosen.table.column_names:
+                if name != "quality" or target.chosen.has_quality:
                     file.create_dataset(name, (count, *tail), dtype)
             self._files[split] = _Rows(file)
 

@@ -79,7 +79,7 @@ class Parquet:
 
 def _schema(target: ExportTarget) -> pa.Schema:
     without = set() if target.images.mode == "copy" else {"image"}
-    if "quality" not in target.chosen.table.column_names:
+    if not target.chosen.has_quality:
         without.add("quality")
     columns = {name: column for name, column in _COLUMNS.items() if name not in without}
     features = {name: feature for name, (_, feature) in columns.items()}

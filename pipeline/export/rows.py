@@ -35,6 +35,11 @@ class ChosenRows:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def has_quality(self) -> bool:
+        """Whether the quality of any row is known."""
+        return self.table["quality"].null_count < len(self)
+
     def class_number(self, label: int) -> int:
         """A row's label > the number of its class."""
         return label if label >= 0 else len(self.classes) - 1
@@ -67,13 +72,14 @@ def choose_rows(version: Version, options: ExportOptions) -> ChosenRows:
         wanted = _labels_of(options.classes, names, labels)
         leave(~np.isin(labels, wanted), "of other classes")
     if options.min_quality is not None:
-        if "quality" not in table.column_names:
+        quality = pc.fill_null(table["quality"].cast(pa.float64()), 0.0).to_numpy()
+        if not quality[kept].any():
             raise StoreError(
-                f"{version.name} has no column quality, by which --min-quality {options.min_quality:g} could choose; "
-                "leave it out"
+                f"{version.name} has no quality of its masks, by which --min-quality {options.min_quality:g} could "
+                "choose: an older release made it, or they were imported; leave it out"
             )
-        quality = pc.fill_null(table["quality"].cast(pa.float64()), float("-inf")).to_numpy()
-        leave(~(quality >= options.min_quality), f"below quality {options.min_quality:g}")
+        leave(quality == 0, "of unknown quality")
+        leave(quality < options.min_quality, f"below quality {options.min_quality:g}")
     chosen = np.flatnonzero(kept)
     if not len(chosen):
         reasons = ", ".join(f"{count} {why}" for why, count in left_out.items())

@@ -29,7 +29,7 @@ class ExportRow:
     file_name    the path, or what a member of an archive is called
     name         for files: relative, posix, without suffix; no two rows have the same one
     class_number index into ChosenRows.classes
-    quality      None where the version has none
+    quality      in (0, 1]; None where it is not known
     stored       mask `(S, S) bool` as it is stored
     geometry     from the upright original image to `stored`
     """
@@ -82,7 +82,7 @@ def stream_rows(
     recipe = Recipe.model_validate(version.provenance["recipe"])
     texts = {name: chosen.table[name] for name in ("id", "path", "split")}
     labels = chosen.table["label"].to_numpy()
-    quality = chosen.table["quality"].to_pylist() if "quality" in chosen.table.column_names else None
+    quality = chosen.table["quality"]
     for start, stop in _batches(chosen.rows, _row_bytes(version)):
         rows = chosen.rows[start:stop]
         packed, columns = _read(version, rows)
@@ -101,7 +101,7 @@ def stream_rows(
                 label=label,
                 class_number=chosen.class_number(label),
                 split=part["split"][at],
-                quality=None if quality is None else quality[number],
+                quality=quality[number].as_py(),
                 size_px=(width, height),
                 orientation=int(columns["orientation"][at]),
                 digest=columns["input_digest"][at],

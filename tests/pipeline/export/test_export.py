@@ -43,7 +43,7 @@ def test_rows_are_chosen_and_the_others_counted(version, tmp_path):
     [
         ({"split": "tain"}, "no images in its split 'tain'; it has"),
         ({"classes": ("d",)}, "No class 'd'; known: a, b, c"),
-        ({"min_quality": 0.5}, "no column quality, by which --min-quality 0.5"),
+        ({"min_quality": 0.5}, "no quality of its masks, by which --min-quality 0.5"),
         ({"images": "move"}, "--to coco has no --images move; it has none, copy, link"),
         ({"size": "half"}, "--to coco has no --size half; it has original, mask"),
         ({"segmentation": "binary"}, "--to coco has no --segmentation binary; it has rle, polygon, box"),
