@@ -131,7 +131,7 @@ class MaskSource:
     def rows(self, start: int, stop: int, threads: ThreadPoolExecutor) -> BlockRows:
         """Rows start to stop of the catalog."""
         count, side = stop - start, self.recipe.mask_px
-        columns = {
+        columns: dict[str, np.ndarray] = {
             "box": np.zeros((count, 4), np.float32),
             "stats": np.zeros((count, len(STATS)), np.float32),
             "status": np.full(count, Status.OK, np.uint8),

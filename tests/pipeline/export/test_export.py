@@ -166,6 +166,6 @@ def test_names_of_labels():
 def test_an_export_needs_an_empty_folder(version, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
-    with pytest.raises(StoreError, match="out exists and is not empty"):
+    with pytest.raises(StoreError, match="out is not empty: it holds mine"):
         export_version(version, tmp_path / "out", "coco")
     assert os.listdir(tmp_path / "out") == ["mine"]
