@@ -3,6 +3,7 @@
 import logging
 import secrets
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -35,6 +36,7 @@ OnMessage = Callable[[str], None]
 
 def silence_dask() -> None:
     """Turns off Dask's logs: errors that matter are raised as BuildError."""
+    warnings.filterwarnings("ignore", "Creating scratch directories", UserWarning)  # a busy machine, no error
     for name in ("distributed", "distributed.client"):  # Dask gives the second one a level of its own
         logging.getLogger(name).setLevel(logging.CRITICAL)
 

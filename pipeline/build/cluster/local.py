@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import dask
@@ -128,7 +128,7 @@ def local_cluster(workers: int, gpus: int = 0, kernels: tuple[str, ...] = ()) ->
         specs |= {f"gpu-{n}": worker({"CUDA_VISIBLE_DEVICES": names[n]}, {"GPU": 1}) for n in range(gpus)}
         options = {"host": "127.0.0.1", "port": 0, "dashboard": _BOKEH, "dashboard_address": "127.0.0.1:0"}
         scheduler = {"cls": Scheduler, "options": options}
-        with _start_cluster(specs, scheduler) as cluster, Client(cluster) as client:
+        with _closing(_start_cluster(specs, scheduler)) as cluster, Client(cluster) as client:
             try:
                 client.wait_for_workers(workers + gpus, timeout=120)
             except TimeoutError:
@@ -150,6 +150,16 @@ def _start_cluster(specs: dict[str, dict[str, Any]], scheduler: dict[str, Any]) 
             f"Worker processes did not start ({error}); a script has to call this under "
             '`if __name__ == "__main__":`, since its workers import it'
         ) from error
+
+
+@contextmanager
+def _closing(cluster: SpecCluster) -> Iterator[SpecCluster]:
+    """Closes the cluster at the end. An error of closing would hide that of the build, or fail a finished one."""
+    try:
+        yield cluster
+    finally:
+        with suppress(TimeoutError):  # a machine without time to spare ends workers late; they end with this process
+            cluster.close()
 
 
 def usable_gpus(wanted: int | None) -> int:

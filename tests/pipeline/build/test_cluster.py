@@ -67,6 +67,22 @@ def test_a_resource_that_no_worker_has_is_an_error_in_seconds(monkeypatch):
             future.result(timeout=30)
 
 
+def test_workers_that_end_late_hide_no_error_of_the_build():
+    class Late:
+        closed = 0
+
+        def close(self):
+            self.closed += 1
+            raise TimeoutError  # as Dask's nannies do on a machine without time to spare
+
+    cluster = Late()
+    with pytest.raises(BuildError, match="No CPU worker"), local._closing(cluster):
+        raise BuildError("No CPU worker of this build")
+    with local._closing(cluster) as inside:
+        assert inside is cluster
+    assert cluster.closed == 2
+
+
 def test_a_cluster_on_this_machine_has_no_more_workers_than_blocks(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     said = []
