@@ -2,9 +2,13 @@
 
 import io
 import json
+import os
+import signal
 import tarfile
+import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +23,10 @@ from locloc.pipeline.catalogs import SPLITS, Catalog, read_catalog, resolve
 from locloc.pipeline.io.images import read_image_bytes
 from locloc.pipeline.recipe import Recipe
 from locloc.pipeline.recipes.choice import choose_recipe
+from locloc.pipeline.store import open_version
 from locloc.pipeline.store.schema import BLOCK_ROWS, block_count, input_digest
 
-from .conftest import BUILD, image, run
+from .conftest import build, image
 
 ROW_GROUP = 5
 SHARD = 7
@@ -228,20 +233,46 @@ def test_masks_are_the_same_in_every_format(photos, tmp_path):
     assert np.mean([any(mask) for mask in found["list"].values()]) > 0.5
 
 
+def kill_a_worker(log: Path, killed: list[int]) -> None:
+    """Kills the worker of the first block that the log of a build names, and notes its process id."""
+    give_up = time.monotonic() + 300
+    while time.monotonic() < give_up:
+        lines = log.read_text().split("\n")[:-1] if log.exists() else []
+        for event in map(json.loads, lines):
+            if event["event"] == "block":
+                killed.append(int(event["worker"].rpartition(":")[2]))
+                os.kill(killed[0], signal.SIGKILL)
+                return
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
-def test_what_follows_a_build_reads_images_in_archives(photos, tmp_path):
-    """verify, view, retry, refine and extend, with a shard that is rewritten after the build."""
-    images, *options = to_webdataset(photos, tmp_path / "tars")
-    store = tmp_path / "x.store"
-    run(*BUILD, images, *options, "--store", store, "--workers", 1)
-    assert json.loads(run("masks", "verify", f"{store}@v1", "--json").stdout)["changes"] == []
-    shard = tmp_path / "tars/test-0000.tar"
-    shard.rename(tmp_path / "away.tar")
-    changes = json.loads(run("masks", "verify", f"{store}@v1", "--json").stdout)["changes"]
-    assert [(change["kind"], change["rows"]) for change in changes] == [("gone", 6)]
-    (tmp_path / "away.tar").rename(shard)
-    run("masks", "view", f"{store}@v1", "--out", tmp_path / "grid.png")
-    assert (tmp_path / "grid.png").stat().st_size > 10_000
-    run("masks", "refine", f"{store}@v1", "--recipe", "official", "--workers", 1)
-    again = run("masks", "build", *BUILD[2:], images, *options, "--store", store, "--workers", 1)
-    assert "already" in again.stdout + again.stderr
+def test_a_build_from_shards_and_what_follows(photos, tmp_path, locloc):
+    """A worker is killed; then verify, view, refine and the same build again; a shard is away for a while."""
+    many = [replace(photo, name=f"{photo.name}-{copy}") for copy in range(8) for photo in photos]
+    images, *options = to_webdataset(many, tmp_path / "tars")
+    store, log = tmp_path / "x.store", tmp_path / "log.jsonl"
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_a_worker, args=(log, killed))
+    killer.start()
+    summary = build(images, store, *options, "--workers", 2, "--log", log)
+    killer.join()
+    assert (summary["new_rows"], summary["counts"]["ok"]) == (192, 192)
+    assert killed
+    version = open_version(f"{store}@v1")
+    digests, masks = version.read_column("input_digest"), version.read_column("mask")
+    recipe = choose_recipe(None, "vit_tiny_patch16_224", tmp_path).recipe
+    expected = masks_by_file(read_catalog(images, options[1]), recipe, "random")
+    assert all(expected[digest.tobytes()] == mask.tobytes() for digest, mask in zip(digests, masks, strict=True))
+
+    assert build(images, store, *options)["already_there"]
+    assert locloc("masks", "verify", f"{store}@v1").code == 0
+    away = tmp_path / "tars/test-0000.tar"
+    away.rename(tmp_path / "away.tar")
+    changes = json.loads(locloc("masks", "verify", f"{store}@v1", "--json").stdout)["changes"]
+    assert [(change["kind"], change["rows"]) for change in changes] == [("gone", SHARD)]
+    (tmp_path / "away.tar").rename(away)
+    said = locloc("masks", "view", f"{store}@v1", "--out", tmp_path / "grid.png")
+    assert said.code == 0 and (tmp_path / "grid.png").stat().st_size > 10_000
+    assert locloc("masks", "refine", f"{store}@v1", "--recipe", "official", "--workers", 1).code == 0
+    assert open_version(f"{store}@v2").provenance["counts"]["ok"] > 150
