@@ -54,6 +54,9 @@ def read_webdataset(images: Path | str, root: Path | str | None) -> Catalog:
         return f"{place_of(base, shard)}: member {member.partition('/')[2]!r}"
 
     rows.labels, classes = labels.resolve(rows.labels, at)
+    unlabelled = (
+        ["no .cls or .json gives a label; folders of members are no classes"] if max(rows.labels, default=0) < 0 else []
+    )
     return build_catalog(
         "webdataset",
         base,
@@ -61,7 +64,7 @@ def read_webdataset(images: Path | str, root: Path | str | None) -> Catalog:
         classes,
         where=lambda row, _: at(row),
         looked_for=f"no member of {len(shards)} tars such as {place_of(base, shards[0])} is named like one",
-        notes=[*notes.lines(), *labels.notes],
+        notes=[*notes.lines(), *labels.notes, *unlabelled],
         left_out=omissions.found(),
     )
 

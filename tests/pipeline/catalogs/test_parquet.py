@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from locloc.pipeline.catalogs import read_catalog, resolve
+from locloc.pipeline.catalogs import parquet, read_catalog, resolve
 from locloc.pipeline.errors import CatalogError
 from locloc.pipeline.io.archives import table_rows
 from locloc.pipeline.io.images import MissingImageError, read_image_bytes
@@ -120,6 +120,13 @@ def test_a_block_reads_each_row_group_once(tmp_path, monkeypatch):
     monkeypatch.setattr(table_rows._Parquet, "read", lambda self, *at: read.append(at) or read_group(self, *at))
     assert [bytes_of(catalog, row) for row in range(count)] == [b"%d" % row for row in range(count)]
     assert read == [(group, "image") for group in range(7)]
+
+
+def test_large_row_groups_are_noted(tmp_path, monkeypatch):
+    file = write(tmp_path / "x.parquet", {"image": images(b"a" * 2_000_000)})
+    monkeypatch.setattr(parquet, "LARGE_GROUP", 1_000_000)
+    (note,) = read_catalog(file, "parquet").notes
+    assert note.startswith("a row group holds 2 MB of images, and each worker holds two; ")
 
 
 def test_a_file_that_was_changed_is_noticed(tmp_path):

@@ -104,7 +104,9 @@ def test_a_bucket_holds_the_same_catalog(tmp_path, memory):
 
 def test_the_class_folder_of_a_key_is_no_label(tmp_path):
     write_tar(tmp_path / "a.tar", {"cat/1.jpg": b"1"})
-    assert rows_of(read_catalog(tmp_path / "a.tar")) == [("a/cat/1.jpg", -1, 0, [])]
+    catalog = read_catalog(tmp_path / "a.tar")
+    assert rows_of(catalog) == [("a/cat/1.jpg", -1, 0, [])]
+    assert catalog.notes == ("no .cls or .json gives a label; folders of members are no classes",)
 
 
 def test_integers_stay_labels(tmp_path):
