@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,7 @@ from .run_metadata import (
     run_fingerprint,
     run_metadata,
 )  # fmt: skip
+from .run_page import write_run_page
 from .second_round import write_seen
 from .training_tasks import TrainingTask, create_task, load_guide, needs_guide
 
@@ -139,6 +140,9 @@ def train(
     result = launch_ranks(fabric, train_rank) if spawned else train_rank(fabric)
     if isinstance(result, LocLocError):
         raise result
+    if leads:
+        with suppress(OSError):  # a full disk: the weights are there, and --resume makes the page again
+            write_run_page(out)
     return TrainSummary(str(out), version.name, result, plan)
 
 

@@ -2,6 +2,7 @@
 
 RUN/recipe.toml        every setting, resolved
 RUN/run.json           the store's version, fingerprints, weights, device, versions of packages
+RUN/index.html         a page of the run, once it has ended
 RUN/cache/             masks-*.npy, and tokens-*.npy with --cache-tokens; may be deleted after training
 RUN/STAGE/
   metrics.jsonl        a line a step (loss, lr) and a line an epoch (val_..., images_per_s, waiting)

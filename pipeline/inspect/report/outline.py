@@ -18,11 +18,10 @@ def outline_path(mask: np.ndarray) -> str:
     contours, _ = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     paths = []
     for contour in contours:
-        simple = cv2.approxPolyDP(contour, 2 * SIMPLIFIED_PX, True)[:, 0]
-        if len(simple) > 2:
-            # Index c of the doubled, padded mask is the pixel from (c - 2) / 2 on, whose centre is at (c - 1.5) / 2.
-            points = np.rint((simple - 1.5) / 2).astype(int).clip(0, side)
-            paths.append(_path(points))
+        simple = cv2.approxPolyDP(contour, 2 * SIMPLIFIED_PX, True)
+        points = (simple if len(simple) > 2 else contour)[:, 0]  # of a speck nothing would be left
+        # Index c of the doubled, padded mask is the pixel from (c - 2) / 2 on, whose centre is at (c - 1.5) / 2.
+        paths.append(_path(np.rint((points - 1.5) / 2).astype(int).clip(0, side)))
     return "".join(paths)
 
 

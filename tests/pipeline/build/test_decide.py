@@ -36,7 +36,6 @@ def size_bytes(store) -> int:
 
 
 def test_rejected_and_accepted_rows(version, decide):
-    before = size_bytes(version.store)
     status = version.status.copy()
     summary = decide(
         version, ("010.jpg", "rejected", "the ear\nis missing"), ("003.jpg", "rejected"), ("100.jpg", "accepted", "é")
@@ -58,9 +57,8 @@ def test_rejected_and_accepted_rows(version, decide):
         if name != "status":
             assert np.array_equal(version.read_column(name), decided.read_column(name)), name
     assert verify_version(decided, files=False).ok
-    # The parent is as it was, and what was added are small columns: no mask (150 x 128 B) and no attention.
+    # The parent is as it was.
     assert np.array_equal(open_version(version.name).status, status) and not len(open_version(version.name).decisions)
-    assert size_bytes(version.store) - before < 20_000  # nearly all of it Icechunk's own files
 
 
 def test_no_chunk_of_masks_is_written(version, decide):

@@ -143,7 +143,8 @@ def test_it_listens_on_this_machine_only(server):
 def test_a_browser_that_stops_reading_does_not_end_it(server):
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     connection.putrequest("GET", f"/{server.token}/data.js")
-    connection.sock.close()
+    connection.endheaders()
+    connection.close()
     time.sleep(0.05)
     assert ask(server, f"/{server.token}/")[0].status == 200
 
