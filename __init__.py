@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import build_masks as build_masks
     from .api import evaluate as evaluate
+    from .api import refine_masks as refine_masks
     from .api import train as train
     from .pipeline.build.spec import BuildSummary as BuildSummary
     from .pipeline.recipe import Recipe as Recipe
@@ -39,6 +40,7 @@ _HOMES = {
     "export_run": ".trainer.export.run",
     "load": ".trainer.inference.predict",
     "open_version": ".pipeline.store.reader",
+    "refine_masks": ".api",
     "train": ".api",
 }
 """The module of each public name."""

@@ -10,14 +10,15 @@ from typing import Literal
 
 from .pipeline.build.build import BuildRequest, build_version
 from .pipeline.build.cluster.spec import ClusterSpec
+from .pipeline.build.incremental import refine_again, refine_from
 from .pipeline.build.progress import BuildProgress
 from .pipeline.build.spec import BuildSummary, RunSettings
 from .pipeline.catalogs import Catalog, read_catalog
 from .pipeline.inspect.ground_truth.boxes import upright_catalog
 from .pipeline.io.machine import usable_cores
 from .pipeline.recipe import Recipe
-from .pipeline.recipes.choice import choose_recipe
-from .pipeline.store.reader import Version
+from .pipeline.recipes.choice import SECOND_ROUND, choose_recipe, choose_refinement
+from .pipeline.store.reader import Version, open_version
 from .trainer.evaluation.evaluate import Evaluation
 from .trainer.evaluation.evaluate import evaluate as _evaluate
 from .trainer.evaluation.protocols import protocols_named
@@ -28,6 +29,7 @@ from .trainer.training.request import RuntimeConfig, TrainArguments, resolve_req
 from .trainer.training.run import OnProgress as OnTrainingProgress
 from .trainer.training.run import TrainSummary
 from .trainer.training.run import train as _train
+from .trainer.training.second_round import open_run
 
 
 def build_masks(
@@ -42,6 +44,7 @@ def build_masks(
     recipe: str | Path | Recipe | None = None,
     backbone: str | None = None,
     weights: str | Path | None = None,
+    from_run: str | Path | None = None,
     name: str | None = None,
     workers: int | None = None,
     gpus: int | None = None,
@@ -63,6 +66,7 @@ def build_masks(
                  file that names no `base`
     backbone     a timm name; None: the recipe's, or the bundled `pocket` where no recipe is given either
     weights      a file, or "random"; None: the backbone's published ones
+    from_run     a trained run, whose generator's maps take the place of the attention; backbone and weights are its own
     name         of the version; None: the next v1, v2, ...
     workers      processes on this machine; None: one for each core
     gpus         of this machine; None: all
@@ -77,6 +81,11 @@ def build_masks(
     image_catalog = images if isinstance(images, Catalog) else read_catalog(images, catalog, root, exclude, label=label)
     if boxes_in == "stored":
         image_catalog = upright_catalog(image_catalog)
+    maps = None
+    if from_run is not None:
+        maps = open_run(from_run)
+        recipe, backbone = recipe or SECOND_ROUND, backbone or maps.source.backbone_name
+        weights = weights or maps.source.backbone_weights
     choice = choose_recipe(recipe, backbone, str(store))
     for warning in choice.warnings:
         warnings.warn(warning, stacklevel=2)
@@ -90,8 +99,46 @@ def build_masks(
         name,
         RunSettings(cluster),
         choice.why,
+        maps,
     )
     return replace(build_version(request, on_progress or _ignore), warnings=choice.warnings)
+
+
+def refine_masks(
+    version: str | Version,
+    *,
+    recipe: str | Path | None = None,
+    from_run: str | Path | None = None,
+    root: str | Path | None = None,
+    weights: str | Path | None = None,
+    name: str | None = None,
+    workers: int | None = None,
+    on_progress: Callable[[BuildProgress], None] | None = None,
+) -> BuildSummary:
+    """Makes masks of a version's images anew, as `locloc masks refine` does.
+
+    version   "STORE@V", or an open one
+    recipe    a built-in name or a TOML file; None: "second_round", with `from_run` only
+    from_run  a trained run, whose generator's maps take the place of the attention
+    root      where the images are now; None: where they were
+    weights   of the backbone, with `from_run`; None: where they were
+    name, workers, on_progress  as in `build_masks`
+
+    Raises a subclass of LocLocError.
+    """
+    opened = open_version(version) if isinstance(version, str) else version
+    if recipe is None and from_run is None:
+        raise TypeError("refine_masks needs a recipe, or from_run")
+    maps = open_run(from_run) if from_run is not None else None
+    choice = choose_refinement(
+        recipe or SECOND_ROUND, opened.name, opened.provenance, str(opened.store), with_generator=maps is not None
+    )
+    run = RunSettings(ClusterSpec(workers or usable_cores()))
+    report = on_progress or _ignore
+    if maps is None:
+        return refine_again(opened, choice.recipe, choice.name, run, root, name, report, choice.why)
+    file = str(weights) if weights else None
+    return refine_from(opened, choice.recipe, choice.name, maps, run, root, file, name, report, choice.why)
 
 
 def train(

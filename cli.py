@@ -1,7 +1,7 @@
 """The command line: parse, call one function, print. `__main__.py` runs it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,7 +9,11 @@ from . import __version__
 from .__main__ import main as main
 from .pipeline.commands import masks
 from .pipeline.commands.home import HomeGroup
+from .pipeline.commands.wiring import Wiring
 from .trainer import commands as trainer_commands
+
+if TYPE_CHECKING:
+    from .pipeline.masks.map_source import SecondRound
 
 app = typer.Typer(
     cls=HomeGroup,
@@ -33,12 +37,31 @@ def _print_version(requested: bool) -> None:
         raise typer.Exit
 
 
+def _build_round(version: str, run: Path) -> str:
+    """Makes the masks of a next round, with a progress bar: the trainer makes none."""
+    from .api import refine_masks
+    from .pipeline.commands.rendering.builds import build_progress_bar
+
+    with build_progress_bar() as on_progress:
+        summary = refine_masks(version, from_run=run, on_progress=on_progress)
+    return f"{version.rpartition('@')[0]}@{summary.version}"
+
+
+def _open_run(run: Path | str, sha256: str | None) -> "SecondRound":
+    """Opens a trained run for `masks build --from`: the pipeline knows no training code."""
+    from .trainer.training.second_round import open_run
+
+    return open_run(run, sha256)
+
+
 @app.callback()
 def _app(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
-) -> None: ...
+) -> None:
+    context.obj = Wiring(_open_run, _build_round)
 
 
 @data.command()

@@ -39,6 +39,10 @@ class ImageSettings(Settings):
     max_pixels: int = Field(MAX_PIXELS, gt=0, description="An image with more pixels than this is not decoded.")
 
 
+GENERATOR_TOO = "attention+contrast+generator"
+"""The value of `backbone.maps` that keeps a generator's maps."""
+
+
 class BackboneSettings(Settings):
     name: str = Field("vit_small_patch16_224.dino", description="A timm ViT with a CLS token.")
     size_px: int = Field(224, gt=0, description="Side of its input, a multiple of its patch.")
@@ -60,7 +64,7 @@ class BackboneSettings(Settings):
     @property
     def generator_maps(self) -> int:
         """How many maps follow those: 64, in which the map of a generator is packed, or 0."""
-        return GENERATOR_MAPS * self.maps.endswith("+generator")
+        return GENERATOR_MAPS * (self.maps == GENERATOR_TOO)
 
     @field_validator("name")
     @classmethod

@@ -88,7 +88,7 @@ def test_the_command_line_is_frozen():
         "export": ["run", "out", "--to", "--tau", "--figures", "--models", "--backbone", "--weights", "--json"],
         "masks build": [
             "images", "--store", *how, "--catalog", "--root", "--label", "--exclude", "--backbone", "--weights",
-            "--recipe", "--name", "--boxes-in", "--min-coverage", "--dry-run", "--json",
+            "--recipe", "--from", "--name", "--boxes-in", "--min-coverage", "--dry-run", "--json",
         ],
         "masks decide": ["version", "decisions", "--name", "--json"],
         "masks delete": ["version"],
@@ -107,7 +107,7 @@ def test_the_command_line_is_frozen():
         ],
         "masks list": ["store", "--json"],
         "masks recipe": ["name", "--for"],
-        "masks refine": ["version", "--recipe", *how, "--root", "--name", "--json"],
+        "masks refine": ["version", *how, "--recipe", "--from", "--root", "--weights", "--name", "--json"],
         "masks report": [
             "version", "--out", "other", "--sample", "--all", "--truth", "--boxes-in", "--truth-class", "--root",
             "--workers", "--json",
@@ -125,7 +125,7 @@ def test_the_command_line_is_frozen():
         ],
         "masks verify": ["version", "--sample", "--root", "--json"],
         "masks view": [
-            "version", "image_ids", "--out", "--columns", "--truth", "--boxes-in", "--truth-class", "--root",
+            "version", "--out", "image_ids", "--worst", "--columns", "--truth", "--boxes-in", "--truth-class", "--root",
         ],
         "predict": [
             "run", "images", "--out", "--format", "--top", "--tau", "--clean", "--batch", "--device", "--precision",
@@ -133,8 +133,8 @@ def test_the_command_line_is_frozen():
         ],
         "train": [
             "version", "--out", "--images", "--stage", "--recipe", "--set", "--devices", "--accelerator",
-            "--precision", "--workers", "--cache-tokens", "--only", "--resume", "--dry-run", "--show-recipe",
-            "--weights", "--allow-changed-images", "--boxes-in", "--checkpoint-s", "--json",
+            "--precision", "--workers", "--cache-tokens", "--only", "--rounds", "--resume", "--dry-run",
+            "--show-recipe", "--weights", "--allow-changed-images", "--boxes-in", "--checkpoint-s", "--json",
         ],
         "weights import": ["file", "--out", "--classes"],
     }  # fmt: skip

@@ -100,6 +100,17 @@ class LinearSettings(Settings):
     )  # fmt: skip
 
 
+class DataSettings(Settings):
+    """Which masks are learned from; models of classes do not depend on it."""
+
+    min_quality: float = Field(
+        0.0, ge=0, le=1, description="Masks of a lower quality (masks/quality) teach nothing; 0: all do."
+    )
+    weighting: Literal["none", "quality"] = Field(
+        "none", description="quality: a mask's loss counts by the square of its quality."
+    )
+
+
 class TrainRecipe(Settings):
     """The settings of `locloc train`. Defaults are those of the recipe `locloc`."""
 
@@ -107,6 +118,7 @@ class TrainRecipe(Settings):
     val_share: float = Field(
         0.1, gt=0, lt=1, description="Share of each class in `train` for validation, if the data have no `val`."
     )
+    data: DataSettings = Field(DataSettings(), description="Which masks are learned from, and how much each counts.")
     generator: GeneratorSettings = GeneratorSettings()
     classifier: ClassifierSettings = ClassifierSettings()
     decoder: DecoderSettings = DecoderSettings()

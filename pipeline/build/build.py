@@ -43,6 +43,7 @@ class BuildRequest:
     run: RunSettings = field(default_factory=RunSettings)
     recipe_why: str = GIVEN  # how the recipe was chosen
     maps: SecondRound | None = None  # the generator whose maps the recipe uses
+    of: str | None = None  # the version whose images these are, where `masks refine --from` asked for them
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,9 @@ def build_version(
     check_can_hold_store(request.store)
     backbone = backbone or resolve_backbone(request.recipe, request.weights, None, request.maps)
     catalog, recipe, maps = request.catalog, request.recipe, request.maps
+    operation = {"kind": "build"} | ({"of": request.of} if request.of is not None else {})
     metadata = provenance(
-        catalog, recipe, request.recipe_name, backbone.metadata, {"kind": "build"}, recipe_why=request.recipe_why,
+        catalog, recipe, request.recipe_name, backbone.metadata, operation, recipe_why=request.recipe_why,
         maps=maps_metadata(maps),
     )  # fmt: skip
     with StoreWriter(request.store) as writer:

@@ -119,6 +119,30 @@ def refine_again(
     return _make_unless_published(spec, run, on_progress)
 
 
+def refine_from(
+    version: Version,
+    recipe: Recipe,
+    recipe_name: str,
+    maps: SecondRound,
+    run: RunSettings,
+    root: str | Path | None = None,
+    weights: str | None = None,
+    name: str | None = None,
+    on_progress: OnProgress = lambda progress: None,
+    recipe_why: str = GIVEN,
+) -> BuildSummary:
+    """Makes new masks of a version's images from the maps of a trained generator, as a build of them does.
+
+    The ViT is run again: the generator takes its tokens, which no version keeps.
+    """
+    catalog, parent = _with_root(version.catalog, root), version.provenance
+    backbone = _same_backbone(recipe, weights, parent, maps)
+    request = BuildRequest(
+        catalog, version.store, recipe, recipe_name, backbone.spec.weights, name, run, recipe_why, maps, version.tag
+    )
+    return build_version(request, on_progress, backbone)
+
+
 def extend_version(
     version: Version,
     images: Catalog,
@@ -216,7 +240,8 @@ def resume_build(
     if fingerprint(recipe, catalog.sha256, resolved, metadata.get("maps")) != info.fingerprint:
         raise BuildError(_incompatible_release(f"The build {info.build_id[:12]}", metadata))
     if backbone is not None:
-        request = BuildRequest(catalog, location, recipe, recipe_name, backbone.spec.weights, name, run, why, maps)
+        of = operation.get("of")
+        request = BuildRequest(catalog, location, recipe, recipe_name, backbone.spec.weights, name, run, why, maps, of)
         return build_version(request, on_progress, backbone)
     if operation["kind"] == "decide":
         raise BuildError(

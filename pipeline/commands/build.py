@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..recipes.choice import SECOND_ROUND
 from .completions import BACKBONES, CATALOGS, RECIPES, STATUSES, one_of
 from .json_option import Json, JsonCommand, print_or_write
 from .options import (
     BoxesIn,
     Exclude,
+    FromRun,
     Name,
     Root,
     SameWeights,
@@ -21,9 +23,10 @@ from .options import (
     build_and_print,
     with_run_options,
 )
+from .wiring import wiring
 
 if TYPE_CHECKING:
-    from ..build.spec import RunSettings
+    from ..build.spec import BuildSummary, OnProgress, RunSettings
 
 
 RunOptions = Callable[[], "RunSettings"]
@@ -71,6 +74,7 @@ ListRoot = Annotated[
 
 
 def build(
+    context: typer.Context,
     images: Images,
     store: Annotated[str, typer.Option(help="Folder or URL of the store; created if it does not exist.")],
     run: RunOptions,
@@ -92,11 +96,12 @@ def build(
         typer.Option(
             metavar="NAME|FILE",
             autocompletion=one_of(RECIPES),
-            help="A built-in one (contrast, relative, locloc, official, ppd, pocket), or your own TOML, which may name "
-            "one of them as its base. Default, and what a TOML without a base starts from: the one that fits the "
-            "backbone, as `locloc masks recipe --for BACKBONE` prints it.",
+            help="A built-in one (contrast, relative, locloc, official, ppd, pocket, second_round), or your own TOML, "
+            "which may name one of them as its base. Default, and what a TOML without a base starts from: the one that "
+            "fits the backbone, as `locloc masks recipe --for BACKBONE` prints it.",
         ),
     ] = None,
+    from_run: FromRun = None,
     name: Name = None,
     boxes_in: BoxesIn = "upright",
     min_coverage: Annotated[
@@ -114,6 +119,9 @@ def build(
     After an interrupt the same command resumes the build. If the store already has a version made from the same images,
     weights and recipe, nothing is done.
 
+    With --from RUN the maps of a generator, which `locloc train` made, take the place of the attention, by the recipe
+    second_round. Backbone and weights are the run's; rows of images that it was trained on are marked.
+
     **Example:** locloc masks build photos --store photos.store
     """
     from ..backbones.spec import check_weights_file
@@ -130,6 +138,11 @@ def build(
     if weights not in (None, "random"):
         check_weights_file(Path(weights))
     image_catalog = read_catalog(images, catalog, root, exclude or (), label=label)
+    maps = None
+    if from_run is not None:
+        maps = wiring(context).open_run(from_run, None)
+        recipe, backbone = recipe or SECOND_ROUND, backbone or maps.source.backbone_name
+        weights = weights or maps.source.backbone_weights
     choice = choose_recipe(recipe, backbone, store)
     if boxes_in == "stored":
         image_catalog = upright_catalog(image_catalog)
@@ -137,7 +150,7 @@ def build(
         print_warning(line)
     from ..build.build import BuildRequest, build_version, plan_build  # imports torch: after the arguments are checked
 
-    request = BuildRequest(image_catalog, store, choice.recipe, choice.name, weights, name, run(), choice.why)
+    request = BuildRequest(image_catalog, store, choice.recipe, choice.name, weights, name, run(), choice.why, maps)
     if dry_run:
         plan = replace(plan_build(request), warnings=choice.warnings)
         print_catalog(image_catalog)
@@ -152,6 +165,7 @@ def build(
 
 
 def resume(
+    context: typer.Context,
     store: StoreName,
     run: RunOptions,
     build: Annotated[
@@ -171,13 +185,14 @@ def resume(
     list_versions(store)  # raises StoreError where there is no store
     from ..build.incremental import resume_build  # imports torch
 
-    settings = run()
+    settings, opener = run(), wiring(context).open_run
     build_and_print(
-        lambda on_progress: resume_build(store, settings, build, root, weights, name, on_progress), store, json
+        lambda on_progress: resume_build(store, settings, build, root, weights, name, on_progress, opener), store, json
     )
 
 
 def retry(
+    context: typer.Context,
     version: VersionName,
     run: RunOptions,
     status: Annotated[
@@ -223,24 +238,29 @@ def retry(
         text = f"{opened.name} has no row to redo ({why.replace(',', ', ')}): nothing to do"
         print_or_write(summary_json(nothing), json, lambda: print(text))
         return
-    settings = run()
+    settings, opener = run(), wiring(context).open_run
     build_and_print(
-        lambda on_progress: retry_rows(opened, rows, why, settings, root, weights, name, on_progress), store, json
+        lambda on_progress: retry_rows(opened, rows, why, settings, root, weights, name, on_progress, opener),
+        store,
+        json,
     )
 
 
 def refine(
+    context: typer.Context,
     version: VersionName,
+    run: RunOptions,
     recipe: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME|FILE",
             autocompletion=one_of(RECIPES),
-            help="The new recipe: a built-in one, or your own TOML.",
+            help="The new recipe: a built-in one, or your own TOML. Default with --from: second_round.",
         ),
-    ],
-    run: RunOptions,
+    ] = None,
+    from_run: FromRun = None,
     root: Root = None,
+    weights: SameWeights = None,
     name: Name = None,
     json: Json = None,
 ) -> None:
@@ -249,32 +269,43 @@ def refine(
     The masks are those of a build with that recipe; only GrabCut is run, and the stored attention is shared. What a
     TOML leaves out is as in the version, or as in the recipe that it names as its `base`.
 
+    With --from RUN the maps of a generator that was trained on such masks take the place of the attention. They need
+    the ViT, as a build does.
+
     **Example:** locloc masks refine photos.store@v1 --recipe mine.toml
     """
     from ..io.console import print_note
     from ..recipes.choice import choose_refinement
     from ..store.reader import open_version, split_version_name
 
+    if recipe is None and from_run is None:
+        raise typer.BadParameter("give --recipe, or --from RUN")
+    if weights is not None and from_run is None:
+        raise typer.BadParameter("--weights goes with --from RUN: without it no ViT is run")
     opened, (store, _) = open_version(version), split_version_name(version)
-    choice = choose_refinement(recipe, opened.name, opened.provenance, store)
+    maps = wiring(context).open_run(from_run, None) if from_run is not None else None
+    chosen = recipe or SECOND_ROUND
+    choice = choose_refinement(chosen, opened.name, opened.provenance, store, with_generator=maps is not None)
     if len(opened.decisions):
         print_note(
             f"{len(opened.decisions)} decisions about masks of {opened.name} are not taken over: these masks are new"
         )
-    from ..build.incremental import refine_again  # imports torch: after the checks above
+    from ..build.incremental import refine_again, refine_from  # imports torch: after the checks above
 
     settings = run()
-    build_and_print(
-        lambda on_progress: refine_again(
-            opened, choice.recipe, choice.name, settings, root, name, on_progress, choice.why
-        ),
-        store,
-        json,
-        choice=choice,
-    )
+
+    def make(on_progress: "OnProgress") -> "BuildSummary":
+        if maps is None:
+            return refine_again(opened, choice.recipe, choice.name, settings, root, name, on_progress, choice.why)
+        return refine_from(
+            opened, choice.recipe, choice.name, maps, settings, root, weights, name, on_progress, choice.why
+        )
+
+    build_and_print(make, store, json, choice=choice)
 
 
 def extend(
+    context: typer.Context,
     version: VersionName,
     images: Images,
     run: RunOptions,
@@ -304,9 +335,9 @@ def extend(
     image_catalog = replace(image_catalog, notes=(*image_catalog.notes, *root_notes(opened.catalog, image_catalog)))
     from ..build.incremental import extend_version
 
-    settings = run()
+    settings, opener = run(), wiring(context).open_run
     build_and_print(
-        lambda on_progress: extend_version(opened, image_catalog, settings, weights, name, on_progress),
+        lambda on_progress: extend_version(opened, image_catalog, settings, weights, name, on_progress, opener),
         store,
         json,
         catalog=image_catalog,

@@ -37,10 +37,15 @@ def show(version: VersionName, json: Json = None) -> None:
 
 def view(
     version: VersionName,
-    image_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of images: their paths in the catalog.")],
     out: Annotated[
         Path, typer.Option(metavar="FILE.png", help="File to write: .png, .pdf, .svg, .jpg, .tif or .webp.")
     ],
+    image_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="ID...", help="Ids of images: their paths in the catalog.")
+    ] = None,
+    worst: Annotated[
+        int, typer.Option(metavar="N", min=0, help="The N images whose masks have the lowest quality, lowest first.")
+    ] = 0,
     columns: Annotated[int, typer.Option(metavar="N", min=1, help="Images side by side.")] = 1,
     truth: Annotated[
         str | None,
@@ -57,6 +62,8 @@ def view(
 
     An image that is missing or cannot be read keeps its row, which says so.
 
+    With --worst N those of the lowest quality are drawn: the IoU that is to be expected of each mask, without truth.
+
     **Example:** locloc masks view photos.store@v1 cats/1.jpg cats/2.jpg --out cats.pdf --columns 2
     """
     from ..inspect.visualize.output import check_view_file
@@ -64,13 +71,16 @@ def view(
     check_view_file(out)
 
     from ..inspect.visualize.figure import draw_view, save_view
-    from ..inspect.visualize.rows import view_images
+    from ..inspect.visualize.rows import view_images, worst_rows
     from ..inspect.visualize.truth import ViewTruth
     from ..io.console import print_warning
     from ..store import open_version
 
     opened = open_version(version)
-    image_rows = [opened.row(image_id) for image_id in image_ids]  # a mistyped id is told before ground truth is read
+    image_rows = [opened.row(image_id) for image_id in image_ids or ()]  # a mistyped id is told before truth is read
+    image_rows += [row for row in worst_rows(opened, worst) if row not in image_rows]
+    if not image_rows:
+        raise typer.BadParameter("name images by their ids, or some by --worst N")
     true = ViewTruth(opened, truth, boxes_in, truth_class, root) if truth is not None else None
     viewed = view_images(opened, image_rows, root, true)
     warnings = [f"{image.id}: {note}" for image in viewed for note in image.all_notes()]

@@ -54,6 +54,14 @@ Weights = Annotated[
     str | None,
     typer.Option(metavar="FILE|random", help="Weights of the backbone. Default: the published ones, downloaded once."),
 ]
+FromRun = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="RUN",
+        help="Make the masks from the maps of this run's trained generator instead of the ViT's attention.",
+    ),
+]
 SameWeights = Annotated[
     str | None, typer.Option(metavar="FILE", help="Where the backbone's weights are now, if they were moved.")
 ]

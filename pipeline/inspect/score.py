@@ -23,7 +23,7 @@ from ..io.outputs import write_output
 from ..masks.pseudo_mask import heads_or_contrast
 from ..masks.saliency import saliency_map
 from ..recipe import Recipe
-from ..status import DONE, Status, rejected_note
+from ..status import DONE, Seen, Status, rejected_note
 from ..store.reader import Version
 from ..store.schema import BLOCK_ROWS
 from .true_objects import TrueObject, TrueObjects, compare, rows_of_split
@@ -79,6 +79,22 @@ class ScoreReport:
         return [self.per_image[number] for number in np.argsort(key, kind="stable")[:count].tolist()]
 
 
+MAP_NAMES = {"contrast": "contrast", "generator": "map of the generator"}
+"""What the strategies of a recipe threshold; the others do attention."""
+
+
+def _seen_warnings(version: Version, rows: list[int]) -> list[str]:
+    """Masks from a generator's maps are better on images that it was trained on than they will be on others."""
+    seen = version.read_column("seen", rows) if rows else np.zeros(0, np.uint8)
+    trained, chosen = int((seen == Seen.TRAINED_ON).sum()), int((seen == Seen.CHOSEN_ON).sum())
+    if not trained + chosen:
+        return []
+    return [
+        f"the generator of {version.name} was trained on {trained} of these {len(rows)} images, and chosen on "
+        f"{chosen}: figures of what it has seen say little about other images; --split test, if there is such a split"
+    ]
+
+
 def write_per_image(report: ScoreReport, file: Path) -> None:
     """Writes a CSV with a line an image, whole or not at all. Raises TruthError."""
     text = io.StringIO()
@@ -114,13 +130,13 @@ def score_version(
     if too much ground truth is of other images; StoreError if no row has a box.
     """
     recipe = Recipe.model_validate(version.provenance["recipe"])
-    baseline = "thresholded contrast" if recipe.saliency.strategy == "contrast" else "thresholded attention"
+    baseline = f"thresholded {MAP_NAMES.get(recipe.saliency.strategy, 'attention')}"
     rows: dict[str, list[tuple[float, ...]]] = {"masks": []}
     if is_built := version.provenance.get("operation", {}).get("kind") != "import":  # else there is no attention
         rows[baseline] = []
     per_image: list[ImageScore] = []
     shapes = _CentredShapes()
-    done_rows = 0
+    done_rows, scored = 0, list[int]()
     wanted = np.arange(len(version)) if split is None else rows_of_split(version, split)
     of = version.name if split is None else f"the split {split} of {version.name}"
     rejected = rejected_note(version.status[wanted], of)
@@ -136,6 +152,7 @@ def score_version(
         for row, image_truth in truths:
             within, done = row % BLOCK_ROWS, version.status[row] in DONE
             done_rows += done
+            scored.append(row)
             rows["masks"].append(compare(masks[within], boxes[within], image_truth))
             per_image.append(_image_score(version, row, rows["masks"][-1]))
             shapes.add(image_truth)
@@ -149,7 +166,7 @@ def score_version(
             cut = np.zeros_like(masks[within]) if saliency is None else saliency >= recipe.saliency.threshold
             cut_box = image_truth.geometry.boxes_back(largest_box(cut))
             rows[baseline].append(compare(cut, cut_box, image_truth))
-    warnings = [*([rejected] if rejected else []), *found.warnings()]
+    warnings = [*([rejected] if rejected else []), *found.warnings(), *_seen_warnings(version, scored)]
     if not per_image:
         raise found.nothing_found()
     scores = {name: _mean(np.array(values, np.float64)) for name, values in rows.items()} | shapes.best()

@@ -26,6 +26,14 @@ class MapSource(Protocol):
     def sha256(self) -> str:
         """Of the generator's weights: part of the fingerprint of masks made from its maps."""
 
+    @property
+    def backbone_name(self) -> str:
+        """The ViT whose tokens the generator takes."""
+
+    @property
+    def backbone_weights(self) -> str | None:
+        """Where its weights were: a file, "random", or None for the published or included ones."""
+
     def provenance(self) -> dict[str, Any]:
         """Where the maps come from: `run`, its `fingerprint`, the `sha256` of its weights, the `version` it learned."""
 

@@ -10,13 +10,25 @@ from typing import Any
 
 from ..backbones.spec import backbone_family
 from ..errors import RecipeError
-from ..recipe import BackboneSettings, Recipe, RecipeSource, default_recipe, load_recipe, read_recipe, recorded_recipe
+from ..recipe import (
+    GENERATOR_TOO,
+    BackboneSettings,
+    Recipe,
+    RecipeSource,
+    default_recipe,
+    load_recipe,
+    read_recipe,
+    recorded_recipe,
+)
 
 MADE_FOR = {"locloc": "DINO", "official": "DINO", "pocket": "pocket", "ppd": "DINO"}
 """The family of backbones that thresholds of built-in recipes were made for, at the recipe's own size_px.
 
 Recipes of the strategies `relative` and `contrast` are for every backbone.
 """
+
+SECOND_ROUND = "second_round"
+"""The recipe of masks from a generator's maps where none is named."""
 
 GIVEN = "given as a Recipe"
 """Why a recipe was used that comes from Python."""
@@ -69,15 +81,21 @@ def choose_recipe(given: str | Path | Recipe | None, backbone: str | None, store
     return RecipeChoice(recipe, Path(source.name_or_file).stem, why, notes, _warnings(recipe, origin, store))
 
 
-def choose_refinement(given: str | Path, version: str, metadata: dict[str, Any], store: str) -> RecipeChoice:
+def choose_refinement(
+    given: str | Path, version: str, metadata: dict[str, Any], store: str, with_generator: bool = False
+) -> RecipeChoice:
     """The recipe of `locloc masks refine`, which keeps the backbone of the version.
 
-    given             a file's settings are on top of the version's, or of its own base; a built-in recipe replaces all
+    given              a file's settings are on top of the version's, or of its own base; a built-in recipe replaces all
     version, metadata  its name, `STORE@V`, and its provenance
+    with_generator     masks are made from maps of a generator, which are kept too
 
     Raises RecipeError.
     """
     source, parent, name = read_recipe(given), recorded_recipe(metadata, version), str(given)
+    if with_generator:
+        kept = parent.backbone.model_copy(update={"maps": GENERATOR_TOO})
+        parent = parent.model_copy(update={"backbone": kept})
     if not source.is_file:
         recipe = _refining(load_recipe(name), parent, name, version)
         return RecipeChoice(recipe, name, _why(source), (), _warnings(recipe, _built_in(name), store))
@@ -108,6 +126,8 @@ def _why_default(default_for: str, backbone: str | None) -> str:
 
 def _refining(recipe: Recipe, parent: Recipe, name: str, version: str) -> Recipe:
     """The recipe with the version's backbone. Raises RecipeError where it needs a map that the version lacks."""
+    if recipe.saliency.strategy == "generator" and not parent.backbone.generator_maps:
+        raise RecipeError(f"Recipe {name}: {version} has no maps of a generator; `--from RUN` makes them")
     if recipe.saliency.strategy == "contrast" and not parent.backbone.contrast_maps:
         raise RecipeError(
             f"Recipe {name}: {version} has no contrast maps, only attention; `--recipe relative` makes do with it, and "

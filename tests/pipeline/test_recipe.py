@@ -119,7 +119,7 @@ def test_a_byte_order_mark_of_windows_editors(tmp_path):
 
 
 def test_names():
-    assert recipe_names() == ["contrast", "locloc", "official", "pocket", "ppd", "relative"]
+    assert recipe_names() == ["contrast", "locloc", "official", "pocket", "ppd", "relative", "second_round"]
 
 
 def test_locloc_is_the_default_and_equals_the_class_defaults():
@@ -250,9 +250,10 @@ def test_every_setting_is_described(section):
         ("Locloc", r"did you mean 'locloc'\?"),
         (
             "xyz",
-            "No recipe 'xyz'; known: contrast, locloc, official, pocket, ppd, relative; a file's name ends in .toml",
+            "No recipe 'xyz'; known: contrast, locloc, official, pocket, ppd, relative, second_round; a file's "
+            "name ends in .toml",
         ),
-        ("", "No recipe ''; known: contrast, locloc, official, pocket, ppd, relative"),
+        ("", "No recipe ''; known: contrast, locloc, official, pocket, ppd, relative, second_round"),
         ("none.toml", "Recipe none.toml cannot be read: No such file or directory"),
         ("./none", "Recipe ./none cannot be read: No such file or directory"),
     ],

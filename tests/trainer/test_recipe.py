@@ -7,6 +7,7 @@ from locloc.pipeline.catalogs import CATALOGS
 from locloc.pipeline.errors import RecipeError
 from locloc.trainer.recipe import (
     ClassifierSettings,
+    DataSettings,
     DecoderSettings,
     FitSettings,
     GeneratorSettings,
@@ -214,7 +215,7 @@ def test_unknown_recipes(name, message, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "section",
-    [TrainRecipe, GeneratorSettings, ClassifierSettings, DecoderSettings, LinearSettings, FitSettings],
+    [TrainRecipe, DataSettings, GeneratorSettings, ClassifierSettings, DecoderSettings, LinearSettings, FitSettings],
 )
 def test_every_setting_is_described_in_one_line(section):
     for name, field in section.model_fields.items():

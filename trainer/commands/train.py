@@ -1,16 +1,22 @@
 """`locloc train`: parse, call one function, print."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
+from rich.markup import escape
 
 from ...pipeline.commands.completions import DEVICES, PRECISIONS, STAGES, TRAIN_RECIPES, one_of
 from ...pipeline.commands.json_option import Json, JsonCommand, print_or_write
 from ...pipeline.commands.options import BoxesIn
+from ...pipeline.commands.wiring import wiring
 from ...pipeline.io.interrupts import interruptible
 from ...pipeline.io.signal_watch import INTERRUPTED, watched
 from .options import MovedWeights
+
+if TYPE_CHECKING:
+    from ..training.request import TrainArguments
 
 STOPPING = "stops after the calculation that runs now; once more: at once"
 
@@ -20,6 +26,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def train(
+    context: typer.Context,
     version: Annotated[
         str | None,
         typer.Argument(metavar="STORE@VERSION", help="The masks to train on, such as photos.store@v1 or @latest."),
@@ -68,6 +75,15 @@ def train(
         str | None,
         typer.Option(metavar="CHOICE|FILE", help="Part of the images: 'split=train and class in (a, b)', or ids."),
     ] = None,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Train N times: each generator but the first learns from masks made from the maps of the one before. "
+            "The runs are OUT/round-1 and so on.",
+        ),
+    ] = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume the run in OUT, with its own recipe and settings.")
     ] = False,
@@ -90,7 +106,8 @@ def train(
 ) -> None:
     """Train the generator (GEG) and the classifier (LFDM), or the PPD baseline, on a version of masks.
 
-    After an interruption `locloc train --out RUN --resume` continues, and ends in the same weights.
+    After an interruption `locloc train --out RUN --resume` continues, and ends in the same weights; --rounds is given
+    again.
 
     **Example:** locloc train photos.store@latest --out run
     """
@@ -114,6 +131,11 @@ def train(
         raise TrainError("Which masks? Name STORE@VERSION, such as photos.store@latest; or --resume a run")
     if out is None and not dry_run:
         raise TrainError("--out names the folder of the run; --dry-run and --show-recipe do without")
+    if rounds > 1:
+        if dry_run:
+            raise TrainError("--dry-run is for one round; leave --rounds out")
+        _train_rounds(given, rounds, wiring(context).build_round, json)
+        return
     request, launcher = resolve_request(given), find_launcher()
     if out is not None and not (dry_run or resume or launcher.is_external):  # of several ranks, one tells the others
         check_new(out)
@@ -136,3 +158,42 @@ def train(
         raise typer.Exit(INTERRUPTED) from None
     if launcher.rank == 0:
         print_or_write(summary, json, lambda: print_trained(summary))
+
+
+def _train_rounds(
+    given: "TrainArguments", rounds: int, build_round: Callable[[str, Path], str], json: str | None
+) -> None:
+    from ...pipeline.errors import TrainError
+    from ...pipeline.io.console import err, print_error
+    from ..training.launchers import find_launcher
+    from ..training.rounds import check_rounds, train_rounds
+
+    check_rounds(given, rounds)
+    if find_launcher().is_external:
+        raise TrainError(
+            "--rounds builds masks between its trainings: start it without srun or torchrun, with --devices"
+        )
+    from ..training.run import train as run_training
+    from .rendering import print_plan, print_trained, training_progress_bar
+
+    def say_round(number: int, masks: str) -> None:
+        err.print(f"[bold]round {number} of {rounds}[/]: on {escape(masks)}")
+
+    try:
+        with interruptible(), watched(None, STOPPING):
+            summaries = train_rounds(
+                given,
+                rounds,
+                lambda request: run_training(request, training_progress_bar, print_plan),
+                build_round,
+                say_round,
+            )
+    except KeyboardInterrupt:
+        print_error(f"interrupted; `locloc train --out {given.out} --rounds {rounds} --resume` continues from there")
+        raise typer.Exit(INTERRUPTED) from None
+
+    def print_all() -> None:
+        for summary in summaries:
+            print_trained(summary)
+
+    print_or_write(summaries, json, print_all)

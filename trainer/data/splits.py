@@ -21,6 +21,8 @@ from ...pipeline.recipe import Recipe
 from ...pipeline.status import usable_rows
 from ...pipeline.store import Version
 from ...pipeline.store.schema import STATS
+from ..recipe import DataSettings
+from .mask_quality import MaskQuality, mask_quality
 from .version_images import VersionImages
 
 # Localization on ILSVRC is tested on its validation images: the labels of its test images are not published.
@@ -48,6 +50,12 @@ class TrainingRows:
     chosen: np.ndarray  # (N,) bool: by --only
     val_drawn: bool  # whether val is a share of train
     warnings: tuple[str, ...] = ()  # lines about ground truth that was left out
+    quality: MaskQuality | None = None  # None: every mask counts as 1
+
+    @property
+    def learned(self) -> np.ndarray:
+        """`(N,) bool`: has a mask that models learn from, where it is a training row."""
+        return self.with_mask if self.quality is None else self.with_mask & self.quality.good
 
     def ids(self, rows: np.ndarray) -> list[str]:
         return self.images.ids.take(pa.array(rows)).to_pylist()
@@ -61,12 +69,14 @@ def load_training_rows(
     allow_changed_images: bool = False,
     boxes_in: str = "upright",
     only: RowFilter | None = None,
+    data: DataSettings | None = None,
 ) -> TrainingRows:
     """The rows of a version. Reads no image.
 
     images    where the images are now; None: where they were
     boxes_in  "stored" for true boxes that were drawn before EXIF turns an image
     only      the rows to train and to validate on; None: all
+    data      what quality a mask needs, and whether its loss is weighted by it; None: neither
 
     Raises TrainError for a version without images to train on, TruthError for boxes that are not of its images,
     CatalogError for a choice that does not fit the version.
@@ -105,6 +115,7 @@ def load_training_rows(
         chosen,
         draws_val(codes[chosen], catalog.kind),
         true_boxes.warnings,
+        None if data is None else mask_quality(version, data, train[share[train] > 0]),
     )
     if not len(rows.train) or not len(rows.val):
         raise TrainError(

@@ -28,7 +28,7 @@ class GeneratorMaps:
     run          absolute path of its folder
     sha256       of the weights' file
     fingerprint  of the run, `version` the masks that it learned from
-    backbone     digest of the weights of its ViT
+    backbone     digest of the weights of its ViT, which is `backbone_name` with `backbone_weights`
     """
 
     run: str
@@ -36,6 +36,8 @@ class GeneratorMaps:
     fingerprint: str
     version: str
     backbone: str
+    backbone_name: str
+    backbone_weights: str | None
 
     def provenance(self) -> dict[str, Any]:
         return {"run": self.run, "fingerprint": self.fingerprint, "sha256": self.sha256, "version": self.version}

@@ -178,6 +178,8 @@ def compute_gradients(fabric: Fabric, task: TrainingTask, net: Any, batch: Batch
             losses = task.losses(net(*inputs), part.target)  # (b,)
             finite = losses.isfinite()
             raise_on_all_ranks(fabric, None if finite.all() else _not_finite(task, part.row[~finite], len(part.row)))
+            if task.weights is not None:
+                losses = losses * task.weights[part.row.cpu()].to(losses.device)
             # DDP averages gradients over ranks: these weights make that the mean over images.
             fabric.backward(losses.sum() * (fabric.world_size / images))
         total += losses.detach().sum()

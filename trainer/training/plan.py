@@ -100,8 +100,9 @@ def learns_masks(name: str) -> bool:
 
 def task_rows(name: str, rows: TrainingRows) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers that a task is trained on and selected by: masks that are empty teach nothing."""
-    train, val = ((part[rows.with_mask[part]] if learns_masks(name) else part) for part in (rows.train, rows.val))
-    return train, val
+    if not learns_masks(name):
+        return rows.train, rows.val
+    return rows.train[rows.learned[rows.train]], rows.val[rows.with_mask[rows.val]]
 
 
 def _check_rows(name: str, rows: TrainingRows, version: str) -> None:
@@ -157,6 +158,8 @@ def _left_out(version: Version, rows: TrainingRows) -> dict[str, int]:
         reasons[f"in split {SPLITS[code]!r}, which is not used" if code else "in no split, where others are"] = unused
     trained = np.concatenate([rows.train, rows.val])
     reasons["with an empty mask, for models of masks"] = int((~rows.with_mask[trained]).sum())
+    too_bad = rows.with_mask[rows.train] & ~rows.learned[rows.train]
+    reasons["below data.min_quality, for models of masks"] = int(too_bad.sum())
     return {reason: count for reason, count in reasons.most_common() if count}
 
 

@@ -38,6 +38,8 @@ FIXED = {
     "optimizer": "the saved state is that optimizer's",
     "weight_decay": "the saved state holds it",
     "ema_decay": "the saved state holds the average",
+    "min_quality": "it chose the training masks",
+    "weighting": "it weighed the training masks",
 }
 """Why a setting cannot change; of others: it decides the model or its training images."""
 
@@ -116,7 +118,7 @@ def _allowed(run: RunBefore, name: str, old: Any, new: Any) -> str:
     differs = f"{name} = {_shown(old)}, now {_shown(new)}"
     if setting == "epochs" and (done := _epochs_done(run, task)) > new:
         raise TrainError(f"{run.out}: {task} has {done} epochs already, so {name} cannot become {new}; leave it out")
-    if rest and not (run.out / task / "state.pt").exists():
+    if rest and task != "data" and not (run.out / task / "state.pt").exists():
         return f"{differs}: {task} has not begun, and takes it from its start"
     if not rest.startswith("fit.") or setting not in FROM_HERE_ON:
         why = FIXED.get(setting, "it decides the model or its training images")

@@ -157,8 +157,9 @@ def prepare_job(request: TrainRequest, version: Version, only: RowFilter | None,
     """Reads the rows of the version; writes nothing."""
     recipe, runtime = request.recipe, request.runtime
     rows = load_training_rows(
-        version, request.images, recipe.seed, recipe.val_share, request.allow_changed_images, request.boxes_in, only
-    )
+        version, request.images, recipe.seed, recipe.val_share, request.allow_changed_images, request.boxes_in, only,
+        recipe.data,
+    )  # fmt: skip
     chosen = None if only is None else recorded_choice(only, rows)
     metadata = run_metadata(version, recipe, request.recipe_name, runtime.precision, runtime.cache_tokens, chosen)
     key = cache_key(metadata if before is None else before.metadata)
@@ -280,8 +281,7 @@ def _dataset(
     # PPD's decoder is always trained on cached features of whole images, as PPD was trained.
     if task.features is None or on_progress is None or not caches_features(job, task.name):
         return pairs
-    cached_rows = np.concatenate([rows.train, rows.val])
-    cached_rows = cached_rows[rows.with_mask[cached_rows]]
+    cached_rows = np.concatenate(task_rows(task.name, rows))
 
     def report(done: int, total: int) -> None:
         on_progress(TrainingProgress(f"{task.name}: tokens", 1, 1, done, total, float("nan"), 0.0, 0.0, float("nan")))

@@ -7,9 +7,11 @@ It is written when a run begins; of a run of an older release the version of its
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
+from ...pipeline.backbones.spec import recorded_weights
 from ...pipeline.errors import LocLocError, TrainError, os_error_reason
 from ...pipeline.io.atomic import replacing
 from ...pipeline.masks.map_source import SecondRound
@@ -39,9 +41,10 @@ def open_run(run: Path | str, sha256: str | None = None) -> SecondRound:
     if sha256 is not None:
         check_unchanged(run, sha256)
     metadata = _metadata(run)
+    backbone = metadata["backbone"]
     source = GeneratorMaps(
         str(run), sha256 or file_sha256(file), metadata["fingerprint"], metadata["version"],
-        metadata["backbone"]["sha256"],
+        backbone["sha256"], backbone["name"], recorded_weights(backbone),
     )  # fmt: skip
     return SecondRound(source, _read_seen(run, metadata))
 
@@ -65,7 +68,7 @@ def _metadata(run: Path) -> dict[str, Any]:
     file = run / "run.json"
     try:
         metadata: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        metadata["fingerprint"], metadata["version"], metadata["backbone"]["sha256"]
+        metadata["fingerprint"], metadata["version"], metadata["backbone"]["sha256"], metadata["backbone"]["name"]
     except OSError as error:
         reason = os_error_reason(error)
         raise TrainError(f"{file} cannot be read: {reason}; --from needs the whole folder of a run") from None
@@ -80,7 +83,7 @@ def _read_seen(run: Path, metadata: dict[str, Any]) -> dict[bytes, int]:
         try:
             with np.load(file) as content:
                 digests, codes = content["digest"], content["seen"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, BadZipFile):
             raise TrainError(f"{file} is damaged: delete it, and it is made again from {metadata['version']}") from None
     else:
         digests, codes = _seen_of_version(run, metadata)

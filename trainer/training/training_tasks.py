@@ -41,6 +41,7 @@ class TrainingTask:
     metrics      rows > empty metrics for their images
     best         the metric that selects the best weights; higher is better
     ids          rows > ids
+    weights      (N,) float32: the factor of each row's loss in training; None: 1
     """
 
     name: str
@@ -53,6 +54,7 @@ class TrainingTask:
     metrics: Callable[[np.ndarray], MaskMetrics | ClassMetrics]
     best: str
     ids: Callable[[np.ndarray], list[str]]
+    weights: Tensor | None = None
 
     @property
     def fit(self) -> FitSettings:
@@ -199,8 +201,9 @@ def _mask_task(
         return MaskMetrics(rows, known=any(row in rows.boxes for row in subset.tolist()))
 
     best = metrics(rows.val).name
+    weights = None if rows.quality is None or rows.quality.weights is None else torch.from_numpy(rows.quality.weights)
     return TrainingTask(
-        name, settings, model, shape, inputs, backbone.patch_features, mask_losses, metrics, best, rows.ids
+        name, settings, model, shape, inputs, backbone.patch_features, mask_losses, metrics, best, rows.ids, weights
     )
 
 

@@ -69,7 +69,7 @@ def _row(one: TunedRecipe, is_winner: bool) -> tuple[str, ...]:
         f"[bold]{name}[/]" if is_winner else name,
         *("" if value is None else f"{value:.4f}" for value in (one.mask_iou, one.box_iou, one.corloc)),
         saliency.strategy,
-        "" if saliency.strategy == "contrast" else _heads(saliency),
+        "" if saliency.strategy in ("contrast", "generator") else _heads(saliency),
         f"{saliency.background_below:g} / {saliency.threshold:g} / {saliency.foreground_from:g}",
         saliency.unknown_init,
         refine.engine,

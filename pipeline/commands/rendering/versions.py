@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 from rich.markup import escape
 
 from ...catalogs.left_out import LeftOut, images_left_out, left_out_from_json, left_out_text
 from ...io.console import one_line, out
 from ...io.tables import print_fields, print_table
+from ...status import DONE, Seen
 from ...store.reader import Version, VersionInfo
 from ...store.writer import coverage
 
@@ -70,6 +72,24 @@ def _recipe(metadata: dict[str, Any]) -> str:
     return metadata["recipe_name"] + (f" ({why})" if why else "")
 
 
+BINS = 10
+"""Of the histogram of qualities."""
+
+
+def quality_summary(version: Version) -> dict[str, Any] | None:
+    """Mean and histogram of the qualities: counts of BINS equal steps from 0 to 1. None where none is known.
+
+    unknown  masks without one, of releases that did not compute it
+    """
+    quality, status = version.read_column("quality"), version.status
+    done = np.isin(status, DONE)
+    known = quality[done & (quality > 0)]
+    if not len(known):
+        return None
+    counts, _ = np.histogram(known, bins=BINS, range=(0, 1))
+    return {"mean": float(known.mean()), "histogram": counts.tolist(), "unknown": int(done.sum() - len(known))}
+
+
 def version_summary(version: Version) -> dict[str, Any]:
     """The output of `masks show --json`: counts, coverage, provenance, and the rows with an error text."""
     metadata = version.provenance
@@ -80,8 +100,42 @@ def version_summary(version: Version) -> dict[str, Any]:
         "coverage": coverage(metadata["counts"]),
         "provenance": {key: value for key, value in metadata.items() if key != "counts"},
         "decisions": {"accepted": len(decisions.accepted), "rejected": len(decisions.rejected)},
+        "quality": quality_summary(version),
+        "seen": seen_summary(version),
         "errors": rows.filter(pc.is_valid(rows["error"])).to_pylist(),
     }
+
+
+def seen_summary(version: Version) -> dict[str, int] | None:
+    """Masks by what their images were to the generator that drew their maps. None where there was none."""
+    codes = version.read_column("seen")
+    counts = {code.label: int((codes == code).sum()) for code in Seen if code != Seen.UNKNOWN}
+    return counts if any(counts.values()) else None
+
+
+def _maps_text(maps: dict[str, Any] | None) -> str:
+    if maps is None:
+        return ""
+    return f"of the generator of {maps['run']} ({maps['sha256'][:12]}), which learned from {maps['version']}"
+
+
+def _seen_text(seen: dict[str, int] | None) -> str:
+    """What the generator knew of the images."""
+    return "" if seen is None else f"images by the generator: {', '.join(f'{n} {label}' for label, n in seen.items())}"
+
+
+BAR_CHARACTERS = 40
+
+
+def _print_quality(quality: dict[str, Any]) -> None:
+    """A bar for each step of the histogram, from the lowest one that holds masks."""
+    counts = quality["histogram"]
+    unknown = f", {quality['unknown']} masks have none" if quality["unknown"] else ""
+    out.print(f"\nquality, the expected IoU of each mask: {quality['mean']:.2f} on average{unknown}")
+    first = next(number for number, count in enumerate(counts) if count)
+    for number in range(first, BINS):
+        bar = "#" * -(-counts[number] * BAR_CHARACTERS // max(counts))
+        out.print(f"  {number / BINS:.1f} to {(number + 1) / BINS:.1f}  {counts[number]:7d}  {bar}", highlight=False)
 
 
 def print_version(name: str, summary: dict[str, Any], errors: int = 20) -> None:
@@ -101,12 +155,16 @@ def print_version(name: str, summary: dict[str, Any], errors: int = 20) -> None:
         ("made by", _operation(metadata)),
         ("catalog", f"{catalog['kind']} {catalog['root']} ({catalog['sha256'][:12]})"),
         ("backbone", f"{backbone['name']}, weights {backbone['weights']} ({backbone['sha256'][:12]})"),
+        ("maps", _maps_text(metadata.get("maps"))),
+        ("seen", _seen_text(summary["seen"])),
         ("recipe", f"{_recipe(metadata)}; `locloc masks recipe {name}` prints it"),
         ("made with", f"locloc {metadata['code_version']}, {packages}"),
         ("resumed", f"{len(metadata['resumed'])} times" if metadata["resumed"] else ""),
         ("fingerprint", metadata["fingerprint"]),
     )
     print_fields([(field, one_line(value)) for field, value in fields if value])
+    if summary["quality"] is not None:
+        _print_quality(summary["quality"])
     if not summary["errors"]:
         return
     shown = f", the first {errors}:" if len(summary["errors"]) > errors else ":"

@@ -12,14 +12,14 @@ import numpy as np
 from PIL import Image
 
 from ...catalogs.paths import parse_location, resolve
-from ...errors import ImageError
+from ...errors import ImageError, StoreError
 from ...geometry.boxes import box_iou, mask_iou
 from ...geometry.resize_crop import ResizeCrop
 from ...io.images import decode_reduced, read_image_bytes
 from ...masks.pseudo_mask import heads_or_contrast, working_geometry
 from ...masks.saliency import make_trimap, saliency_map
 from ...recipe import Recipe
-from ...status import HAS_MASK, Status
+from ...status import HAS_MASK, Status, usable_rows
 from ...store.reader import Version
 from ...store.schema import input_digest
 from ..ground_truth.masks import square_truth
@@ -70,6 +70,21 @@ def view_images(
     return viewed
 
 
+def worst_rows(version: Version, count: int) -> list[int]:
+    """The `count` rows whose masks have the lowest quality, lowest first; of equal ones the first.
+
+    Raises StoreError where no mask has one.
+    """
+    quality = version.read_column("quality")
+    known = np.flatnonzero(usable_rows(version.status) & (quality > 0))
+    if count and not len(known):
+        raise StoreError(
+            f"{version.name} has no qualities: an older release made it; `locloc masks refine` with its own recipe "
+            "makes them"
+        )
+    return known[np.argsort(quality[known], kind="stable")][:count].tolist()
+
+
 def _view(version: Version, row: int, root: Path | str, recipe: Recipe, truth_of: ViewTruth | None) -> ViewedImage:
     notes: list[str] = []
     rgb, read_px = _read_pixels(version, row, root, recipe, notes)
@@ -88,7 +103,7 @@ def _view(version: Version, row: int, root: Path | str, recipe: Recipe, truth_of
         box = stored_box if stored_box.any() else None
     geometry = working_geometry(np.array(size_px), recipe, recipe.mask_px)
     truth = None if truth_of is None else truth_of(row, size_px)
-    figures = _figures(status, mask, box, truth, recipe)
+    figures = _figures(status, mask, box, truth, recipe, float(version.read_column("quality", [row])[0]))
     return ViewedImage(
         version.ids[row], size_px, rgb, geometry, saliency, trimap, mask, box, truth, figures, tuple(notes)
     )
@@ -114,12 +129,19 @@ def _read_pixels(
 
 
 def _figures(
-    status: Status, mask: np.ndarray | None, box: np.ndarray | None, truth: ImageTruth | None, recipe: Recipe
+    status: Status,
+    mask: np.ndarray | None,
+    box: np.ndarray | None,
+    truth: ImageTruth | None,
+    recipe: Recipe,
+    quality: float,
 ) -> str:
     """As `locloc masks score` compares: masks on the working copy, boxes in the image."""
     if mask is None:
         return f"no mask: {status.label}"
     figures = [f"mask {mask.mean():.0%} of the {'image' if recipe.images.fit == 'stretch' else 'crop'}"]
+    if quality:
+        figures.append(f"quality {quality:.2f}")
     if truth is not None and truth.mask is not None:
         true = square_truth(truth.mask, working_geometry(np.array(truth.mask.shape[::-1]), recipe, recipe.mask_px))
         figures.append(f"mask IoU {mask_iou(mask, true):.2f}")

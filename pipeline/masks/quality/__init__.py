@@ -21,7 +21,7 @@ PARTS = (
 """The parts of a quality. None has a unit, so each means the same for every backbone, size and recipe:
 
     map_stability    IoU of the saliency map cut halfway to its upper and halfway to its lower level
-    cut_stability    IoU of the mask with a cut at 64 px, from a wider unknown band and without a prior
+    cut_stability    IoU of the mask with a cut at 40 px, from a wider unknown band and without a prior
     map_fit          correlation of the saliency map with the mask, -1 to 1
     head_fit         correlation of a head's log attention with the mask, of the head that fits best, -1 to 1
     head_agreement   mean correlation between the log attention of two heads, -1 to 1

@@ -11,18 +11,18 @@ from . import PARTS
 LOWEST = 0.001
 """The quality of an empty mask, and the least of any: 0 means unknown in a store."""
 
-BIAS = -6.659
+BIAS = -6.352
 WEIGHTS = {
-    "threshold_iou": 1.51,
-    "map_stability": 0.128,
-    "cut_stability": 1.993,
-    "map_fit": 1.489,
-    "head_fit": 1.394,
-    "head_agreement": -0.076,
-    "edge_contrast": 0.142,
-    "colour_contrast": 0.83,
-    "largest_share": 2.353,
-    "border_share": -2.776,
+    "threshold_iou": 1.547,
+    "map_stability": 0.22,
+    "cut_stability": 1.713,
+    "map_fit": 1.335,
+    "head_fit": 1.244,
+    "head_agreement": 0.008,
+    "edge_contrast": 0.18,
+    "colour_contrast": 0.864,
+    "largest_share": 2.328,
+    "border_share": -2.655,
 }
 """By part; `threshold_iou` is one of the statistics of a row."""
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -12,7 +13,9 @@ from locloc.pipeline.masks.saliency import (
     border_shares,
     foreground_odds,
     make_trimap,
+    pack_map,
     saliency_map,
+    unpack_map,
 )
 
 unhurried = settings(deadline=None)  # shared machines stall
@@ -263,3 +266,34 @@ def test_odds_of_foreground():
 def test_levels_that_make_no_sense(wrong, says):
     with pytest.raises(ValidationError, match=says):
         SaliencySettings(**wrong)
+
+
+# --- maps of a generator ---------------------------------------------------------------------------------------------
+
+GENERATOR = SaliencySettings(
+    strategy="generator", background_below=0.2, threshold=0.5, foreground_from=0.8, prior_range=(0.1, 5.0)
+)
+
+
+def test_a_generator_s_map_is_packed_without_loss():
+    drawn = np.random.default_rng(0).random((24, 40)).astype(np.float32)
+    packed = pack_map(drawn)
+    assert packed.shape == (64, 3, 5) and np.array_equal(unpack_map(packed), drawn)
+    assert np.array_equal(packed[:, 0, 0].reshape(8, 8), drawn[:8, :8]), "the points of a token, row by row"
+    unshuffled = torch.nn.functional.pixel_unshuffle(torch.from_numpy(drawn)[None, None], 8)[0]
+    assert np.array_equal(packed, unshuffled.numpy()), "as a build packs it"
+
+
+def test_saliency_of_a_generator_is_its_probability_or_the_mean_with_the_contrast():
+    drawn, contrast = np.full((16, 16), 0.9, np.float32), np.full((1, 2, 2), -0.3, np.float32)
+    drawn[:, 8:] = 0.1
+    maps = np.concatenate([contrast, pack_map(drawn)])
+    alone = saliency_map(maps, GENERATOR, 16)
+    np.testing.assert_allclose(alone, drawn, rtol=1e-6)
+    mixed = saliency_map(maps, GENERATOR.model_copy(update={"contrast_share": 0.5}), 16)
+    np.testing.assert_allclose(mixed, 0.5 * drawn + 0.5 * 0.2, rtol=1e-6)
+    odds = foreground_odds(maps, GENERATOR, 16)
+    assert odds[0, 0] == pytest.approx(5.0), "9, clipped to the range"
+    assert odds[0, 15] == pytest.approx(1 / 9, rel=1e-5)
+    with pytest.raises(ValidationError, match="make no sense"):
+        SaliencySettings(strategy="generator", background_below=0.2, threshold=0.5, foreground_from=1.5)

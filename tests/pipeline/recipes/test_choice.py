@@ -12,7 +12,7 @@ from locloc.cli import app
 from locloc.pipeline.build.spec import BuildSummary
 from locloc.pipeline.config import settings_toml
 from locloc.pipeline.errors import RecipeError
-from locloc.pipeline.recipe import Recipe, load_recipe, recipe_names
+from locloc.pipeline.recipe import GENERATOR_TOO, Recipe, load_recipe, recipe_names
 from locloc.pipeline.recipes.choice import MADE_FOR, choose_recipe, choose_refinement
 
 from ...conftest import Content, write_version
@@ -87,7 +87,7 @@ def test_a_build_starts_from_the_default_recipe_for_the_backbone(backbone, start
     choice = built(file, backbone)
     start_recipe = load_recipe(start).with_backbone(backbone)
     assert choice.recipe == with_changes(start_recipe, saliency={"unknown_init": "foreground"})
-    assert choice.notes == (f"{file} sets 1 of {18 if start == 'pocket' else 22} settings; the others are those of the "
+    assert choice.notes == (f"{file} sets 1 of {19 if start == 'pocket' else 23} settings; the others are those of the "
                             f"recipe {start}",)  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def test_a_refinement_inherits_from_the_version(write):
     file = write(LOWER)
     choice = refined(file, PARENT)
     assert choice.recipe == with_changes(PARENT, saliency={"threshold": 0.3})
-    assert choice.notes == (f"{file} sets 1 of 18 settings; the others are those of s.store@v1",)
+    assert choice.notes == (f"{file} sets 1 of 19 settings; the others are those of s.store@v1",)
     assert (choice.name, choice.warnings) == ("mine", ())
 
 
@@ -139,6 +139,15 @@ def test_a_refinement_by_contrast_needs_contrast_maps():
     assert refined("locloc", parent).recipe.backbone.maps == "attention+contrast"
 
 
+def test_a_refinement_by_a_generator_needs_its_maps():
+    with pytest.raises(RecipeError, match=r"s.store@v1 has no maps of a generator; `--from RUN` makes them"):
+        refined("second_round", PARENT)
+    metadata = {"recipe": PARENT.model_dump(mode="json")}
+    choice = choose_refinement("second_round", "s.store@v1", metadata, "s.store", with_generator=True)
+    assert choice.recipe.saliency == load_recipe("second_round").saliency
+    assert choice.recipe.backbone == with_changes(PARENT, backbone={"maps": GENERATOR_TOO}).backbone
+
+
 @pytest.mark.parametrize("setting", ["threshold = 0.05", "heads = [0]", "foreground_from = 0.3"])
 def test_thresholds_without_a_strategy_are_the_paper_s(setting, write):
     """So was every file before there were other strategies."""
@@ -149,7 +158,7 @@ def test_thresholds_without_a_strategy_are_the_paper_s(setting, write):
     assert built(write("seed = 3\n"), DINO).recipe.saliency.strategy == "contrast"
 
 
-@pytest.mark.parametrize("name", [name for name in recipe_names() if name != "contrast"])
+@pytest.mark.parametrize("name", sorted({*recipe_names()} - {"contrast", "second_round"}))
 def test_a_built_in_recipe_replaces_the_version_s_settings_but_for_its_backbone(name):
     choice = refined(name, PARENT)
     assert choice.recipe == load_recipe(name).model_copy(update={"backbone": PARENT.backbone})
@@ -177,7 +186,7 @@ def test_a_recipe_of_another_release_is_one_line(write):
 
 
 def test_every_built_in_recipe_says_what_its_thresholds_were_made_for():
-    assert sorted([*MADE_FOR, "contrast", "relative"]) == recipe_names()
+    assert sorted([*MADE_FOR, "contrast", "relative", "second_round"]) == recipe_names()
     for name in recipe_names():
         assert built(name).warnings == ()
 
@@ -266,7 +275,7 @@ def test_masks_recipe_shows_a_file_as_a_build_takes_it(write, tmp_path):
 def test_a_dry_run_says_what_a_file_starts_from_and_lists_warnings(write, tmp_path, photos):
     command = ["masks", "build", str(photos), "--store", str(tmp_path / "s"), "--backbone", "pocket", "--dry-run"]
     said = CliRunner().invoke(app, [*command, "--recipe", str(write(LOWER))])
-    assert "note: " in said.stderr and "sets 1 of 18 settings; the others are those of the recipe pocket" in said.stderr
+    assert "note: " in said.stderr and "sets 1 of 19 settings; the others are those of the recipe pocket" in said.stderr
     assert "note: recipe mine: from the file" in said.stderr and "warning" not in said.stderr
     said = CliRunner().invoke(app, [*command, "--recipe", "official", "--json"])
     assert said.stderr.count("warning: the thresholds of the recipe official were made for DINO") == 1

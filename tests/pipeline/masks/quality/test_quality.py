@@ -38,7 +38,7 @@ def quality(mask, saliency, heads, rgb) -> float:
 def test_a_good_mask_has_parts_that_say_so():
     parts = parts_of(*scene())
     assert parts["map_fit"] > 0.85 and parts["head_fit"] > 0.7 and parts["head_agreement"] > 0.5
-    assert parts["cut_stability"] > 0.9 and parts["edge_contrast"] > 1 and parts["colour_contrast"] > 0.9
+    assert parts["cut_stability"] > 0.8 and parts["edge_contrast"] > 1 and parts["colour_contrast"] > 0.9
     assert parts["largest_share"] == 1 and parts["border_share"] == 0
 
 
