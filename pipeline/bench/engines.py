@@ -183,8 +183,8 @@ def _measure(
         reading.reference_s.append(seconds[reference])
         reading.to_reference.append(mask_iou(masks[name], masks[reference]))
         if problem.truth is not None:
-            reading.to_truth.append(mask_iou(masks[name], problem.truth))
-            reading.reference_to_truth.append(mask_iou(masks[reference], problem.truth))
+            reading.to_truth.append(mask_iou(problem.without_void(masks[name]), problem.truth))
+            reading.reference_to_truth.append(mask_iou(problem.without_void(masks[reference]), problem.truth))
 
 
 def _row(name: str, reference: str, reading: _Readings) -> EngineRow:

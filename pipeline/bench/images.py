@@ -12,7 +12,7 @@ from ..catalogs.folders.walk import walk_images
 from ..catalogs.paths import resolve
 from ..errors import BenchError, ImageError, TruthError
 from ..geometry.resize_crop import ResizeCrop
-from ..inspect.ground_truth.masks import find_truth, read_truth, square_truth
+from ..inspect.ground_truth.masks import TrueMask, find_truth, read_true_mask, square_truth
 from ..io.images import decode_image, read_image_bytes
 from ..synthetic import make_scene
 
@@ -32,6 +32,7 @@ class BenchImage:
     truth: np.ndarray | None  # (S, S) bool, with object and background
     decode_s: float  # process time from bytes to pixels
     resize_s: float  # process time from pixels to both squares
+    void: np.ndarray | None = None  # (S, S) bool, what the truth calls neither object nor background
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def make_images(count: int, size_px: int) -> BenchImages:
     for index in (0, *range(count)):  # the first scene twice: the first run is a warm-up
         scene, file = make_scene(0, index, 10, SCENE_PX), io.BytesIO()
         Image.fromarray(scene.rgb).save(file, "JPEG", quality=JPEG_QUALITY)
-        images.append(_image(f"scene {index}", file.getvalue(), scene.mask, size_px))
+        images.append(_image(f"scene {index}", file.getvalue(), TrueMask(scene.mask), size_px))
     return BenchImages(images[1:], [])
 
 
@@ -74,7 +75,7 @@ def load_images(
     for name in names:
         try:
             data = read_image_bytes(resolve(folder, name))
-            mask = None if masks is None else read_truth(masks, name, resolve(folder, name))
+            mask = None if masks is None else read_true_mask(masks, name, resolve(folder, name))
             if not images:
                 _image(name, data, mask, size_px)  # warm-up
             images.append(_image(name, data, mask, size_px))
@@ -95,16 +96,19 @@ def _image_names(folder: Path) -> list[str]:
     return names
 
 
-def _image(name: str, data: bytes, mask: np.ndarray | None, size_px: int) -> BenchImage:
-    """Encoded image and mask `(H, W) bool` > both squares with their times, and the truth as a square."""
+def _image(name: str, data: bytes, mask: TrueMask | None, size_px: int) -> BenchImage:
+    """Encoded image and its true mask > both squares with their times, and the truth as a square."""
     began = time.process_time()
     rgb = decode_image(data)
     decoded = time.process_time()
     source_px = (rgb.shape[1], rgb.shape[0])
     square, inputs = (ResizeCrop.stretch(source_px, side).image(rgb) for side in (size_px, INPUT_PX))
     resized = time.process_time()
-    truth = None if mask is None else _truth_square(mask, source_px, size_px)
-    return BenchImage(name, square, inputs, truth, decoded - began, resized - decoded)
+    truth = None if mask is None else _truth_square(mask.object, source_px, size_px)
+    void = None
+    if mask is not None and mask.void is not None:
+        void = square_truth(mask.void, ResizeCrop.stretch((mask.void.shape[1], mask.void.shape[0]), size_px))
+    return BenchImage(name, square, inputs, truth, decoded - began, resized - decoded, void)
 
 
 def _truth_square(mask: np.ndarray, source_px: tuple[int, int], size_px: int) -> np.ndarray:

@@ -76,6 +76,10 @@ class Problem:
     trimap: np.ndarray  # (S, S) uint8, OpenCV's codes
     truth: np.ndarray | None  # (S, S) bool
     seed: int
+    void: np.ndarray | None = None  # (S, S) bool, left out of the comparison with the truth
+
+    def without_void(self, mask: np.ndarray) -> np.ndarray:
+        return mask if self.void is None else mask & ~self.void
 
 
 def simulated_problems(images: list[BenchImage], simulation: str) -> tuple[list[Problem], float]:
@@ -87,7 +91,7 @@ def simulated_problems(images: list[BenchImage], simulation: str) -> tuple[list[
         began = time.process_time()
         trimap = make_trimap(saliency, THRESHOLDS)
         spent_s += time.process_time() - began
-        problems.append(Problem(image.rgb, trimap, image.truth, seed))
+        problems.append(Problem(image.rgb, trimap, image.truth, seed, image.void))
     return problems, spent_s / len(problems)
 
 
@@ -111,5 +115,5 @@ def attended_problems(images: list[BenchImage]) -> tuple[list[Problem], float, f
         trimap = None if saliency is None else make_trimap(saliency, settings)
         vit_s, trimap_s = vit_s + vit_done - began, trimap_s + time.process_time() - vit_done
         if trimap is not None:
-            problems.append(Problem(image.rgb, trimap, image.truth, seed))
+            problems.append(Problem(image.rgb, trimap, image.truth, seed, image.void))
     return problems, vit_s / len(images), trimap_s / len(images)

@@ -121,8 +121,9 @@ def score_version(
     truth_class  what is object in masks; None: decided by what they hold
     split        only images of this split, "none" for those without one; None: all
 
-    A mask shows its whole image, at any size; its box is that of its largest contour. Rows without ground truth are
-    left out, and those whose ground truth cannot belong to the image, see `ground_truth.boxes` and `placement`.
+    A mask shows its whole image, at any size; its box is that of its largest contour. Void pixels, such as PASCAL VOC's
+    255, are left out of the figures of masks. Rows without ground truth are left out, and those whose ground truth
+    cannot belong to the image, see `ground_truth.boxes` and `placement`.
 
     Rejected rows are left out too, and counted in the warnings.
 
@@ -215,8 +216,10 @@ class _CentredShapes:
             iou = precision = recall = np.full(len(shapes), np.nan)
             if truth.mask is not None:
                 mask = cv2.resize(truth.mask.astype(np.float32), (self.GRID,) * 2, interpolation=cv2.INTER_AREA)
-                both, area = (shapes * mask).sum((1, 2)), shapes.sum((1, 2))
-                iou, precision = both / (area + mask.sum() - both), both / area
+                void = np.zeros_like(truth.mask) if truth.void is None else truth.void
+                known = 1 - cv2.resize(void.astype(np.float32), (self.GRID,) * 2, interpolation=cv2.INTER_AREA)
+                both, area = (shapes * mask).sum((1, 2)), (shapes * known).sum((1, 2))
+                iou, precision = both / (area + mask.sum() - both), both / np.maximum(area, 1e-6)
                 recall = both / max(mask.sum(), 1e-6)
             self.sums[name] += np.stack([iou, precision, recall, best_iou, best_iou >= CORRECT_IOU], 1)
 

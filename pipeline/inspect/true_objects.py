@@ -45,6 +45,7 @@ class TrueObject:
     mask: np.ndarray | None  # (S, S) bool on the working copy; None if the ground truth is boxes only
     boxes: np.ndarray  # (n, 4) in the original image
     geometry: ResizeCrop  # from the image to the working copy
+    void: np.ndarray | None = None  # (S, S) bool, neither object nor background: left out of the figures of masks
 
 
 class TrueObjects:
@@ -123,24 +124,30 @@ class TrueObjects:
 
     def _with_masks(self, masks: UprightMasks) -> Iterator[tuple[int, TrueObject]]:
         for row in self.rows.tolist():
-            if (mask := masks.mask(row)) is None:
+            if (found := masks.with_void(row)) is None:
                 continue
-            mask_size = np.array(mask.shape[::-1])
+            mask, mask_size = found.object, np.array(found.object.shape[::-1])
             square = square_truth(mask, self._geometry(mask_size))
+            void = None if found.void is None else square_truth(found.void, self._geometry(mask_size))
             size = masks.size_px(row, mask)  # the mask file may have another size than the image
             box = largest_box(mask) * np.tile(size / mask_size, 2)
-            yield row, TrueObject(square, box[None], self._geometry(size))
+            yield row, TrueObject(square, box[None], self._geometry(size), void)
 
     def _geometry(self, size_px: np.ndarray) -> ResizeCrop:
         return working_geometry(size_px, self._recipe, self._recipe.mask_px)
 
 
 def compare(mask: np.ndarray, box: np.ndarray, truth: TrueObject) -> tuple[float, ...]:
-    """Mask `(S, S) bool` and its box `(4,)` in the image > FIGURES; NaN for those of masks if the truth has none."""
+    """Mask `(S, S) bool` and its box `(4,)` in the image > FIGURES; NaN for those of masks if the truth has none.
+
+    Void pixels of the truth are neither right nor wrong.
+    """
     best_iou = float(box_iou(box[None], truth.boxes).max())
     box_scores = (best_iou, float(best_iou >= CORRECT_IOU))
     if truth.mask is None:
         return (np.nan, np.nan, np.nan, *box_scores)
+    if truth.void is not None:
+        mask = mask & ~truth.void
     both = int(np.count_nonzero(mask & truth.mask))
     precision = both / max(int(np.count_nonzero(mask)), 1)
     recall = both / max(int(np.count_nonzero(truth.mask)), 1)

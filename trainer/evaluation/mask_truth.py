@@ -7,6 +7,9 @@ import numpy as np
 from ...pipeline.geometry.boxes import largest_box
 from ...pipeline.inspect.ground_truth.upright import UprightMasks
 
+IGNORED = 255
+"""What `accumulator.GroundTruth` calls pixels that are neither object nor background."""
+
 
 class MaskTruth(Mapping[int, np.ndarray]):
     """Boxes `(n, 4)` by row, in the upright image: those of the catalog, else the one of the image's true mask.
@@ -23,14 +26,20 @@ class MaskTruth(Mapping[int, np.ndarray]):
         self._follow = bool(self._unread)
 
     def mask(self, row: int) -> np.ndarray | None:
-        """The true mask `(h, w) bool` of the whole upright image, at any size; None without one."""
-        mask = self.masks.mask(row)
+        """`(h, w) uint8` of the whole upright image, at any size: 0 background, 1 object, IGNORED; None without one."""
+        found = self.masks.with_void(row)
+        mask = None if found is None else found.object
         if row in self._unread:
             self._unread.remove(row)
             if mask is not None:
                 scale = self.masks.size_px(row, mask) / mask.shape[1::-1]
                 self._boxes[row] = (largest_box(mask) * np.tile(scale, 2))[None]
-        return mask
+        if found is None:
+            return None
+        codes = found.object.astype(np.uint8)
+        if found.void is not None:
+            codes[found.void] = IGNORED
+        return codes
 
     def __getitem__(self, row: int) -> np.ndarray:
         if row in self._unread:

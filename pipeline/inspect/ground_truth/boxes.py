@@ -10,7 +10,8 @@ where
     other size  the annotation names a size that the file does not have
 
 If one image is `turned`, so are all others that EXIF turns and whose boxes fit both ways. An image with such boxes is
-left out of the ground truth, counted and named. More than 5 % of them (and more than 2), or all, are refused.
+left out of the ground truth, counted and named. More than 5 % of them (and more than 2), or all, are refused. So are
+boxes that were all drawn on smaller copies, see copies.py.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from ...catalogs import SCHEMA, Catalog
 from ...errors import TruthError, check_known
 from ...geometry.orientation import SWAPPED, stored_size, upright_boxes
 from ...store.reader import Version
+from .copies import check_scale, corner_hint, grid_hint
 from .frames import read_frames, version_frames
 
 BoxesIn = Literal["upright", "stored"]
@@ -34,8 +36,6 @@ TOLERANCE_PX, TOLERANCE_SHARE = 2.0, 0.01  # by which boxes of real data sets re
 REFUSED_SHARE, REFUSED_IMAGES = 0.05, 2
 SAMPLE_IMAGES = 200  # checked before a build
 SHARE_SLACK = 0.02  # by which shares reach beyond 0 and 1
-GRIDS = (100, 1000)  # sides of an image in units that are not pixels: percent, and those of vision-language models
-HINT_IMAGES = 10  # fewer boxes say nothing about where boxes lie
 
 FAULTS = ("turned", "shares", "outside", "beyond", "other size")
 _SAYS = {
@@ -154,7 +154,8 @@ def check_boxes(
     boxes_in     "stored": boxes are in stored pixels, and are turned upright here
     annotated    (N, 2) the size that an image's annotation names; zeros: none
 
-    Raises TruthError where too many images are wrong, and for "stored" where an orientation is unknown.
+    Raises TruthError where too many images are wrong, where all boxes were drawn on copies of another size, and for
+    "stored" where an orientation is unknown.
     """
     check_boxes_in(boxes_in)
     boxes, box_row = np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(box_row, np.int64)
@@ -180,7 +181,8 @@ def check_boxes(
     kept, kept_row = boxes[usable], box_row[usable]
     if boxes_in == "upright" and not left_out.get("turned"):
         warnings += _turned_hint(kept, kept_row, sizes, orientation)
-    warnings += _grid_hint(kept, kept_row, sizes) or _corner_hint(kept, kept_row, sizes)
+    check_scale(kept, kept_row, sizes, where)
+    warnings += grid_hint(kept, kept_row, sizes) or corner_hint(kept, kept_row, sizes)
     by_row = np.split(kept, np.flatnonzero(np.diff(kept_row)) + 1)
     return TrueBoxes(dict(zip(np.unique(kept_row).tolist(), by_row, strict=True)), left_out, tuple(warnings))
 
@@ -309,36 +311,4 @@ def _turned_hint(boxes: np.ndarray, box_row: np.ndarray, sizes: np.ndarray, orie
     return [
         f"{count} of the images with true boxes {'is' if count == 1 else 'are'} turned by EXIF; boxes are taken as "
         "drawn on the upright image; if they were drawn on the stored pixels, say --boxes-in stored"
-    ]
-
-
-def _grid_hint(boxes: np.ndarray, box_row: np.ndarray, sizes: np.ndarray) -> list[str]:
-    """A line where all boxes fill a square of 100 or 1000, and the images are larger."""
-    known = (np.asarray(sizes)[box_row] > 0).all(1)
-    size, ends = np.asarray(sizes, np.float64)[box_row][known], boxes[known, 2:]
-    if len(np.unique(box_row[known])) < HINT_IMAGES:
-        return []
-    for side in GRIDS:
-        if (
-            (ends.max(0) <= side).all()
-            and (ends.max(0) >= 0.9 * side).all()
-            and (np.median(size, 0) > 1.2 * side).all()
-        ):
-            return [
-                f"all true boxes lie within {side} x {side}, and the images are larger: are they in "
-                f"{'percent' if side == 100 else 'thousandths'} of width and height? Boxes are read as pixels of the "
-                "original image"
-            ]
-    return []
-
-
-def _corner_hint(boxes: np.ndarray, box_row: np.ndarray, sizes: np.ndarray) -> list[str]:
-    """A line where all boxes lie in the upper left of their images."""
-    size = np.asarray(sizes, np.float64)[box_row]
-    known = (size > 0).all(1)
-    if len(np.unique(box_row[known])) < HINT_IMAGES or (boxes[known, 2:] / size[known]).max() > 0.6:
-        return []
-    return [
-        "all true boxes lie in the upper left of their images: were they drawn on smaller copies, "
-        "or are they x y width height?"
     ]

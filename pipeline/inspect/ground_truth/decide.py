@@ -8,20 +8,20 @@ The rule is the folder's, not a file's, so that one odd mask cannot change it:
     one colour on black; a few flat colours and black           any colour is object
     transparent parts                                           opaque is object
 
-What fits two rules is an error that names the option. Void counts as background.
+What fits two rules is an error that names the option. Void is neither object nor background.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from ...errors import ImageError, TruthError
 from .pixels import GREY, WHITE_16, MaskPixels
-from .reading import VOID, Alpha, Brightness, Colours, Labels, OneColour, Reading
+from .reading import VOID, VOID_COLOUR, Alpha, Brightness, Colours, Labels, OneColour, Reading
 
 SAMPLE = 32
 """At most so many masks decide, evenly spaced."""
@@ -87,6 +87,17 @@ def reading_of_class(truth_class: str) -> Reading | None:
         f"--truth-class {truth_class}: masks in files have any, bright, dark, alpha, an index such as 1, or a colour "
         "as #rrggbb; names of categories are COCO's (--truth instances.json)"
     )
+
+
+def with_void(reading: Reading, sample: Iterable[Seen]) -> Reading:
+    """The rule of a named class or colour, with the masks' void: 255 beside classes up to TRIMAP, VOC's colour."""
+    if isinstance(reading, Labels) and reading.classes and max(reading.classes) <= TRIMAP:
+        labelled = [one for one in sample if len(one.counts) > VOID and one.pixels.kind != "colour"]
+        if any(one.counts[VOID] and one.white == VOID for one in labelled):
+            return replace(reading, void=VOID)
+    if isinstance(reading, Colours) and reading.colour != VOID_COLOUR:
+        return replace(reading, void=any((one.pixels.rgb() == VOID_COLOUR).all(2).any() for one in sample))
+    return reading
 
 
 def decide(sample: Iterable[Seen], any_value: bool = False) -> Reading:
@@ -271,7 +282,7 @@ def _of_colours(marked: list[Seen]) -> Reading:
             f"True mask {marked[0].name} has colours and no black ({listed}); name the object's colour with "
             "--truth-class '#rrggbb'"
         )
-    return Colours(None, ", ".join(one for one in listed.split(", ") if one != "#000000"))
+    return Colours(None, ", ".join(one for one in listed.split(", ") if one != "#000000"), bool(colours[VOID_COLOUR]))
 
 
 def _one_colour(marked: np.ndarray) -> tuple[int, int, int] | None:

@@ -7,6 +7,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from ...geometry.resize_crop import ResizeCrop
 from ...io.archives.member import file_names
 from ...io.image_files import ImagePlace
 from .coco import read_coco
-from .decide import SAMPLE, Seen, decide, inverted, reading_of_class, seen
+from .decide import SAMPLE, Seen, decide, inverted, reading_of_class, seen, with_void
 from .label_studio import read_label_studio
 from .pairing import pair_masks
 from .pixels import read_pixels
@@ -26,6 +27,13 @@ FORMATS = ("png", "coco", "yolo", "labelstudio")
 """Of masks; png stands for any image files and NumPy's arrays."""
 
 
+class TrueMask(NamedTuple):
+    """The true mask of an image, at its file's own size."""
+
+    object: np.ndarray  # (H, W) bool, perhaps empty
+    void: np.ndarray | None = None  # (H, W) bool, pixels that are neither object nor background; None: there are none
+
+
 @dataclass(frozen=True)
 class TrueMasks:
     """The true masks of N images, some of which may have none."""
@@ -33,7 +41,7 @@ class TrueMasks:
     source: str  # the folder or file
     images: int  # N
     files: dict[str, Path]  # the file that holds an image's mask, by the image's path
-    read: Callable[[str], np.ndarray]  # an image's path > mask (H, W) bool at the file's own size, perhaps empty
+    read: Callable[[str], TrueMask]  # by an image's path
     read_as: str  # the rule, in words
     warnings: tuple[str, ...] = ()
     named: dict[str, int] = field(default_factory=dict)  # masks by the way their files are named
@@ -94,18 +102,17 @@ def _find(
     kind = masks_format or format_of(truth)
     if kind == "coco":
         coco = read_coco(truth, paths, truth_class)
-        return TrueMasks(str(truth), len(paths), dict.fromkeys(coco.images, truth), coco, coco.describe())
+        return TrueMasks(str(truth), len(paths), dict.fromkeys(coco.images, truth), _whole(coco), coco.describe())
     if kind == "labelstudio":
         tasks = read_label_studio(truth, paths, truth_class)
-        return TrueMasks(str(truth), len(paths), dict.fromkeys(tasks.tasks, truth), tasks, tasks.describe())
+        return TrueMasks(str(truth), len(paths), dict.fromkeys(tasks.tasks, truth), _whole(tasks), tasks.describe())
     if kind == "yolo":
         labels = read_yolo(truth, paths, truth_class, root, addresses)
-        return TrueMasks(str(truth), len(paths), labels.files, labels, labels.describe())
+        return TrueMasks(str(truth), len(paths), labels.files, _whole(labels), labels.describe())
     pairs = pair_masks(paths, truth, root)
     sample = _sample(truth, list(pairs.files.values()))
     reading = reading_of_class(truth_class) if truth_class is not None else None
-    if reading is None:
-        reading = decide(sample, any_value=truth_class is not None)
+    reading = decide(sample, any_value=truth_class is not None) if reading is None else with_void(reading, sample)
     warning = inverted(sample, reading)
     return TrueMasks(
         str(truth),
@@ -116,6 +123,11 @@ def _find(
         () if warning is None else (warning,),
         pairs.named,
     )
+
+
+def _whole(read: Callable[[str], np.ndarray]) -> Callable[[str], TrueMask]:
+    """Masks that were drawn as shapes: they call no pixel void."""
+    return lambda path: TrueMask(read(path))
 
 
 def format_of(truth: Path) -> str:
@@ -134,9 +146,17 @@ def format_of(truth: Path) -> str:
 
 
 def read_truth(masks: TrueMasks, path: str, image: ImagePlace) -> np.ndarray:
-    """The true mask `(H, W) bool` of the image `path` at its file's own size; all False where nothing is marked.
+    """The object `(H, W) bool` of the image `path` at its mask's own size; all False where nothing is marked.
 
-    All true masks come through here. Raises TruthError for a file that cannot be a mask or does not fit the rule of the
+    Raises as `read_true_mask`.
+    """
+    return read_true_mask(masks, path, image).object
+
+
+def read_true_mask(masks: TrueMasks, path: str, image: ImagePlace) -> TrueMask:
+    """The true mask of the image `path`. All true masks come through here.
+
+    Raises TruthError for a file that cannot be a mask or does not fit the rule of the
     others, and for `image`, the image itself.
     """
     file = masks.files[path]
@@ -160,9 +180,11 @@ def _sample(folder: Path, files: list[Path]) -> list[Seen]:
     return sample
 
 
-def _read_file(file: Path, reading: Reading) -> np.ndarray:
+def _read_file(file: Path, reading: Reading) -> TrueMask:
     try:
-        return reading(read_pixels(file))
+        pixels = read_pixels(file)
+        void = reading.void_of(pixels)
+        return TrueMask(reading(pixels), void if void is not None and void.any() else None)
     except ImageError as error:
         raise TruthError(f"True mask {file} {error}") from None
 

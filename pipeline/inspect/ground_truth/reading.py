@@ -2,7 +2,8 @@
 
 A rule is called with `MaskPixels` and gives `(H, W) bool`. It raises ImageError for a file that does not fit it: one
 odd file neither changes the rule nor is read by another one. A mask in which nothing is marked is empty under every
-rule. `describe` ends the sentence "masks read as: ".
+rule. `describe` ends the sentence "masks read as: ". `void_of` gives the pixels that the figures of masks leave out, as
+PASCAL VOC's evaluation does.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from ...errors import ImageError
 from .pixels import COLOURED, GREY, MaskPixels
 
 VOID = 255
-"""The index of pixels that nobody labelled, in PASCAL VOC and after it. It counts as background."""
+"""The index of pixels that nobody labelled, in PASCAL VOC and after it: neither object nor background."""
 
 VOID_COLOUR = (224, 224, 192)
 """The same in VOC's palette."""
@@ -26,6 +27,10 @@ class Reading(Protocol):
     def describe(self) -> str: ...
 
     def __call__(self, pixels: MaskPixels) -> np.ndarray: ...
+
+    def void_of(self, pixels: MaskPixels) -> np.ndarray | None:
+        """`(H, W) bool`, pixels that are neither object nor background; None for a rule without any."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,9 @@ class Brightness:
             )
         return ~bright if self.dark else bright
 
+    def void_of(self, pixels: MaskPixels) -> np.ndarray | None:
+        return None
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -63,9 +71,9 @@ class Labels:
 
     def describe(self) -> str:
         what = {"palette": "palette index", "grey": "label index"}.get(self.kind, "index")
+        void = f"; {self.void} {_VOID}" if self.void is not None else ""
         if self.classes:
-            return f"{what}, {', '.join(map(str, self.classes))} is object"
-        void = f"; {self.void} is void and counts as background" if self.void is not None else ""
+            return f"{what}, {', '.join(map(str, self.classes))} is object{void}"
         return f"{what}, any but 0 is object{f' (seen: {self.seen})' if self.seen else ''}{void}"
 
     def __call__(self, pixels: MaskPixels) -> np.ndarray:
@@ -94,6 +102,9 @@ class Labels:
             raise ImageError(f"has no index but 0 and {self.void}, which is void in the other masks")
         return found
 
+    def void_of(self, pixels: MaskPixels) -> np.ndarray | None:
+        return None if self.void is None or pixels.values is None else np.asarray(pixels.values == self.void)
+
 
 @dataclass(frozen=True)
 class Colours:
@@ -101,11 +112,12 @@ class Colours:
 
     colour: tuple[int, int, int] | None = None  # None: any
     seen: str = ""  # the colours seen, in words
+    void: bool = False  # whether VOC's colour of void is among them
 
     def describe(self) -> str:
+        void = f"; {_hex(VOID_COLOUR)} {_VOID}" if self.void else ""
         if self.colour is not None:
-            return f"colours, {_hex(self.colour)} is object"
-        void = f"; {_hex(VOID_COLOUR)}, VOC's void, counts as background" if _hex(VOID_COLOUR) in self.seen else ""
+            return f"colours, {_hex(self.colour)} is object{void}"
         return f"colours, any but black is object (seen: {self.seen}){void}"
 
     def __call__(self, pixels: MaskPixels) -> np.ndarray:
@@ -113,6 +125,9 @@ class Colours:
         if self.colour is not None:
             return _near(rgb, self.colour)
         return (rgb.max(2) > GREY) & ~_near(rgb, VOID_COLOUR)
+
+    def void_of(self, pixels: MaskPixels) -> np.ndarray | None:
+        return _near(pixels.rgb(), VOID_COLOUR) if self.void else None
 
 
 @dataclass(frozen=True)
@@ -126,6 +141,9 @@ class OneColour:
 
     def __call__(self, pixels: MaskPixels) -> np.ndarray:
         return np.asarray(pixels.rgb().max(2) > max(self.colour) // 2)
+
+    def void_of(self, pixels: MaskPixels) -> np.ndarray | None:
+        return None
 
 
 @dataclass(frozen=True)
@@ -141,7 +159,11 @@ class Alpha:
         opaque: np.ndarray = pixels.alpha > 127
         return opaque
 
+    def void_of(self, pixels: MaskPixels) -> np.ndarray | None:
+        return None
 
+
+_VOID = "is void: left out of the figures of masks, background for boxes"
 _KIND_NAMES = {"grey": "grey", "palette": "palette", "colour": "colour"}
 
 

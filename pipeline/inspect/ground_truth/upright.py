@@ -11,7 +11,7 @@ from ...errors import TruthError
 from ...store.reader import Version
 from .boxes import too_many
 from .frames import version_frames
-from .masks import TrueMasks, find_truth, read_truth
+from .masks import TrueMask, TrueMasks, find_truth, read_true_mask
 from .pixels import UnreadableMask
 from .placement import MaskPlacement
 
@@ -43,22 +43,31 @@ class UprightMasks:
         self._placement = MaskPlacement(len(self.rows), masks.source, boxes_in)
 
     def mask(self, row: int) -> np.ndarray | None:
-        """`(H, W) bool` of the whole upright image, at any size; None without one. Raises TruthError."""
+        """The object `(H, W) bool` of the whole upright image, at any size; None without one. Raises TruthError."""
+        found = self.with_void(row)
+        return None if found is None else found.object
+
+    def with_void(self, row: int) -> TrueMask | None:
+        """As `mask`, with the pixels that are neither object nor background."""
         path = self._paths[row]
         if path not in self.masks:
             return None
         try:
-            read = read_truth(self.masks, path, resolve(self._root, path))
+            read = read_true_mask(self.masks, path, resolve(self._root, path))
         except UnreadableMask as error:
             self._unreadable[row] = str(error)
             if too_many(len(self._unreadable), len(self.rows)):
                 raise TruthError(self._unreadable_line()) from None
             return None
-        if not read.any():
+        if not read.object.any():
             self.empty.add(row)
             return None
         sizes, orientation = self._frames
-        return self._placement.place(read, sizes[row], int(orientation[row]), self.masks.name(path))
+        both = read.object if read.void is None else np.dstack((read.object, read.void))
+        placed = self._placement.place(both, sizes[row], int(orientation[row]), self.masks.name(path))
+        if placed is None or read.void is None:
+            return None if placed is None else TrueMask(placed)
+        return TrueMask(*(np.ascontiguousarray(placed[..., part]) for part in (0, 1)))
 
     def size_px(self, row: int, mask: np.ndarray) -> np.ndarray:
         """Width and height `(2,)` of a row's image; those of its mask where they are not known."""

@@ -30,16 +30,20 @@ class KeptImage:
     packed_truth: np.ndarray | None  # (S, S // 8) uint8; None if the ground truth is boxes only
     boxes: np.ndarray  # (n, 4) true boxes in the original image
     geometry: ResizeCrop
+    packed_void: np.ndarray | None = None  # (S, S // 8) uint8
 
     @classmethod
     def of(cls, id: str, path: str, digest: np.ndarray, maps: np.ndarray, truth: TrueObject) -> "KeptImage":
-        packed = None if truth.mask is None else np.packbits(truth.mask, axis=1)
-        return cls(id, path, digest, maps, packed, truth.boxes, truth.geometry)
+        packed, void = (None if one is None else np.packbits(one, axis=1) for one in (truth.mask, truth.void))
+        return cls(id, path, digest, maps, packed, truth.boxes, truth.geometry, void)
 
     @property
     def truth(self) -> TrueObject:
-        mask = None if self.packed_truth is None else np.unpackbits(self.packed_truth, axis=1).astype(bool)
-        return TrueObject(mask, self.boxes, self.geometry)
+        mask, void = (
+            None if packed is None else np.unpackbits(packed, axis=1).astype(bool)
+            for packed in (self.packed_truth, self.packed_void)
+        )
+        return TrueObject(mask, self.boxes, self.geometry, void)
 
 
 class DecodedImages:

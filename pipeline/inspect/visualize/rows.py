@@ -143,8 +143,9 @@ def _figures(
     if quality:
         figures.append(f"quality {quality:.2f}")
     if truth is not None and truth.mask is not None:
-        true = square_truth(truth.mask, working_geometry(np.array(truth.mask.shape[::-1]), recipe, recipe.mask_px))
-        figures.append(f"mask IoU {mask_iou(mask, true):.2f}")
+        geometry = working_geometry(np.array(truth.mask.shape[::-1]), recipe, recipe.mask_px)
+        compared = mask if truth.void is None else mask & ~square_truth(truth.void, geometry)
+        figures.append(f"mask IoU {mask_iou(compared, square_truth(truth.mask, geometry)):.2f}")
     if truth is not None and len(truth.boxes):
         best = 0.0 if box is None else float(box_iou(box[None], truth.boxes).max())
         figures.append(f"box IoU {best:.2f}")

@@ -19,6 +19,7 @@ class ImageTruth:
     mask: np.ndarray | None  # (h, w) bool of the whole upright image, at any size
     boxes: np.ndarray  # (n, 4) float64 in the upright image
     note: str | None = None  # why there is none
+    void: np.ndarray | None = None  # (h, w) bool, neither object nor background
 
 
 class ViewTruth:
@@ -52,14 +53,14 @@ class ViewTruth:
         if self._masks is None:
             return ImageTruth(None, boxes, None if len(boxes) else self._left_out.get(row, "no true box"))
         try:
-            mask = self._masks.mask(row)
+            found = self._masks.with_void(row)
         except TruthError as error:
             return ImageTruth(None, boxes, str(error))
-        if mask is None:
+        if found is None:
             wrong = "nothing is marked in its true mask" if row in self._masks.empty else "true mask left out"
             return ImageTruth(None, boxes, wrong if row in self._masks.rows else "no true mask")
-        box = largest_box(mask) * np.tile(np.array(size_px) / mask.shape[1::-1], 2)
-        return ImageTruth(mask, box[None].astype(np.float64))
+        box = largest_box(found.object) * np.tile(np.array(size_px) / found.object.shape[1::-1], 2)
+        return ImageTruth(found.object, box[None].astype(np.float64), void=found.void)
 
     def warnings(self) -> list[str]:
         """Lines to print at the end. Raises TruthError if no mask belongs to its image."""

@@ -240,3 +240,22 @@ def test_a_version_is_scored_against_coco(version, truth, tmp_path):
     coco, masks = score_version(version, str(file)), score_version(version, str(truth))
     assert coco.scores == masks.scores
     assert coco.truth.endswith("COCO annotations, the union of all categories, without crowds")
+
+
+def test_void_pixels_count_neither_for_nor_against_a_mask(version, tmp_path):
+    """Row 0 marks 64 x 64; of the true object's 96 x 64 the right third is void, and so is a part of the background."""
+    folder = tmp_path / "voc"
+    (folder / "set").mkdir(parents=True)
+    index = square(64, 64, 128, 128) * np.uint8(15)
+    index[64:128, 32:64] = index[128:160, 64:128] = 255
+    Image.fromarray(index).save(folder / "set" / "0.png")
+    report = score_version(version, str(folder), truth_class="15")
+    masks = report.scores["masks"]
+    assert "255 is void: left out of the figures of masks, background for boxes" in report.truth
+    assert (masks.mask_iou, masks.precision, masks.recall, masks.box_iou) == (1, 1, 1, 1)
+    index[64:128, 96:128] = 255  # the mask reaches into the void
+    Image.fromarray(index).save(folder / "set" / "0.png")
+    report = score_version(version, str(folder), truth_class="15")
+    masks = report.scores["masks"]
+    assert (masks.mask_iou, masks.precision, masks.recall, masks.box_iou) == (1, 1, 1, 0.5)
+    assert all(0 <= score.precision <= 1 and 0 <= score.mask_iou <= 1 for score in report.scores.values())

@@ -104,3 +104,16 @@ def test_masks_without_boxes_leave_the_threshold_open(images, truth, capsys):
     print_evaluation(done)
     said = capsys.readouterr().out
     assert "no true box" in said and "given" not in said and CENTRED not in said
+
+
+def test_void_is_ignored_and_background_for_boxes(images, truth):
+    for file in truth.rglob("*.png"):
+        mask = np.asarray(Image.open(file)).copy()
+        mask[10:30, 45:50][mask.any()] = 255
+        Image.fromarray(mask).save(file)
+    dataset = of_catalog(images, truth)
+    row = dataset.ids.index("test/0.png")
+    codes = dataset.true_mask(row)
+    assert codes is not None and codes.dtype == np.uint8 and np.unique(codes).tolist() == [0, 1, 255]
+    np.testing.assert_allclose(dataset.true_boxes(row), [[30, 20, 90, 60]])
+    assert "255 is void: left out of the figures of masks" in dataset.truth.lines()[0]

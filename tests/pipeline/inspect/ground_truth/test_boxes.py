@@ -101,6 +101,17 @@ def test_boxes_of_smaller_copies_are_suspected():
     assert not check([[5, 5, 90, 140]] * 11 + [UPRIGHT], (170, 256)).warnings
 
 
+@pytest.mark.parametrize("share", [0.5, 0.25])
+def test_boxes_that_end_at_the_border_of_smaller_copies_are_refused(share):
+    width, height = 170 * share, 256 * share
+    boxes = [[5, 5, width, 0.8 * height]] * 4 + [[9, 9, 0.7 * width, height]] * 4 + [[1, 1, 9, 9]] * 4
+    with pytest.raises(TruthError, match=f"end at {share:.2f} of .* smaller copies; multiply them by {1 / share:g}$"):
+        check(boxes, (170, 256))
+    assert "upper left" in check([[5, 5, width, 9]] * 12, (170, 256)).warnings[0]  # in one direction alone
+    assert not check([*boxes, UPRIGHT], (170, 256)).left_out
+    assert len(check(boxes[:4] + boxes[4:8], (170, 256)).boxes) == 8  # too few images
+
+
 @pytest.mark.parametrize("side, unit", [(100, "percent"), (1000, "thousandths")])
 def test_boxes_in_shares_of_another_whole_are_suspected(side, unit):
     boxes = np.array([[0.1, 0.2, 0.98, 0.95]] * 12) * side

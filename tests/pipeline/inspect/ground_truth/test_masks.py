@@ -8,7 +8,7 @@ from PIL import Image
 
 from locloc.pipeline.errors import TruthError
 from locloc.pipeline.geometry.boxes import mask_iou
-from locloc.pipeline.inspect.ground_truth.masks import TrueMasks, find_truth, read_truth
+from locloc.pipeline.inspect.ground_truth.masks import TrueMasks, find_truth, read_true_mask, read_truth
 
 COLOURS = ((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128))  # the first of VOC's
 OBJECT = np.zeros((40, 60), bool)
@@ -186,6 +186,29 @@ def test_one_odd_mask_does_not_change_the_rule_and_is_named(tmp_path):
     palette(levels(255)).save(folder / "4.png")
     with pytest.raises(TruthError, match=r"4\.png has no index but 0 and 255, which is void"):
         read_truth(found(folder, count=9), "4.jpg", "")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "truth_class", "said", "void"),
+    [
+        ([levels(15, 255), levels(1, 255)], None, "255 is void: left out of the figures of masks", True),
+        (palette(levels(3, 255)), None, "255 is void: left out of the figures of masks", True),
+        (palette(levels(3, 255)), "3", "index, 3 is object; 255 is void: left out", True),
+        (levels(3, 255), "3", "index, 3 is object; 255 is void: left out", True),
+        (levels(3, 255), "255", "index, 255 is object", False),
+        (levels(128, 255), "128", "index, 128 is object", False),  # a trimap
+        ([np.where(RING[..., None], np.uint8([224, 224, 192]), colours(one)) for one in COLOURS[1:4]], None,
+         "#e0e0c0 is void: left out of the figures of masks", True),
+        (np.where(RING[..., None], np.uint8([224, 224, 192]), colours(COLOURS[1])), "#800000",
+         "colours, #800000 is object; #e0e0c0 is void", True),
+    ],
+)  # fmt: skip
+def test_void_is_neither_object_nor_background(pixels, truth_class, said, void, tmp_path):
+    masks = found(folder_of(tmp_path, pixels), truth_class)
+    assert said in masks.describe() and ("void" in masks.read_as) == void
+    mask = read_true_mask(masks, "0.jpg", "")
+    assert np.array_equal(mask.object, RING if truth_class == "255" else OBJECT)
+    assert np.array_equal(mask.void, RING) if void else mask.void is None
 
 
 def test_a_void_that_the_masks_lack_is_named(tmp_path):
