@@ -10,8 +10,8 @@ where
     other size  the annotation names a size that the file does not have
 
 If one image is `turned`, so are all others that EXIF turns and whose boxes fit both ways. An image with such boxes is
-left out of the ground truth, counted and named. More than 5 % of them (and more than 2), or all, are refused. So are
-boxes that were all drawn on smaller copies, see copies.py.
+left out of the ground truth, counted and named. More than 5 % of them (and more than 2), or all, are refused.
+What boxes of another scale look like is told, see copies.py.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from ...catalogs import SCHEMA, Catalog
 from ...errors import TruthError, check_known
 from ...geometry.orientation import SWAPPED, stored_size, upright_boxes
 from ...store.reader import Version
-from .copies import check_scale, corner_hint, grid_hint
+from .copies import corner_hint, grid_hint, scale_hint
 from .frames import read_frames, version_frames
 
 BoxesIn = Literal["upright", "stored"]
@@ -154,8 +154,7 @@ def check_boxes(
     boxes_in     "stored": boxes are in stored pixels, and are turned upright here
     annotated    (N, 2) the size that an image's annotation names; zeros: none
 
-    Raises TruthError where too many images are wrong, where all boxes were drawn on copies of another size, and for
-    "stored" where an orientation is unknown.
+    Raises TruthError where too many images are wrong, and for "stored" where an orientation is unknown.
     """
     check_boxes_in(boxes_in)
     boxes, box_row = np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(box_row, np.int64)
@@ -181,8 +180,8 @@ def check_boxes(
     kept, kept_row = boxes[usable], box_row[usable]
     if boxes_in == "upright" and not left_out.get("turned"):
         warnings += _turned_hint(kept, kept_row, sizes, orientation)
-    check_scale(kept, kept_row, sizes, where)
-    warnings += grid_hint(kept, kept_row, sizes) or corner_hint(kept, kept_row, sizes)
+    scaled = (kept, kept_row, sizes)
+    warnings += scale_hint(*scaled) or grid_hint(*scaled) or corner_hint(*scaled)
     by_row = np.split(kept, np.flatnonzero(np.diff(kept_row)) + 1)
     return TrueBoxes(dict(zip(np.unique(kept_row).tolist(), by_row, strict=True)), left_out, tuple(warnings))
 
