@@ -1,7 +1,7 @@
 """Ground-truth boxes that fit their images and were drawn on another scale: on smaller copies, or in percent.
 
 No box alone shows it. All together make it likely where they end at one and the same share of width and height, below
-0.6, and some end exactly there in each direction: these are objects that the border of a smaller copy cuts off. It stays
+0.6, and some end exactly there in each direction: these are objects that the border of a smaller copy cuts off. It is
 a warning, because an image that was set into the upper left of a larger canvas has such boxes too, and they are right.
 """
 
