@@ -216,7 +216,7 @@ def evaluate(
 ) -> Evaluation:
     """Localization and classification metrics under the field's protocols, as `locloc eval` does.
 
-    targets             runs, or "STORE@V" for the masks themselves
+    targets             runs, also "hf:USER/NAME", or "STORE@V" for the masks themselves
     images, catalog     where the images are; `catalog` for images without masks
     split               "test", "val" or "train"
     protocols           "all", or names with commas: locloc, locloc-official, ppd, wsol

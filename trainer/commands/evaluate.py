@@ -19,7 +19,10 @@ def add_to(app: typer.Typer) -> None:
 def evaluate(
     targets: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN|STORE@VERSION]...", help="Runs, imported weights, and the masks of a version."),
+        typer.Argument(
+            metavar="[RUN|STORE@VERSION]...",
+            help="Runs, hf:USER/NAME too, and the masks of a version.",
+        ),
     ] = None,
     images: Annotated[
         str | None,

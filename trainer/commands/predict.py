@@ -18,7 +18,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of `locloc train` or `locloc weights import`.")],
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="Folder of `locloc train` or `locloc weights import`, or hf:USER/NAME."),
+    ],
     images: Annotated[
         list[str], typer.Argument(metavar="IMAGES...", help="Files, folders (with all below), globs, s3://...")
     ],

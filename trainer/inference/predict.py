@@ -103,7 +103,7 @@ def load(
 ) -> "Predictor":
     """Loads the models of a run.
 
-    run        folder of `locloc train` or `locloc weights import`
+    run        folder of `locloc train` or `locloc weights import`, or "hf:USER/NAME" of the Hugging Face hub
     device     "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1"
     precision  "fp32", "bf16" or "fp16" (GPU only)
     models     "locloc" or "ppd", for a run that holds both; "auto": LocLoc's if there are any

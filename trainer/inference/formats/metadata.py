@@ -62,7 +62,7 @@ class RunMetadata:
         return {
             "run": self.run,
             "models": self.localizer.kind,
-            "masks": header.get("version"),
+            "masks": header.get("version", header.get("trained_on")),  # a run of the hub has the name alone
             "backbone": self.localizer.backbone.name,
             "tau": self.tau,
             "clean": self.clean,
