@@ -45,14 +45,20 @@ def export(
 
     **Example:** locloc export run run-onnx --to onnx
     """
-    from ...pipeline.errors import TrainError, check_known
+    from ...pipeline.errors import StoreError, TrainError, check_known
+    from ...pipeline.io.output_folder import check_output_folder
     from ..inference.threshold import check_threshold
     from ..models.run_tasks import find_tasks
 
     check_known(TrainError, "format", to, FORMATS)
     if tau is not None:
         check_threshold(tau)
+    if tau is not None and to != "onnx":
+        raise TrainError(f"--tau is of the graph's mask, of --to onnx; leave it out with --to {to}")
+    if figures is not None and to != "hub":
+        raise TrainError(f"--figures are for the model card, of --to hub; leave them out with --to {to}")
     find_tasks(run, models)
+    check_output_folder(out, "OUT", StoreError)
     from ..export.run import export_run  # imports torch: after the checks above
     from .rendering import print_exported_run
 
