@@ -34,7 +34,7 @@ def read_coco(images: Path | str, root: Path | str | None, label: str | None = N
     """The images that a JSON file of COCO's instances lists, or those of all such files of a folder.
 
     images  a file; or a folder with annotations/instances_*.json, with _annotations.coco.json in it or in its folders,
-            or else with *.json
+            with instances*.json, or else with *.json
     root    of a file only: the folder or URL that its file_names are relative to; default: as `_folder_of_images` finds
     label   which of an image's classes is its label, see `object_label.Rule`
 
@@ -119,7 +119,7 @@ def _parts_of(images: Path | str, root: Path | str | None) -> tuple[Path | str, 
 
 
 def _files_of(folder: Path) -> list[Path]:
-    for pattern in ("annotations/instances_*.json", f"**/{_BESIDE}", "*.json"):
+    for pattern in ("annotations/instances_*.json", f"**/{_BESIDE}", "instances*.json", "*.json"):
         if files := sorted(folder.glob(pattern)):
             return files
     raise CatalogError(
