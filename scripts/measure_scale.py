@@ -44,9 +44,9 @@ from locloc.pipeline.build.worker_init import prepare_process
 from locloc.pipeline.catalogs import read_catalog
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.store.gc import collect_garbage
-from locloc.pipeline.store.reader import list_versions
 from locloc.pipeline.store.repository import first_snapshot
 from locloc.pipeline.store.schema import BLOCK_ROWS, block_count, write_block
+from locloc.pipeline.store.versions import list_versions
 from locloc.pipeline.store.writer import StoreWriter
 
 

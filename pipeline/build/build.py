@@ -9,9 +9,10 @@ from ..masks.map_source import SecondRound
 from ..recipe import Recipe, load_recipe
 from ..recipes.choice import GIVEN
 from ..store.location import StoreLocation
-from ..store.reader import list_versions, open_version
+from ..store.reader import open_version
 from ..store.repository import check_can_hold_store, has_repository
 from ..store.schema import block_count
+from ..store.versions import list_versions
 from ..store.writer import StoreWriter
 from .block import TaskContext
 from .coordinator import make_version

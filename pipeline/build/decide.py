@@ -12,7 +12,8 @@ from ..errors import StoreError
 from ..inspect.report.decisions_csv import Decision
 from ..status import HAS_MASK, Status
 from ..store.decisions import ACCEPTED, DECISIONS, REJECTED, UNDECIDED, Decisions
-from ..store.reader import Version, list_versions
+from ..store.reader import Version
+from ..store.versions import list_versions
 from ..store.writer import SharedParent, StoreWriter, timestamp
 
 

@@ -23,8 +23,9 @@ from ..recipe import REVISIONS, Recipe, built_recipe
 from ..recipes.choice import GIVEN
 from ..status import HAS_MASK, Status
 from ..store.location import StoreLocation
-from ..store.reader import Version, VersionInfo, list_versions, open_version, unfinished_catalog
+from ..store.reader import Version, open_version
 from ..store.schema import BLOCK_ROWS, block_count
+from ..store.versions import VersionInfo, list_versions, unfinished_catalog
 from ..store.writer import SharedParent, StoreWriter
 from .block import TaskContext
 from .build import BuildRequest, build_version

@@ -180,7 +180,7 @@ def resume(
 
     **Example:** locloc masks resume photos.store
     """
-    from ..store.reader import list_versions
+    from ..store.versions import list_versions
 
     list_versions(store)  # raises StoreError where there is no store
     from ..build.incremental import resume_build  # imports torch

@@ -18,7 +18,7 @@ def add_to(masks: typer.Typer) -> None:
 
 def list_(store: StoreName, json: Json = None) -> None:
     """List the versions of a store, oldest first, and its unfinished builds."""
-    from ..store.reader import list_versions
+    from ..store.versions import list_versions
     from .rendering.versions import print_versions
 
     versions = list_versions(store)

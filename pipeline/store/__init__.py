@@ -4,6 +4,7 @@
 of `lock.py`. Readers and writers share only the format in `schema.py`.
 """
 
-from .reader import Version, list_versions, open_version
+from .reader import Version, open_version
+from .versions import list_versions
 
 __all__ = ["Version", "list_versions", "open_version"]

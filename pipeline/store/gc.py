@@ -18,8 +18,8 @@ from ..errors import StoreError, did_you_mean
 from .lease import Lease
 from .location import StoreLocation
 from .lock import store_lock
-from .reader import tag_snapshots, version_metadata
 from .repository import BUILD_PREFIX, first_snapshot, icechunk_errors, open_repository
+from .versions import tag_snapshots, version_metadata
 
 _EVERYTHING = datetime(9999, 1, 1, tzinfo=UTC)
 _FENCE = "locloc_fence"

@@ -2,12 +2,9 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
-import icechunk
 import numpy as np
 import pyarrow as pa
 import zarr
@@ -22,7 +19,7 @@ from .arrays import Array, open_array, open_subgroup, read_array
 from .decisions import Decisions, read_decisions
 from .location import StoreLocation
 from .location import split_version_name as split_version_name
-from .repository import BUILD_PREFIX, first_snapshot, icechunk_errors, open_repository
+from .repository import icechunk_errors, open_repository
 from .row_selection import RowSelection, select_rows, similar_id
 from .schema import (
     ADDED_COLUMNS,
@@ -36,22 +33,7 @@ from .schema import (
     unpack_masks,
 )
 from .table import version_table
-
-
-@dataclass(frozen=True)
-class VersionInfo:
-    """A row of `masks list`. `tag` is None for an unfinished build."""
-
-    tag: str | None
-    fingerprint: str
-    metadata: dict[str, Any]
-    is_latest: bool = False
-
-    @property
-    def build_id(self) -> str:
-        """Hash of all inputs of the build; its start names the build's branch."""
-        build_id: str = self.metadata["build_id"]
-        return build_id
+from .versions import latest_tag
 
 
 class Version:
@@ -292,7 +274,7 @@ def open_version(name: str) -> Version:
     repository = open_repository(store)
     with icechunk_errors(str(store)):
         # Tags last: a version published in between is tagged before it becomes the latest.
-        latest, tags = _latest(repository), repository.list_tags()
+        latest, tags = latest_tag(repository), repository.list_tags()
     if tag == "latest":
         if latest is None:
             raise StoreError(
@@ -304,64 +286,3 @@ def open_version(name: str) -> Version:
             f"Store {store} has no version {tag!r}{did_you_mean(tag, tags) if tags else '; it has none yet'}"
         )
     return Version(store, tag)
-
-
-def list_versions(store: str | Path | StoreLocation) -> list[VersionInfo]:
-    """Published versions, oldest first, then unfinished builds."""
-    repository = open_repository(location := StoreLocation.of(store))
-    with icechunk_errors(str(location)):
-        latest, snapshots = _latest(repository), tag_snapshots(repository)
-        published = []
-        for tag in snapshots:
-            metadata = version_metadata(repository, tag=tag)
-            published.append(VersionInfo(tag, metadata["fingerprint"], metadata, tag == latest))
-        published.sort(key=lambda version: version.metadata["sequence"])  # not by time: machines' clocks differ
-        not_unfinished = {first_snapshot(repository), *snapshots.values()}
-        builds = []
-        for branch in sorted(repository.list_branches()):
-            if not branch.startswith(BUILD_PREFIX):
-                continue
-            try:
-                snapshot = repository.lookup_branch(branch)
-            except icechunk.IcechunkError:  # published and deleted since branches were listed
-                continue
-            if snapshot not in not_unfinished:
-                metadata = version_metadata(repository, snapshot_id=snapshot)
-                builds.append(VersionInfo(None, metadata["fingerprint"], metadata))
-    return published + builds
-
-
-def unfinished_catalog(store: str | Path | StoreLocation, build_id: str) -> Catalog:
-    """The catalog of an unfinished build."""
-    repository = open_repository(location := StoreLocation.of(store))
-    with icechunk_errors(str(location)):
-        session = repository.readonly_session(branch=build_branch(build_id))
-        root = zarr.open_group(session.store, mode="r")
-        return read_catalog(root, read_metadata(root))
-
-
-def version_metadata(
-    repository: icechunk.Repository,
-    *,
-    branch: str | None = None,
-    tag: str | None = None,
-    snapshot_id: str | None = None,
-) -> dict[str, Any]:
-    """The provenance at a branch, a tag or a snapshot."""
-    session = repository.readonly_session(branch=branch, tag=tag, snapshot_id=snapshot_id)
-    return read_metadata(zarr.open_group(session.store, mode="r"))
-
-
-def tag_snapshots(repository: icechunk.Repository) -> dict[str, str]:
-    """Snapshot ids of the published versions, by tag."""
-    return {tag: repository.lookup_tag(tag) for tag in sorted(repository.list_tags())}
-
-
-def build_branch(build_id: str) -> str:
-    """The branch of an unfinished build."""
-    return BUILD_PREFIX + build_id[:16]
-
-
-def _latest(repository: icechunk.Repository) -> str | None:
-    main = repository.lookup_branch("main")
-    return next((tag for tag, snapshot in tag_snapshots(repository).items() if snapshot == main), None)

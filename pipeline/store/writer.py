@@ -34,7 +34,6 @@ from .decisions import Decisions, write_decisions
 from .gc import delete_empty_branches
 from .location import StoreLocation
 from .lock import store_lock
-from .reader import VersionInfo, build_branch, list_versions, tag_snapshots
 from .repository import ensure_repository, first_snapshot, icechunk_errors, open_repository
 from .schema import (
     ATTRIBUTE,
@@ -49,6 +48,7 @@ from .schema import (
     reopen_arrays,
     write_catalog,
 )
+from .versions import VersionInfo, build_branch, list_versions, tag_snapshots
 
 VERIFY_ROWS = 16 * BLOCK_ROWS
 

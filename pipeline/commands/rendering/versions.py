@@ -10,7 +10,8 @@ from ...catalogs.left_out import LeftOut, images_left_out, left_out_from_json, l
 from ...io.console import one_line, out
 from ...io.tables import print_fields, print_table
 from ...status import DONE, Seen
-from ...store.reader import Version, VersionInfo
+from ...store.reader import Version
+from ...store.versions import VersionInfo
 from ...store.writer import coverage
 
 NO_STATUS = ("rows", "blocks", "blocks_done")

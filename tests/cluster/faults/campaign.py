@@ -18,9 +18,9 @@ import numpy as np
 from locloc.pipeline.errors import StoreError
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import Version, list_versions, open_version
-from locloc.pipeline.store.reader import VersionInfo
 from locloc.pipeline.store.repository import open_repository
 from locloc.pipeline.store.schema import BLOCK_ROWS
+from locloc.pipeline.store.versions import VersionInfo
 
 from ...end_to_end.conftest import everything
 from ...pipeline.store.test_gc import live, stored

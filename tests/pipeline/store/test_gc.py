@@ -18,9 +18,9 @@ from locloc.pipeline.errors import StoreError, StoreLockedError
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import list_versions, open_version
 from locloc.pipeline.store.gc import collect_garbage, delete_version
-from locloc.pipeline.store.reader import build_branch
 from locloc.pipeline.store.repository import first_snapshot, open_repository
 from locloc.pipeline.store.schema import BLOCK_ROWS, COLUMNS, content_crc, pack_masks, write_block
+from locloc.pipeline.store.versions import build_branch
 from locloc.pipeline.store.writer import SharedParent, StoreWriter
 
 ROWS, BLOCKS, HEADS, GRID, MASK_PX = 250, 4, 6, (8, 8), 64

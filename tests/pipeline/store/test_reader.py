@@ -15,7 +15,7 @@ from locloc.pipeline.errors import StoreError
 from locloc.pipeline.masks.pseudo_mask import working_geometry
 from locloc.pipeline.masks.quality import PARTS
 from locloc.pipeline.recipe import load_recipe
-from locloc.pipeline.store import open_version, reader
+from locloc.pipeline.store import open_version, reader, versions
 from locloc.pipeline.store.schema import BLOCK_ROWS
 from locloc.pipeline.store.writer import StoreWriter
 
@@ -130,9 +130,9 @@ def test_latest_is_found_when_it_is_published_during_the_open(store, monkeypatch
     def published_just_before(repository):
         monkeypatch.undo()  # the writer calls it too
         build.publish(store)
-        return reader._latest(repository)
+        return versions.latest_tag(repository)
 
-    monkeypatch.setattr(reader, "_latest", published_just_before)
+    monkeypatch.setattr(reader, "latest_tag", published_just_before)
     assert open_version(f"{store}@latest").tag == "v1"
 
 
