@@ -1,0 +1,91 @@
+"""What a store holds: its published versions and its unfinished builds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import icechunk
+import zarr
+
+from ..catalogs.catalog import Catalog
+from .location import StoreLocation
+from .repository import BUILD_PREFIX, first_snapshot, icechunk_errors, open_repository
+from .schema import read_catalog, read_metadata
+
+
+@dataclass(frozen=True)
+class VersionInfo:
+    """A row of `masks list`. `tag` is None for an unfinished build."""
+
+    tag: str | None
+    fingerprint: str
+    metadata: dict[str, Any]
+    is_latest: bool = False
+
+    @property
+    def build_id(self) -> str:
+        """Hash of all inputs of the build; its start names the build's branch."""
+        build_id: str = self.metadata["build_id"]
+        return build_id
+
+
+def list_versions(store: str | Path | StoreLocation) -> list[VersionInfo]:
+    """Published versions, oldest first, then unfinished builds."""
+    repository = open_repository(location := StoreLocation.of(store))
+    with icechunk_errors(str(location)):
+        latest, snapshots = latest_tag(repository), tag_snapshots(repository)
+        published = []
+        for tag in snapshots:
+            metadata = version_metadata(repository, tag=tag)
+            published.append(VersionInfo(tag, metadata["fingerprint"], metadata, tag == latest))
+        published.sort(key=lambda version: version.metadata["sequence"])  # not by time: machines' clocks differ
+        not_unfinished = {first_snapshot(repository), *snapshots.values()}
+        builds = []
+        for branch in sorted(repository.list_branches()):
+            if not branch.startswith(BUILD_PREFIX):
+                continue
+            try:
+                snapshot = repository.lookup_branch(branch)
+            except icechunk.IcechunkError:  # published and deleted since branches were listed
+                continue
+            if snapshot not in not_unfinished:
+                metadata = version_metadata(repository, snapshot_id=snapshot)
+                builds.append(VersionInfo(None, metadata["fingerprint"], metadata))
+    return published + builds
+
+
+def unfinished_catalog(store: str | Path | StoreLocation, build_id: str) -> Catalog:
+    """The catalog of an unfinished build."""
+    repository = open_repository(location := StoreLocation.of(store))
+    with icechunk_errors(str(location)):
+        session = repository.readonly_session(branch=build_branch(build_id))
+        root = zarr.open_group(session.store, mode="r")
+        return read_catalog(root, read_metadata(root))
+
+
+def version_metadata(
+    repository: icechunk.Repository,
+    *,
+    branch: str | None = None,
+    tag: str | None = None,
+    snapshot_id: str | None = None,
+) -> dict[str, Any]:
+    """The provenance at a branch, a tag or a snapshot."""
+    session = repository.readonly_session(branch=branch, tag=tag, snapshot_id=snapshot_id)
+    return read_metadata(zarr.open_group(session.store, mode="r"))
+
+
+def tag_snapshots(repository: icechunk.Repository) -> dict[str, str]:
+    """Snapshot ids of the published versions, by tag."""
+    return {tag: repository.lookup_tag(tag) for tag in sorted(repository.list_tags())}
+
+
+def build_branch(build_id: str) -> str:
+    """The branch of an unfinished build."""
+    return BUILD_PREFIX + build_id[:16]
+
+
+def latest_tag(repository: icechunk.Repository) -> str | None:
+    """The tag at the end of `main`, or None before the first version."""
+    main = repository.lookup_branch("main")
+    return next((tag for tag, snapshot in tag_snapshots(repository).items() if snapshot == main), None)
