@@ -7,7 +7,7 @@ MAX_ROWS = 50_000
 """Of more rows no neighbours are computed: it takes the square of their number."""
 
 DIMENSIONS = 24
-_CHUNK = 1024
+_CHUNK = 256  # of rows, whose distances to all others are in memory
 
 
 def nearest_rows(colours: np.ndarray, shapes: np.ndarray) -> np.ndarray | None:
