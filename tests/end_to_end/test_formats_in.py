@@ -272,7 +272,7 @@ def test_a_build_from_shards_and_what_follows(photos, tmp_path, locloc):
     changes = json.loads(locloc("masks", "verify", f"{store}@v1", "--json").stdout)["changes"]
     assert [(change["kind"], change["rows"]) for change in changes] == [("gone", SHARD)]
     (tmp_path / "away.tar").rename(away)
-    said = locloc("masks", "view", f"{store}@v1", "--out", tmp_path / "grid.png")
+    said = locloc("masks", "view", f"{store}@v1", version.ids[0], "--out", tmp_path / "grid.png")
     assert said.code == 0 and (tmp_path / "grid.png").stat().st_size > 10_000
     assert locloc("masks", "refine", f"{store}@v1", "--recipe", "official", "--workers", 1).code == 0
     assert open_version(f"{store}@v2").provenance["counts"]["ok"] > 150
