@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from ..io.formats import EXTRA_SUFFIXES
 from .catalog import Catalog
-from .folders.mask_folders import is_image_folder, is_mask_folder
+from .folders.mask_folders import is_image_folder, is_mask_folder, is_split
 from .left_out import LeftOut, counted, left_out_text
 from .paths import to_text
 from .split_words import looks_like_split, split_code
@@ -22,11 +22,13 @@ _MASK_OF_ANOTHER = r"(?i)[-_.](?:mask|masks|seg|segmentation|gt|label|annotation
 def catalog_warnings(catalog: Catalog) -> Iterator[str]:
     """Yields the warnings of a catalog; reads nothing."""
     if catalog.kind == "folder":
-        yield from _class_names(catalog.classes)
+        yield from _class_names(catalog.classes, "*/" if is_split(catalog) else "")
         inside = _folders_inside(catalog)
         yield from _splits_inside(catalog, inside) or _classes_inside(catalog, inside)
         yield from _masks_beside(catalog)
     yield from _equal_names("classes", catalog.classes, _folded, "letter case or Unicode normal form")
+    unlike = {_folded(name): name for name in catalog.classes}.values()
+    yield from _equal_names("classes", unlike, _without_blanks, "blanks")
     ids = catalog.table["id"]
     # A name in ASCII is its own normal form, and no other name has it.
     others = ids.filter(pc.invert(pc.string_is_ascii(ids))).to_pylist()
@@ -34,7 +36,7 @@ def catalog_warnings(catalog: Catalog) -> Iterator[str]:
     yield from _left_out(catalog.left_out, len(catalog))
 
 
-def _class_names(classes: Sequence[str]) -> Iterator[str]:
+def _class_names(classes: Sequence[str], above: str) -> Iterator[str]:
     alike = [name for name in classes if looks_like_split(name)]
     if alike and (len(alike) == len(classes) or len(alike) > 1 or any(split_code(name) for name in alike)):
         yield (
@@ -43,7 +45,10 @@ def _class_names(classes: Sequence[str]) -> Iterator[str]:
             "anything"
         )
     if masks := [name for name in classes if is_mask_folder(name)]:
-        yield f"taken for {_classes(masks)}, though named like a folder of masks; --exclude '{masks[0]}' leaves it out"
+        yield (
+            f"taken for {_classes(masks)}, though named like a folder of masks; "
+            f"--exclude '{above}{masks[0]}' leaves it out"
+        )
     if images := [name for name in classes if is_image_folder(name)]:
         yield (
             f"taken for {_classes(images)}, though named like a folder of all images; name that folder itself, or a "
@@ -53,7 +58,7 @@ def _class_names(classes: Sequence[str]) -> Iterator[str]:
 
 def _folders_inside(catalog: Catalog) -> dict[str, set[str]]:
     """The folders of a class that hold all its images, by class; none where the folder has splits."""
-    if pc.any(pc.greater(catalog.table["split"], 0)).as_py():
+    if is_split(catalog):
         return {}
     paths = catalog.table["path"]
     inside: defaultdict[str, set[str]] = defaultdict(set)
@@ -137,6 +142,10 @@ def ascii_if_alike(name: str) -> str:
 
 def _folded(name: str) -> str:
     return normal_form(normal_form(name).casefold())
+
+
+def _without_blanks(name: str) -> str:
+    return "".join(_folded(name).split())
 
 
 def _left_out(items: Sequence[LeftOut], images: int) -> Iterator[str]:

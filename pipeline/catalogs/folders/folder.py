@@ -1,12 +1,15 @@
 """A folder of images: flat, a subfolder for each class, or folders for training, validation and test of either."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 from ..catalog import Catalog, CatalogRows, build_catalog
-from ..left_out import Omissions
+from ..left_out import Omissions, counted
 from ..paths import folder_of, refuse_root, to_text
-from .folder_layout import layout_of
-from .walk import IMAGE_SUFFIXES, list_images, walk_images
+from .folder_layout import SHOWN, Layout, layout_of
+from .mask_folders import is_mask_folder
+from .walk import IMAGE_SUFFIXES, folder_left_out, list_images, walk_images
 
 ARCHIVES = {".tar": "webdataset", ".parquet": "parquet", ".pq": "parquet"}
 """Suffix of files that hold images > the catalog that reads them."""
@@ -19,7 +22,8 @@ def read_folder(images: Path | str, root: Path | str | None) -> Catalog:
 
     Class: the top-level subfolder that an image is in, at any depth. The label is its index among the sorted names of
     those that hold images. An image in `images` itself has none (-1), nor has one in a folder named like
-    `split_words.UNLABELED` (unlabeled, unsup, ...).
+    `split_words.UNLABELED` (unlabeled, unsup, ...). Where each split holds one folder, named like all images (`images`,
+    `img`, ...), that folder is no class, and the next level is.
 
     Split: top-level folders named by a word of `split_words.SPLIT_CODES` (train, training, val, valid, dev, test, ...,
     in any letter case, also `training_set`, `test-images`, `train2017`) give the split, and the next level the class.
@@ -47,7 +51,31 @@ def read_folder(images: Path | str, root: Path | str | None) -> Catalog:
         refuse_root("folder", root)
         return folder_catalog(images, list_images(images, omissions), omissions)
     folder = folder_of("folder", images, root)
-    return folder_catalog(folder, walk_images(folder, omissions), omissions)
+    paths = walk_images(folder, omissions)
+    catalog = folder_catalog(folder, paths, omissions)
+    return replace(catalog, notes=(*catalog.notes, *_without_images(folder, paths, layout_of(paths))))
+
+
+def _without_images(base: Path, paths: list[str], layout: Layout) -> list[str]:
+    """A note of the folders that would be splits or classes if an image lay in them; not those named like masks'."""
+    filled = {folder for path in paths for folder in _outer_folders(path)}
+    empty = []
+    for level in ("", *(f"{name}/" for name in layout.splits)):
+        try:
+            with os.scandir(os.path.join(base, level)) as entries:
+                names = [to_text(entry.name) for entry in entries if entry.is_dir() and not folder_left_out(entry.name)]
+        except OSError:  # counted in `left_out` by the walk
+            continue
+        empty += [level + name for name in names if level + name not in filled and not is_mask_folder(name)]
+    if not empty:
+        return []
+    shown = ", ".join(f"{name}/" for name in sorted(empty)[:SHOWN]) + (", ..." if len(empty) > SHOWN else "")
+    return [f"no image lies in {counted(len(empty), 'folder')}: {shown}"]
+
+
+def _outer_folders(path: str) -> tuple[str, ...]:
+    top, slash, rest = path.partition("/")
+    return (top, f"{top}/{rest.partition('/')[0]}") if slash else (top,)
 
 
 def folder_catalog(base: Path | str, paths: list[str], omissions: Omissions | None = None) -> Catalog:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ..left_out import counted
 from ..split_words import SPLITS, is_unlabeled, split_code
+from .mask_folders import is_image_folder
 
 SHOWN = 4  # names in a note
 
@@ -14,11 +15,13 @@ SHOWN = 4  # names in a note
 class Layout:
     """Splits by top-level folder; empty where top-level folders are classes.
 
-    notes  what was reinterpreted, one line each
+    notes    what was reinterpreted, one line each
+    holders  folders below the splits that hold all their images, such as `images`, and are no classes
     """
 
     splits: dict[str, int]
     notes: tuple[str, ...]
+    holders: frozenset[str] = frozenset()
 
     def split(self, path: str) -> int:
         return self.splits.get(path.partition("/")[0], 0)
@@ -29,7 +32,9 @@ class Layout:
         if self.splits:
             if top not in self.splits:
                 return ""
-            top, slash, _ = rest.partition("/")
+            top, slash, rest = rest.partition("/")
+            if slash and top in self.holders:
+                top, slash, _ = rest.partition("/")
         return top if slash and not is_unlabeled(top) else ""
 
 
@@ -39,7 +44,7 @@ class _Top:
 
     images: int = 0
     in_subfolders: int = 0
-    first: str = ""
+    inside: set[str] = field(default_factory=set)  # names of the subfolders
 
     @property
     def is_nested(self) -> bool:
@@ -60,7 +65,10 @@ def layout_of(paths: Iterable[str]) -> Layout:
         if slash:
             top = tops.folders[name]
             top.images += 1
-            top.in_subfolders += "/" in rest
+            inside, slash, _ = rest.partition("/")
+            if slash:
+                top.in_subfolders += 1
+                top.inside.add(inside)
         else:
             tops.loose.append(path)
     splits = {name: code for name in sorted(tops.folders) if (code := split_code(name))}
@@ -68,10 +76,14 @@ def layout_of(paths: Iterable[str]) -> Layout:
     strays = {name: top for name, top in sorted(tops.folders.items()) if name not in splits and name not in unlabeled}
     if not _are_splits(splits, strays, tops):
         return Layout({}, tuple(_unlabeled_notes(unlabeled, "no label")))
-    return Layout(
-        splits,
-        (*_word_notes(splits), *_unlabeled_notes(unlabeled, "neither split nor label"), *_stray_notes(strays, tops)),
+    holders = _holders([tops.folders[name] for name in splits])
+    notes = (
+        *_word_notes(splits),
+        *_holder_notes(holders),
+        *_unlabeled_notes(unlabeled, "neither split nor label"),
+        *_stray_notes(strays, tops),
     )
+    return Layout(splits, notes, holders)
 
 
 def _are_splits(splits: dict[str, int], strays: dict[str, _Top], tops: _Tops) -> bool:
@@ -85,6 +97,20 @@ def _are_splits(splits: dict[str, int], strays: dict[str, _Top], tops: _Tops) ->
         top.in_subfolders for top in strays.values()
     )
     return len(set(splits.values())) > 1 or not strays or classes_only_in_splits
+
+
+def _holders(within: list[_Top]) -> frozenset[str]:
+    """`images` in train/images/1.jpg, as YOLO and Roboflow have it: one folder in each split, named like all images."""
+    inside = frozenset[str]().union(*(top.inside for top in within))
+    one_each = all(len(top.inside) <= 1 for top in within)
+    return inside if one_each and all(is_image_folder(name) for name in inside) else frozenset()
+
+
+def _holder_notes(holders: frozenset[str]) -> list[str]:
+    if not holders:
+        return []
+    names = ", ".join(f"{name}/" for name in sorted(holders))
+    return [f"{names} below the splits {'holds' if len(holders) == 1 else 'hold'} all their images: no class"]
 
 
 def _word_notes(splits: dict[str, int]) -> list[str]:

@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from ...errors import CatalogError
 from ..catalog import Catalog
 from ..paths import to_text
@@ -40,8 +42,8 @@ def _word(name: str) -> str:
     for before, sign, after in (word.partition("_"), word.partition("-")):
         if sign and split_code(before):
             return after
-        if sign and split_code(after):
-            return before
+        if sign and split_code(after):  # `seg_train` holds the images of a training set, as Kaggle names them
+            return word if before in ("seg", "segs") else before
     return word
 
 
@@ -58,6 +60,11 @@ def refuse_mask_folders(catalog: Catalog) -> None:
     if not masks or not images or len(masks) + len(images) < len(catalog.classes):
         return
     base = to_text(str(catalog.root))
+    if is_split(catalog):
+        raise CatalogError(
+            f"Splits of {base} hold {images[0]}/ and {masks[0]}/: what is in {masks[0]}/ would be taken as images; "
+            f"leave it out by --exclude '*/{masks[0]}'"
+        )
     lists = lists_beside(catalog.root)
     if "list.csv" in lists:
         remedy = f"give --catalog synthetic (scenes of `locloc data synth`) or name the list {base}/list.csv"
@@ -69,6 +76,11 @@ def refuse_mask_folders(catalog: Catalog) -> None:
         f"{base} holds {images[0]}/ and {masks[0]}/: what is in {masks[0]}/ would be taken as images; {remedy}, "
         f"or leave it out by --exclude {masks[0]}"
     )
+
+
+def is_split(catalog: Catalog) -> bool:
+    """True where images of a folder lie in splits, and so classes one level lower."""
+    return bool(pc.any(pc.greater(catalog.table["split"], 0)).as_py())
 
 
 def lists_beside(root: Path | str) -> list[str]:

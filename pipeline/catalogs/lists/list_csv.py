@@ -47,13 +47,18 @@ def read_csv(source: ListFile) -> Iterator[Row]:
             width = len(header)
             fields = itemgetter(*(width if index is None else index for index in columns.at))
             line = skipped + records.line_num + 1
+            blank = 0
             for record in records:
-                if record:  # a blank line is none
+                if any(map(str.strip, record)) or len(record) == 1:
                     if len(record) != width:
                         raise CatalogError(_ragged(place(file, line), record, width, delimiter))
                     record.append("")  # the value of columns that are not there
                     yield line, fields(record)
+                elif record:  # delimiters alone; a blank line is no row
+                    blank += 1
                 line = skipped + records.line_num + 1
+            if blank:
+                source.notes.append(f"{blank} {'row' if blank == 1 else 'rows'} without any value left out")
     except csv.Error as error:
         raise CatalogError(f"{place(file, line)}: broken CSV ({error})") from error
     except UnicodeDecodeError as error:

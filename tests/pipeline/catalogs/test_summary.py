@@ -88,6 +88,7 @@ WARNINGS = {
         ["a.jpg", "a_mask.png"],
         "1 image named like masks of others, such as a_mask.png; .*'\\*_mask.png'",
     ),
+    "blanks": (["cat/a.jpg", "Cat /b.jpg", "cow/c.jpg"], "differ in blanks only: 'Cat ' and 'cat'"),
     "letter case": (["Cat/a.jpg", "cat/a.jpg"], "differ in letter case or Unicode normal form only: 'Cat' and 'cat'"),
     "normal form of a class": (
         ["caf\u00e9/a.jpg", "cafe\u0301/a.jpg"],
@@ -161,6 +162,22 @@ def test_images_and_masks_side_by_side_are_refused(tmp_path, beside, remedy):
     assert len(read_catalog(tmp_path, exclude=["masks"])) == 1
     touch(tmp_path, "cat/a.jpg")  # then they may be classes
     assert len(read_catalog(tmp_path)) == 3
+
+
+def test_images_and_masks_side_by_side_in_splits_are_refused(tmp_path):
+    touch(tmp_path, *(f"{split}/{folder}/a.png" for split in ("train", "val") for folder in ("images", "masks")))
+    with pytest.raises(CatalogError, match=r"hold images/ and masks/: .* leave it out by --exclude '\*/masks'$"):
+        read_catalog(tmp_path)
+    catalog = read_catalog(tmp_path, exclude=["*/masks"])
+    assert (catalog.table["split"].to_pylist(), catalog.classes) == ([1, 2], ())
+
+
+def test_seg_train_is_no_folder_of_masks(tmp_path):
+    touch(tmp_path, "seg_train/seg_train/forest/a.jpg", "seg_test/seg_test/forest/a.jpg", "train_masks/a.png")
+    found = list(catalog_warnings(read_catalog(tmp_path)))
+    assert [line for line in found if "folder of masks" in line] == [
+        "taken for class 'train_masks', though named like a folder of masks; --exclude 'train_masks' leaves it out"
+    ]
 
 
 @pytest.mark.parametrize("masks", ["SegmentationClass", "annotations", "train_masks", "gt", "GroundTruth", "masks_2"])

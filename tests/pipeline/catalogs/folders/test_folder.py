@@ -32,6 +32,13 @@ def test_classes_are_the_top_folders_that_hold_images(tmp_path):
     ]
 
 
+def test_folders_without_an_image_are_named(tmp_path):
+    touch(tmp_path, "train/cat/a.jpg", "train/labels/a.txt", "val/.keep", "train/dog/.keep", "train/@eaDir/x", "x.txt")
+    assert "no image lies in 2 folders: train/dog/, val/" in read_catalog(tmp_path).notes
+    touch(tmp_path, "train/dog/b.jpg", "val/dog/b.jpg")
+    assert read_catalog(tmp_path).notes == ()
+
+
 def test_flat_folder_has_no_classes(tmp_path):
     touch(tmp_path, "b.jpg", "a.jpg")
     catalog = read_catalog(tmp_path)

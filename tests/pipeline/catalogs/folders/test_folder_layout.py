@@ -86,6 +86,15 @@ def test_class_and_split_of_an_image(path, name, split):
     assert (layout.class_name(path), layout.split(path)) == (name, split)
 
 
+def test_a_folder_of_all_images_below_splits_is_no_class():
+    layout = layout_of(["train/images/1.jpg", "valid/images/2.jpg", "test/3.jpg", "train/images/cat/4.jpg"])
+    assert [layout.class_name(f"train/images/{path}") for path in ("1.jpg", "cat/4.jpg")] == ["", "cat"]
+    assert "images/ below the splits holds all their images: no class" in layout.notes
+    for paths in (["train/images/1.jpg", "train/cat/1.jpg"], ["train/images/1.jpg", "train/img/1.jpg"]):
+        assert layout_of(paths).class_name(paths[0]) == "images"
+    assert layout_of(["images/1.jpg"]).class_name("images/1.jpg") == "images"
+
+
 def test_class_folders():
     layout = layout_of(files(cat=1, dog=1, unlabeled=1))
     assert [layout.class_name(path) for path in ("cat/a/1.jpg", "dog/2.jpg", "3.jpg", "Unlabelled/4.jpg")] == [

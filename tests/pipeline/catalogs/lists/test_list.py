@@ -91,13 +91,13 @@ def test_absolute_paths_inside_the_root_become_relative(tmp_path):
 def test_paths_that_leave_the_root(tmp_path, path):
     path = path.replace("{root}", str(tmp_path))
     with pytest.raises(CatalogError, match=rf"{tmp_path}/l.csv:3: path '.*' (has a '..'|is outside|names no file)"):
-        read(tmp_path, f'path,label\na.jpg,\n"{path}",\n', root=tmp_path)
+        read(tmp_path, f'path,label\na.jpg,0\n"{path}",0\n', root=tmp_path)
 
 
 @pytest.mark.parametrize("path", ["../a.jpg", "a/../../b.jpg", "a/..", "", ".", "/"])
 def test_paths_that_name_no_file(tmp_path, path):
     with pytest.raises(CatalogError, match=rf"{tmp_path}/l.csv:3: path '.*' (has a '..'|names no file)"):
-        read(tmp_path, f'path,label\na.jpg,\n"{path}",\n')
+        read(tmp_path, f'path,label\na.jpg,0\n"{path}",0\n')
 
 
 CSV_ERRORS = {

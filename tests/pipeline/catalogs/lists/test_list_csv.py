@@ -45,6 +45,14 @@ def test_a_list_of_tabs_by_its_suffix(tmp_path):
     assert read(tmp_path, "path\tlabel\na,b.jpg\tcat\n", name="l.tsv").slice(0, 1)[1] == ["a,b.jpg"]
 
 
+def test_rows_of_delimiters_alone_as_spreadsheets_leave_them(tmp_path):
+    catalog = read(tmp_path, "path;label;\na.jpg;cat;\n;;\nb.jpg;;\n ; ;\n;;;;\n")
+    assert (catalog.slice(0, 9)[1], catalog.table["label"].to_pylist()) == (["a.jpg", "b.jpg"], [0, -1])
+    assert "3 rows without any value left out" in catalog.notes
+    with pytest.raises(CatalogError, match="l.csv:3: path '' names no file"):
+        read(tmp_path, "path,label\na.jpg,0\n,1\n")
+
+
 def test_a_blank_that_the_header_has_not_is_part_of_the_name(tmp_path):
     assert read(tmp_path, "label,path\n0, a.jpg\n").slice(0, 1)[1] == [" a.jpg"]
 
