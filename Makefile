@@ -7,7 +7,7 @@ RUN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-all check docs bench clean
+.PHONY: demo test test-slow test-all check docs bench wheelhouse clean
 
 demo: $(INSTALLED)
 	$(RUN)/locloc demo demo
@@ -36,6 +36,13 @@ docs: $(INSTALLED)
 bench: $(INSTALLED)
 	$(RUN)/python scripts/measure_build.py $(if $(IMAGES),--images $(IMAGES))
 	$(if $(TRUTH),$(RUN)/python scripts/measure_grabcut.py $(IMAGES) $(TRUTH))
+
+# Wheels of locloc and of all that it needs, in dist/wheelhouse, for machines without internet (docs/cluster.md) and for
+# images (Dockerfile, apptainer.def). Run it with the Python and on the kind of machine that will use them. For CPUs alone
+# set PIP_INDEX_URL or PIP_CONSTRAINT so that pip takes a torch without CUDA.
+wheelhouse:
+	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --wheel-dir dist/wheelhouse '.[cluster]'
+	@echo "dist/wheelhouse: $$(ls dist/wheelhouse | wc -l) wheels, $$(du -sh dist/wheelhouse | cut -f1)"
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,4 +1,11 @@
-"""Opens and creates Icechunk repositories; no other module does."""
+"""Opens and creates Icechunk repositories; no other module does.
+
+Icechunk 1 and 2 behave alike in what this package guards against (seen with 1.1.21 and 2.3.0, stores of format 1):
+concurrent commits to a local store are lost without an error (3 of 24), a failed task's fork still merges its partial
+chunks, of two forks that write one chunk one wins silently, garbage collection deletes the chunks of a build before
+its commit, empty commits and names of deleted tags are refused, and a process forked after a repository was opened
+hangs.
+"""
 
 import contextlib
 import errno
@@ -11,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import icechunk
 
@@ -26,7 +34,11 @@ BUILD_PREFIX = "build-"
 MANIFEST_CHUNKS = 4096
 LEFTOVER_AGE_S = 3600.0
 
-_MAIN_REF = "refs/branch.main/ref.json"  # Icechunk too tests for this file to find a repository
+# Icechunk 1 reads and writes format 1, Icechunk 2 both. Stores are created in format 1, so that either version, and so
+# any Python that locloc runs on, reads every store.
+_FORMAT: dict[str, Any] = {"spec_version": 1} if int(icechunk.__version__.split(".")[0]) > 1 else {}
+_MAIN_REF = "refs/branch.main/ref.json"  # Icechunk too tests for this file to find a repository of format 1
+_FORMAT_2 = "repo"  # and for this one, which has all references, of format 2
 _FIRST_SNAPSHOT = "1CECHNKREP0F1RSTCMT0"  # the same in every repository
 
 _opened_in: int | None = None
@@ -50,9 +62,30 @@ def has_repository(store: str | Path | StoreLocation) -> bool:
     _refuse_fork(location)
     if location.is_remote:
         # Not by Icechunk, which retries for half a minute if the server does not exist.
-        return open_object_store(location).read(_MAIN_REF) is not None
+        files = open_object_store(location)
+        if files.read(_MAIN_REF) is not None:
+            return True
+        if files.read(_FORMAT_2) is None:
+            return False
+        _check_format_2(location)
+        return True
     with icechunk_errors(str(location)):
-        return location.folder.is_dir() and icechunk.Repository.exists(location.storage())
+        if not location.folder.is_dir():
+            return False
+        if icechunk.Repository.exists(location.storage()):
+            return True
+    if Path(location.folder, _FORMAT_2).is_file() and Path(location.folder, "snapshots").is_dir():
+        _check_format_2(location)
+    return False
+
+
+def _check_format_2(location: StoreLocation) -> None:
+    """Raises StoreError where the installed Icechunk cannot read a store of format 2, made elsewhere or upgraded."""
+    if not _FORMAT:
+        raise StoreError(
+            f"{location} is in Icechunk's format 2, and Icechunk {icechunk.__version__} reads format 1; "
+            "pip install 'icechunk>=2' (with Python 3.12 or newer) reads both"
+        )
 
 
 def check_can_hold_store(store: str | Path | StoreLocation) -> None:
@@ -163,7 +196,7 @@ def _create_in_folder(location: StoreLocation) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
             with icechunk_errors(str(location)):
-                icechunk.Repository.create(StoreLocation.of(Path(temporary, folder.name)).storage())
+                icechunk.Repository.create(StoreLocation.of(Path(temporary, folder.name)).storage(), **_FORMAT)
             os.rename(Path(temporary, folder.name), folder)  # replaces an empty folder, fails for any other
     except OSError as error:
         if has_repository(location):  # another process created it first
@@ -192,7 +225,7 @@ def _create_in_bucket(location: StoreLocation) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = StoreLocation.of(temporary)
         with icechunk_errors(str(location)):
-            icechunk.Repository.create(folder.storage())
+            icechunk.Repository.create(folder.storage(), **_FORMAT)
         files = sorted(
             (path for path in folder.folder.rglob("*") if path.is_file()), key=lambda path: "refs" in path.parts
         )

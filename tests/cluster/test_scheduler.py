@@ -62,7 +62,7 @@ def test_plain_workers_do_both_kinds_and_late_joiners_are_let_in(processes: Proc
         assert cluster.check() == 1
         assert cluster.attend_on == {"CPU": 1, cluster.run: 1} == cluster.refine_on
         assert cluster.client.submit(where, resources=cluster.attend_on).result(timeout=60) == "first"
-        assert said == [f"1 workers at {address}; dashboard at {cluster.dashboard}"]
+        assert said == [f"1 worker at {address}; dashboard at {cluster.dashboard}"]
 
         processes.kill(first)
         wait_for(lambda: cluster.check() == 0, 30, "the death of the only worker")

@@ -60,6 +60,10 @@ CPU_SCRIPT = """\
 #SBATCH -t 240
 module load cuda
 export HF_HOME=/scratch/hf
+timeout 20 bash -c 'until exec 3<>/dev/tcp/10.0.0.1/5000; do sleep 1; done' 2> /dev/null || {
+    echo 'The coordinator at tcp://10.0.0.1:5000 does not answer: this job ends.'
+    exit 1
+}
 /opt/locloc/bin/python -m distributed.cli.dask_worker tcp://10.0.0.1:5000 --name cpu-0 --nthreads 1 \
 --memory-limit 3.00GiB --nworkers 16 --nanny --death-timeout 300 --local-directory /tmp --resources CPU=1 \
 --lifetime 13950s --lifetime-stagger 150s --no-dashboard --interface ib0
@@ -75,7 +79,10 @@ GPU_SCRIPT = """\
 #SBATCH --mem=32G
 #SBATCH -t 60
 #SBATCH --gres=gpu:1
-
+timeout 20 bash -c 'until exec 3<>/dev/tcp/10.0.0.1/5000; do sleep 1; done' 2> /dev/null || {
+    echo 'The coordinator at tcp://10.0.0.1:5000 does not answer: this job ends.'
+    exit 1
+}
 /opt/locloc/bin/python -m distributed.cli.dask_worker tcp://10.0.0.1:5000 --name gpu-1 --nthreads 1 \
 --memory-limit 32.00GiB --nanny --death-timeout 300 --local-directory /tmp --resources GPU=1 \
 --lifetime 3150s --lifetime-stagger 150s --no-dashboard --interface ib0
@@ -176,13 +183,13 @@ def test_the_number_of_jobs_follows_the_blocks_left(settings: SlurmSettings, que
     mine = Jobs(only_cpu, "tcp://10.0.0.1:5000", None)
     mine.start(1)
     assert queue.count() == 2  # minimum_jobs
-    mine.scale(1000, list)
+    mine.scale(1000, [])
     assert queue.count() == 8  # 1000 blocks / 16 processes / 8 blocks each
-    mine.scale(10**6, list)
+    mine.scale(10**6, [])
     assert queue.count() == 40  # maximum_jobs
     for job in list(queue.states)[:30]:
         queue.states[job] = "RUNNING"
-    mine.scale(10, list)  # running ones stay; of those that wait, all are more than enough
+    mine.scale(10, [])  # running ones stay; of those that wait, all are more than enough
     assert queue.cancelled == list(queue.states)[30:]
     assert queue.count() == 30
     mine.cancel_all()
@@ -192,18 +199,18 @@ def test_the_number_of_jobs_follows_the_blocks_left(settings: SlurmSettings, que
 def test_a_job_that_ends_is_replaced_unless_its_like_never_begin(settings: SlurmSettings, queue: FakeQueue):
     mine = Jobs(settings.model_copy(update={"cpu": None}), "tcp://10.0.0.1:5000", None)
     mine.start(1)
-    mine.scale(1, lambda: ["gpu-0"])  # seen at work
+    mine.scale(1, ["gpu-0"])  # seen at work
     queue.states["100"] = "ENDED"
-    mine.scale(1, list)
+    mine.scale(1, [])
     assert list(mine.submitted) == ["gpu-1"]
     assert mine.failed == 0
     queue.states["101"] = "ENDED"
-    mine.scale(1, list)
+    mine.scale(1, [])
     queue.states["102"] = "ENDED"
-    mine.scale(1, list)
+    mine.scale(1, [])
     queue.states["103"] = "ENDED"
-    with pytest.raises(BuildError, match="3 SLURM jobs ended before their workers joined"):
-        mine.scale(1, list)
+    with pytest.raises(BuildError, match="3 SLURM jobs ended before they were at work"):
+        mine.scale(1, [])
 
 
 SBATCH = """#!/bin/bash
@@ -270,7 +277,7 @@ def test_a_cluster_of_jobs(slurm_here: Path, tmp_path: Path):
         return set(cluster.client.gather(ask))
 
     with open_cluster(ClusterSpec(slurm=file), SMALL_BACKBONE, 10, said.append) as cluster:
-        assert said[0].startswith("submitted 1 SLURM jobs as locloc-")
+        assert said[0].startswith("submitted 1 SLURM job as locloc-")
         wait_for(lambda: cluster.check() == 2, 150, "both workers of the job")
         assert names(cluster) == {"cpu-0-0", "cpu-0-1"}
         cluster.scale(10)
@@ -292,7 +299,7 @@ def test_jobs_that_cannot_start_are_an_error_with_the_place_to_look(slurm_here: 
     file = tmp_path / "slurm.toml"
     file.write_text('[cpu]\nmemory_gib = 4\nwalltime_min = 60\npython = "/nowhere/python"\n')
     with (
-        pytest.raises(BuildError, match="3 SLURM jobs ended before their workers joined"),
+        pytest.raises(BuildError, match="3 SLURM jobs ended before they were at work"),
         open_cluster(ClusterSpec(slurm=file), SMALL_BACKBONE, 10, print),
     ):
         pass

@@ -11,7 +11,7 @@ from ...io.machine import usable_cores
 from .cluster import Cluster, OnMessage, running_cluster
 from .dask_scheduler import dashboard_link, decode_threads, scheduler_client
 from .local import dashboard_address, local_cluster, usable_gpus
-from .slurm_jobs import slurm_client, worker_names
+from .slurm_jobs import slurm_client
 from .spec import ClusterSpec
 from .worker_plugin import PrepareWorker
 
@@ -63,14 +63,17 @@ def open_cluster(
                 jobs.scheduler,
                 dashboard_address(client),
                 lambda: gpu_job_threads,
-                scale=lambda blocks_left: jobs.scale(blocks_left, lambda: worker_names(client)),
+                adjust_jobs=jobs.scale,
                 queued=True,
             )
         else:
             gpus = min(usable_gpus(spec.gpus), blocks)
             workers = min(spec.workers, blocks)
             cores = usable_cores()
-            on_message(f"starting {workers} worker processes" + (f", and one for each of {gpus} GPUs" if gpus else ""))
+            processes = "process" if workers == 1 else "processes"
+            on_message(
+                f"starting {workers} worker {processes}" + (f", and one for each of {gpus} GPUs" if gpus else "")
+            )
             client = stack.enter_context(local_cluster(workers, gpus, kernels))
             running = running_cluster(
                 client,

@@ -1,5 +1,6 @@
 """The cluster of a build: prepares workers, assigns resources to tasks, and detects lost workers and schedulers."""
 
+import asyncio
 import logging
 import secrets
 import time
@@ -39,6 +40,15 @@ def silence_dask() -> None:
     warnings.filterwarnings("ignore", "Creating scratch directories", UserWarning)  # a busy machine, no error
     for name in ("distributed", "distributed.client"):  # Dask gives the second one a level of its own
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # With the scheduler in this process, asyncio and Tornado print the traceback of each of its messages to workers
+    # that are gone: Dask waits for the first error of a broadcast, and drops the others.
+    for name in ("asyncio", "tornado.application"):
+        logging.getLogger(name).addFilter(_is_no_lost_connection)
+
+
+def _is_no_lost_connection(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, OSError | asyncio.CancelledError)  # OSError: Dask's CommClosedError, TimeoutError
 
 
 @dataclass(frozen=True)
@@ -58,10 +68,11 @@ class Cluster:
     dashboard: str | None
     run: str  # unique; also the resource of the workers that were admitted
     on_message: OnMessage
-    scale: Callable[[int], None]  # called every few seconds with the blocks left; adjusts the number of SLURM jobs
+    adjust_jobs: Callable[[int, set[str]], None]  # with the blocks left and the names of workers that were ever ready
     queued: bool  # workers wait in a batch queue, so a time without workers is no error
     _connection: object  # to the scheduler, when the build began
     _refusals: deque[dict[str, str]] = field(default_factory=deque)  # appended by Dask's thread
+    _ready: set[str] = field(default_factory=set)  # names; added to by Dask's thread
     _last_seen: dict[str, float] = field(default_factory=dict)  # monotonic time, by "scheduler" and task
 
     def lost(self) -> bool:
@@ -70,6 +81,17 @@ class Cluster:
         All futures are cancelled then; a client that reconnects does not get them back.
         """
         return self.client.status != "running" or self.client.scheduler_comm is not self._connection
+
+    def scale(self, blocks_left: int) -> None:
+        """Adjusts the number of SLURM jobs; call it every few seconds from the build's own thread."""
+        self.adjust_jobs(blocks_left, set(self._ready))
+
+    def heard(self, event: dict[str, str]) -> None:
+        """What a worker says of its preparation (worker_plugin.py)."""
+        if "ready" in event:
+            self._ready.add(event["ready"])
+        else:
+            self._refusals.append(event)
 
     def check(self) -> int:
         """Reports refused workers, and returns how many workers are admitted now; 0 where the scheduler does not reply.
@@ -122,7 +144,7 @@ def running_cluster(
     address: str,
     dashboard: str | None = None,
     decode_threads: Callable[[], int] = lambda: 1,
-    scale: Callable[[int], None] = lambda blocks_left: None,
+    adjust_jobs: Callable[[int, set[str]], None] = lambda blocks_left, ready: None,
     queued: bool = False,
     shares_terminal: bool = False,
 ) -> Iterator[Cluster]:
@@ -146,14 +168,14 @@ def running_cluster(
         dashboard,
         run,
         on_message,
-        scale,
+        adjust_jobs,
         queued,
         client.scheduler_comm,
     )
     try:
         with loss_as_error(client, address):
             client.register_plugin(UnregisterRun(run, client.id), name=run)
-            client.subscribe_topic(run, lambda event: cluster._refusals.append(event[1]))
+            client.subscribe_topic(run, lambda event: cluster.heard(event[1]))
             plugin = PrepareWorker(backbone, device, run, shares_terminal=shares_terminal, kernels=kernels)
             _prepare_workers(client, plugin, address)
         on_message(_summary(cluster))
@@ -184,10 +206,12 @@ def _lost(address: str) -> str:
 def _summary(cluster: Cluster) -> str:
     """`"4 workers at tcp://10.0.0.1:8786, 1 of them with a GPU; dashboard at http://..."`."""
     workers = [worker for worker in cluster._workers() or () if cluster.run in worker["resources"]]
+    if cluster.queued and not workers:  # its job ended while it loaded the backbone
+        return f"the first workers at {cluster.address} are gone again; waiting for others"
     gpus = sum("GPU" in worker["resources"] for worker in workers)
     with_gpus = f", {gpus} of them with a GPU" if gpus else ""
     dashboard = f"; dashboard at {cluster.dashboard}" if cluster.dashboard else ""
-    return f"{len(workers)} workers at {cluster.address}{with_gpus}{dashboard}"
+    return f"{len(workers)} worker{'s' * (len(workers) != 1)} at {cluster.address}{with_gpus}{dashboard}"
 
 
 def _check_versions(client: Client, address: str) -> None:

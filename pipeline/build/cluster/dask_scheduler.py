@@ -61,7 +61,7 @@ def dashboard_link(client: Client) -> str | None:
 
 def decode_threads(client: Client) -> int:
     """Spare cores of a GPU worker, for decoding: the fewest of all hosts, since any worker may get any task."""
-    workers = client.scheduler_info()["workers"]
+    workers = client.scheduler_info(n_workers=-1)["workers"]
     on_host = Counter(worker["host"] for worker in workers.values())
     gpu_workers = [address for address, worker in workers.items() if "GPU" in worker["resources"]]
     cores = client.run(usable_cores, workers=gpu_workers)

@@ -10,6 +10,7 @@ from ...config import Settings, read_toml, validate_settings
 from ...errors import BuildError
 
 DEATH_TIMEOUT_S = 300  # a worker without its coordinator ends its job after that; it is long enough to load a model
+CONTACT_S = 20  # a job that begins when its coordinator is gone ends after that
 
 
 class JobSettings(Settings):
@@ -110,10 +111,22 @@ def job_script(
         local_directory=job.local_directory,
         log_directory=job.log_directory,
         job_extra_directives=list(job.job_extra_directives),
-        job_script_prologue=list(job.job_script_prologue),
+        job_script_prologue=[*job.job_script_prologue, *_end_without(scheduler)],
         worker_extra_args=[
             *("--resources", f"{kind}=1"),
             *("--lifetime", f"{lifetime_s}s", "--lifetime-stagger", f"{stagger_s}s"),
             "--no-dashboard",
         ],
     ).job_script()
+
+
+def _end_without(scheduler: str) -> list[str]:
+    """Shell lines that end a job which waited in the queue while its coordinator was killed."""
+    host, _, port = scheduler.rpartition("://")[2].rpartition(":")
+    connect = f"until exec 3<>/dev/tcp/{host.strip('[]')}/{port}; do sleep 1; done"
+    return [
+        f"timeout {CONTACT_S} bash -c '{connect}' 2> /dev/null || {{",
+        f"    echo 'The coordinator at {scheduler} does not answer: this job ends.'",
+        "    exit 1",
+        "}",
+    ]

@@ -53,7 +53,8 @@ class PrepareWorker(WorkerPlugin):
     """Runs once in every worker process, also in one that was restarted or joins late.
 
     Checks versions, sets threads and warnings, loads the model, then gives the worker the resource `name`. A worker
-    that declares neither GPU nor CPU gets CPU. One that cannot be used sends the reason to the topic `name`.
+    that declares neither GPU nor CPU gets CPU. One that cannot be used sends the reason to the topic `name`, others
+    that they are ready.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class PrepareWorker(WorkerPlugin):
             # The scheduler reconsiders tasks that no worker could run only when a worker's status changes.
             worker.status = Status.paused
             worker.status = Status.running
+        worker.log_event(self.name, {"ready": str(worker.name)})
 
     def _prepare(self, worker: Worker) -> None:
         if (differs := difference(installed_versions(), self.versions)) is not None:

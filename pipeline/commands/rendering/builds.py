@@ -32,7 +32,7 @@ def build_progress_bar() -> Iterator["Callable[[BuildProgress], None]"]:
 
 def _line(progress: "BuildProgress") -> ProgressLine:
     eta = "" if progress.eta_s is None else f", {duration(progress.eta_s)} left"
-    workers = "" if progress.workers is None else f", {progress.workers} workers"
+    workers = "" if progress.workers is None else f", {progress.workers} worker{'s' * (progress.workers != 1)}"
     rate = f"{progress.images_per_s:.1f} images/s{eta}, " if progress.images_per_s else ""  # none where all is there
     facts = f"{rate}{progress.failed} failed{workers}"
     plain = f"{progress.done} of {progress.total} images, {facts}"

@@ -102,7 +102,7 @@ def test_a_cluster_on_this_machine_has_no_more_workers_than_blocks(monkeypatch):
         with pytest.raises(BuildError, match="No CPU worker of this build"):
             cluster.check()
     assert "kernels" in said[0]
-    assert said[1] == "starting 1 worker processes" and "1 workers at this machine" in said[2]
+    assert said[1] == "starting 1 worker process" and "1 worker at this machine" in said[2]
 
 
 COMPILED_BEFORE_FORKING = """

@@ -24,6 +24,7 @@ from locloc.pipeline.store.versions import build_branch
 from locloc.pipeline.store.writer import SharedParent, StoreWriter
 
 ROWS, BLOCKS, HEADS, GRID, MASK_PX = 250, 4, 6, (8, 8), 64
+NATIVE = getattr(icechunk.ChunkType, "NATIVE", None) or icechunk.ChunkType.native  # Icechunk 1, 2
 
 
 def identity(salt: int) -> str:
@@ -94,7 +95,7 @@ def live(store: Path) -> set[bytes]:
         session = repository.readonly_session(snapshot_id=snapshot)
         for name, array in zarr.open_group(session.store, mode="r").members(max_depth=None):
             for key in np.ndindex(*array.cdata_shape) if isinstance(array, zarr.Array) else ():
-                if session.chunk_type(f"/{name}", key) == icechunk.ChunkType.NATIVE:
+                if session.chunk_type(f"/{name}", key) == NATIVE:
                     path = f"{name}/c/{'/'.join(map(str, key))}"
                     chunks.add(sync(session.store.get(path, default_buffer_prototype())).to_bytes())
     return chunks

@@ -77,3 +77,23 @@ def test_a_store_made_with_an_at_sign_is_still_a_store(tmp_path):
     old = (tmp_path / "m.store").rename(tmp_path / "m@home")
     check_can_hold_store(old)
     open_repository(old)
+
+
+def test_stores_are_created_in_the_format_that_both_versions_of_icechunk_read(tmp_path):
+    ensure_repository(tmp_path / "masks.store")
+    assert (tmp_path / "masks.store/refs/branch.main/ref.json").is_file()
+    assert not (tmp_path / "masks.store/repo").exists()
+
+
+def test_a_store_of_format_2_is_read_or_one_line_names_the_version_that_reads_it(tmp_path):
+    store = tmp_path / "masks.store"
+    if int(icechunk.__version__.split(".")[0]) > 1:
+        icechunk.Repository.create(icechunk.local_filesystem_storage(str(store)), spec_version=2)
+        assert has_repository(store)
+        assert open_repository(store).list_branches() == {"main"}
+        return
+    (store / "snapshots").mkdir(parents=True)
+    (store / "repo").write_bytes(b"ICE")
+    for use in (open_repository, check_can_hold_store):
+        with pytest.raises(StoreError, match=r"masks.store is in Icechunk's format 2, .* pip install 'icechunk>=2'"):
+            use(store)

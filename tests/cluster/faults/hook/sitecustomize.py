@@ -5,6 +5,7 @@ The environment's `LOCLOC_FAULTS`, JSON, says which:
     {"no_flock": true}                    a file system without flock
     {"clock_s": 86400}                    a wall clock that is ahead
     {"writes": FILE}                      a line with the process id in FILE for all that changes a repository
+    {"decode_s": 0.1}                     images that take so long to decode
     {"set": {"MODULE": {"NAME": VALUE}}}  other constants in a module
 
 An image whose file ends in POISON kills the process that decodes it, one that ends in HANG is never decoded. An empty
@@ -24,6 +25,7 @@ from typing import ClassVar
 
 IMAGES = "locloc.pipeline.io.images"
 POISON, HANG = b"locloc test: poison", b"locloc test: hang"
+SLOW = {"decode_s": 0.0}
 
 
 def dangerous(decode_reduced):
@@ -32,6 +34,7 @@ def dangerous(decode_reduced):
             os.kill(os.getpid(), signal.SIGSEGV)
         while data.endswith(HANG):
             time.sleep(1)
+        time.sleep(SLOW["decode_s"])
         return decode_reduced(data, *args, **kwargs)
 
     return decode
@@ -84,6 +87,7 @@ def set_constants(module, constants):
 
 def apply(faults):
     """To this process from now on, to modules that are loaded already as to others."""
+    SLOW["decode_s"] = faults.get("decode_s", 0.0)
     if faults.get("no_flock"):
         fcntl.flock = no_flock
     if faults.get("clock_s"):
