@@ -104,6 +104,15 @@ def test_job_scripts(settings: SlurmSettings):
     assert script("GPU", "gpu-1") == GPU_SCRIPT
 
 
+def test_importing_dask_jobqueue_leaves_the_handlers_of_signals_alone(settings: SlurmSettings, monkeypatch):
+    """Its own end the program with exit code 0: a build that Ctrl-C had stopped looked done."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "dask_jobqueue"]:
+        monkeypatch.delitem(sys.modules, name)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    job_script(settings.cpu, "CPU", "cpu-0", "tcp://10.0.0.1:5000", "locloc-run")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
 @pytest.mark.parametrize("minutes", [5, 30, 60, 24 * 60])
 def test_workers_leave_before_the_time_limit(settings: SlurmSettings, minutes: int):
     lifetime_s, stagger_s = settings.cpu.model_copy(update={"walltime_min": minutes}).lifetime_s

@@ -1,6 +1,10 @@
 """`--slurm FILE`: the settings of SLURM jobs, from TOML, and their job scripts."""
 
 import importlib.util
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from distributed.security import Security
@@ -90,7 +94,8 @@ def job_script(
     """The script for sbatch. Raises BuildError without dask-jobqueue."""
     if importlib.util.find_spec("dask_jobqueue") is None:
         raise BuildError("--slurm needs dask-jobqueue: pip install locloc[cluster]")
-    from dask_jobqueue.slurm import SLURMJob
+    with _handlers_kept():
+        from dask_jobqueue.slurm import SLURMJob
 
     lifetime_s, stagger_s = job.lifetime_s
     return SLURMJob(
@@ -130,3 +135,17 @@ def _end_without(scheduler: str) -> list[str]:
         "    exit 1",
         "}",
     ]
+
+
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Restores the handlers of signals: dask-jobqueue's import sets its own, which end a program with exit code 0."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
