@@ -6,7 +6,6 @@ No build may print a traceback or leave a job behind. Run with `-s` to see the t
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import time
@@ -20,12 +19,11 @@ import pytest
 from locloc.pipeline.store import open_version
 
 from ..end_to_end.conftest import command, everything, make_images
-from ..end_to_end.train.conftest import scenes, version
 from .conftest import SMALL_RECIPE, wait_for
 from .faults.nursery import HOOK
 from .real_slurm import RealSlurm, real_slurm
 
-__all__ = ["real_slurm", "scenes", "version"]
+__all__ = ["real_slurm"]
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -177,28 +175,6 @@ def test_a_build_goes_on_when_its_job_ends(real_slurm: RealSlurm, start: Callabl
     assert_as_undisturbed(build, undisturbed)
 
 
-def test_jobs_of_a_killed_coordinator_end_by_themselves(
-    real_slurm: RealSlurm, start: Callable[..., Build], undisturbed
-):
-    """Those at work, and one that begins when its coordinator is gone. The same command then does the rest."""
-    build = start("cores = 8\nminimum_jobs = 3\nmaximum_jobs = 3")
-    build.wait_for_blocks(1)
-    states = real_slurm.jobs()
-    assert sorted(states.values()) == ["PENDING", "RUNNING", "RUNNING"]  # two nodes of 8 CPUs; never more than 3 jobs
-    (pending,) = [job for job, state in states.items() if state == "PENDING"]
-    build.process.kill()
-    begun = time.monotonic()
-    wait_for(lambda: pending not in real_slurm.jobs() or len(real_slurm.jobs()) < 3, 60, "the end of a job")
-    note("first job ended after kill -9 of its coordinator", time.monotonic() - begun)
-    wait_for(lambda: not real_slurm.jobs(), 180, "the end of all jobs")
-    note("the last one ended, which had waited for the others", time.monotonic() - begun)
-
-    build = start()
-    build.end(0)
-    assert real_slurm.jobs() == {}
-    assert_as_undisturbed(build, undisturbed)
-
-
 def test_a_queue_that_starts_nothing_is_said_and_left(real_slurm: RealSlurm, start: Callable[..., Build]):
     build = start('partition = "closed"')
     line = "no SLURM job of this build runs now; SLURM's reason: PartitionDown"
@@ -222,53 +198,3 @@ def test_a_refused_job_and_a_controller_that_is_down_are_one_line(
     said = start(env={"SLURM_CONF": str(elsewhere)}).end(1)
     assert re.search(r"error: --slurm: .*ontact slurm controller.*; run the same command when SLURM", said)
     assert real_slurm.jobs() == {}
-
-
-def test_an_array_of_trainings_under_srun(real_slurm: RealSlurm, version: str, tmp_path: Path):
-    """Three jobs of two tasks that train as one: the first to its end, in the second one task is killed, and the third
-    is cancelled. What is left of them ends in time, with one line."""
-    script = tmp_path / "train.sh"
-    locloc = " ".join(shlex.quote(part) for part in command("train", version))
-    script.write_text(
-        f"""#!/bin/bash
-#SBATCH --array=0-2 --ntasks=2 --nodes=1 --mem=4G --output={tmp_path}/%a.log
-epochs=(1 500 500)
-srun {locloc} --out {tmp_path}/run-$SLURM_ARRAY_TASK_ID --accelerator cpu --workers 0 --stage generator \\
-    --set generator.fit.epochs=${{epochs[$SLURM_ARRAY_TASK_ID]}} --set generator.fit.batch_size=8
-echo "srun exit $?"
-"""
-    )
-    (job,) = real_slurm.call("sbatch", "--parsable", str(script)).split()
-    logs = [tmp_path / f"{element}.log" for element in range(3)]
-    at_work = "steps, loss"
-    wait_for(lambda: all(log.exists() and at_work in log.read_text() for log in logs[1:]), 300, "the first steps")
-    begun = time.monotonic()
-    real_slurm.call("scancel", "--signal=TERM", f"{job}_2")
-    os.kill(task(str(tmp_path / "run-1"), rank=1), signal.SIGKILL)
-    wait_for(lambda: "srun exit" in logs[1].read_text(), 60, "the end after the death of a task")
-    note("a training after kill -9 of one of its tasks", time.monotonic() - begun)
-    wait_for(lambda: "srun exit" in logs[2].read_text(), 60, "the end after scancel")
-    wait_for(lambda: not real_slurm.jobs(), 300, "the other training")
-    first, killed, cancelled = (log.read_text() for log in logs)
-    assert "Traceback" not in first + killed + cancelled, first + killed + cancelled
-    assert "srun exit 0" in first, first
-    errors = [line for line in killed.splitlines() if line.startswith("error: ")]  # "srun: error: ..." are SLURM's own
-    assert len(errors) == 1 and "--resume continues" in errors[0], killed
-    assert "srun exit 130" in cancelled, cancelled
-    assert (tmp_path / "run-0" / "generator" / "last.safetensors").exists()
-    assert (tmp_path / "run-2" / "generator" / "state.pt").exists()
-
-
-def task(argument: str, rank: int) -> int:
-    """The process id of a task of srun whose command has this argument."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (folder / "cmdline").read_text().split("\0")
-            ranks = [
-                part for part in (folder / "environ").read_bytes().split(b"\0") if part.startswith(b"SLURM_PROCID=")
-            ]
-            if argument in arguments and "python" in arguments[0] and ranks == [b"SLURM_PROCID=%d" % rank]:
-                return int(folder.name)
-        except OSError:
-            continue
-    raise AssertionError(f"no task {rank} of {argument}")
