@@ -274,5 +274,6 @@ def test_a_build_from_shards_and_what_follows(photos, tmp_path, locloc):
     (tmp_path / "away.tar").rename(away)
     said = locloc("masks", "view", f"{store}@v1", version.ids[0], "--out", tmp_path / "grid.png")
     assert said.code == 0 and (tmp_path / "grid.png").stat().st_size > 10_000
-    assert locloc("masks", "refine", f"{store}@v1", "--recipe", "official", "--workers", 1).code == 0
+    (tmp_path / "other.toml").write_text("[refine]\nengine = 'opencv'\n")
+    assert locloc("masks", "refine", f"{store}@v1", "--recipe", tmp_path / "other.toml", "--workers", 1).code == 0
     assert open_version(f"{store}@v2").provenance["counts"]["ok"] > 150
