@@ -74,7 +74,7 @@ def test_other_hosts(server, host):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/data.js", "/{wrong}/data.js", "/{short}/", "/{token}", "//data.js", "/é/data.js"]
+    "path", ["/", "/data.js", "/{wrong}/data.js", "/{short}/", "/{token}", "//data.js", "/%C3%A9/data.js"]
 )
 def test_wrong_tokens(server, path):
     path = path.format(wrong="x" * len(server.token), short=server.token[:-1], token=server.token)
