@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,12 @@ from PIL import Image
 
 from locloc.pipeline.errors import StoreError
 from locloc.pipeline.export import EXPORTERS, ExportOptions, export_version
+from locloc.pipeline.export.images import ExportImages
 from locloc.pipeline.export.names import export_names
 from locloc.pipeline.export.yolo import label_names
 from locloc.pipeline.inspect.ground_truth.export_note import read_note
+from locloc.pipeline.io.archives.member import file_names
+from locloc.pipeline.store.schema import input_digest
 
 FORMATS = [name for name, make in EXPORTERS.items() if make is not None]
 
@@ -153,6 +157,30 @@ def test_names_of_files():
     assert export_names(["x.jpg", "x.png", "X.JPG"]) == ["x.jpg-0", "x.png", "X.JPG-2"]  # for file systems without case
     assert export_names(["/data/x.jpg", "s3://bucket/y.jpg"]) == ["data/x", "bucket/y"]
     assert export_names(["a/x.jpg", "a/x.jpg"]) == ["a/x.jpg-0", "a/x.jpg-1"]
+
+
+def test_images_inside_archives(tmp_path):
+    """They are copied out under the names of their members."""
+    import tarfile
+
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (4, 3)).save(photo)
+    with tarfile.open(tmp_path / "000.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        tar.add(photo, "cat/1.png")
+    size = photo.stat().st_size
+    paths = [f"000.tar//512+{size}/cat/1.png", "data.parquet//17/image"]
+    names = file_names(paths)
+    assert export_names(names) == ["000/cat/1", "data/00000017"]
+    version = SimpleNamespace(name="s@v1", provenance={"catalog": {"root": str(tmp_path)}})
+    row = SimpleNamespace(
+        id="1", path=paths[0], file_name="cat/1", name="cat/1", digest=input_digest(photo.read_bytes())
+    )
+    assert ExportImages(version, "copy", None).put(row, tmp_path / "out") == "cat/1.png"  # by how its bytes begin
+    assert (tmp_path / "out" / "cat" / "1.png").read_bytes() == photo.read_bytes()
+    with pytest.raises(
+        StoreError, match=r"The image 1 is no file of this machine \(.*000.tar.*use --images copy, or none"
+    ):
+        ExportImages(version, "link", None).put(row, tmp_path / "out")
 
 
 def test_names_of_labels():
