@@ -210,6 +210,8 @@ class MaskSource:
             raise TruthError(self._unreadable_line())
         with _without_option():
             lines = [_as_imported(line) for line in (*self.masks.warnings, *self.placement.warnings())]
+        if self.masks.unused:
+            lines.append(f"{self.masks.unused} of the masks in {self.request.masks} not used: of no image here")
         return (*lines, self._unreadable_line()) if self.unreadable else tuple(lines)
 
     def _unreadable_line(self) -> str:

@@ -25,6 +25,7 @@ class CocoMasks:
     images: dict[str, dict[str, Any]]  # COCO's image by the path of ours
     annotations: dict[Any, list[dict[str, Any]]]  # by COCO's image id, of the chosen categories
     chosen: str  # categories, in words
+    unused: int  # images of the file that are none of ours
 
     def describe(self) -> str:
         return f"COCO annotations, the union of {self.chosen}, without crowds"
@@ -115,7 +116,7 @@ def read_coco(file: Path, paths: Sequence[str], truth_class: str | None) -> Coco
         if not annotation.get("iscrowd") and (wanted is None or annotation.get("category_id") in wanted):
             annotations[annotation.get("image_id")].append(annotation)
     chosen = "all categories" if wanted is None else f"category {', '.join(categories[one] for one in sorted(wanted))}"
-    return CocoMasks(file, images, dict(annotations), chosen)
+    return CocoMasks(file, images, dict(annotations), chosen, len(content["images"]) - len(images))
 
 
 def _load(file: Path) -> dict[str, list[dict[str, Any]]]:

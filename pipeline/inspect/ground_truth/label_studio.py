@@ -34,6 +34,7 @@ class LabelStudioMasks:
     tasks: dict[str, Task]  # by the image's path
     predicted: int  # tasks without an annotation, whose prediction is taken
     label: str | None  # regions that count; None: all
+    unused: int  # tasks of the file that are of none of our images
 
     def describe(self) -> str:
         of = f" of {self.label}" if self.label is not None else ""
@@ -125,7 +126,8 @@ def read_label_studio(file: Path, paths: Sequence[str], truth_class: str | None)
             f"{paths[0]}"
         )
     label = None if truth_class in (None, "any") else truth_class
-    return LabelStudioMasks(file, tasks, sum(not _annotations(task) for task in tasks.values()), label)
+    predicted = sum(not _annotations(task) for task in tasks.values())
+    return LabelStudioMasks(file, tasks, predicted, label, len(content) - len(tasks))
 
 
 def _names(data: dict[str, Any]) -> Iterator[str]:

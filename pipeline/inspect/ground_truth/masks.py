@@ -45,6 +45,7 @@ class TrueMasks:
     read_as: str  # the rule, in words
     warnings: tuple[str, ...] = ()
     named: dict[str, int] = field(default_factory=dict)  # masks by the way their files are named
+    unused: int = 0  # masks of the source that are of none of the images
 
     def __contains__(self, path: str) -> bool:
         return path in self.files
@@ -102,13 +103,22 @@ def _find(
     kind = masks_format or format_of(truth)
     if kind == "coco":
         coco = read_coco(truth, paths, truth_class)
-        return TrueMasks(str(truth), len(paths), dict.fromkeys(coco.images, truth), _whole(coco), coco.describe())
+        return TrueMasks(
+            str(truth), len(paths), dict.fromkeys(coco.images, truth), _whole(coco), coco.describe(), unused=coco.unused
+        )
     if kind == "labelstudio":
         tasks = read_label_studio(truth, paths, truth_class)
-        return TrueMasks(str(truth), len(paths), dict.fromkeys(tasks.tasks, truth), _whole(tasks), tasks.describe())
+        return TrueMasks(
+            str(truth),
+            len(paths),
+            dict.fromkeys(tasks.tasks, truth),
+            _whole(tasks),
+            tasks.describe(),
+            unused=tasks.unused,
+        )
     if kind == "yolo":
         labels = read_yolo(truth, paths, truth_class, root, addresses)
-        return TrueMasks(str(truth), len(paths), labels.files, _whole(labels), labels.describe())
+        return TrueMasks(str(truth), len(paths), labels.files, _whole(labels), labels.describe(), unused=labels.unused)
     pairs = pair_masks(paths, truth, root)
     sample = _sample(truth, list(pairs.files.values()))
     reading = reading_of_class(truth_class) if truth_class is not None else None
@@ -122,6 +132,7 @@ def _find(
         reading.describe(),
         () if warning is None else (warning,),
         pairs.named,
+        pairs.unused,
     )
 
 

@@ -54,6 +54,7 @@ class Pairs:
 
     files: dict[str, Path]  # by the image's path; images without a mask are left out
     named: dict[str, int]  # masks by the way they are named: "NAME", "NAME_mask", ...
+    unused: int  # files below the folder that are neither an image nor its mask
 
 
 class _Index:
@@ -118,7 +119,8 @@ def pair_masks(paths: Sequence[str], folder: Path, root: Path | str | None = Non
             "image's path, without suffixes, or a file name that no other image or mask has"
             + (f" (the first of its {len(masks)} masks is {masks[0]}, the first image {paths[0]})" if masks else "")
         )
-    return Pairs(files, dict(named.most_common()))
+    used = {*paths, *(file.relative_to(folder).as_posix() for file in files.values())}
+    return Pairs(files, dict(named.most_common()), sum(mask not in used for mask in masks))
 
 
 def _without_image(found: list[str], image: str, folder: Path, root: Path | str | None) -> list[str] | None:

@@ -30,6 +30,7 @@ class YoloMasks:
     files: dict[str, Path]  # by the image's path
     classes: frozenset[int] | None  # of objects that count; None: all
     addresses: Mapping[str, str]  # of images inside archives
+    unused: int  # label files of none of our images
 
     def describe(self) -> str:
         return "YOLO's polygons, the union of " + (
@@ -109,13 +110,13 @@ def read_yolo(
             raise TruthError(f"{folder} has two label files of {path}, {found[0]} and {found[1]}; remove one")
         if len(found) == 1:
             files[path] = found[0]
+    count = sum(map(len, by_name.values()))
     if not files:
-        count = sum(map(len, by_name.values()))
         raise TruthError(
             f"{folder} has labels of none of {len(paths)} images: {count} files *.txt below {labels}, the first image "
             f"is {paths[0]}"
         )
-    return YoloMasks(root, files, _numbers(truth_class), addresses)
+    return YoloMasks(root, files, _numbers(truth_class), addresses, count - len(files))
 
 
 def _ends(key: str) -> list[str]:

@@ -111,12 +111,14 @@ def masks(tmp_path):
 
 def test_every_image_is_a_row_with_its_reason(images, masks, tmp_path):
     (masks / "im3.png").write_bytes(b"no mask")
+    (masks / "another.png").write_bytes(b"of an image that is not there")
     version, summary = imported(masks, images, tmp_path)
     assert version.table["status"].to_pylist() == ["ok", "ok", "fallback", "undecodable", "missing", "missing"]
     errors = version.table["error"].to_pylist()
     assert errors[:2] == [None, None] and errors[2] == "its mask is empty"
     assert errors[3].startswith("its mask: Mask ") and errors[4] == f"no mask in {masks}"
-    assert summary.warnings[0].startswith("1 of 4 masks cannot be read (as Mask ")
+    assert summary.warnings[0] == f"1 of the masks in {masks} not used: of no image here"
+    assert summary.warnings[1].startswith("1 of 4 masks cannot be read (as Mask ")
     assert summary.read_as == "grey, brighter than half is object"
     with Image.open(masks / "im0.png") as image:
         whole = np.array(image)
