@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _received: list[int] = []
@@ -22,6 +23,7 @@ def interruptible() -> Iterator[None]:
     continue, so `raise_if_interrupted` raises it again; and the traceback of the dropped KeyboardInterrupt is not
     printed. A signal that is ignored (SIGINT of a job in a shell's background) stays ignored.
     """
+    _start_resource_tracker()
     _received.clear()
     previous_handlers = {
         number: signal.signal(number, _interrupt)
@@ -42,6 +44,19 @@ def interruptible() -> Iterator[None]:
         _received.clear()
         for number, handler in previous_handlers.items():
             signal.signal(number, handler)
+
+
+def _start_resource_tracker() -> None:
+    """Starts multiprocessing's resource tracker with SIGHUP blocked, before a process pool or a loader starts it.
+
+    It ignores SIGINT and SIGTERM only. A terminal that closes sends SIGHUP to all processes; a tracker that ends
+    first is started again, knows none of the semaphores, and prints a traceback for each.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def raise_if_interrupted() -> None:

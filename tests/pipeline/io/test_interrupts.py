@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -122,3 +124,30 @@ def test_a_job_in_the_background_is_not_interrupted_by_ctrl_c():
         os.kill(os.getpid(), signal.SIGINT)
         raise_if_interrupted()
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+HUNG_UP = """
+import multiprocessing, os, signal, time
+from locloc.pipeline.io.interrupts import interruptible
+try:
+    with interruptible():
+        semaphores = [multiprocessing.get_context("spawn").Lock() for _ in range(3)]
+        os.killpg(0, signal.SIGHUP)
+        signal.pause()
+except KeyboardInterrupt:
+    time.sleep(0.5)  # time for a tracker to end
+    print("interrupted")
+"""
+
+
+def test_a_terminal_that_closes_does_not_end_the_tracker_of_semaphores(tmp_path):
+    """It would be started again, and print a traceback for each semaphore."""
+    script = tmp_path / "hung_up.py"
+    script.write_text(HUNG_UP)
+    root = Path(sys.modules["locloc"].__file__).parents[1]
+    command, environment = [sys.executable, str(script)], {**os.environ, "PYTHONPATH": str(root)}
+    ended = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=120, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "interrupted\n", "")
