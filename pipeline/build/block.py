@@ -15,7 +15,9 @@ from typing import Literal
 import numpy as np
 
 from ..backbones.spec import BackboneSpec
+from ..masks.grabcut import kernels_of
 from ..masks.map_source import MapSource
+from ..masks.quality import KERNELS
 from ..recipe import Recipe
 from ..status import Status
 from ..store.reader import Version
@@ -42,6 +44,11 @@ class TaskContext:
     decode_threads: int = 1
     image_limit_s: float | None = None
     maps: MapSource | None = None
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Modules that are imported before the time limit of the first image starts, since that compiles kernels."""
+        return tuple(dict.fromkeys((*kernels_of(self.recipe.refine), *KERNELS)))
 
     def map_count(self, heads: int) -> int:
         """Maps of an image that are kept, for a backbone of so many heads."""

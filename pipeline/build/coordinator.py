@@ -19,7 +19,7 @@ from icechunk import ForkSession, IcechunkError
 from ..errors import BuildError, LocLocError, StoreError, UnreachableError
 from ..io.interrupts import raise_if_interrupted, signals_held_back
 from ..io.timing import timed
-from ..masks.grabcut import kernels_of, refines_on_gpu
+from ..masks.grabcut import refines_on_gpu
 from ..status import Status
 from ..store.writer import StoreWriter
 from .block import Block, BlockResult, TaskContext
@@ -95,7 +95,7 @@ def _make_blocks(
     """Makes the unfinished blocks on a cluster. Returns workers x seconds."""
     if (note := _backbone_note(spec)) is not None:
         counter.report(note)
-    kernels, start = kernels_of(spec.context.recipe.refine), time.monotonic()
+    kernels, start = spec.context.kernels, time.monotonic()
     with open_cluster(run.cluster, spec.context.backbone, unfinished, counter.report, kernels) as cluster:
         log.write("ready", seconds=round(time.monotonic() - start, 3), device=cluster.device, kernels=kernels)
         context = replace(

@@ -133,7 +133,6 @@ def _main() -> None:
     On CUDA each child loads the model itself, since a CUDA context does not survive a fork.
     """
     from ..backbones.vit import load_backbone
-    from ..masks.grabcut import kernels_of
     from .worker_init import prepare_process
 
     _die_with_parent()
@@ -143,7 +142,7 @@ def _main() -> None:
     block, context = _receive(sys.stdin.buffer)
     context = replace(context, decode_threads=1)
     prepare_process()
-    for module in kernels_of(context.recipe.refine):  # imported once, before the time limit of the first image starts
+    for module in context.kernels:
         importlib.import_module(module)
     if context.backbone is not None and context.device == "cpu":
         load_backbone(context.backbone, context.device)

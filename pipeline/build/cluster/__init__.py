@@ -38,7 +38,7 @@ def open_cluster(
     Raises BuildError with one line where workers cannot be started or used.
     """
     if kernels:
-        on_message("workers load the engine's kernels; the first time on a machine they are compiled, for some 20 s")
+        on_message("workers load compiled kernels; the first time on a machine they are compiled, for some 20 s")
     with ExitStack() as stack:
         if spec.scheduler is not None:
             client = stack.enter_context(scheduler_client(spec.scheduler))

@@ -25,7 +25,7 @@ from locloc.pipeline.build.tasks import Block, BlockResult, TaskContext
 from locloc.pipeline.catalogs import CatalogRows, build_catalog
 from locloc.pipeline.errors import BuildError, StoreError, UnreachableError
 from locloc.pipeline.io.interrupts import interruptible
-from locloc.pipeline.masks.grabcut import REFINERS, kernels_of
+from locloc.pipeline.masks.grabcut import REFINERS, FastGrabCut
 from locloc.pipeline.recipe import Recipe
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import list_versions, open_version
@@ -305,7 +305,8 @@ def test_the_log_tells_of_every_block(make, work):
     (begin,) = events(make, "begin")
     assert (begin["rows"], begin["blocks"], begin["blocks_to_do"], begin["parent"]) == (ROWS, BLOCKS, BLOCKS, None)
     (ready,) = events(make, "ready")
-    assert (ready["device"], ready["kernels"]) == (make.cluster.device, list(kernels_of(work.context.recipe.refine)))
+    assert (ready["device"], ready["kernels"]) == (make.cluster.device, list(work.context.kernels))
+    assert set(ready["kernels"]) == set(FastGrabCut.kernels)  # the quality's, also where the engine has none
     assert begin["time"] <= ready["time"]
     blocks = events(make, "block")
     assert sorted(block["block"] for block in blocks) == [0, 1, 2, 3]
