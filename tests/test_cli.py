@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from locloc.cli import app
+from locloc.pipeline.errors import LocLocError
 
 MISTAKES = """
 nosuch
@@ -31,23 +32,38 @@ masks score NOWHERE@v1 --truth IMAGES
 masks export NOWHERE@v1 out
 masks report NOWHERE@v1 --out out
 masks report NOWHERE@v1 --out out --all --sample 3
+masks report s@v1 --out out --root NOWHERE
+masks report s@v1 --out out --truth-class 3
+masks score s@v1 --truth NOWHERE
+masks score s@v1 --truth catalog --truth-class 3
 masks serve NOWHERE@v1
 masks decide NOWHERE@v1 NOWHERE
 masks recipe nosuch
 train NOWHERE@v1 --out out
 train NOWHERE@v1 --out out --accelerator nosuch
+train s@v1 --out out --accelerator cpu --precision fp16
 eval
 eval NOWHERE
 eval NOWHERE@v1 --tau 3
 eval NOWHERE --protocol nosuch
+eval RUN --split nosuch
+eval RUN --truth NOWHERE
+eval RUN --truth-class 3
+eval RUN --write-score-maps out --json
+eval --score-maps IMAGES --metadata IMAGES --catalog cub
 predict NOWHERE IMAGES
 predict NOWHERE IMAGES --out out --format nosuch
 predict RUN IMAGESS --out out
 train s@v1 --out IMAGES --resume
 bench
 bench --device nosuch
+bench --quick --precision fp16
+bench --quick --keep-tokens 2
 bench --masks --images NOWHERE
+bench --masks --truth IMAGES
+bench --masks --images IMAGES --truth NOWHERE
 weights import NOWHERE --out out
+weights import IMAGES/a.jpg --out IMAGES
 data synth
 data synth IMAGES
 demo IMAGES
@@ -78,6 +94,32 @@ def test_mistakes_in_arguments_are_told_without_torch(tmp_path):
         [sys.executable, "-c", CODE], input=lines, capture_output=True, text=True, cwd=tmp_path, timeout=120
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("masks report s@v1 --out out --root nowhere", "--root nowhere: no such folder; name the folder or URL"),
+        ("masks report s@v1 --out out --truth-class 3", "--truth-class 3 is of true masks; name them with --truth"),
+        ("masks score s@v1 --truth catalog --truth-class 3", "--truth-class 3 is of true masks"),
+        ("masks score s@v1 --truth . --truth-class cat", "--truth-class cat: masks in files have any, bright"),
+        ("masks tune s@v1 --truth nowhere.json", "--truth nowhere.json is not there; name COCO's annotations"),
+        ("eval r --split dev", "No --split 'dev'; known: test, train, val"),
+        ("eval r --truth nowhere", "--truth nowhere is no folder of masks"),
+        ("eval r --write-score-maps o --json", "--json says nothing to --write-score-maps, which evaluates nothing"),
+        ("eval r --write-score-maps o --tau sweep", "--tau says nothing to --write-score-maps"),
+        ("eval r s --write-score-maps o", "writes the maps of one target: name one RUN"),
+        ("eval --score-maps . --metadata . --images .", "--images says nothing to --score-maps, which needs neither"),
+        ("train s@v1 --out o --accelerator cpu --precision fp16", "--precision fp16 needs a GPU"),
+    ],
+)
+def test_what_would_be_ignored_or_end_the_work_later_is_refused(line, says, tmp_path, monkeypatch):
+    (tmp_path / "r" / "generator").mkdir(parents=True)
+    (tmp_path / "r" / "generator" / "best.safetensors").touch()
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, line.split())
+    assert isinstance(result.exception, LocLocError) and says in str(result.exception)
+    assert "\n" not in str(result.exception)
 
 
 def commands(group, *path):

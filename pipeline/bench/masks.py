@@ -1,11 +1,9 @@
 """The benchmark of mask generation as one value: request, results, and the projected throughput of a node."""
 
-import math
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,23 +13,12 @@ from .engines import SAMPLE, SLOW, EngineReport, NoProblemError, again, bench_en
 from .images import BenchImage, BenchImages, load_images, make_images
 from .machine import describe_machine
 from .problems import ATTENTION, SIMULATIONS, Problem, attended_problems, simulated_problems
+from .request import MaskBenchRequest
 
 SCHEMA = 1
 
 IMAGENET = 1_281_167  # training images
 NODE_CORES = 16
-
-
-@dataclass(frozen=True)
-class MaskBenchRequest:
-    """`images` None: synthetic scenes. `truth` None: no truth for `images`. `count` 0: all images."""
-
-    images: Path | None = None
-    truth: Path | None = None
-    count: int = 25
-    size_px: int = 256
-    vit_images_s: float = 3600.0  # of a node's one GPU: assumed, not measured
-    truth_class: str | None = None  # what is object in the masks of `truth`; None: by what they hold
 
 
 @dataclass(frozen=True)
@@ -66,7 +53,7 @@ class MaskBench:
 
 def bench_masks(request: MaskBenchRequest, report: Callable[[str], None] = lambda _: None) -> MaskBench:
     """The whole benchmark, on one thread; `report` receives what starts now. Raises BenchError."""
-    _check(request)
+    request.check()
     with one_thread():
         report("images")
         images = _images(request)
@@ -95,18 +82,9 @@ def _report_source(report: Callable[[str], None], source: str, text: str) -> Non
     report(f"{source}: {text}")
 
 
-def _check(request: MaskBenchRequest) -> None:
-    if request.truth is not None and request.images is None:
-        raise BenchError(f"--truth {request.truth} are masks of which images? Give their folder with --images")
-    if not 0 < request.vit_images_s < math.inf:
-        raise BenchError(f"--vit-images-s {request.vit_images_s:g} is no speed: images a second, more than 0")
-
-
 def _images(request: MaskBenchRequest) -> BenchImages:
     if request.images is not None:
         return load_images(request.images, request.truth, request.count, request.size_px, request.truth_class)
-    if not request.count:
-        raise BenchError("--count 0 takes all images of --images; of made scenes there is no end, so give a number")
     return make_images(request.count, request.size_px)
 
 

@@ -66,10 +66,11 @@ def view(
 
     **Example:** locloc masks view photos.store@v1 cats/1.jpg cats/2.jpg --out cats.pdf --columns 2
     """
+    from ..inspect.ground_truth.masks import check_truth
     from ..inspect.visualize.output import check_view_file
 
     check_view_file(out)
-
+    check_truth(truth, truth_class)
     from ..inspect.visualize.figure import draw_view, save_view
     from ..inspect.visualize.rows import view_images, worst_rows
     from ..inspect.visualize.truth import ViewTruth
@@ -121,6 +122,7 @@ def score(
     suffixes; `NAME_mask.png` and the like will do. How the masks are read is decided for all of them, and said.
     """
     from ..errors import TruthError
+    from ..inspect.ground_truth.masks import check_truth
     from ..inspect.score import score_version, write_per_image
     from ..io.outputs import check_output_file
     from ..store import open_version
@@ -128,6 +130,7 @@ def score(
 
     if per_image is not None:
         check_output_file(per_image, "--per-image", TruthError)
+    check_truth(truth, truth_class)
     report = score_version(open_version(version), truth, boxes_in, truth_class, split)
     if per_image is not None:
         write_per_image(report, per_image)

@@ -2,13 +2,15 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import LocLocError
 from ..io.interrupts import interruptible
 from ..io.machine import usable_cores
 from .json_option import print_or_write
@@ -20,6 +22,16 @@ if TYPE_CHECKING:
     from ..recipes.choice import RecipeChoice
 
 INTERRUPTED, COVERAGE_TOO_LOW = 130, 3
+
+
+def check_apart(context: typer.Context, kind: type[LocLocError], to: str, names: Iterable[str]) -> None:
+    """Raises `kind` for the first of the parameters `names` that the user gave; `to`, what it says nothing to."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = "--" + name.replace("_", "-")
+            raise kind(f"{option} says nothing to {to}; leave {option} out")
+
 
 VersionName = Annotated[
     str, typer.Argument(metavar="STORE@VERSION", help="As in horses.store@v1, s3://bucket/horses@v1, or @latest.")
@@ -33,7 +45,22 @@ Exclude = Annotated[
         help="Leave out images whose id, or a folder above, matches, as in 'raw' or '*_mask.png'; may be repeated.",
     ),
 ]
-Root = Annotated[str | None, typer.Option(metavar="DIR|URL", help="Where the images are now, if they were moved.")]
+
+
+def _root_that_is(context: typer.Context, root: str | None) -> str | None:
+    """Raises LocLocError for a `--root` that is not there: every image would count as unreadable."""
+    if root is not None and not context.resilient_parsing:
+        from ..io.fsspec_io import is_url
+
+        if not is_url(root) and not os.path.lexists(os.path.expanduser(root)):
+            raise LocLocError(f"--root {root}: no such folder; name the folder or URL where the images are now")
+    return root
+
+
+Root = Annotated[
+    str | None,
+    typer.Option(metavar="DIR|URL", callback=_root_that_is, help="Where the images are now, if they were moved."),
+]
 BoxesIn = Annotated[
     str,
     typer.Option(

@@ -53,12 +53,14 @@ def report(
     """
     if sample is not None and everything:
         raise typer.BadParameter("give --sample or --all, not both")
+    from ..inspect.ground_truth.masks import check_truth
     from ..io.console import print_warning
     from ..io.interrupts import interruptible
     from ..io.progress_bar import count_bar
     from ..store.reader import open_version, split_version_name
     from .rendering.review import print_report
 
+    check_truth(truth, truth_class)
     opened, second = open_version(version), None
     if other is not None:
         second = open_version(other if "@" in other else f"{split_version_name(version)[0]}@{other}")

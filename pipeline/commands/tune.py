@@ -59,6 +59,7 @@ def tune(
 
     **Example:** locloc masks tune photos.store@v1 --truth masks --out mine.toml
     """
+    from ..inspect.ground_truth.masks import check_truth
     from ..inspect.tune.recipe_file import check_recipe_file, write_recipe
     from ..inspect.tune.tune import TuneOptions, checked_metric, tune_version
     from ..io.console import print_error
@@ -68,6 +69,7 @@ def tune(
 
     if out is not None:
         check_recipe_file(out)
+    check_truth(truth, truth_class)
     options = TuneOptions(trials, split, checked_metric(metric), seed, workers, boxes_in, truth_class, root)
     try:
         with interruptible(), tune_bar() as on_progress:

@@ -1,5 +1,6 @@
 """Plots of the benchmarks: arithmetic and time of systems by stage; speed and accuracy of engines."""
 
+import io
 from pathlib import Path
 
 import matplotlib
@@ -8,6 +9,8 @@ from matplotlib.figure import Figure
 
 from ...pipeline.bench.engines import again
 from ...pipeline.bench.masks import MaskBench
+from ...pipeline.errors import BenchError, os_error_reason
+from ...pipeline.io.outputs import write_output
 from .inference_stages import MODEL_STAGES
 from .report import BenchReport
 
@@ -32,7 +35,7 @@ def draw_report(report: BenchReport, file: Path) -> None:
         figure.legend(*timed.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
         machine = report.machine
         figure.suptitle(f"{machine['gpu'] or machine['cpu']}, {machine['date'][:10]}", fontsize=10)
-        figure.savefig(file, dpi=130)
+        _save(figure, file)
 
 
 def draw_masks(bench: MaskBench, file: Path) -> None:
@@ -53,7 +56,17 @@ def draw_masks(bench: MaskBench, file: Path) -> None:
             axes.spines[["top", "right"]].set_visible(False)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
         figure.suptitle(f"{bench.machine['cpu']}, one thread, {bench.machine['date'][:10]}", fontsize=10)
-        figure.savefig(file, dpi=130)
+        _save(figure, file)
+
+
+def _save(figure: Figure, file: Path) -> None:
+    """Writes the file whole or not at all. Raises BenchError."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=130, format=file.suffix[1:])
+    try:
+        write_output(file, drawn.getvalue())
+    except OSError as error:
+        raise BenchError(f"--plot {file} cannot be written: {os_error_reason(error)}; name another file") from None
 
 
 def _bars(axes: Axes, systems: dict[str, tuple[float, ...]]) -> None:

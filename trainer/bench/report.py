@@ -2,44 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from ...pipeline.bench.machine import describe_machine
-from ...pipeline.errors import BenchError, check_known
+from ...pipeline.errors import BenchError
 from ..models.classifier import Classifier
 from ..models.localizer import PRECISIONS
 from ..models.token_selection import select_tokens, shared_block_count
-from . import KEEP_TOKENS, SHARED_BLOCKS
 from .counts import Count, PipelineCount, count_modules, count_pipelines
 from .inference_stages import System, load_images, model_run, random_views, whole_run
 from .printed import Row, rows
+from .request import BenchRequest
 from .resources import Peak, Throughput, measure_peak, measure_throughput
-from .systems import AT_224, GUIDED, RELEASED, SHARED, TAPERED, VIT, Lap, create_system, create_vit, forms
+from .systems import AT_224, GUIDED, RELEASED, SHARED, TAPERED, Lap, create_system, create_vit, forms
 from .timing import Clock, Reading, Spread, again, create_clock, in_turn, noise, ratio, spread
 from .tuned import Choice, Trial, apply_choice, best, try_choices
 
 SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class BenchRequest:
-    """The settings of a benchmark."""
-
-    compare_ppd: bool = False
-    device: str = "cpu"
-    batch: int = 32
-    classes: int = 200
-    images: Path | None = None
-    precision: str = "fp32"
-    threads: int = 0  # of the CPU; 0: torch's default
-    keep_tokens: float = KEEP_TOKENS
-    shared_blocks: float = SHARED_BLOCKS
-    backbone: str = VIT
-    rounds: int = 0  # 0: depends on the device
-    quick: bool = False  # one round of everything, to test that it runs
 
 
 @dataclass(frozen=True)
@@ -103,7 +84,9 @@ def run_bench(asked: BenchRequest, on_step: Callable[[str], None] = lambda _: No
 
     Raises BenchError for settings that this machine does not support.
     """
-    _check(asked)
+    asked.check()
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        raise BenchError("--device cuda, but torch sees no GPU here; --device cpu measures the CPU")
     device = torch.device(asked.device)
     if asked.threads:
         torch.set_num_threads(asked.threads)
@@ -164,24 +147,6 @@ def run_bench(asked: BenchRequest, on_step: Callable[[str], None] = lambda _: No
         {**asdict(asked), "images": str(asked.images or "made scenes"), "rounds": rounds}, describe_machine(device),
         clock.unit, modules, pipelines, printed, model, whole, trials, tuned, classifiers, peak, throughput,
     )  # fmt: skip
-
-
-def _check(asked: BenchRequest) -> None:
-    for given, known, option in (
-        (asked.device, ("cpu", "cuda"), "--device"),
-        (asked.precision, PRECISIONS, "--precision"),
-    ):
-        check_known(BenchError, option, given, known)
-    if asked.device == "cuda" and not torch.cuda.is_available():
-        raise BenchError("--device cuda, but torch sees no GPU here; --device cpu measures the CPU")
-    if asked.device == "cpu" and asked.precision == "fp16":
-        raise BenchError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16")
-    if not 0 <= asked.shared_blocks < 1:
-        raise BenchError(
-            f"--shared-blocks {asked.shared_blocks:g} is no share: 0.33 shares a third of the blocks, 0 none"
-        )
-    if not 0 <= asked.keep_tokens <= 1:
-        raise BenchError(f"--keep-tokens {asked.keep_tokens:g} is no share: 0.5 keeps half of the tokens, 1 all")
 
 
 def _timings(what: str, readings: dict[str, list[Reading]], first: str, setting: str | dict[str, str]) -> Timings:

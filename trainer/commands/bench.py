@@ -1,6 +1,7 @@
 """`locloc bench`: parse, call one function, print. Needs no dask, zarr or icechunk."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from ...pipeline.commands.completions import DEVICES, PRECISIONS, one_of
 from ...pipeline.commands.json_option import Json, JsonFileCommand, print_or_write
 from ...pipeline.commands.options import TruthClass
-from ...pipeline.errors import BenchError, check_known
+from ...pipeline.errors import BenchError
 from ..bench import KEEP_TOKENS, SHARED_BLOCKS
 
 OF_SYSTEMS = (
@@ -88,15 +89,24 @@ def bench(
 
     **Example:** locloc bench --masks --images photographs --truth masks --json masks.json
     """
+    from ...pipeline.bench.request import MaskBenchRequest
     from ...pipeline.io.console import err
+    from ...pipeline.io.outputs import every_output
+    from ..bench.request import BenchRequest
 
     systems = compare_ppd or not masks
     _check(context, systems, masks, plot)
+    asked = BenchRequest(
+        compare_ppd, device, batch, classes, images, precision, threads, keep_tokens, shared_blocks, backbone, rounds,
+        quick,
+    )  # fmt: skip
+    asked_masks = MaskBenchRequest(images, truth, count, size, vit_images_s, truth_class)
     if systems:
-        check_known(BenchError, "--device", device, ("cpu", "cuda"))
-        check_known(BenchError, "--precision", precision, PRECISIONS)
+        asked.check()
     if images is not None and not images.is_dir():
         raise BenchError(f"--images {images} is no folder")
+    if masks:
+        asked_masks.check()
 
     def on_step(description: str) -> None:
         err.print(f"[dim]{description}[/]")
@@ -104,21 +114,17 @@ def bench(
     results: dict[str, Any] = {}
     tables: list[Callable[[], None]] = []
     if systems:
-        from ..bench.report import BenchRequest, run_bench
+        from ..bench.report import run_bench
         from ..bench.tables import print_report
 
-        asked = BenchRequest(
-            compare_ppd, device, batch, classes, images, precision, threads, keep_tokens, shared_blocks, backbone,
-            rounds, quick,
-        )  # fmt: skip
         report = run_bench(asked, on_step)
         tables.append(lambda: print_report(report))
         results |= report.as_json()
     if masks:
-        from ...pipeline.bench.masks import MaskBenchRequest, bench_masks
+        from ...pipeline.bench.masks import bench_masks
         from ..bench.mask_tables import print_masks
 
-        measured = bench_masks(MaskBenchRequest(images, truth, count, size, vit_images_s, truth_class), on_step)
+        measured = bench_masks(asked_masks, on_step)
         tables.append(lambda: print_masks(measured))
         results["masks"] = measured.as_json()
 
@@ -126,14 +132,18 @@ def bench(
         for print_table in tables:
             print_table()
 
-    print_or_write(results, json, print_tables)
-    if plot is not None:
+    def draw(file: Path) -> None:
         from ..bench.plot import draw_masks, draw_report
 
         if systems:
-            draw_report(report, plot)
+            draw_report(report, file)
         else:
-            draw_masks(measured, plot)
+            draw_masks(measured, file)
+
+    with every_output() as attempt:  # the plot before anything is printed: the terminal may be gone by now
+        if plot is not None:
+            attempt(partial(draw, plot))
+        attempt(lambda: print_or_write(results, json, print_tables))
 
 
 def _check(context: typer.Context, systems: bool, masks: bool, plot: Path | None) -> None:

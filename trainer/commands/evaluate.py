@@ -8,8 +8,17 @@ import typer
 
 from ...pipeline.commands.completions import CATALOGS, PRECISIONS, PROTOCOLS, SPLITS, one_of
 from ...pipeline.commands.json_option import STDOUT, Json, JsonFileCommand
-from ...pipeline.commands.options import BoxesIn, TruthClass
+from ...pipeline.commands.options import BoxesIn, TruthClass, check_apart
 from .options import Device, ImportedBackbone, Models, MovedWeights, Precision
+
+IMAGELESS = (
+    "images", "catalog", "truth_class", "boxes_in", "models", "device", "precision", "backbone", "weights",
+    "allow_changed_images", "write_score_maps",
+)  # fmt: skip
+"""What says nothing to `--score-maps`, which needs neither images nor models."""
+
+EVALUATED = ("protocol", "tau", "truth", "truth_class", "json", "report")
+"""What says nothing to `--write-score-maps`, which evaluates nothing."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -17,6 +26,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def evaluate(
+    context: typer.Context,
     targets: Annotated[
         list[str] | None,
         typer.Argument(
@@ -89,6 +99,7 @@ def evaluate(
     """
     from ...pipeline.commands.rendering.catalogs import print_catalog
     from ...pipeline.errors import TrainError, check_known
+    from ...pipeline.inspect.ground_truth.masks import check_truth
     from ...pipeline.io.console import print_json, print_warning
     from ...pipeline.io.output_folder import check_output_folder
     from ...pipeline.io.outputs import every_output
@@ -107,8 +118,16 @@ def evaluate(
     if score_maps is not None and targets:
         raise TrainError(f"{targets[0]} and --score-maps: evaluate one after the other")
     check_known(TrainError, "precision", precision, PRECISIONS)
-    if score_maps is None:
+    if score_maps is not None:
+        check_apart(context, TrainError, "--score-maps, which needs neither images nor models", IMAGELESS)
+    else:
+        check_known(TrainError, "--split", split, SPLITS)
+        if write_score_maps is not None:
+            check_apart(context, TrainError, "--write-score-maps, which evaluates nothing", EVALUATED)
+            if len(targets or []) > 1:
+                raise TrainError("--write-score-maps writes the maps of one target: name one RUN or STORE@VERSION")
         split_targets(targets or [], images, catalog, models)
+    check_truth(truth, truth_class)
     from ..evaluation.evaluate import evaluate as evaluate_all  # imports torch: after the checks above
     from ..evaluation.report import write_report
     from ..evaluation.resolve import export_score_maps, resolve_score_maps, resolve_targets

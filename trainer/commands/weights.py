@@ -24,11 +24,13 @@ def import_weights(
     **Example:** locloc weights import GEG_CUB.pth --out released
     """
     from ...pipeline.errors import BackboneError
+    from ..models.run_tasks import check_import
 
     if not file.is_file():
         raise BackboneError(
             f"{file} is a folder; name a file of weights" if file.is_dir() else f"No weights file {file}"
         )
+    check_import(out)
     from ..models.official_weights import import_official  # imports torch
 
     print(f"{file}: {import_official(file, out, classes)}")

@@ -17,6 +17,7 @@ from .checkpoint import create_model, save_checkpoint
 from .classifier import Classifier
 from .generator import Generator
 from .ppd import Decoder, LinearClassifier
+from .run_tasks import check_import
 
 State = dict[str, Tensor]
 Official = tuple[nn.Module, dict[str, Any], dict[str, str]]
@@ -62,8 +63,10 @@ def read_official(file: str | Path) -> tuple[nn.Module, str, dict[str, Any]]:
 def import_official(file: Path, out: Path, classes: int | None = None) -> Path:
     """Writes OUT/STAGE/best.safetensors and returns its path. `classes` keeps the first classes only; None: all.
 
-    Raises TrainError, BackboneError for any other file, or where OUT already holds this stage.
+    Raises TrainError, BackboneError for any other file, or where OUT already holds this stage or
+    files that are no run's.
     """
+    check_import(out)
     model, kind, shape = read_official(file)
     if classes is not None:
         if kind not in ("classifier", "linear"):

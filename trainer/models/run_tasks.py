@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from ...pipeline.errors import TrainError, check_known
+from ...pipeline.io.output_folder import Results, check_output_folder, check_writable_folder
 from .hub_runs import run_folder
 
 Kind = Literal["locloc", "ppd"]
@@ -12,6 +13,18 @@ TASKS_BY_KIND: dict[Kind, tuple[str, str]] = {"locloc": ("generator", "classifie
 """By kind of run: the tasks, which are folders of the run, of the map model and of the class model."""
 
 WEIGHTS = "best.safetensors"
+
+
+RELEASED = Results("|".join(f"{task}/{WEIGHTS}" for tasks in TASKS_BY_KIND.values() for task in tasks), marker=".")
+"""A folder of imported weights; every folder has the marker."""
+
+
+def check_import(out: Path) -> None:
+    """Raises TrainError unless imported weights may be written to `out`: it is new or empty, or holds a run."""
+    if (out / "run.json").is_file():
+        check_writable_folder(out, "--out", TrainError)
+    else:
+        check_output_folder(out, "--out", TrainError, RELEASED, keep=True)
 
 
 def find_tasks(run: Path, models: str) -> tuple[Kind, list[str]]:

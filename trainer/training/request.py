@@ -79,6 +79,8 @@ def resolve_request(given: TrainArguments) -> TrainRequest:
     ):
         if value is not None:
             check_known(TrainError, option, value, known)
+    if given.precision == "fp16" and given.runtime.accelerator == "cpu":
+        raise TrainError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16")
     recipe, name, before = _recipe(given)
     asked: dict[str, Any] = before.get("request", {})
     runtime: Any = given.runtime

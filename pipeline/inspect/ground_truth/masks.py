@@ -18,7 +18,7 @@ from ...io.image_files import ImagePlace
 from .coco import read_coco
 from .decide import SAMPLE, Seen, decide, inverted, reading_of_class, seen, with_void
 from .label_studio import read_label_studio
-from .pairing import pair_masks
+from .pairing import check_truth_folder, pair_masks
 from .pixels import read_pixels
 from .reading import Reading
 from .yolo import read_yolo
@@ -139,6 +139,25 @@ def _find(
 def _whole(read: Callable[[str], np.ndarray]) -> Callable[[str], TrueMask]:
     """Masks that were drawn as shapes: they call no pixel void."""
     return lambda path: TrueMask(read(path))
+
+
+def check_truth(truth: str | Path | None, truth_class: str | None) -> None:
+    """Raises TruthError for a `--truth` that is not there and a `--truth-class` that cannot be read or says nothing.
+
+    It is what can be known before any work. Where boxes are taken too, the word "catalog" stands for them.
+    """
+    if truth is None or truth == "catalog":
+        if truth_class is not None:
+            raise TruthError(f"--truth-class {truth_class} is of true masks; name them with --truth, or leave it out")
+        return
+    path = Path(truth)
+    if path.suffix.lower() == ".json" and not path.is_dir():
+        if not path.is_file():
+            raise TruthError(f"--truth {path} is not there; name COCO's annotations, or a folder of masks")
+        return
+    check_truth_folder(path)
+    if truth_class is not None and format_of(path) == "png":
+        reading_of_class(truth_class)
 
 
 def format_of(truth: Path) -> str:

@@ -77,6 +77,12 @@ class _Index:
         return self.by_path[next(iter(keys))] if len(keys) == images_with_name[name] == 1 else []
 
 
+def check_truth_folder(folder: Path) -> None:
+    """Raises TruthError if there is no such folder."""
+    if not folder.is_dir():
+        raise TruthError(f"--truth {folder} is no folder of masks, and no .json file of COCO's annotations")
+
+
 def pair_masks(paths: Sequence[str], folder: Path, root: Path | str | None = None) -> Pairs:
     """Pairs posix paths of images with the mask files below `folder`, by the rules at the top of this file.
 
@@ -84,8 +90,7 @@ def pair_masks(paths: Sequence[str], folder: Path, root: Path | str | None = Non
 
     Raises TruthError if there is no folder, if an image has two masks, or if none has one.
     """
-    if not folder.is_dir():
-        raise TruthError(f"--truth {folder} is no folder of masks, and no .json file of COCO's annotations")
+    check_truth_folder(folder)
     exact, marked = _Index(), _Index()
     masks = sorted(_walk_masks(folder))
     for mask in masks:

@@ -5,6 +5,7 @@ page elsewhere which points its own name at this machine gets nothing. There is 
 nothing can be written but decisions.
 """
 
+import errno
 import hmac
 import secrets
 import socket
@@ -48,7 +49,9 @@ class PageServer(ThreadingHTTPServer):
             super().__init__((host, port), _Handler)
         except (OSError, OverflowError) as error:
             reason = os_error_reason(error) if isinstance(error, OSError) else str(error)
-            raise StoreError(f"{host}:{port} cannot be listened on: {reason}; choose another --port") from None
+            of_host = isinstance(error, socket.gaierror) or getattr(error, "errno", None) == errno.EADDRNOTAVAIL
+            option = "--host" if of_host else "--port"
+            raise StoreError(f"{host}:{port} cannot be listened on: {reason}; choose another {option}") from None
 
     @property
     def port(self) -> int:

@@ -205,7 +205,7 @@ def test_written_score_maps_are_evaluated_as_the_run_is(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["RUN", "--split", "trainn"], "has no images in its split 'trainn'"),
+        (["RUN", "--split", "trainn"], "No --split 'trainn'; did you mean 'train'"),
         (["RUN", "--images", "/nowhere"], "No image could be read"),
         (["RUN", "--split", "val"], "--split val is what thresholds are chosen on"),
         (["RUN", "--catalog", "cubb", "--images", "x"], "No --catalog 'cubb'; did you mean 'cub'"),

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from locloc.cli import app
 from locloc.pipeline.bench import ENGINES, SLOW
-from locloc.pipeline.errors import BenchError
+from locloc.pipeline.errors import BenchError, LocLocError
 from locloc.trainer.bench.inference_stages import load_images
 from locloc.trainer.bench.systems import RELEASED
 from locloc.trainer.bench.timing import again
@@ -138,3 +138,17 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tm
 def test_no_gpu():
     result = CliRunner().invoke(app, ["bench", "--device", "cuda"])
     assert str(result.exception) == "--device cuda, but torch sees no GPU here; --device cpu measures the CPU"
+
+
+def test_the_plot_is_drawn_though_the_terminal_is_gone(tmp_path, monkeypatch):
+    """And one that cannot be written keeps nothing else from being written."""
+
+    def gone(*_: object) -> None:
+        raise LocLocError("the terminal is gone")
+
+    monkeypatch.setattr("locloc.trainer.bench.mask_tables.print_masks", gone)
+    drawn, figures = tmp_path / "a.svg", tmp_path / "a.json"
+    small = ["bench", "--masks", "--count", "1", "--size", "48", "--json", str(figures)]
+    result = CliRunner().invoke(app, [*small, "--plot", str(drawn)])
+    assert str(result.exception) == "the terminal is gone"
+    assert drawn.read_text().startswith("<?xml") and json.loads(figures.read_text())["masks"]

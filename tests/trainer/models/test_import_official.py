@@ -157,7 +157,7 @@ def test_what_is_no_release_makes_no_run(tmp_path):
 
 def test_an_out_that_is_no_folder_is_one_clear_line(tmp_path):
     file, _ = released_file(tmp_path, "linear")
-    with pytest.raises(TrainError, match="cannot be made a folder of") as caught:
+    with pytest.raises(TrainError, match=r"^--out .* is a file; name a folder$") as caught:
         import_official(file, file)
     assert "\n" not in str(caught.value)
 
@@ -174,3 +174,20 @@ def test_an_out_that_is_no_folder_is_one_clear_line(tmp_path):
 def test_a_released_model_keeps_the_size_that_its_authors_show_the_backbone(kind, size_px, tmp_path):
     file, _ = released_file(tmp_path, kind)
     assert load_checkpoint(import_official(file, tmp_path / "run"))[1]["backbone_size_px"] == size_px
+
+
+def test_nothing_is_written_among_files_that_are_no_run(tmp_path):
+    released = tmp_path / "released.pth"
+    torch.save(released_geg(), released)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    with pytest.raises(TrainError, match=r"photos is not empty: it holds a\.jpg; name a new or empty folder"):
+        import_official(released, tmp_path / "photos")
+    assert [entry.name for entry in (tmp_path / "photos").iterdir()] == ["a.jpg"]
+    for run in ("imported", "trained"):
+        (tmp_path / run / "linear").mkdir(parents=True)
+        (tmp_path / run / "linear" / "best.safetensors").touch()
+    (tmp_path / "trained" / "run.json").touch()
+    (tmp_path / "trained" / "recipe.toml").touch()
+    for run in ("imported", "trained"):
+        assert import_official(released, tmp_path / run).is_file()

@@ -138,6 +138,8 @@ def test_it_listens_on_this_machine_only(server):
     assert server.server_address[0] == "127.0.0.1"
     with pytest.raises(StoreError, match="cannot be listened on: address already in use; choose another --port"):
         PageServer(server.page, port=server.port)
+    with pytest.raises(StoreError, match="cannot be listened on: .*; choose another --host"):
+        PageServer(server.page, "192.0.2.1")
 
 
 def test_a_browser_that_stops_reading_does_not_end_it(server):
