@@ -197,4 +197,5 @@ def test_a_refused_job_and_a_controller_that_is_down_are_one_line(
     elsewhere.write_text(re.sub(r"SlurmctldPort=\d+", "SlurmctldPort=1", config))
     said = start(env={"SLURM_CONF": str(elsewhere)}).end(1)
     assert re.search(r"error: --slurm: .*ontact slurm controller.*; run the same command when SLURM", said)
+    assert "could not be cancelled" not in said  # there are none
     assert real_slurm.jobs() == {}

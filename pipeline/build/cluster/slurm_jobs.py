@@ -123,6 +123,8 @@ class Jobs:
             states = self._job_states()
             if states is not None and (not states or not _run_command("scancel", *states).returncode):
                 return
+            if states is None and not self.submitted:
+                return
             if time.monotonic() > end:
                 self.on_message(
                     f"SLURM does not answer, and jobs could not be cancelled: `scancel --name {self.name}` does it; "
