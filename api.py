@@ -213,6 +213,7 @@ def evaluate(
     backbone: str | None = None,
     weights: str | Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    masks_in: Literal["upright", "stored"] | None = None,
 ) -> Evaluation:
     """Localization and classification metrics under the field's protocols, as `locloc eval` does.
 
@@ -224,6 +225,7 @@ def evaluate(
     truth               ground-truth masks, a folder or COCO's annotations, for mask IoU, PxAP and missing boxes
     truth_class         what is object in them, as `--truth-class`; None: decided by what they hold
     boxes_in            "stored": true boxes and masks were drawn on the pixels before EXIF turns an image
+    masks_in            the same for masks alone, where boxes were drawn on other pixels; None: as `boxes_in`
     device, precision, backbone, weights  for runs, as in `load`
     on_progress         called with the number of images done and of all images
 
@@ -246,6 +248,7 @@ def evaluate(
         options,
         boxes_in,
         truth_class,
+        masks_in=masks_in,
     )
     chosen = protocols_named(protocols)
     return _evaluate(dataset, predictors, chosen, split, tau, on_done=on_progress or _ignore)

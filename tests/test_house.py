@@ -81,7 +81,7 @@ def test_the_command_line_is_frozen():
         "demo": ["out"],
         "eval": [
             "targets", "--images", "--catalog", "--split", "--protocol", "--tau", "--truth", "--truth-class",
-            "--boxes-in", "--json",
+            "--boxes-in", "--masks-in", "--json",
             "--report", "--score-maps", "--metadata", "--write-score-maps", "--models", "--device", "--precision",
             "--backbone", "--weights", "--allow-changed-images",
         ],

@@ -69,6 +69,13 @@ BoxesIn = Annotated[
         "turns it.",
     ),
 ]
+MasksIn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="upright|stored",
+        help="Pixels that true masks were drawn on, where boxes were drawn on others. Default: as --boxes-in.",
+    ),
+]
 TruthClass = Annotated[
     str | None,
     typer.Option(

@@ -8,12 +8,12 @@ import typer
 
 from ...pipeline.commands.completions import CATALOGS, PRECISIONS, PROTOCOLS, SPLITS, one_of
 from ...pipeline.commands.json_option import STDOUT, Json, JsonFileCommand
-from ...pipeline.commands.options import BoxesIn, TruthClass, check_apart
+from ...pipeline.commands.options import BoxesIn, MasksIn, TruthClass, check_apart
 from .options import Device, ImportedBackbone, Models, MovedWeights, Precision
 
 IMAGELESS = (
-    "images", "catalog", "truth_class", "boxes_in", "models", "device", "precision", "backbone", "weights",
-    "allow_changed_images", "write_score_maps",
+    "images", "catalog", "truth_class", "boxes_in", "masks_in", "models", "device", "precision", "backbone",
+    "weights", "allow_changed_images", "write_score_maps",
 )  # fmt: skip
 """What says nothing to `--score-maps`, which needs neither images nor models."""
 
@@ -68,6 +68,7 @@ def evaluate(
     ] = None,
     truth_class: TruthClass = None,
     boxes_in: BoxesIn = "upright",
+    masks_in: MasksIn = None,
     json: Json = None,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write per-image results, curves and a gallery.")
@@ -138,7 +139,16 @@ def evaluate(
     else:
         options = {"device": device, "precision": precision, "models": models, "backbone": backbone, "weights": weights}
         dataset, predictors = resolve_targets(
-            targets or [], images, catalog, truth, allow_changed_images, options, boxes_in, truth_class, print_catalog
+            targets or [],
+            images,
+            catalog,
+            truth,
+            allow_changed_images,
+            options,
+            boxes_in,
+            truth_class,
+            print_catalog,
+            masks_in,
         )
     if write_score_maps is not None:
         with count_bar("score maps") as on_done:

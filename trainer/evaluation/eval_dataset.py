@@ -62,6 +62,7 @@ def dataset_of_version(
     boxes_in: str = "upright",
     truth_class: str | None = None,
     only: RowFilter | None = None,
+    masks_in: str | None = None,
 ) -> EvalDataset:
     """The images of a version.
 
@@ -69,6 +70,7 @@ def dataset_of_version(
     seed, val_share  of the run that is evaluated: they choose its validation images if the catalog has none
     truth            ground-truth masks, as in `find_truth`; truth_class: what is object in them
     boxes_in         "stored" for boxes and masks that were drawn before EXIF turns an image
+    masks_in         the same for masks alone, where boxes differ: those of a version built with "stored" are upright
     only             the rows that the run was trained and validated on; its test images are those of the version
 
     Rows without a mask stay among the test images: a model is expected to find their objects too. Rejected rows
@@ -90,6 +92,7 @@ def dataset_of_version(
         truth_class,
         version,
         None if only is None else only.rows(version.catalog, version.status),
+        masks_in,
     )
     return _without_rejected(dataset, version)
 
@@ -112,12 +115,12 @@ def dataset_of_catalog(
     seed: int = 0,
     val_share: float = 0.1,
     truth_class: str | None = None,
+    masks_in: str | None = None,
 ) -> EvalDataset:
     """The images of a catalog without masks in a store, whose headers are read to check the boxes."""
     done = np.ones(len(catalog), bool)
-    return _dataset(
-        str(catalog.root), catalog, None, None, Recipe(), done, seed, val_share, truth, boxes_in, truth_class, None
-    )
+    given = (truth, boxes_in, truth_class, None, None, masks_in)
+    return _dataset(str(catalog.root), catalog, None, None, Recipe(), done, seed, val_share, *given)
 
 
 def _dataset(
@@ -134,6 +137,7 @@ def _dataset(
     truth_class: str | None,
     version: Version | None,
     chosen: np.ndarray | None = None,
+    masks_in: str | None = None,
 ) -> EvalDataset:
     table = catalog.table
     root = parse_location(moved_to) if moved_to else catalog.root
@@ -164,10 +168,14 @@ def _dataset(
     if truth is None:
         return dataset
 
-    def frames(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return version_frames(version, rows, boxes_in, root) if version else read_frames(root, paths, rows)
+    # One option speaks of both, unless boxes are there that may differ.
+    option = "--masks-in" if masks_in is not None or true_boxes.boxes else "--boxes-in"
+    masks_in = masks_in or boxes_in
 
-    masks = UprightMasks(find_truth(paths, truth, truth_class, root), paths, root, frames, boxes_in)
+    def frames(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return version_frames(version, rows, masks_in, root) if version else read_frames(root, paths, rows)
+
+    masks = UprightMasks(find_truth(paths, truth, truth_class, root), paths, root, frames, masks_in, option)
     known = MaskTruth(masks, true_boxes.boxes, {row for rows in true_boxes.left_out.values() for row in rows})
     return replace(
         dataset,

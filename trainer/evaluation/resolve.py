@@ -39,6 +39,7 @@ def resolve_targets(
     boxes_in: str = "upright",
     truth_class: str | None = None,
     on_catalog: Callable[[Catalog], None] = lambda catalog: None,
+    masks_in: str | None = None,
 ) -> tuple[EvalDataset, list[EvalPredictor]]:
     """Resolves runs and STORE@VERSIONs.
 
@@ -47,6 +48,7 @@ def resolve_targets(
     truth    folder of ground-truth masks, or COCO's annotations; truth_class: what is object in them
     options  arguments of `load_localizer`
     boxes_in "stored" for true boxes and masks that were drawn before EXIF turns an image
+    masks_in "stored" or "upright" for masks that were drawn on other pixels than boxes
     on_catalog  called with the catalog that `catalog` and `images` name, once it is read
 
     The masks that a run was trained on become a predictor too. Raises a subclass of LocLocError.
@@ -55,7 +57,7 @@ def resolve_targets(
     models = [RunPredictor(run, load_localizer(run, **options)) for run in dict.fromkeys(runs)]
     if catalog is not None and images is not None:
         on_catalog(read := read_catalog(images, catalog))
-        return dataset_of_catalog(read, truth, boxes_in, truth_class=truth_class), [*models]
+        return dataset_of_catalog(read, truth, boxes_in, truth_class=truth_class, masks_in=masks_in), [*models]
     headers = [next(iter(model.localizer.headers.values())) for model in models]
     trained = next((header for header in headers if "version" in header), None)
     if not versions and trained is None:
@@ -80,6 +82,7 @@ def resolve_targets(
         boxes_in,
         truth_class,
         only,
+        masks_in,
     )
     masks = [_stored_masks(open_version(name), dataset) for name in dict.fromkeys([*versions, name])]
     return dataset, [*models, *masks]

@@ -63,9 +63,9 @@ class TrueBoxes:
     warnings: tuple[str, ...]  # lines to print
 
 
-def check_boxes_in(boxes_in: str) -> None:
-    """Raises TruthError unless `boxes_in` is one of BoxesIn."""
-    check_known(TruthError, "--boxes-in", boxes_in, get_args(BoxesIn))
+def check_boxes_in(boxes_in: str, option: str = "--boxes-in") -> None:
+    """Raises TruthError unless `boxes_in`, the value of `option`, is one of BoxesIn."""
+    check_known(TruthError, option, boxes_in, get_args(BoxesIn))
 
 
 def too_many(wrong: int, images: int) -> bool:

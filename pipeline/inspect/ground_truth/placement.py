@@ -18,10 +18,10 @@ PROPORTION_SHARE = 0.03  # by which width / height may differ: sides of small co
 class MaskPlacement:
     """Places masks on their upright images, and counts those that cannot belong to them."""
 
-    def __init__(self, masks: int, where: str, boxes_in: str = "upright"):
-        """masks: how many there are; where: for messages; boxes_in: as of `check_boxes`."""
-        check_boxes_in(boxes_in)
-        self.masks, self.where, self.boxes_in = masks, where, boxes_in
+    def __init__(self, masks: int, where: str, boxes_in: str = "upright", option: str = "--boxes-in"):
+        """masks: how many there are; where: for messages; boxes_in: as of `check_boxes`; option: its name."""
+        check_boxes_in(boxes_in, option)
+        self.masks, self.where, self.boxes_in, self.option = masks, where, boxes_in, option
         self._checked: set[str] = set()
         self._turned: dict[str, str] = {}  # name and sizes, by name
         self._proven: set[str] = set()  # proportions that only --boxes-in as it was given explains
@@ -40,7 +40,7 @@ class MaskPlacement:
         self._checked.add(name)
         if self.boxes_in == "stored":
             if not orientation and np.all(size):
-                raise TruthError(f"--boxes-in stored: the EXIF orientation of the image of {name} is not known")
+                raise TruthError(f"{self.option} stored: the EXIF orientation of the image of {name} is not known")
             mask = upright_pixels(mask, orientation)
         height, width = mask.shape[:2]
         if np.all(size) and not _alike(width / height, size[0] / size[1], min(width, height)):
@@ -84,7 +84,12 @@ class MaskPlacement:
             raise TruthError(self._line())
 
     def _line(self) -> str:
-        remedy = "say so with --boxes-in stored" if self.boxes_in == "upright" else "leave --boxes-in stored out"
+        if self.boxes_in == "upright":
+            remedy = f"say so with {self.option} stored"
+        elif self.option == "--boxes-in":
+            remedy = "leave --boxes-in stored out"
+        else:
+            remedy = f"say so with {self.option} upright"
         if self._proven:
             remedy = (
                 f"others, such as {min(self._proven)}, are {self.boxes_in}: draw all on the upright images, as viewers "

@@ -33,14 +33,25 @@ class UprightMasks:
     """An image's mask is left out where it is empty, where it cannot belong to the image (placement.py), and where its
     file cannot be read. More than 5 % of the last kind (and more than 2), or all, are refused."""
 
-    def __init__(self, masks: TrueMasks, paths: Sequence[str], root: Path | str, frames: Frames, boxes_in: str):
-        """paths: of the N images, below `root`; boxes_in: "upright", or "stored" for masks that EXIF does not turn."""
+    def __init__(
+        self,
+        masks: TrueMasks,
+        paths: Sequence[str],
+        root: Path | str,
+        frames: Frames,
+        boxes_in: str,
+        option: str = "--boxes-in",
+    ):
+        """paths: of the N images, below `root`; boxes_in: "upright", or "stored" for masks that EXIF does not turn.
+
+        option: that gave `boxes_in`, for messages.
+        """
         self.masks = masks
         self.rows = np.array([row for row, path in enumerate(paths) if path in masks], np.int64)
         self.empty: set[int] = set()  # rows, as far as they were read
         self._unreadable: dict[int, str] = {}  # reasons by row
         self._paths, self._root, self._frames_of = paths, root, frames
-        self._placement = MaskPlacement(len(self.rows), masks.source, boxes_in)
+        self._placement = MaskPlacement(len(self.rows), masks.source, boxes_in, option)
 
     def mask(self, row: int) -> np.ndarray | None:
         """The object `(H, W) bool` of the whole upright image, at any size; None without one. Raises TruthError."""

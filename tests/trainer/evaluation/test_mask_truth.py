@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from locloc.pipeline.catalogs import read_catalog
-from locloc.pipeline.errors import TrainError
+from locloc.pipeline.errors import TrainError, TruthError
 from locloc.pipeline.geometry.resize_crop import ResizeCrop
 from locloc.trainer.evaluation.eval_dataset import EvalDataset, dataset_of_catalog
 from locloc.trainer.evaluation.evaluate import evaluate
@@ -117,3 +117,25 @@ def test_void_is_ignored_and_background_for_boxes(images, truth):
     assert codes is not None and codes.dtype == np.uint8 and np.unique(codes).tolist() == [0, 1, 255]
     np.testing.assert_allclose(dataset.true_boxes(row), [[30, 20, 90, 60]])
     assert "255 is void: left out of the figures of masks" in dataset.truth.lines()[0]
+
+
+def test_masks_on_stored_pixels_beside_upright_boxes(tmp_path):
+    exif, mask = Image.Exif(), np.zeros((HEIGHT, WIDTH), np.uint8)
+    exif[0x0112] = 6
+    mask[20:60, 30:90] = 255
+    (tmp_path / "masks").mkdir()
+    for number in range(3):
+        Image.fromarray(np.full((HEIGHT, WIDTH, 3), 90, np.uint8)).save(tmp_path / f"{number}.jpg", exif=exif)
+        Image.fromarray(mask).save(tmp_path / f"masks/{number}.png")
+    rows = "".join(f"{number}.jpg,test,20 30 60 90\n" for number in range(3))
+    (tmp_path / "list.csv").write_text("path,split,boxes\n" + rows)
+    catalog = read_catalog(tmp_path / "list.csv")
+    dataset = dataset_of_catalog(catalog, tmp_path / "masks", masks_in="stored")
+    assert (dataset.true_mask(0) == np.rot90(mask > 0, -1)).all()
+    assert dataset.true_boxes(0).tolist() == [[20, 30, 60, 90]]
+    with pytest.raises(TruthError, match="say so with --masks-in stored$"):
+        of_upright = dataset_of_catalog(catalog, tmp_path / "masks")
+        for row in range(3):
+            of_upright.true_mask(row)
+    with pytest.raises(TruthError, match="--masks-in"):
+        dataset_of_catalog(catalog, tmp_path / "masks", masks_in="turned")
