@@ -101,6 +101,8 @@ def test_mistakes_in_arguments_are_told_without_torch(tmp_path):
     [
         ("masks report s@v1 --out out --root nowhere", "--root nowhere: no such folder; name the folder or URL"),
         ("masks report s@v1 --out out --truth-class 3", "--truth-class 3 is of true masks; name them with --truth"),
+        ("eval r --masks-in stored", "--masks-in stored is of true masks; name them with --truth"),
+        ("eval r --truth masks --masks-in turned", "No --masks-in 'turned'"),
         ("masks score s@v1 --truth catalog --truth-class 3", "--truth-class 3 is of true masks"),
         ("masks score s@v1 --truth . --truth-class cat", "--truth-class cat: masks in files have any, bright"),
         ("masks tune s@v1 --truth nowhere.json", "--truth nowhere.json is not there; name COCO's annotations"),

@@ -100,6 +100,7 @@ def evaluate(
     """
     from ...pipeline.commands.rendering.catalogs import print_catalog
     from ...pipeline.errors import TrainError, check_known
+    from ...pipeline.inspect.ground_truth.boxes import check_boxes_in
     from ...pipeline.inspect.ground_truth.masks import check_truth
     from ...pipeline.io.console import print_json, print_warning
     from ...pipeline.io.output_folder import check_output_folder
@@ -128,7 +129,8 @@ def evaluate(
             if len(targets or []) > 1:
                 raise TrainError("--write-score-maps writes the maps of one target: name one RUN or STORE@VERSION")
         split_targets(targets or [], images, catalog, models)
-    check_truth(truth, truth_class)
+    check_boxes_in(boxes_in)
+    check_truth(truth, truth_class, masks_in)
     from ..evaluation.evaluate import evaluate as evaluate_all  # imports torch: after the checks above
     from ..evaluation.report import write_report
     from ..evaluation.resolve import export_score_maps, resolve_score_maps, resolve_targets

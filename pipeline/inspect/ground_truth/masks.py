@@ -15,6 +15,7 @@ from ...errors import ImageError, TruthError
 from ...geometry.resize_crop import ResizeCrop
 from ...io.archives.member import file_names
 from ...io.image_files import ImagePlace
+from .boxes import check_boxes_in
 from .coco import read_coco
 from .decide import SAMPLE, Seen, decide, inverted, reading_of_class, seen, with_void
 from .label_studio import read_label_studio
@@ -141,14 +142,17 @@ def _whole(read: Callable[[str], np.ndarray]) -> Callable[[str], TrueMask]:
     return lambda path: TrueMask(read(path))
 
 
-def check_truth(truth: str | Path | None, truth_class: str | None) -> None:
-    """Raises TruthError for a `--truth` that is not there and a `--truth-class` that cannot be read or says nothing.
+def check_truth(truth: str | Path | None, truth_class: str | None, masks_in: str | None = None) -> None:
+    """Raises TruthError for a `--truth` that is not there, and options of it that cannot be read or say nothing.
 
     It is what can be known before any work. Where boxes are taken too, the word "catalog" stands for them.
     """
+    if masks_in is not None:
+        check_boxes_in(masks_in, "--masks-in")
     if truth is None or truth == "catalog":
-        if truth_class is not None:
-            raise TruthError(f"--truth-class {truth_class} is of true masks; name them with --truth, or leave it out")
+        for option, value in (("--truth-class", truth_class), ("--masks-in", masks_in)):
+            if value is not None:
+                raise TruthError(f"{option} {value} is of true masks; name them with --truth, or leave it out")
         return
     path = Path(truth)
     if path.suffix.lower() == ".json" and not path.is_dir():
