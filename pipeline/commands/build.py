@@ -126,7 +126,8 @@ def build(
     """
     from ..backbones.spec import check_weights_file
     from ..catalogs import read_catalog, summarize
-    from ..inspect.ground_truth.boxes import check_boxes_in, suspicious_boxes, upright_catalog
+    from ..inspect.ground_truth.boxes import suspicious_boxes, upright_catalog
+    from ..inspect.ground_truth.boxes_in import check_boxes_in
     from ..io.console import print_warning
     from ..recipes.choice import choose_recipe
     from ..store.repository import check_can_hold_store

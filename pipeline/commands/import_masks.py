@@ -64,7 +64,8 @@ def import_(
     **Example:** locloc masks import corrected --images photos --store photos.store
     """
     from ..catalogs import read_catalog
-    from ..inspect.ground_truth.boxes import check_boxes_in, upright_catalog
+    from ..inspect.ground_truth.boxes import upright_catalog
+    from ..inspect.ground_truth.boxes_in import check_boxes_in
     from ..io.console import print_error
     from ..io.interrupts import interruptible
     from ..io.progress_bar import count_bar

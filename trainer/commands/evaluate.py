@@ -100,7 +100,7 @@ def evaluate(
     """
     from ...pipeline.commands.rendering.catalogs import print_catalog
     from ...pipeline.errors import TrainError, check_known
-    from ...pipeline.inspect.ground_truth.boxes import check_boxes_in
+    from ...pipeline.inspect.ground_truth.boxes_in import check_boxes_in
     from ...pipeline.inspect.ground_truth.masks import check_truth
     from ...pipeline.io.console import print_json, print_warning
     from ...pipeline.io.output_folder import check_output_folder

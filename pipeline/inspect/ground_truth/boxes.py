@@ -17,20 +17,17 @@ What boxes of another scale look like is told, see copies.py.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 
 from ...catalogs import SCHEMA, Catalog
-from ...errors import TruthError, check_known
+from ...errors import TruthError
 from ...geometry.orientation import SWAPPED, stored_size, upright_boxes
 from ...store.reader import Version
+from .boxes_in import check_boxes_in
 from .copies import corner_hint, grid_hint, scale_hint
 from .frames import read_frames, version_frames
-
-BoxesIn = Literal["upright", "stored"]
-"""Pixels that ground truth is drawn in: of the image as viewers show it, or as its file stores it."""
 
 TOLERANCE_PX, TOLERANCE_SHARE = 2.0, 0.01  # by which boxes of real data sets reach beyond their images
 REFUSED_SHARE, REFUSED_IMAGES = 0.05, 2
@@ -61,11 +58,6 @@ class TrueBoxes:
     boxes: dict[int, np.ndarray]  # (n, 4) float32 by row, in the upright image; only rows that have any
     left_out: dict[str, list[int]]  # rows whose boxes cannot belong to their image, by fault
     warnings: tuple[str, ...]  # lines to print
-
-
-def check_boxes_in(boxes_in: str, option: str = "--boxes-in") -> None:
-    """Raises TruthError unless `boxes_in`, the value of `option`, is one of BoxesIn."""
-    check_known(TruthError, option, boxes_in, get_args(BoxesIn))
 
 
 def too_many(wrong: int, images: int) -> bool:

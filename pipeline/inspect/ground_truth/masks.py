@@ -15,7 +15,7 @@ from ...errors import ImageError, TruthError
 from ...geometry.resize_crop import ResizeCrop
 from ...io.archives.member import file_names
 from ...io.image_files import ImagePlace
-from .boxes import check_boxes_in
+from .boxes_in import check_boxes_in
 from .coco import read_coco
 from .decide import SAMPLE, Seen, decide, inverted, reading_of_class, seen, with_void
 from .label_studio import read_label_studio

@@ -10,7 +10,8 @@ import numpy as np
 
 from ...errors import TruthError
 from ...geometry.orientation import SWAPPED, upright_pixels
-from .boxes import check_boxes_in, too_many
+from .boxes import too_many
+from .boxes_in import check_boxes_in
 
 PROPORTION_SHARE = 0.03  # by which width / height may differ: sides of small copies are rounded
 
