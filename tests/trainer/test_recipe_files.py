@@ -150,7 +150,7 @@ def test_every_recipe_comes_back_from_toml(recipe, tmp_path_factory):
 def test_toml_shows_every_setting_below_its_description():
     lines = settings_toml(TrainRecipe()).splitlines()
     shown = tomllib.loads("\n".join(lines))
-    assert set(shown) == {"seed", "val_share", *TASKS}
+    assert set(shown) == {"seed", "val_share", "data", *TASKS}
     for stage in TASKS:
         assert set(shown[stage]["fit"]) == set(FitSettings.model_fields)
     at = lines.index("[generator.fit]")

@@ -140,9 +140,10 @@ class Space:
         if point.strategy in ("absolute", "generator"):
             low, high = max(low, 0.0), min(high, 1.0)
         own = self.base.saliency
+        kept = {"contrast_share", "prior_range"} if point.strategy == own.strategy else set()
         saliency = SaliencySettings(
+            **own.model_dump(include=kept),
             strategy=point.strategy,
-            contrast_share=own.contrast_share if point.strategy == own.strategy else 0.0,
             heads=point.heads,
             foreground_from=_rounded(high),
             background_below=_rounded(low),

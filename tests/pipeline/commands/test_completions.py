@@ -17,12 +17,14 @@ from locloc.trainer.inference.formats import FORMATS
 from locloc.trainer.training.request import TASK_GROUPS
 from locloc.trainer.training.run import PRECISIONS
 
+NOT_RETRIED = (Status.PENDING, Status.REJECTED)  # `masks retry --status` has nothing to try again there
+
 
 def test_names_are_those_of_the_registries():
     assert set(completions.CATALOGS) == set(CATALOGS)
     assert set(completions.EXPORTS) == set(EXPORTERS)
     assert set(completions.MASK_FORMATS) == set(MASK_FORMATS)
-    assert set(completions.STATUSES) == {status.label for status in Status} - {Status.PENDING.label}
+    assert set(completions.STATUSES) == {status.label for status in Status if status not in NOT_RETRIED}
     assert set(completions.PROTOCOLS) == {"all", *PROTOCOLS}
     assert set(completions.FORMATS) == set(FORMATS)
     assert set(completions.STAGES) == set(TASK_GROUPS)
@@ -37,7 +39,7 @@ def test_names_are_those_of_the_registries():
     [
         ("locloc masks build photos --recipe p", {"pocket", "ppd"}),
         ("locloc eval run --catalog s", {"synthetic"}),
-        ("locloc masks re", {"recipe", "refine", "resume", "retry"}),
+        ("locloc masks re", {"recipe", "refine", "report", "resume", "retry"}),
     ],
 )
 def test_a_shell_is_answered_without_torch(typed, offered):

@@ -137,21 +137,24 @@ def test_empty_file():
         decode_image(b"")
 
 
+UNKNOWN = "not an image of a known format"
+
+
 @pytest.mark.parametrize(
-    "data",
+    ("data", "reason"),
     [
-        b"This is a text that somebody named .jpg.\n" * 50,
-        b"<!DOCTYPE html><html><body>404</body></html>",
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n",
-        b"%PDF-1.4\n1 0 obj\n<< /Type /Catalog >>\nendobj\ntrailer\n<< /Root 1 0 R >>\n%%EOF\n",
-        b'<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><rect width="5" height="5"/></svg>',
-        b"\xd7\xcd\xc6\x9a" + bytes(100),  # WMF
-        b"\0" * 1000,
+        (b"This is a text that somebody named .jpg.\n" * 50, UNKNOWN),
+        (b"<!DOCTYPE html><html><body>404</body></html>", "a web page, not an image: the download failed"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n", UNKNOWN),
+        (b"%PDF-1.4\n1 0 obj\n<< /Type /Catalog >>\nendobj\ntrailer\n<< /Root 1 0 R >>\n%%EOF\n", UNKNOWN),
+        (b'<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><rect width="5" height="5"/></svg>', UNKNOWN),
+        (b"\xd7\xcd\xc6\x9a" + bytes(100), UNKNOWN),  # WMF
+        (b"\0" * 1000, "only zero bytes: the copy or download was not finished"),
     ],
     ids=["text", "html", "eps", "pdf", "svg", "wmf", "zeros"],
 )
-def test_what_is_no_image(data):
-    with pytest.raises(ImageError, match="^not an image of a known format$"):
+def test_what_is_no_image(data, reason):
+    with pytest.raises(ImageError, match=f"^{reason}$"):
         decode_image(data)
 
 

@@ -47,6 +47,7 @@ def test_masks_are_unpacked_and_read_where_they_are_used(version, content, monke
     data = version.to_xarray()
     assert data.sizes == {
         "row": 150, "y": 32, "x": 32, "head": 2, "grid_y": 3, "grid_x": 3, "corner": 4, "statistic": 3, "side": 2,
+        "part": 9,
     }  # fmt: skip
     assert (data.mask.dtype, data.attention.dtype) == (bool, np.float16)
     assert data.id.values.tolist() == content.ids and data.status.values[3:5].tolist() == ["fallback", "undecodable"]

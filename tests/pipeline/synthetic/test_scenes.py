@@ -76,7 +76,9 @@ def test_a_larger_set_extends_a_smaller_one():
 
 
 def test_another_folder_is_no_synthetic_catalog(tmp_path):
-    with pytest.raises(CatalogError, match=r"holds no list\.csv .*`locloc data synth"):
+    with pytest.raises(
+        CatalogError, match=r"holds no list\.csv, as `locloc data synth` writes; for others give --catalog"
+    ):
         read_catalog(tmp_path, "synthetic")
 
 

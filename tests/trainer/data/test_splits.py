@@ -87,7 +87,7 @@ def test_failed_rows_are_in_no_split(write_rows):
     rows = [row(split, status=status) for status in list(Status)[1:] for split in ("train", "val", "test")]
     joined = load_training_rows(write_rows(rows), None, 0, 0.5)
     assert splits(joined) == ([0, 3], [1, 4], [2, 5])
-    assert joined.done.tolist() == [True] * 6 + [False] * 12
+    assert joined.done.tolist() == [True] * 6 + [False] * 15
 
 
 def test_empty_masks_are_done_but_no_masks(write_rows):

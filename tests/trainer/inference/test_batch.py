@@ -213,8 +213,8 @@ def test_what_a_folder_holds_besides_is_counted_and_named(run, tmp_path, capsys:
         (tmp_path / name).write_bytes(b"x")
     app(["predict", str(run), str(tmp_path), "--models", "locloc"], standalone_mode=False)
     assert (
-        "left out: 1 .nef, 1 that are no images (.txt); 1 .* (hidden: their names begin with a dot), 1 @eaDir "
-        "(thumbnails that a NAS made); 1 ._* (macOS' metadata of other files)"
+        "left out: 1 .nef, 1 that are no images (.txt); 1 hidden folder (of a name that begins with a "
+        "dot), 1 @eaDir (thumbnails that a NAS made); 1 ._* (macOS' metadata of other files)"
     ) in " ".join(capsys.readouterr().out.split())
     said = predict(run, tmp_path, "--models", "locloc")
     assert {(one["kind"], one["name"]) for one in said["left_out"]} == {
