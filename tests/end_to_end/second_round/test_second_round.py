@@ -14,6 +14,8 @@ from locloc.pipeline.store import list_versions, open_version
 from ..conftest import assert_same, build, command
 from .conftest import save_generator
 
+pytestmark = pytest.mark.slow  # builds, and trains a generator, before the first test
+
 
 @pytest.fixture(scope="module")
 def second(first, run, locloc_json):
@@ -97,7 +99,6 @@ def test_mistakes_are_told(few, run, tmp_path, locloc, arguments, told):
     assert not (tmp_path / "s.store").exists()
 
 
-@pytest.mark.slow
 def test_workers_and_kills_do_not_change_a_byte(photos, tmp_path):
     """300 images: one worker, two workers, and a build that is killed and resumed by `masks resume`."""
     from .conftest import make_run

@@ -151,6 +151,7 @@ def test_a_served_page(with_images, look, tmp_path):
     assert [one.decision for one in read_decisions_csv(tmp_path / "decisions.csv").values()] == ["rejected"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_is_large_enough_and_stands_out(with_images, look, tmp_path, scheme):
     """At least 12 px, and a contrast of 4.5 (WCAG AA), in every view."""
