@@ -21,6 +21,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from typing import ClassVar
 
 IMAGES = "locloc.pipeline.io.images"
@@ -47,6 +48,9 @@ def no_flock(file, operation):
 def put_clock_ahead(by_s):
     """All that Python says of the time of day; Rust and the kernel keep theirs."""
     import datetime
+
+    with suppress(ImportError):
+        import pandas  # noqa: F401  pyarrow imports it where it is installed, and its C code needs the real class
 
     class Ahead(datetime.datetime):
         @classmethod
