@@ -54,8 +54,9 @@ def test_sizes_that_do_not_fit_are_replaced_with_a_word(name, size_px, recipe, s
 def rows() -> SimpleNamespace:
     ids = [f"{row}.jpg" for row in range(2)]
     return SimpleNamespace(
-        classes=3, labels=np.array([0, 2]), train=np.array([0]), val=np.array([1]), boxes={}, ids=lambda rows: ids
-    )
+        classes=3, labels=np.array([0, 2]), train=np.array([0]), val=np.array([1]), boxes={}, ids=lambda rows: ids,
+        quality=None,
+    )  # fmt: skip
 
 
 def check_all_tasks(spec: BackboneSpec, decoder_px: int, folder, recipe: TrainRecipe = GUIDED) -> None:
