@@ -1,7 +1,7 @@
 """Boxes and annotations that cannot be right: left out and counted, up to a share; their images stay."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -25,13 +25,26 @@ def good_boxes(
     Left out: a coordinate that is not finite, or above 16 million; x1 <= x0 or y1 <= y0 (ImageNet has some); and where
     the annotation gives the image's `size` (width, height), a box that is more than a pixel outside it.
     """
-    good = []
-    for box in boxes:
-        if problem := box_problem(box, size):
-            omissions.add("box", "", f"{source}: {box_text(box)}", problem)
-        else:
-            good.append(box)
-    return good
+    return [box for box in boxes if is_good_box(box, source, omissions, size)]
+
+
+def is_good_box(
+    box: Sequence[float],
+    source: str,
+    omissions: Omissions,
+    size: tuple[int, int],
+    outside: Callable[[], str] | None = None,
+) -> bool:
+    """False for a box that cannot be right, by the rules of `good_boxes`; it is counted as `box`.
+
+    outside  the error line for a box outside `size`, where that ends the reading: raises CatalogError
+    """
+    problem = box_problem(box, size)
+    if problem == OUTSIDE and outside is not None:
+        raise CatalogError(outside())
+    if problem:
+        omissions.add("box", "", f"{source}: {box_text(box)}", problem)
+    return not problem
 
 
 def box_text(box: Sequence[float]) -> str:

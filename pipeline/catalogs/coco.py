@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CatalogError
-from .bad_annotations import OUTSIDE, box_problem, box_text, check_share
+from .bad_annotations import box_text, check_share, is_good_box
 from .catalog import Catalog, CatalogRows, build_catalog
 from .coco_file import CocoFile, CocoImage, CocoObject, read_coco_file
 from .left_out import Omissions, counted
@@ -82,15 +82,15 @@ def read_coco(images: Path | str, root: Path | str | None, label: str | None = N
 
 def _is_box(coco: CocoFile, item: CocoObject, image: CocoImage, omissions: Omissions) -> bool:
     """False for a box without area, which is counted. Raises CatalogError for one outside of its image."""
-    problem = box_problem(item.box, image.size)
-    if problem == OUTSIDE:
-        raise CatalogError(
-            f"{coco.at('annotations', item.number)}: box {box_text(item.box)} (corners) is outside of its image "
+    place = coco.at("annotations", item.number)
+
+    def outside() -> str:
+        return (
+            f"{place}: box {box_text(item.box)} (corners) is outside of its image "
             f"{image.file_name} of {image.size[0]} x {image.size[1]}; bbox is x y width height in pixels"
         )
-    if problem:
-        omissions.add("box", "", f"{coco.at('annotations', item.number)}: {box_text(item.box)}", problem)
-    return not problem
+
+    return is_good_box(item.box, place, omissions, image.size, outside)
 
 
 def _parts_of(images: Path | str, root: Path | str | None) -> tuple[Path | str, list[_Part]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CatalogError
-from .bad_annotations import OUTSIDE, box_problem, box_text, check_share
+from .bad_annotations import box_text, check_share, is_good_box
 from .catalog import Catalog, CatalogRows, build_catalog
 from .folders.walk import walk_images
 from .left_out import Omissions
@@ -156,16 +156,14 @@ def _numbers(parent: ElementTree.Element | None, fields: Sequence[str], place: s
 
 def _is_box(box: Box, annotation: _Annotation, omissions: Omissions) -> bool:
     """False for a box without area, which is counted. Raises CatalogError for one outside of its image."""
-    problem = box_problem(box, annotation.size)
-    if problem == OUTSIDE:
-        shown = box_text((box[0] + 1, box[1] + 1, *box[2:]))
-        raise CatalogError(
-            f"{annotation.source}: bndbox {shown} is outside of the annotation's size "
-            f"{annotation.size[0]} x {annotation.size[1]}; correct the box or the size"
+
+    def outside() -> str:
+        return (
+            f"{annotation.source}: bndbox {box_text((box[0] + 1, box[1] + 1, *box[2:]))} is outside of the "
+            f"annotation's size {annotation.size[0]} x {annotation.size[1]}; correct the box or the size"
         )
-    if problem:
-        omissions.add("box", "", f"{annotation.source}: {box_text(box)}", problem)
-    return not problem
+
+    return is_good_box(box, annotation.source, omissions, annotation.size, outside)
 
 
 def _splits(folder: Path, images: dict[str, str]) -> dict[str, int]:

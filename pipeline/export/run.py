@@ -8,9 +8,8 @@ from ..catalogs.paths import parse_location
 from ..errors import CatalogError, StoreError
 from ..inspect.ground_truth.export_note import ExportNote, write_note
 from ..io.archives.member import file_names
-from ..recipe import Recipe
+from ..io.new_folder import new_folder
 from ..store.reader import Version
-from .folder import new_folder
 from .format import ExportTarget, Format, OnProgress, no_progress
 from .images import ExportImages
 from .names import export_names
@@ -42,12 +41,11 @@ def export_rows(
     chosen = choose_rows(version, options)
     files = file_names(chosen.table["path"].to_pylist())
     names = export_names(files)
-    mask_px = Recipe.model_validate(version.provenance["recipe"]).mask_px
     note = ExportNote.of_version(version, name, size, segmentation)
     source = ExportImages(version, cast(Literal["copy", "link", "none"], images), options.root)
     empty = turned = 0
     with new_folder(folder) as part, ExitStack() as open_files:
-        target = ExportTarget(part, chosen, names, source, size, segmentation, mask_px, note.json(), open_files)
+        target = ExportTarget(part, chosen, names, source, size, segmentation, version.mask_px, note.json(), open_files)
         writer = make(target)
         for row in stream_rows(version, chosen, files, names, size):
             writer.write(row)

@@ -114,7 +114,7 @@ def stream_rows(
 
 def _row_bytes(version: Version) -> int:
     heads, height, width = version.attention_shape
-    return Recipe.model_validate(version.provenance["recipe"]).mask_px ** 2 // 8 + 2 * heads * height * width
+    return version.mask_px**2 // 8 + 2 * heads * height * width
 
 
 def _batches(rows: np.ndarray, row_bytes: int) -> Iterator[tuple[int, int]]:

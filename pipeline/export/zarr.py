@@ -20,12 +20,12 @@ from zarr.types import AnyArray
 from ..catalogs.paths import parse_location
 from ..errors import CatalogError, LocLocError, StoreError, UnreachableError
 from ..io.fsspec_io import list_remote, without_secrets
+from ..io.new_folder import new_folder, not_empty
 from ..store.arrays import Array, open_array
 from ..store.axes import ARRAYS, COORDINATES
 from ..store.corruption import corruption_as_error
 from ..store.reader import Version
 from ..store.schema import ATTRIBUTE, BLOCK_ROWS, write_coordinates
-from .folder import new_folder, not_empty
 from .format import OnProgress, no_progress
 from .options import Exported
 from .stream import check_crc

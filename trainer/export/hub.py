@@ -16,7 +16,7 @@ import safetensors.torch
 from ...pipeline.backbones.create import BUNDLED, create_vit
 from ...pipeline.backbones.spec import BackboneSpec, recorded_weights
 from ...pipeline.errors import TrainError, os_error_reason
-from ...pipeline.export.folder import new_folder
+from ...pipeline.io.new_folder import new_folder
 from ..models.checkpoint import load_checkpoint, save_checkpoint
 from ..models.hub_runs import is_hub_run, run_folder
 from ..models.localizer import Localizer

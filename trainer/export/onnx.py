@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ... import __version__
 from ...pipeline.errors import TrainError
-from ...pipeline.export.folder import new_folder
+from ...pipeline.io.new_folder import new_folder
 from ..models.localizer import Localizer
 from .exported import Exported
 from .graph import LOGITS, MAP, MASK, RunGraph

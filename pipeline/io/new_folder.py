@@ -1,4 +1,4 @@
-"""The folder of an export: written under another name beside its target, and renamed once it is complete."""
+"""A folder that is whole or not there: written under another name beside its target, then renamed."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import StoreError, os_error_reason
-from ..io.output_folder import check_output_folder
+from .output_folder import check_output_folder
 
 
 @contextmanager
