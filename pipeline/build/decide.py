@@ -37,7 +37,7 @@ def decide_version(version: Version, decided: Mapping[str, Decision], name: str 
     name     of the new version; None: the next v1, v2, ...
 
     Nothing is published where the decisions change nothing, or where a version of the same decisions is there. Raises
-    StoreError for unknown ids and for rows without a mask, with the line of the file.
+    StoreError for unknown ids and for rows without a mask, with file and line.
     """
     decisions = _merge(version, decided)
     before = version.decisions
@@ -66,7 +66,7 @@ def _merge(version: Version, decided: Mapping[str, Decision]) -> Decisions:
     if unknown:
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         raise StoreError(
-            f"line {unknown[0].line}: {version.name} holds no image {unknown[0].id!r}{more}; is the file of another "
+            f"{unknown[0].place}: {version.name} holds no image {unknown[0].id!r}{more}; is the file of another "
             "store?"
         )
     codes, notes = version.decisions.codes(len(version)), dict(version.decisions.notes)
@@ -75,7 +75,7 @@ def _merge(version: Version, decided: Mapping[str, Decision]) -> Decisions:
         if version.status[row] not in HAS_MASK:
             label = Status(version.status[row]).label
             raise StoreError(
-                f"line {one.line}: {one.id!r} has no mask to decide about in {version.name} (status {label}); "
+                f"{one.place}: {one.id!r} has no mask to decide about in {version.name} (status {label}); "
                 "leave that line out"
             )
         codes[row] = 0 if one.decision == UNDECIDED else DECISIONS.index(one.decision)

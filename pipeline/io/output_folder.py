@@ -78,10 +78,12 @@ def check_output_folder(
 def check_writable_folder(out: Path, option: str, error: type[LocLocError]) -> None:
     """Raises `error` unless `out`, whatever it holds, can be written to, or made. Makes nothing, also not for a moment:
     another process may be about to make it."""
-    said, nearest = f"{option} {out}", out.absolute()
+    said, nearest = f"{option} {out}", Path(os.path.abspath(out))
     try:
         if os.path.lexists(out) and not os.path.isdir(out):  # not out.exists(), which raises for a name too long
             raise error(f"{said} is {_no_folder(out)}; name a folder")
+        if (store := _store_above(nearest)) is not None:
+            raise error(f"{said} is inside the store {store}, which holds nothing else; name a folder elsewhere")
         while not os.path.isdir(nearest):
             with contextlib.suppress(FileNotFoundError):
                 os.lstat(nearest)  # raises for a name that is too long, and below a file
@@ -117,6 +119,12 @@ def file_in_the_way(path: Path) -> Path | None:
     above = (part for part in path.absolute().parents if os.path.lexists(part))
     lowest = next(above, None)
     return None if lowest is None or os.path.isdir(lowest) else lowest
+
+
+def _store_above(path: Path) -> Path | None:
+    """The mask store that `path` is inside of; None if it is in none. A store is known by its Icechunk folders."""
+    inside = (above for above in path.parents if all((above / name).is_dir() for name in ("snapshots", "manifests")))
+    return next(inside, None)
 
 
 def _not_written(said: str, out: Path, error: type[LocLocError], failure: OSError) -> LocLocError:

@@ -37,7 +37,7 @@ def mask_quality(version: Version, settings: DataSettings, train: np.ndarray) ->
     if unknown := int((quality[train] == 0).sum()):
         raise TrainError(
             f"{version.name}: {unknown} of {len(train)} training masks have no quality, which data.min_quality and "
-            "data.weighting need; `locloc masks refine` with the version's own recipe adds it"
+            f"data.weighting need; {_remedy(version)}"
         )
     good = quality >= settings.min_quality
     learned = train[good[train]]
@@ -50,3 +50,9 @@ def mask_quality(version: Version, settings: DataSettings, train: np.ndarray) ->
         return MaskQuality(good, None)
     weights = quality.astype(np.float32) ** POWER
     return MaskQuality(good, weights / weights[learned].mean())
+
+
+def _remedy(version: Version) -> str:
+    if version.provenance.get("recipe_name") == "imported":
+        return "masks of other tools have none: leave both settings out"
+    return "`locloc masks refine` with the version's own recipe adds it"

@@ -11,7 +11,7 @@ separated by semicolons or tabs, as spreadsheets save them. `undecided` takes ba
 import csv
 import io
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...catalogs.lines import open_text
@@ -31,6 +31,12 @@ class Decision:
     decision: str  # one of WORDS
     note: str
     line: int  # where it begins, from 1
+    file: str = ""  # that it stands in
+
+    @property
+    def place(self) -> str:
+        """What an error line begins with."""
+        return f"{self.file}:{self.line}" if self.file else f"line {self.line}"
 
 
 def read_decisions_csv(file: Path) -> dict[str, Decision]:
@@ -51,7 +57,7 @@ def read_decisions_csv(file: Path) -> dict[str, Decision]:
             )
         elif one.note and one.note not in before.note.split("; "):
             note = "; ".join(filter(None, (before.note, one.note)))
-            decisions[one.id] = Decision(one.id, one.decision, note, before.line)
+            decisions[one.id] = replace(before, note=note)
     if not decisions:
         raise StoreError(f"{file} holds no decision; export it from the page of `locloc masks report`")
     return decisions
@@ -104,4 +110,4 @@ def _decision(file: Path, line: int, header: list[str], record: list[str]) -> De
         raise StoreError(f"{file}:{line}: no decision {fields['decision']!r}{did_you_mean(word, WORDS)}")
     if not fields["id"]:
         raise StoreError(f"{file}:{line}: a decision about no id; name the image")
-    return Decision(fields["id"], word, fields.get("note", "").strip(), line)
+    return Decision(fields["id"], word, fields.get("note", "").strip(), line, str(file))

@@ -95,6 +95,8 @@ def write_report(request: ReportRequest, on_progress: OnProgress = lambda done, 
         rows, other_rows = choose_rows(version, request.sample, request.everything), None
         of = len(version)
     else:
+        if (other.store, other.tag) == (version.store, version.tag):
+            raise StoreError(f"{version.name} is given twice; name another version to compare it with")
         rows, other_rows, of = common_rows(version, other, request.sample, request.everything)
     shown = collect_rows(version, rows)
     truth = None

@@ -22,7 +22,7 @@ TRIMAP = {
 }
 """Names and colours of a trimap's codes."""
 
-TITLES = ("image", "CLS attention", "trimap", "mask, box of its largest object", "ground truth")
+TITLES = ("image", "saliency", "trimap", "mask, box of its largest object", "ground truth")
 
 _GREY, _OBJECT = 90, 225  # of panels whose image cannot be read
 

@@ -114,13 +114,13 @@ def test_the_same_decisions_are_published_once(version, decide):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([("10.jpg", "rejected")], r"line 2: .*@v1 holds no image '10.jpg'; is the file of another store"),
-        ([("a", "rejected"), ("b", "accepted")], r"line 2: .*no image 'a' \(and 1 more\)"),
+        ([("10.jpg", "rejected")], r"decisions.csv:2: .*@v1 holds no image '10.jpg'; is the file of another store"),
+        ([("a", "rejected"), ("b", "accepted")], r"decisions.csv:2: .*no image 'a' \(and 1 more\)"),
         (
             [("010.jpg", "rejected"), ("010.jpg", "accepted")],
             r"decisions.csv:3: '010.jpg' is accepted here and rejected in",
         ),
-        ([("005.jpg", "rejected")], r"line 2: '005.jpg' has no mask to decide about .*status non-finite"),
+        ([("005.jpg", "rejected")], r"decisions.csv:2: '005.jpg' has no mask to decide about .*status non-finite"),
         ([("010.jpg", "reject")], r"decisions.csv:2: no decision 'reject'; did you mean 'rejected'"),
         ([("", "rejected")], r"decisions.csv:2: a decision about no id"),
         ([], r"decisions.csv holds no decision"),

@@ -106,3 +106,14 @@ def test_a_file_and_a_place_that_cannot_be_written_are_one_line(tmp_path):
     assert "is a file" in refusal(tmp_path / "file")
     assert "not a directory" in refusal(tmp_path / "file" / "below").lower()
     assert "file name too long" in refusal(tmp_path / ("x" * 300))
+
+
+def test_nothing_is_written_inside_a_store(tmp_path):
+    store = tmp_path / "photos.store"
+    for name in ("snapshots", "manifests"):
+        (store / name).mkdir(parents=True)
+    for out in (store / "page", store / "a" / "b", store / "chunks" / ".." / "page"):
+        with pytest.raises(StoreError, match=r"is inside the store .*photos\.store, which holds nothing else"):
+            check_output_folder(out, "--out", StoreError)
+    check_writable_folder(store, "--store", StoreError)  # the store itself
+    check_output_folder(tmp_path / "page", "--out", StoreError)

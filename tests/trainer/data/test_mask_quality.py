@@ -42,9 +42,12 @@ def test_weights_are_the_squares_of_qualities_and_one_on_average(version):
     assert rows_of(version).quality is None and rows_of(version, min_quality=0.2).quality.weights is None
 
 
-def test_what_cannot_be_is_told(version, tmp_path, made, write, ids):
+def test_what_cannot_be_is_told(version, tmp_path, made, write, ids, monkeypatch):
     with pytest.raises(TrainError, match=r"no training mask has a quality of 1 or more, the best has 0\.95"):
         load_training_rows(version, None, 0, 0.1, data=DataSettings(min_quality=1.0))
     old = write(tmp_path / "old.store", made(ids), tmp_path / "old")
     with pytest.raises(TrainError, match=r"have no quality, .* `locloc masks refine`"):
+        rows_of(old, weighting="quality")
+    monkeypatch.setitem(old.provenance, "recipe_name", "imported")
+    with pytest.raises(TrainError, match=r"have no quality, .* masks of other tools have none: leave both settings out"):
         rows_of(old, weighting="quality")

@@ -167,3 +167,10 @@ def test_neighbours_look_alike():
     near = nearest_rows(colours, np.zeros((60, 8, 8), np.float32))
     assert (of[near] == of[:, None]).all() and not (near == np.arange(60)[:, None]).any()
     assert nearest_rows(colours[:5], np.zeros((5, 8, 8))) is None
+
+
+def test_a_version_is_not_compared_with_itself(with_images, tmp_path):
+    version = with_images(IDS)
+    with pytest.raises(StoreError, match=r"@v1 is given twice; name another version"):
+        write_report(ReportRequest(version, tmp_path / "page", open_version(version.name)))
+    assert not (tmp_path / "page").exists()
