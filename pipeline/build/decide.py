@@ -66,8 +66,7 @@ def _merge(version: Version, decided: Mapping[str, Decision]) -> Decisions:
     if unknown:
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         raise StoreError(
-            f"{unknown[0].place}: {version.name} holds no image {unknown[0].id!r}{more}; is the file of another "
-            "store?"
+            f"{unknown[0].place}: {version.name} holds no image {unknown[0].id!r}{more}; is the file of another store?"
         )
     codes, notes = version.decisions.codes(len(version)), dict(version.decisions.notes)
     for one in decided.values():

@@ -1,1 +1,1 @@
-"""Draws rows of a version: image, saliency map, trimap, mask with its box, and ground truth, each in true proportions."""
+"""Draws rows of a version: image, saliency map, trimap, mask with box, and ground truth, each in true proportions."""

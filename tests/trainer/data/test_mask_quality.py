@@ -49,5 +49,7 @@ def test_what_cannot_be_is_told(version, tmp_path, made, write, ids, monkeypatch
     with pytest.raises(TrainError, match=r"have no quality, .* `locloc masks refine`"):
         rows_of(old, weighting="quality")
     monkeypatch.setitem(old.provenance, "recipe_name", "imported")
-    with pytest.raises(TrainError, match=r"have no quality, .* masks of other tools have none: leave both settings out"):
+    with pytest.raises(
+        TrainError, match=r"have no quality, .* masks of other tools have none: leave both settings out"
+    ):
         rows_of(old, weighting="quality")
