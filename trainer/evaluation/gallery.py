@@ -40,6 +40,13 @@ class Caption:
     predicted_class: str | None  # None without a classifier
     note: str | None = None
 
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """What the page shows below the id: a label or "", and a text."""
+        said = ", ".join(part for part in (f"IoU {self.iou:.2f}", self.kind, self.note) if part)
+        classes = [("true", self.true_class), ("predicted", self.predicted_class)]
+        return [("", said), *((label, name) for label, name in classes if name is not None)]
+
 
 @dataclass(frozen=True)
 class Gallery:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from ...pipeline.errors import TrainError, os_error_reason
 from ...pipeline.io.html import render_html
+from ..data.confusion import Confusion, confusion
 from .evaluate import Evaluation
 from .gallery import Gallery, write_galleries
 from .metrics import ERROR_KINDS
@@ -37,7 +38,7 @@ def write_report(done: Evaluation, predictors: list[EvalPredictor], protocols: l
         pq.write_table(per_image(done, protocols), out / "images.parquet")
         image_files = ["curves.png"] if _draw_curves(done, out / "curves.png") else []
         galleries = write_galleries(done, predictors, protocols[0], out)
-        page = _page(done, protocols, image_files, galleries)
+        page = _page(done, protocols, image_files, galleries, _confusions(done, predictors))
         (out / "index.html").write_bytes(
             page.encode(errors="backslashreplace")
         )  # names may hold bytes that are no text
@@ -108,7 +109,27 @@ def _draw_curves(done: Evaluation, file: Path) -> bool:
     return True
 
 
-def _page(done: Evaluation, protocols: list[Protocol], image_files: list[str], galleries: list[Gallery]) -> str:
+def _confusions(done: Evaluation, predictors: list[EvalPredictor]) -> dict[str, Confusion]:
+    """By the name of each predictor with a classifier, under the first protocol that it was evaluated under."""
+    found: dict[str, Confusion] = {}
+    for predictor in predictors:
+        guesses = next((one.guesses for one in done.outcomes if one.predictor == predictor.name), None)
+        if guesses is None:
+            continue
+        names = done.dataset.classes or predictor.classes
+        one = confusion(done.dataset.labels[done.rows], guesses[:, 0], tuple(names))
+        if one is not None:
+            found[predictor.name] = one
+    return found
+
+
+def _page(
+    done: Evaluation,
+    protocols: list[Protocol],
+    image_files: list[str],
+    galleries: list[Gallery],
+    confusions: dict[str, Confusion],
+) -> str:
     """One page without scripts, which loads nothing from other hosts."""
     tables: dict[str, list[tuple[str, list[str]]]] = {}
     for predictor in dict.fromkeys(outcome.predictor for outcome in done.outcomes):
@@ -135,6 +156,7 @@ def _page(done: Evaluation, protocols: list[Protocol], image_files: list[str], g
         tables=tables,
         image_files=image_files,
         galleries=galleries,
+        confusions=confusions,
     )
 
 

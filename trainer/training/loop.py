@@ -123,7 +123,8 @@ def fit(
                 on_progress(last)
 
             evaluated = ema.module if ema is not None else model
-            metrics = evaluate(fabric, task, evaluated, val).values()
+            validated = evaluate(fabric, task, evaluated, val)
+            metrics = validated.values()
             with signals_held_back():
                 task_dir.log(
                     state.step, epoch=state.epoch, train_loss=state.loss_sum / max(state.images, 1),
@@ -133,6 +134,7 @@ def fit(
                 header = {"epoch": state.epoch + 1, "step": state.step, "figures": metrics, "ema": ema is not None}
                 if not state.best or _score(task, metrics) > _score(task, state.best["figures"]):
                     state.best = header
+                    task_dir.save_validation(validated.per_image())
                     task_dir.save_weights("best", evaluated, header)
                 task_dir.save_weights("last", evaluated, header)
                 state.epoch, state.in_epoch, state.loss_sum, state.images = state.epoch + 1, 0, 0.0, 0

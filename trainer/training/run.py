@@ -37,6 +37,7 @@ from .distributed import (
 from .input_sizes import inputs_metadata, task_inputs
 from .launchers import find_launcher
 from .loop import TrainingProgress, fit
+from .map_examples import draw_map_examples
 from .plan import TrainingPlan, plan_training, task_rows
 from .request import TASK_GROUPS, RuntimeConfig, TrainRequest
 from .resume import RunBefore, check_new, check_resumed, read_run
@@ -240,10 +241,15 @@ def _train_task(fabric: Fabric, job: Job, name: str, on_progress: OnProgress) ->
     guide = load_guide(request.out, request.recipe).to(fabric.device) if needs_guide(name, request.recipe) else None
     prepared = prepare_task(fabric, job, name, guide, on_progress)
     with TaskDir(request.out / name, name, prepared.metadata, fabric.is_global_zero) as task_dir:
-        return fit(
+        best = fit(
             fabric, prepared.task, request.recipe.seed, prepared.train, prepared.val, task_dir,
             request.runtime.checkpoint_s, on_progress,
         )  # fmt: skip
+    if prepared.task.learns_masks and fabric.is_global_zero:
+        pairs = MaskPairs(job.rows.images, job.masks, prepared.task.settings, prepared.backbone.size_px)
+        with suppress(LocLocError, OSError):  # the weights are there; the page has no examples then
+            draw_map_examples(fabric, prepared.task, pairs, job.rows, task_dir.folder, best)
+    return best
 
 
 def prepare_task(

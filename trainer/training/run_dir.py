@@ -8,6 +8,8 @@ RUN/STAGE/
   metrics.jsonl        a line a step (loss, lr) and a line an epoch (val_..., images_per_s, waiting)
   events.out.*         the same, for TensorBoard
   best.safetensors     the weights with the best metric on validation images, and a JSON header
+  validation.npz       of each validation image, with these weights: its row of the version, and IoU or class
+  maps-*.webp, .json   the best and worst of their maps, for the page
   last.safetensors     the weights of the last epoch
   state.pt             the state that `--resume` needs
 """
@@ -17,6 +19,7 @@ import pickle
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import torch
 from tensorboardX import SummaryWriter
 from torch import nn
@@ -27,6 +30,8 @@ from ..models.checkpoint import save_checkpoint
 
 SCHEMA = 1
 """Of state.pt."""
+
+VALIDATION = "validation.npz"
 
 
 class TaskDir:
@@ -82,6 +87,13 @@ class TaskDir:
         """Writes NAME.safetensors."""
         if self.writes:
             save_checkpoint(self.folder / f"{name}.safetensors", model, self.kind, self.metadata | header)
+
+    def save_validation(self, per_image: dict[str, np.ndarray]) -> None:
+        """Writes validation.npz."""
+        if not self.writes:
+            return
+        with replacing(self.folder / VALIDATION) as part, part.open("wb") as stream:
+            np.savez_compressed(stream, **per_image)  # type: ignore[arg-type]  # numpy's stubs take one keyword for its own
 
     def save_state(self, content: dict[str, Any]) -> None:
         if not self.writes:

@@ -1,4 +1,5 @@
-"""RUN/index.html: a page of a run without scripts: its best figures, its curves, and everything that it was made of.
+"""RUN/index.html: a page of a run without scripts: its best figures, its curves, the best and worst maps, which classes
+are confused, and everything that it was made of.
 
 Made from the files of the run alone, when its training ends; `--resume` of a run that has ended makes it again.
 """
@@ -6,15 +7,19 @@ Made from the files of the run alone, when its training ends; `--resume` of a ru
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from ...pipeline.io.atomic import write_atomic
 from ...pipeline.io.html import render_html
+from ..data.confusion import Confusion, confusion
+from .map_examples import INDEX
+from .run_dir import VALIDATION
 
 PAGE = "index.html"
 
@@ -49,18 +54,39 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class MapCaption:
+    """What stands below an image."""
+
+    id: str
+    lines: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class MapGallery:
+    """Maps in one file, from left to right."""
+
+    title: str
+    file: str
+    side_px: int
+    captions: list[MapCaption]
+
+
+@dataclass(frozen=True)
 class StagePage:
     """What the page shows of a task."""
 
     name: str
     best: dict[str, str]  # figures of its best epoch, by label
     charts: list[Chart]
+    galleries: list[MapGallery] = field(default_factory=list)
+    confusion: Confusion | None = None
 
 
 def write_run_page(run: Path) -> Path:
     """Writes the page of a run whose tasks have at least one epoch. Raises OSError."""
     metadata = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    stages = [_stage(file.parent.name, list(_lines(file))) for file in sorted(run.glob("*/metrics.jsonl"))]
+    names = tuple(metadata.get("classes", ()))
+    stages = [_stage(file.parent, names) for file in sorted(run.glob("*/metrics.jsonl"))]
     html = render_html(
         __package__,
         "run.html.j2",
@@ -88,7 +114,8 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
             return
 
 
-def _stage(name: str, lines: list[dict[str, Any]]) -> StagePage:
+def _stage(folder: Path, classes: tuple[str, ...]) -> StagePage:
+    name, lines = folder.name, list(_lines(folder / "metrics.jsonl"))
     epochs = _latest([line for line in lines if "val_loss" in line], "epoch")
     steps = _latest([line for line in lines if "loss" in line], "step")
     if not epochs:
@@ -110,7 +137,34 @@ def _stage(name: str, lines: list[dict[str, Any]]) -> StagePage:
         if first in figures:
             series = {_LABELS[key]: (list(of_epoch / end), [line[key] for line in epochs]) for key in keys}
             charts.append(_chart("Validation", series, len(epochs)))
-    return StagePage(name, shown, charts)
+    return StagePage(name, shown, charts, _galleries(folder), _confusion(folder, classes))
+
+
+def _galleries(folder: Path) -> list[MapGallery]:
+    """Those that map_examples.py has drawn."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    titles = {"best": "Best maps on validation images", "worst": "Worst maps"}
+    return [
+        MapGallery(title, f"maps-{name}.webp", index["side_px"], [_caption(one) for one in index[name]])
+        for name, title in titles.items()
+        if name in index and (folder / f"maps-{name}.webp").is_file()
+    ]
+
+
+def _caption(example: dict[str, Any]) -> MapCaption:
+    ious = {"IoU of the box": example["box_iou"], "with the mask": example["mask_iou"]}
+    return MapCaption(example["id"], [(label, f"{iou:.2f}") for label, iou in ious.items() if iou is not None])
+
+
+def _confusion(folder: Path, classes: tuple[str, ...]) -> Confusion | None:
+    try:
+        with (folder / VALIDATION).open("rb") as stream, np.load(stream) as content:  # a damaged file is closed too
+            return confusion(content["label"], content["guess"], classes) if "guess" in content else None
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return None
 
 
 def _latest(lines: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from ..models.generator import GENERATORS, Generator
 from ..models.ppd import LAST_CLS, Decoder, LinearClassifier
 from ..models.token_selection import select_tokens, select_tokens_in_training, shared_block_count
 from ..recipe import FitSettings, TrainRecipe
-from .validation_metrics import ClassMetrics, MaskMetrics
+from .validation_metrics import VALIDATION_TAUS, ClassMetrics, ImageValues, MaskMetrics
 
 Inputs = Callable[[Batch], tuple[Tensor | None, ...]]
 
@@ -198,7 +198,8 @@ def _mask_task(
     rows: TrainingRows,
 ) -> TrainingTask:
     def metrics(subset: np.ndarray) -> MaskMetrics:
-        return MaskMetrics(rows, known=any(row in rows.boxes for row in subset.tolist()))
+        known = any(row in rows.boxes for row in subset.tolist())
+        return MaskMetrics(rows, known, each=ImageValues(subset, 2 + len(VALIDATION_TAUS)))
 
     best = metrics(rows.val).name
     weights = None if rows.quality is None or rows.quality.weights is None else torch.from_numpy(rows.quality.weights)
@@ -223,7 +224,7 @@ def _class_task(
         lambda batch: image_inputs(_rgb(batch)),
         None,
         class_losses,
-        lambda _: ClassMetrics(),
+        lambda subset: ClassMetrics(each=ImageValues(subset, 2)),
         "top1",
         rows.ids,
     )

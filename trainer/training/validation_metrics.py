@@ -1,6 +1,7 @@
-"""Validation metrics of a model, as sums that can be added over ranks."""
+"""Validation metrics of a model, and values of each image, as sums that can be added over ranks."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,22 @@ VALIDATION_TAUS = np.round(np.arange(0.05, 1.0, 0.05), 2)
 """Thresholds on a map that is scaled to 0..1."""
 
 
+class ImageValues:
+    """Values of each validation image, zeros for images that another rank sees.
+
+    rows     (n,) int64 row numbers of the version
+    columns  values an image
+    """
+
+    def __init__(self, rows: np.ndarray, columns: int):
+        self.rows, self.values = rows, np.zeros((len(rows), columns), np.float32)
+        self._positions = {row: number for number, row in enumerate(rows.tolist())}
+
+    def put(self, rows: Tensor, values: np.ndarray) -> None:
+        """rows `(B,)`, values `(B, columns)`."""
+        self.values[[self._positions[row] for row in rows.tolist()]] = values
+
+
 @dataclass
 class MaskMetrics:
     """Metrics of maps: mean loss, IoU with the masks at threshold 0.5, and CorLoc at each of VALIDATION_TAUS.
@@ -31,6 +48,7 @@ class MaskMetrics:
     known: bool  # whether there are ground-truth boxes
     # Images, sum of losses, sum of mask IoUs, images with a box, and hits at each tau.
     sums: np.ndarray = field(default_factory=lambda: np.zeros(4 + len(VALIDATION_TAUS)))
+    each: ImageValues | None = None  # IoU with the mask, whether there is a box, and the box's IoU at each tau
 
     def add(self, losses: Tensor, maps: Tensor, masks: Tensor, rows: Tensor) -> None:
         """losses `(B,)`, maps `(B, 1, h, w)` of whole squares, masks `(B, S, S) bool`, rows `(B,)`."""
@@ -38,18 +56,22 @@ class MaskMetrics:
         scores = np.array([min_max_or_zeros(map_) for map_ in resized])
         predicted, target = scores > 0.5, masks.cpu().numpy()
         intersection, union = (predicted & target).sum((1, 2)), (predicted | target).sum((1, 2))
-        hits = np.array([self._hits(image, row) for image, row in zip(scores, rows.tolist(), strict=True)])
-        self.sums[:3] += len(scores), float(losses.sum()), (intersection / np.maximum(union, 1)).sum()
-        self.sums[3:] += hits.sum(0)
+        mask_ious = intersection / np.maximum(union, 1)
+        boxes = np.array([self._box_ious(image, row) for image, row in zip(scores, rows.tolist(), strict=True)])
+        self.sums[:3] += len(scores), float(losses.sum()), mask_ious.sum()
+        self.sums[3] += boxes[:, 0].sum()
+        self.sums[4:] += (boxes[:, 1:] >= CORRECT_IOU).sum(0)
+        if self.each is not None:
+            self.each.put(rows, np.column_stack([mask_ious, boxes]))
 
-    def _hits(self, scores: np.ndarray, row: int) -> np.ndarray:
-        """Of one image, `(1 + taus,)`: whether it has a box, and whether each of VALIDATION_TAUS gives a hit."""
+    def _box_ious(self, scores: np.ndarray, row: int) -> np.ndarray:
+        """Of one image, `(1 + taus,)`: whether it has a box, and the IoU with it at each of VALIDATION_TAUS."""
         if self.known and row not in self.rows.boxes:
             return np.zeros(1 + len(VALIDATION_TAUS))
         targets = self.rows.boxes[row] if self.known else self.rows.mask_boxes[row][None]
         geometry = working_geometry(self.rows.sizes[row], self.rows.images.recipe, len(scores))
         boxes = np.array([map_box(scores, tau, geometry) for tau in VALIDATION_TAUS])
-        return np.concatenate([[1], box_iou(boxes, targets).max(1) >= CORRECT_IOU])
+        return np.concatenate([[1], box_iou(boxes, targets).max(1)])
 
     @property
     def name(self) -> str:
@@ -57,8 +79,7 @@ class MaskMetrics:
 
     def values(self) -> dict[str, float]:
         """The metric `name` at its best threshold `tau`, and the other metrics."""
-        count = max(self.sums[0], 1)
-        best = int(self.sums[4:].argmax())
+        count, best = max(self.sums[0], 1), self._best_tau
         return {
             self.name: float(self.sums[4 + best] / max(self.sums[3], 1)),
             "tau": float(VALIDATION_TAUS[best]),
@@ -67,22 +88,43 @@ class MaskMetrics:
             "images": int(self.sums[0]),
         }
 
+    @property
+    def _best_tau(self) -> int:
+        return int(self.sums[4:].argmax())
+
+    def per_image(self) -> dict[str, np.ndarray]:
+        """`(n,)` each: row, mask_iou, and box_iou at the best threshold, NaN for an image without a box to compare."""
+        assert self.each is not None
+        mask_iou, has_box, *box_ious = self.each.values.T
+        box_iou = np.where(has_box > 0, box_ious[self._best_tau], np.nan)
+        return {"row": self.each.rows, "mask_iou": mask_iou, "box_iou": box_iou.astype(np.float32)}
+
 
 @dataclass
 class ClassMetrics:
     """Metrics of logits: mean loss, top-1 and top-5 accuracy."""
 
     sums: np.ndarray = field(default_factory=lambda: np.zeros(4))  # images, loss, top 1, top 5
+    each: ImageValues | None = None  # label, and the first guess
 
     def add(self, losses: Tensor, logits: Tensor, labels: Tensor, rows: Tensor) -> None:
         """losses `(B,)`, logits `(B, K)`, labels `(B,)`."""
-        guesses = logits.float().topk(min(5, logits.shape[1])).indices == labels[:, None]
-        self.sums += np.array([len(labels), float(losses.sum()), float(guesses[:, 0].sum()), float(guesses.sum())])
+        guesses = logits.float().topk(min(5, logits.shape[1])).indices
+        right = guesses == labels[:, None]
+        self.sums += np.array([len(labels), float(losses.sum()), float(right[:, 0].sum()), float(right.sum())])
+        if self.each is not None:
+            self.each.put(rows, torch.stack([labels, guesses[:, 0]], 1).cpu().numpy())
 
     def values(self) -> dict[str, float]:
         images, loss, top1, top5 = self.sums.tolist()
         count = max(images, 1)
         return {"top1": top1 / count, "top5": top5 / count, "loss": loss / count, "images": int(images)}
+
+    def per_image(self) -> dict[str, np.ndarray]:
+        """`(n,) int64` each: row, label, and guess, the class with the largest logit."""
+        assert self.each is not None
+        label, guess = self.each.values.astype(np.int64).T
+        return {"row": self.each.rows, "label": label, "guess": guess}
 
 
 def map_box(scores: np.ndarray, tau: float, geometry: ResizeCrop) -> np.ndarray:
@@ -91,6 +133,12 @@ def map_box(scores: np.ndarray, tau: float, geometry: ResizeCrop) -> np.ndarray:
 
 
 def sum_over_ranks(metrics: MaskMetrics | ClassMetrics, fabric: Fabric) -> None:
-    """Replaces the sums of this rank by those over all ranks."""
+    """Replaces the sums and values of this rank by those of all ranks."""
+
+    def over_ranks(values: np.ndarray) -> Any:
+        return all_reduce_sum(fabric, torch.tensor(values, dtype=torch.float32)).cpu().numpy()
+
     if fabric.world_size > 1:
-        metrics.sums = all_reduce_sum(fabric, torch.tensor(metrics.sums, dtype=torch.float32)).cpu().numpy()
+        metrics.sums = over_ranks(metrics.sums)
+        if metrics.each is not None:
+            metrics.each.values = over_ranks(metrics.each.values)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 from pycocotools.coco import COCO
 
 from locloc.cli import app
@@ -79,6 +80,21 @@ def test_checkpoints_are_models_with_a_header(run, version):
     classifier, header = load_checkpoint(run / "classifier" / "last.safetensors")
     assert header["shape"]["classes"] == 4 and header["epoch"] == 2
     assert classifier(backbone.embed(torch.zeros(1, 224, 224, 3, dtype=torch.uint8))).shape == (1, 4)
+
+
+def test_the_page_has_best_and_worst_maps_and_confusion(run):
+    page = (run / "index.html").read_text()
+    assert page.count('class="gallery"') == 2 and "of 8 images right" in page
+    best = np.asarray(Image.open(run / "generator" / "maps-best.webp"))
+    assert best.shape == (448, 4 * 224, 3) and best.std() > 20
+    examples = json.loads((run / "generator" / "maps.json").read_text())
+    ious = [example["box_iou"] for example in examples["best"] + examples["worst"][::-1]]
+    assert len(ious) == 8 and ious == sorted(ious, reverse=True)
+    header = load_checkpoint(run / "generator" / "best.safetensors")[1]
+    assert np.mean(np.array(ious) >= 0.5) == pytest.approx(header["figures"]["corloc"])
+    with np.load(run / "classifier" / "validation.npz") as content:
+        right = np.mean(content["label"] == content["guess"])
+    assert right == pytest.approx(load_checkpoint(run / "classifier" / "best.safetensors")[1]["figures"]["top1"])
 
 
 def test_what_is_evaluated_is_the_average_of_the_weights(run):

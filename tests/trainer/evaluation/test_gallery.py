@@ -70,6 +70,7 @@ def test_ids_true_and_predicted_classes_stand_below_each_image(tmp_path):
     write_report(done, [Corner()], [PROTOCOL], tmp_path)
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "<script" not in page and "http" not in page and page.count("<figcaption>") == 24
+    assert "0 of 8 images right, 8 classes" in page and "taken for" in page
     assert "a&amp;b&lt;c&gt;/0.png" in page and "&lt;script&gt;x()&lt;/script&gt;" in page
     said = "\n".join(captions_of(page))
     assert re.search(r"a&b<c>/0.png IoU 0.\d\d, classification true: a&b<c> predicted: \[bold\]x\[/\]\n", said)

@@ -25,4 +25,5 @@ def test_the_page_shows_each_metric_and_escapes_names(tmp_path):
     assert "<h1>a &amp; b, test: 2 images</h1>" in page and "&lt;script&gt;run&lt;/script&gt;" in page
     assert "<script" not in page and "http" not in page
     assert "<td>GT-known Loc</td><td>0.250</td>" in page and "<td>tau</td><td>0.5, given</td>" in page
+    assert "images right" not in page, "without a classifier"
     assert "<td>part</td><td>1</td>" in page and "<td>more</td>" not in page

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from locloc.trainer.training.run_page import POINTS, write_run_page
@@ -54,3 +55,26 @@ def test_a_run_without_an_epoch(run, text):
 def test_a_loss_that_is_not_a_number(run):
     write_lines(run, {"step": 1, "epoch": 0, "loss": float("nan"), "lr": 1}, epoch(0, 0.5, float("nan")))
     assert "nan" not in write_run_page(run).read_text().split("<figure")[1]
+
+
+def test_confused_classes_and_maps(run):
+    write_lines(run, {"step": 1, "epoch": 0, "loss": 1, "lr": 1}, epoch(0, 0.5, 0.3))
+    np.savez(run / "generator" / "validation.npz", row=np.arange(4), label=[0, 0, 1, 1], guess=[0, 1, 1, 1])
+    for name in ("best", "worst"):
+        (run / "generator" / f"maps-{name}.webp").write_bytes(b"")
+    examples = [{"id": "<i>a</i>", "mask_iou": 0.25, "box_iou": None}, {"id": "b", "mask_iou": 0.5, "box_iou": 1.0}]
+    index = {"epoch": 1, "tau": 0.4, "side_px": 224, "best": examples, "worst": examples[:1]}
+    (run / "generator" / "maps.json").write_text(json.dumps(index))
+    page = write_run_page(run).read_text()
+    assert "3 of 4 images right, 2 classes" in page and '<td class="wrong" style="--shade: 0.71">1</td>' in page
+    assert "<td><bdi>class 0</bdi></td><td><bdi>class 1</bdi></td><td>1</td><td>50 %</td>" in page
+    assert 'src="generator/maps-best.webp"' in page and page.count("<figcaption>\n<b>") == 3
+    assert "&lt;i&gt;a&lt;/i&gt;" in page and page.count("IoU of the box: <bdi>1.00</bdi>") == 1
+
+
+@pytest.mark.parametrize("damage", ["validation.npz", "maps.json"])
+def test_files_that_are_cut_off_are_left_out(run, damage):
+    write_lines(run, {"step": 1, "epoch": 0, "loss": 1, "lr": 1}, epoch(0, 0.5, 0.3))
+    (run / "generator" / damage).write_bytes(b'PK\x03\x04{"ep')
+    page = write_run_page(run).read_text()
+    assert 'class="confusion"' not in page and 'class="gallery"' not in page and "<svg" in page

@@ -14,6 +14,7 @@ from locloc.trainer.data.version_images import VersionImages
 from locloc.trainer.training.validation_metrics import (
     VALIDATION_TAUS,
     ClassMetrics,
+    ImageValues,
     MaskMetrics,
     map_box,
     sum_over_ranks,
@@ -199,6 +200,18 @@ def test_the_box_of_a_map_lies_in_the_original_image():
     assert map_box(rectangle(INNER, 0.6), 0.5, geometry).tolist() == pytest.approx(wanted)
 
 
+def test_values_of_each_image_whatever_order_they_come_in():
+    rows = rows_with({row: [in_image(INNER, row)] for row in (0, 1, 3)})
+    figures = MaskMetrics(rows, True, each=ImageValues(np.array([0, 1, 2, 3]), 2 + len(VALIDATION_TAUS)))
+    inner, outer = rectangle(INNER), rectangle(OUTER)
+    added(figures, [outer, inner], [inner, inner], [3, 0])
+    found = added(figures, [inner, inner], [outer, inner], [2, 1]).per_image()
+    share = 160 / 576
+    assert found["row"].tolist() == [0, 1, 2, 3]
+    assert found["mask_iou"] == pytest.approx([1, 1, share, share])
+    assert found["box_iou"] == pytest.approx([1, 1, np.nan, share], nan_ok=True)
+
+
 # --- classes ---------------------------------------------------------------------------------------------------------
 
 
@@ -227,21 +240,31 @@ def test_half_precision_logits():
     assert figures.values()["top1"] == 0.5
 
 
+def test_the_first_guess_of_each_image():
+    figures = ClassMetrics(each=ImageValues(np.array([4, 6, 9]), 2))
+    figures.add(torch.ones(2), torch.eye(6)[[5, 1]], torch.tensor([5, 2]), torch.tensor([9, 4]))
+    figures.add(torch.ones(1), torch.eye(6)[[3]], torch.tensor([-1]), torch.tensor([6]))
+    found = {name: values.tolist() for name, values in figures.per_image().items()}
+    assert found == {"row": [4, 6, 9], "label": [2, -1, 5], "guess": [1, 3, 5]}
+
+
 # --- several processes -----------------------------------------------------------------------------------------------
 
 
 def test_ranks_add_up_their_sums():
-    own, other, whole = ClassMetrics(), ClassMetrics(), ClassMetrics()
+    own, other, whole = (ClassMetrics(each=ImageValues(np.arange(3), 2)) for _ in range(3))
     for figures in (own, whole):
         figures.add(torch.tensor([0.25, 0.5]), torch.eye(6)[:2], torch.tensor([0, 0]), torch.arange(2))
     for figures in (other, whole):
-        figures.add(torch.tensor([1.0]), torch.eye(6)[2:3], torch.tensor([2]), torch.arange(1))
+        figures.add(torch.tensor([1.0]), torch.eye(6)[2:3], torch.tensor([2]), torch.tensor([2]))
 
-    def all_reduce(sums: torch.Tensor, reduce_op: str) -> torch.Tensor:
-        return sums + torch.tensor(other.sums) if reduce_op == "sum" else sums
+    def all_reduce(values: torch.Tensor, reduce_op: str) -> torch.Tensor:
+        theirs = other.sums if values.ndim == 1 else other.each.values
+        return values + torch.tensor(theirs) if reduce_op == "sum" else values
 
     sum_over_ranks(own, SimpleNamespace(world_size=2, all_reduce=all_reduce))
     assert own.values() == whole.values() and own.values()["images"] == 3
+    assert own.per_image()["guess"].tolist() == whole.per_image()["guess"].tolist() == [0, 1, 2]
 
 
 def test_one_rank_keeps_its_sums():
