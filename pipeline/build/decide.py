@@ -12,7 +12,7 @@ from ..errors import StoreError
 from ..inspect.report.decisions_csv import Decision
 from ..status import HAS_MASK, Status
 from ..store.decisions import ACCEPTED, DECISIONS, REJECTED, UNDECIDED, Decisions
-from ..store.reader import Version
+from ..store.reader import Version, open_version
 from ..store.versions import list_versions
 from ..store.writer import SharedParent, StoreWriter, timestamp
 
@@ -57,6 +57,23 @@ def decide_version(version: Version, decided: Mapping[str, Decision], name: str 
         writer.set_status(_statuses(version, decisions))
         tag = writer.publish(name)
     return _summary(tag, version, decisions, changed, False)
+
+
+def take_decisions_over(version: Version, other: Version, name: str | None = None) -> Version:
+    """`version` itself, or a version of it with what was decided about the same images' masks in `other`.
+
+    For versions whose masks of these images are the same. Where both decided, `other` counts.
+    """
+    decisions, with_mask = other.decisions, set(np.flatnonzero(np.isin(version.status, HAS_MASK)).tolist())
+    row_of = {image_id: row for row, image_id in enumerate(version.ids)}
+    decided = {}
+    for row, code in zip(decisions.rows.tolist(), decisions.code.tolist(), strict=True):
+        image_id, label = other.ids[row], DECISIONS[code]
+        assert label is not None  # undecided rows are not stored
+        if row_of.get(image_id) in with_mask:
+            decided[image_id] = Decision(image_id, label, decisions.notes.get(row, ""), 0)
+    made = decide_version(version, decided, name).version
+    return version if made == version.tag else open_version(f"{version.store}@{made}")
 
 
 def _merge(version: Version, decided: Mapping[str, Decision]) -> Decisions:

@@ -30,6 +30,7 @@ from ..store.writer import SharedParent, StoreWriter
 from .block import TaskContext
 from .build import BuildRequest, build_version
 from .coordinator import make_version
+from .decide import take_decisions_over
 from .spec import (
     BuildSpec,
     BuildSummary,
@@ -191,7 +192,11 @@ def _extend(
     )
     context = TaskContext(catalog.root, recipe, backbone.spec, version, "rows", maps=maps.source if maps else None)
     spec = BuildSpec(version.store, catalog, context, metadata, backbone.attention, name, parent_rows, maps=maps)
-    return _make_unless_published(spec, run, on_progress)
+    summary = _make_unless_published(spec, run, on_progress)
+    if not summary.already_there:
+        return summary
+    decided = take_decisions_over(open_version(f"{version.store}@{summary.version}"), version, name)
+    return replace(summary, version=decided.tag, counts=decided.provenance["counts"])
 
 
 def _rows_of(table: pa.Table, ids: Sequence[str]) -> pa.Table:

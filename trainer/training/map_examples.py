@@ -118,9 +118,9 @@ def _panels(
     """`(2 S, S, 3) uint8`: the image with outline and boxes, and below it the map. scores `(S, S) float32`."""
     scaled = min_max_or_zeros(scores)
     heat = cv2.applyColorMap((scaled * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
-    shown = np.ascontiguousarray(rgb)
+    shown = rgb.copy()
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(shown, contours, -1, _MASK, 1, cv2.LINE_AA)
+    cv2.drawContours(shown, contours, -1, _MASK, 2, cv2.LINE_AA)
     geometry = working_geometry(rows.sizes[example.row], rows.images.recipe, len(rgb))
     truths = geometry.boxes(rows.boxes[example.row]) if example.row in rows.boxes else np.zeros((0, 4))
     for boxes, colour in ((truths, _TRUE), (largest_box(scaled > tau)[None], _PREDICTED)):
