@@ -39,35 +39,46 @@ def blob(rng: np.random.Generator) -> np.ndarray:
     return noise > np.quantile(noise, 0.75)
 
 
-def make_images(folder: Path, rows: int, rng: np.random.Generator) -> list[bytes]:
-    """Hard links to KINDS photographs-like JPEGs; row n is file n % KINDS."""
-    files = []
-    for kind in range(KINDS):
-        small = rng.integers(0, 255, (24, 32, 3), np.uint8)
-        file = io.BytesIO()
-        Image.fromarray(cv2.resize(small, SIZE, interpolation=cv2.INTER_CUBIC)).save(file, "jpeg", quality=85)
-        files.append(file.getvalue())
-        (folder.parent / f"kind{kind}").write_bytes(files[-1])
+def jpeg(rgb: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "jpeg", quality=85)
+    return file.getvalue()
+
+
+def link_images(folder: Path, rows: int, files: list[bytes]) -> None:
+    """Hard links to the files; row n is file n modulo their number."""
+    folder.mkdir(parents=True)
+    for kind, file in enumerate(files):
+        (folder.parent / f"kind{kind}").write_bytes(file)
     for row in range(rows):
         name = folder / f"{row // 1000:04}" / f"{row:08}.jpg"
         name.parent.mkdir(parents=True, exist_ok=True)
-        os.link(folder.parent / f"kind{row % KINDS}", name)
-    return files
+        os.link(folder.parent / f"kind{row % len(files)}", name)
 
 
-def make_store(folder: Path, rows: int) -> None:
+def make_blobs() -> tuple[list[bytes], np.ndarray, np.ndarray]:
+    """KINDS images, masks `(KINDS, S, S) bool` and attention."""
     rng = np.random.default_rng(0)
-    files = make_images(folder / "images", rows, rng)
-    catalog = read_catalog(str(folder / "images"))
+    small = [rng.integers(0, 255, (24, 32, 3), np.uint8) for _ in range(KINDS)]
+    files = [jpeg(cv2.resize(one, SIZE, interpolation=cv2.INTER_CUBIC)) for one in small]
     masks = np.stack([blob(rng) for _ in range(KINDS)])
-    packed, attention = pack_masks(masks), rng.random((KINDS, 6, 14, 14)).astype(np.float16)
-    scale = np.tile(np.array(SIZE) / SIDE, 2)
+    return files, masks, rng.random((KINDS, 6, 14, 14)).astype(np.float16)
+
+
+def make_store(folder: Path, rows: int, files: list[bytes], masks: np.ndarray, attention: np.ndarray) -> None:
+    """A version of images that are K files again and again, with masks `(K, S, S)` and attention `(K, H, h, w)`."""
+    link_images(folder / "images", rows, files)
+    catalog = read_catalog(str(folder / "images"))
+    packed, count = pack_masks(masks), len(files)
+    sizes = np.array([Image.open(io.BytesIO(file)).size for file in files], np.int32)
     kinds = {
-        "box": np.stack([largest_box(mask) * scale for mask in masks]).astype(np.float32),
+        "box": np.stack(
+            [largest_box(mask) * np.tile(size / SIDE, 2) for mask, size in zip(masks, sizes, strict=True)]
+        ).astype(np.float32),
         "stats": np.tile(masks.mean((1, 2))[:, None], (1, len(STATS))).astype(np.float32),
-        "status": np.full(KINDS, Status.OK, np.uint8),
-        "size": np.tile(np.array(SIZE, np.int32), (KINDS, 1)),
-        "orientation": np.ones(KINDS, np.uint8),
+        "status": np.full(count, Status.OK, np.uint8),
+        "size": sizes,
+        "orientation": np.ones(count, np.uint8),
         "input_digest": np.stack([input_digest(file) for file in files]),
         "content_crc": content_crc(packed, attention),
     }
@@ -83,7 +94,7 @@ def make_store(folder: Path, rows: int) -> None:
     with StoreWriter(folder / "masks.store") as writer:
         writer.begin(metadata, catalog, attention.shape[1:], SIDE)
         for block in range(len(writer.block_done)):
-            part = np.arange(block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, rows)) % KINDS
+            part = np.arange(block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, rows)) % count
             fork = pickle.loads(pickle.dumps(writer.fork))
             write_block(fork.store, block * BLOCK_ROWS, packed[part], attention[part])
             writer.merge(fork, block, {name: values[part] for name, values in kinds.items()})
@@ -125,7 +136,7 @@ def main() -> None:
         export(given.folder, given.one, given.images)
         return
     if not (given.folder / "masks.store").exists():
-        make_store(given.folder.absolute(), given.rows)
+        make_store(given.folder.absolute(), given.rows, *make_blobs())
     for name in given.formats:
         images = ["--images", given.images] if given.images else []
         subprocess.run([sys.executable, __file__, str(given.folder), "--one", name, *images], check=True)
