@@ -44,6 +44,7 @@ def build_masks(
     recipe: str | Path | Recipe | None = None,
     backbone: str | None = None,
     weights: str | Path | None = None,
+    precision: Literal["fp32", "bf16", "fp16", "auto"] | None = None,
     from_run: str | Path | None = None,
     name: str | None = None,
     workers: int | None = None,
@@ -66,6 +67,7 @@ def build_masks(
                  file that names no `base`
     backbone     a timm name; None: the recipe's, or the bundled `pocket` where no recipe is given either
     weights      a file, or "random"; None: the backbone's published ones
+    precision    "fp32", "bf16", "fp16" or "auto"; None: the recipe's
     from_run     a trained run, whose generator's maps take the place of the attention; backbone and weights are its own
     name         of the version; None: the next v1, v2, ...
     workers      processes on this machine; None: one for each core
@@ -87,6 +89,7 @@ def build_masks(
         recipe, backbone = recipe or SECOND_ROUND, backbone or maps.source.backbone_name
         weights = weights or maps.source.backbone_weights
     choice = choose_recipe(recipe, backbone, str(store))
+    choice = replace(choice, recipe=choice.recipe.with_precision(precision))
     for warning in choice.warnings:
         warnings.warn(warning, stacklevel=2)
     cluster = ClusterSpec(workers or usable_cores(), gpus, scheduler, Path(slurm) if slurm else None)

@@ -10,13 +10,13 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from .backbones.spec import canonical_name
 from .config import BuiltinRecipes, Settings, is_recipe_file, merge_settings, validate_settings
-from .errors import RecipeError, StoreError
+from .errors import RecipeError, StoreError, check_known
 from .io.images import MAX_PIXELS
 from .masks.grabcut import AnyEngine, FastGrabCut
 from .masks.saliency import GENERATOR_MAPS, SaliencySettings
@@ -39,6 +39,8 @@ class ImageSettings(Settings):
     max_pixels: int = Field(MAX_PIXELS, gt=0, description="An image with more pixels than this is not decoded.")
 
 
+Precision = Literal["fp32", "bf16", "fp16", "auto"]
+
 GENERATOR_TOO = "attention+contrast+generator"
 """The value of `backbone.maps` that keeps a generator's maps."""
 
@@ -46,7 +48,11 @@ GENERATOR_TOO = "attention+contrast+generator"
 class BackboneSettings(Settings):
     name: str = Field("vit_small_patch16_224.dino", description="A timm ViT with a CLS token.")
     size_px: int = Field(224, gt=0, description="Side of its input, a multiple of its patch.")
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Autocast of the forward pass.")
+    precision: Precision = Field(
+        "fp32",
+        description="Of the matrix products; sums and norms are fp32. auto: bf16 where the CPU has AMX or AVX512-BF16, "
+        "or the GPU has it; a version records which it was.",
+    )
     maps: Literal["attention", "attention+contrast", "attention+contrast+generator"] = Field(
         "attention",
         description="What is kept of an image: CLS attention of the last block's heads; or also the contrast map, how "
@@ -115,6 +121,13 @@ class Recipe(Settings):
         if name is None:
             return self
         return self.model_copy(update={"backbone": self.backbone.model_copy(update={"name": canonical_name(name)})})
+
+    def with_precision(self, precision: str | None) -> "Recipe":
+        """The same recipe at another precision; None leaves it as it is. Raises RecipeError for an unknown one."""
+        if precision is None:
+            return self
+        check_known(RecipeError, "precision", precision, get_args(Precision))
+        return self.model_copy(update={"backbone": self.backbone.model_copy(update={"precision": precision})})
 
     def fingerprint(self, **inputs: str | int | list[float]) -> str:
         """sha256 (hex) of the recipe, the stages' revisions and `inputs` (digests of the catalog, the weights, ...)."""

@@ -88,7 +88,7 @@ def test_the_command_line_is_frozen():
         "export": ["run", "out", "--to", "--tau", "--figures", "--models", "--backbone", "--weights", "--json"],
         "masks build": [
             "images", "--store", *how, "--catalog", "--root", "--label", "--exclude", "--backbone", "--weights",
-            "--recipe", "--from", "--name", "--boxes-in", "--min-coverage", "--dry-run", "--json",
+            "--precision", "--recipe", "--from", "--name", "--boxes-in", "--min-coverage", "--dry-run", "--json",
         ],
         "masks decide": ["version", "decisions", "--name", "--json"],
         "masks delete": ["version"],

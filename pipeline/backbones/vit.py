@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import BackboneError
+from .bf16 import bf16_vit, centred_pixels
 from .contrast import contrast_map
 from .create import Vit, create_vit
 from .spec import BackboneSpec
@@ -47,6 +48,8 @@ class Backbone:
         self.model: Vit = model.eval().requires_grad_(False).to(self.device)
         self._mean = torch.tensor(self.mean, device=self.device).view(3, 1, 1) * 255
         self._std = torch.tensor(self.std, device=self.device).view(3, 1, 1) * 255
+        self._cast_once = self.precision == "bf16" and self.device.type == "cpu"
+        self._vit: Vit = bf16_vit(self.model, self._mean, self._std) if self._cast_once else self.model
 
     def normalise(self, rgb: np.ndarray | Tensor) -> Tensor:
         """rgb `(B, S, S, 3) uint8` > `(B, 3, S, S) float32` on the device. Transfers bytes, a quarter of the floats."""
@@ -81,7 +84,7 @@ class Backbone:
     def norm_features(self, features: Tensor) -> Tensor:
         """Output of `patch_features` `(B, D, h, w)` > the same after the final norm."""
         with self._autocast():
-            return self.model.norm(features.movedim(1, 3)).movedim(3, 1)
+            return self._vit.norm(features.movedim(1, 3)).movedim(3, 1)
 
     @torch.no_grad()
     def last_cls_tokens(self, rgb: np.ndarray | Tensor, blocks: int) -> Tensor:
@@ -89,10 +92,10 @@ class Backbone:
         with self._autocast():
             tokens, ropes = self._embed(rgb)
             cls_tokens = []
-            for block, rope in zip(self.model.blocks, ropes, strict=True):
+            for block, rope in zip(self._vit.blocks, ropes, strict=True):
                 tokens = _run_block(block, tokens, rope)
                 cls_tokens.append(tokens[:, 0])
-            return torch.cat([self.model.norm(cls) for cls in cls_tokens[-blocks:]], dim=1)
+            return torch.cat([self._vit.norm(cls) for cls in cls_tokens[-blocks:]], dim=1)
 
     @torch.inference_mode()
     def cls_attention(self, rgb: np.ndarray | Tensor) -> Tensor:
@@ -119,7 +122,7 @@ class Backbone:
         """`attention_and_contrast` and `patch_features` of the same images: the whole last block is run once."""
         maps, tokens, rope = self._before_the_last_block(rgb)
         with self._autocast():
-            tokens = _run_block(self.model.blocks[-1], tokens, rope)
+            tokens = _run_block(self._vit.blocks[-1], tokens, rope)
         return maps, tokens[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
 
     def _before_the_last_block(self, rgb: np.ndarray | Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -139,7 +142,7 @@ class Backbone:
 
     def _cls_row(self, tokens: Tensor, ropes: list[Tensor | None], block: int) -> tuple[Tensor, Tensor]:
         """Tokens before a block > its CLS attention over the patches `(B, H, h, w) float32`, and its normed tokens."""
-        layer = self.model.blocks[block]
+        layer = self._vit.blocks[block]
         normed = layer.norm1(tokens)
         query, key = _cls_query_and_keys(layer.attn, normed, self.prefix, ropes[block])
         with torch.autocast(self.device.type, enabled=False):
@@ -148,24 +151,28 @@ class Backbone:
 
     def _embed(self, rgb: np.ndarray | Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """Tokens `(B, P + T, D)`, and each block's rotary position embedding, None for a ViT without it."""
-        tokens: Tensor = self.model.patch_embed(self.normalise(rgb))
+        tokens: Tensor = self._vit.patch_embed(self._pixels(rgb))
         rope: Any = None  # one Tensor for all blocks, or with `rope_mixed` one per block
-        if isinstance(self.model, Eva):
-            tokens, rope = self.model._pos_embed(tokens)
+        if isinstance(self._vit, Eva):
+            tokens, rope = self._vit._pos_embed(tokens)
         else:
-            tokens = self.model._pos_embed(tokens)
-        per_block = list(rope) if getattr(self.model, "rope_mixed", False) else [rope] * len(self.model.blocks)
-        return self.model.norm_pre(tokens), per_block
+            tokens = self._vit._pos_embed(tokens)
+        per_block = list(rope) if getattr(self._vit, "rope_mixed", False) else [rope] * len(self._vit.blocks)
+        return self._vit.norm_pre(tokens), per_block
+
+    def _pixels(self, rgb: np.ndarray | Tensor) -> Tensor:
+        """rgb `(B, S, S, 3) uint8` > what the patch embedding takes, `(B, 3, S, S)`."""
+        return centred_pixels(torch.as_tensor(rgb)) if self._cast_once else self.normalise(rgb)
 
     def _run(self, tokens: Tensor, ropes: list[Tensor | None], start: int, stop: int | None) -> Tensor:
         """Tokens before block `start` > tokens before block `stop`; None: after the last block."""
-        for block, rope in zip(self.model.blocks[start:stop], ropes[start:stop], strict=True):
+        for block, rope in zip(self._vit.blocks[start:stop], ropes[start:stop], strict=True):
             tokens = _run_block(block, tokens, rope)
         return tokens
 
     def _autocast(self) -> torch.autocast:
         dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
-        return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32")
+        return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32" and not self._cast_once)
 
 
 @functools.lru_cache(maxsize=2)  # two builds may share a worker
@@ -238,14 +245,14 @@ def _run_block(block: nn.Module, tokens: Tensor, rope: Tensor | None) -> Tensor:
 
 def _cls_query_and_keys(attn: Any, tokens: Tensor, prefix: int, rope: Tensor | None) -> tuple[Tensor, Tensor]:
     """Normed tokens `(B, P + T, D)` > the query of CLS `(B, H, 1, d)` and every key `(B, H, P + T, d)`."""
-    cls = tokens[:, :1]
     if attn.qkv is not None:
+        tokens = tokens.to(attn.qkv.weight.dtype)
         rows = attn.qkv.weight.shape[0] // 3
         query_bias, key_bias = _fused_biases(attn, rows)
-        query = F.linear(cls, attn.qkv.weight[:rows], query_bias)
+        query = F.linear(tokens[:, :1], attn.qkv.weight[:rows], query_bias)
         key = F.linear(tokens, attn.qkv.weight[rows : 2 * rows], key_bias)
     else:
-        query, key = attn.q_proj(cls), attn.k_proj(tokens)
+        query, key = attn.q_proj(tokens[:, :1]), attn.k_proj(tokens)
     query, key = (part.unflatten(2, (attn.num_heads, -1)).transpose(1, 2) for part in (query, key))
     query, key = attn.q_norm(query), attn.k_norm(key)
     if rope is not None:  # prefix tokens have no position and are not rotated: neither is the CLS query

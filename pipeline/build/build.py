@@ -1,8 +1,9 @@
 """`locloc masks build`: makes a version from images and a recipe, unless the store has it already."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ..backbones.precision import auto_precision
 from ..catalogs import Catalog
 from ..io.machine import device_name
 from ..masks.map_source import SecondRound
@@ -26,6 +27,7 @@ from .spec import (
     check_same_files,
     fingerprint,
     maps_metadata,
+    precision_text,
     provenance,
     resolve_backbone,
 )
@@ -45,6 +47,17 @@ class BuildRequest:
     recipe_why: str = GIVEN  # how the recipe was chosen
     maps: SecondRound | None = None  # the generator whose maps the recipe uses
     of: str | None = None  # the version whose images these are, where `masks refine --from` asked for them
+    precision_why: str | None = None  # how `auto` was decided, where it was
+
+    def at_one_precision(self) -> "BuildRequest":
+        """The request with what `auto` stands for on this machine, in the recipe and so in the fingerprint."""
+        if self.recipe.backbone.precision != "auto":
+            return self
+        cluster = self.run.cluster
+        elsewhere = cluster.scheduler is not None or cluster.slurm is not None
+        auto = auto_precision(with_gpu=cluster.gpus != 0 and not elsewhere)
+        why = auto.why + ("; workers run elsewhere" if elsewhere else "")
+        return replace(self, recipe=self.recipe.with_precision(auto.precision), precision_why=why)
 
 
 @dataclass(frozen=True)
@@ -59,12 +72,13 @@ class BuildPlan:
     store_mb: float  # upper bound of the space that the whole version takes
     device: str
     workers: int
+    precision: str  # of the ViT, and how it was chosen
     warnings: tuple[str, ...] = ()
 
 
 def plan_build(request: BuildRequest) -> BuildPlan:
     """The plan of `build_version` for a request. Writes nothing."""
-    store = StoreLocation.of(request.store)
+    store, request = StoreLocation.of(request.store), request.at_one_precision()
     check_can_hold_store(store)
     backbone = resolve_backbone(request.recipe, request.weights, None, request.maps)
     digest = fingerprint(request.recipe, request.catalog.sha256, backbone.metadata, maps_metadata(request.maps))
@@ -82,6 +96,7 @@ def plan_build(request: BuildRequest) -> BuildPlan:
         rows * row_bytes / 1e6,
         device_name(),
         request.run.cluster.workers,
+        precision_text(request.recipe.backbone.precision, request.precision_why),
     )
 
 
@@ -98,12 +113,13 @@ def build_version(
     resumes it.
     """
     check_can_hold_store(request.store)
+    request = request.at_one_precision()
     backbone = backbone or resolve_backbone(request.recipe, request.weights, None, request.maps)
     catalog, recipe, maps = request.catalog, request.recipe, request.maps
     operation = {"kind": "build"} | ({"of": request.of} if request.of is not None else {})
     metadata = provenance(
         catalog, recipe, request.recipe_name, backbone.metadata, operation, recipe_why=request.recipe_why,
-        maps=maps_metadata(maps),
+        maps=maps_metadata(maps), precision_why=request.precision_why,
     )  # fmt: skip
     with StoreWriter(request.store) as writer:
         if (published := writer.published(metadata["fingerprint"])) is not None:

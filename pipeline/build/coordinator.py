@@ -8,6 +8,7 @@ image by image (isolation.py). Merged blocks stay in the store whatever ends the
 import queue
 import time
 from collections import Counter, deque
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 
@@ -27,7 +28,7 @@ from .cluster import Cluster, open_cluster
 from .event_log import EventLog, default_event_log
 from .isolation import refine_isolated_and_write
 from .progress import ProgressCounter
-from .spec import BuildSpec, BuildSummary, OnProgress, RunSettings
+from .spec import BuildSpec, BuildSummary, OnProgress, RunSettings, precision_text
 from .tasks import attend, refine_and_write
 
 BLOCKS_IN_FLIGHT = 2  # a worker: one running and one waiting, so that no worker idles while the coordinator commits
@@ -93,7 +94,7 @@ def _make_blocks(
     spec: BuildSpec, unfinished: int, writer: StoreWriter, run: RunSettings, counter: ProgressCounter, log: EventLog
 ) -> float:
     """Makes the unfinished blocks on a cluster. Returns workers x seconds."""
-    if (note := _backbone_note(spec)) is not None:
+    for note in _backbone_notes(spec):
         counter.report(note)
     kernels, start = spec.context.kernels, time.monotonic()
     with open_cluster(run.cluster, spec.context.backbone, unfinished, counter.report, kernels) as cluster:
@@ -110,17 +111,18 @@ def _make_blocks(
         return loop.worker_s
 
 
-def _backbone_note(spec: BuildSpec) -> str | None:
-    """A warning about weights that give no useful masks."""
+def _backbone_notes(spec: BuildSpec) -> Iterator[str]:
+    """Warnings about weights that give no useful masks, and what `auto` became."""
     backbone = spec.metadata["backbone"]
     if backbone["weights"] == "random":
-        return "note: with random weights the masks mean nothing"
+        yield "note: with random weights the masks mean nothing"
     if backbone["weights"] == "bundled":
-        return (
+        yield (
             f"note: {backbone['name']} is a stand-in for trying things out; "
             "for real work give --backbone vit_small_patch16_224.dino"
         )
-    return None
+    if spec.context.backbone is not None and (why := spec.metadata.get("precision_why")):
+        yield f"note: precision {precision_text(spec.context.backbone.precision, why)}"
 
 
 @dataclass(frozen=True)

@@ -218,12 +218,14 @@ def provenance(
     parent: Version | None = None,
     recipe_why: str = GIVEN,
     maps: dict[str, Any] | None = None,
+    precision_why: str | None = None,
 ) -> dict[str, Any]:
     """The metadata of a version: everything its masks depend on, and where the build began.
 
     operation   the command (`kind`) and its arguments
     recipe_why  how the recipe was chosen, as `RecipeChoice.why`
     maps        the provenance of a generator's maps
+    precision_why  how the recipe's precision was chosen, where it was `auto`; of a derived version the parent's
     """
     digest = fingerprint(recipe, catalog.sha256, backbone, maps)
     identity = [digest, operation, parent.tag, parent.provenance["published_at"]] if parent is not None else None
@@ -235,6 +237,7 @@ def provenance(
         "recipe_name": recipe_name,
         "recipe_why": recipe_why,
         "recipe": recipe.model_dump(mode="json"),
+        "precision_why": parent.provenance.get("precision_why") if parent is not None else precision_why,
         "revisions": REVISIONS | {f"refine.{recipe.refine.engine}": recipe.refine.revision},
         "catalog": {
             "kind": catalog.kind,
@@ -256,6 +259,11 @@ def provenance(
         "device": device_name(),
         "host": socket.gethostname(),
     }
+
+
+def precision_text(precision: str, why: str | None) -> str:
+    """`"bf16 (auto: this CPU, Xeon, has AMX)"`."""
+    return f"{precision} ({why})" if why else precision
 
 
 def check_same_files(catalog: Catalog, status: np.ndarray, digest: np.ndarray, where: str) -> None:

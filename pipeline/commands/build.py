@@ -15,6 +15,7 @@ from .options import (
     Exclude,
     FromRun,
     Name,
+    Precision,
     Root,
     SameWeights,
     StoreName,
@@ -91,6 +92,7 @@ def build(
         ),
     ] = None,
     weights: Weights = None,
+    precision: Precision = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -145,6 +147,7 @@ def build(
         recipe, backbone = recipe or SECOND_ROUND, backbone or maps.source.backbone_name
         weights = weights or maps.source.backbone_weights
     choice = choose_recipe(recipe, backbone, store)
+    choice = replace(choice, recipe=choice.recipe.with_precision(precision))
     if boxes_in == "stored":
         image_catalog = upright_catalog(image_catalog)
     for line in suspicious_boxes(image_catalog):

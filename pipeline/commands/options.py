@@ -13,6 +13,7 @@ import typer
 from ..errors import LocLocError
 from ..io.interrupts import interruptible
 from ..io.machine import usable_cores
+from .completions import PRECISIONS, one_of
 from .json_option import print_or_write
 
 if TYPE_CHECKING:
@@ -98,6 +99,15 @@ FromRun = Annotated[
 ]
 SameWeights = Annotated[
     str | None, typer.Option(metavar="FILE", help="Where the backbone's weights are now, if they were moved.")
+]
+
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        autocompletion=one_of(("auto", *PRECISIONS)),
+        help="Of the ViT: fp32, bf16, fp16 (GPUs), or auto: bf16 where this machine's CPU or GPU multiplies it faster "
+        "(docs/performance.md). Default: the recipe's, fp32 in all built-in ones.",
+    ),
 ]
 
 

@@ -22,6 +22,18 @@ def cpu_name() -> str:
     return names[0] if names else platform.machine()
 
 
+def bf16_unit() -> str | None:
+    """Instructions of this CPU that multiply bfloat16 faster than float32: "AMX", "AVX512-BF16" or None."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return None
+    flags = next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+    if {"amx_tile", "amx_bf16"} <= flags:
+        return "AMX"
+    return "AVX512-BF16" if "avx512_bf16" in flags else None
+
+
 def device_name() -> str:
     """The first GPU's name, or `"CPU (x86_64)"` without one, as recorded in provenance."""
     import torch  # imported here: slow, and the store and `locloc masks list` do not need it

@@ -106,6 +106,8 @@ def choose_refinement(
         start, origin = load_recipe(source.base), _built_in(source.base)
     start = start.model_copy(update={"backbone": parent.backbone})
     recipe = source.on(start).with_backbone(parent.backbone.name)
+    if recipe.backbone.precision == "auto":  # of the attention that is there
+        recipe = recipe.with_precision(parent.backbone.precision)
     if _thresholds(recipe) != _thresholds(parent):
         origin = _origin(source, recipe, origin)
     notes = _start_notes(source, recipe, version)

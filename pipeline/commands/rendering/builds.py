@@ -56,6 +56,7 @@ def print_plan(plan: "BuildPlan", store: str) -> None:
         return
     done = f", {plan.blocks_done} of them done" if plan.blocks_done else ""
     out.print(f"Would build {what}{done} with {plan.workers} workers on {plan.device}.")
+    out.print(f"precision {escape(plan.precision)}")
     out.print(f"fingerprint {plan.fingerprint[:12]}, at most {plan.store_mb:.1f} MB in {store}")
 
 

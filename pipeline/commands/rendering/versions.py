@@ -73,6 +73,12 @@ def _recipe(metadata: dict[str, Any]) -> str:
     return metadata["recipe_name"] + (f" ({why})" if why else "")
 
 
+def _precision(metadata: dict[str, Any]) -> str:
+    """The precision that `auto` became, and why; empty where the recipe named it."""
+    why = metadata.get("precision_why")
+    return f"{metadata['recipe']['backbone']['precision']} ({why})" if why else ""
+
+
 BINS = 10
 """Of the histogram of qualities."""
 
@@ -159,6 +165,7 @@ def print_version(name: str, summary: dict[str, Any], errors: int = 20) -> None:
         ("maps", _maps_text(metadata.get("maps"))),
         ("seen", _seen_text(summary["seen"])),
         ("recipe", f"{_recipe(metadata)}; `locloc masks recipe {name}` prints it"),
+        ("precision", _precision(metadata)),
         ("made with", f"locloc {metadata['code_version']}, {packages}"),
         ("resumed", f"{len(metadata['resumed'])} times" if metadata["resumed"] else ""),
         ("fingerprint", metadata["fingerprint"]),

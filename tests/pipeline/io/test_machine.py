@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-from locloc.pipeline.io.machine import cpu_name, usable_cores
+import pytest
+
+from locloc.pipeline.io.machine import bf16_unit, cpu_name, usable_cores
 
 
 def test_usable_cores_are_those_of_the_affinity_mask(monkeypatch):
@@ -28,3 +31,25 @@ def test_the_cli_is_imported_without_affinity_masks():
 
 def test_the_cpu_has_a_name():
     assert cpu_name().strip()
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "unit"),
+    [
+        ("flags\t\t: fpu avx512_bf16 amx_bf16 amx_tile amx_int8\n", "AMX"),
+        ("flags\t\t: fpu amx_bf16 avx512_bf16\n", "AVX512-BF16"),  # the system does not let programs use tiles
+        ("flags\t\t: fpu avx2 avx512f\n", None),
+        ("Features\t: fp asimd bf16\n", None),
+    ],
+)
+def test_units_for_bfloat16(cpuinfo, unit, monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda self: cpuinfo)
+    assert bf16_unit() == unit
+
+
+def test_no_unit_is_known_without_linux(monkeypatch):
+    def missing(self):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    assert bf16_unit() is None
