@@ -8,9 +8,10 @@ Shapes: B images, S input side, p patch side, h x w token grid, D width.
 """
 
 import copy
+from typing import Any
 
 import torch
-from timm.layers import Mlp
+from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -64,8 +65,8 @@ class Bf16Linear(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         inputs = inputs.to(torch.bfloat16)
         if self._packed is not None:
-            after = ("gelu", [], "none") if self.gelu else ("none", [], "")
-            return torch.ops.mkldnn._linear_pointwise(inputs, self._packed, self.bias, *after)
+            after, algorithm = ("gelu", "none") if self.gelu else ("none", "")
+            return torch.ops.mkldnn._linear_pointwise(inputs, self._packed, self.bias, after, [], algorithm)
         outputs = F.linear(inputs, self.weight, self.bias)
         return F.gelu(outputs) if self.gelu else outputs
 
@@ -90,7 +91,7 @@ class PatchProjection(nn.Module):
         return (self.linear(patches) + self.bias).permute(0, 3, 1, 2)
 
 
-def _merge_biases(attn: nn.Module) -> None:
+def _merge_biases(attn: Any) -> None:
     """Gives the fused layer of queries, keys and values the three biases that Eva keeps beside it."""
     if getattr(attn, "q_bias", None) is not None:
         attn.qkv.bias = nn.Parameter(torch.cat([attn.q_bias, attn.k_bias, attn.v_bias]), requires_grad=False)

@@ -44,6 +44,15 @@ def test_two_workers_give_the_same_bytes_as_one(photos, undisturbed, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_workers_give_the_same_bytes_as_one_in_bfloat16(photos, tmp_path):
+    for workers in (1, 2):
+        build(photos, tmp_path / f"{workers}.store", "--workers", workers, "--precision", "bf16")
+    one, two = (open_version(f"{tmp_path}/{workers}.store@v1") for workers in (1, 2))
+    assert one.provenance["recipe"]["backbone"]["precision"] == "bf16" and one.provenance["precision_why"] is None
+    assert_same(one, two)
+
+
+@pytest.mark.slow
 def test_the_same_build_again_does_nothing_and_another_recipe_makes_v2(photos, undisturbed, tmp_path, locloc):
     store = shutil.copytree(undisturbed, tmp_path / "masks.store")
     before = everything(open_version(f"{store}@v1"))
