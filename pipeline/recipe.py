@@ -50,8 +50,8 @@ class BackboneSettings(Settings):
     size_px: int = Field(224, gt=0, description="Side of its input, a multiple of its patch.")
     precision: Precision = Field(
         "fp32",
-        description="Of the matrix products; sums and norms are fp32. auto: bf16 where the CPU has AMX or AVX512-BF16, "
-        "or the GPU has it; a version records which it was.",
+        description="Of the matrix products; sums and norms are fp32. auto: bf16 where the CPU has AMX, or the GPU "
+        "has bf16; a version records which it was.",
     )
     maps: Literal["attention", "attention+contrast", "attention+contrast+generator"] = Field(
         "attention",

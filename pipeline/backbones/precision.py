@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..io.machine import bf16_unit, cpu_name
+from ..io.machine import cpu_name, has_amx
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,10 @@ class AutoPrecision:
 
 
 def auto_precision(with_gpu: bool) -> AutoPrecision:
-    """bf16 where this machine's CPU, or with `with_gpu` its GPU, has units for it; fp16 on older GPUs; else fp32."""
+    """bf16 where this machine's CPU has AMX, or with `with_gpu` its GPU has bf16; fp16 on older GPUs; else fp32.
+
+    AVX512-BF16 alone was slower than float32 (docs/performance.md).
+    """
     if with_gpu:
         import torch
 
@@ -23,6 +26,6 @@ def auto_precision(with_gpu: bool) -> AutoPrecision:
             if torch.cuda.is_bf16_supported(including_emulation=False):
                 return AutoPrecision("bf16", f"auto: {gpu} has bfloat16")
             return AutoPrecision("fp16", f"auto: {gpu} has float16 and no bfloat16")
-    if (unit := bf16_unit()) is not None:
-        return AutoPrecision("bf16", f"auto: this CPU, {cpu_name()}, has {unit}")
-    return AutoPrecision("fp32", f"auto: this CPU, {cpu_name()}, has neither AMX nor AVX512-BF16")
+    if has_amx():
+        return AutoPrecision("bf16", f"auto: this CPU, {cpu_name()}, has AMX")
+    return AutoPrecision("fp32", f"auto: this CPU, {cpu_name()}, has no AMX")

@@ -22,16 +22,14 @@ def cpu_name() -> str:
     return names[0] if names else platform.machine()
 
 
-def bf16_unit() -> str | None:
-    """Instructions of this CPU that multiply bfloat16 faster than float32: "AMX", "AVX512-BF16" or None."""
+def has_amx() -> bool:
+    """Whether this CPU has AMX for bfloat16, and the system lets programs use it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return None
+        return False
     flags = next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
-    if {"amx_tile", "amx_bf16"} <= flags:
-        return "AMX"
-    return "AVX512-BF16" if "avx512_bf16" in flags else None
+    return {"amx_tile", "amx_bf16"} <= flags
 
 
 def device_name() -> str:

@@ -7,15 +7,15 @@ from locloc.pipeline.backbones import precision
 from locloc.pipeline.backbones.precision import auto_precision
 
 
-@pytest.mark.parametrize(("unit", "expected"), [("AMX", "bf16"), ("AVX512-BF16", "bf16"), (None, "fp32")])
-def test_a_cpu(unit, expected, monkeypatch):
-    monkeypatch.setattr(precision, "bf16_unit", lambda: unit)
+@pytest.mark.parametrize(("amx", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_a_cpu(amx, expected, monkeypatch):
+    monkeypatch.setattr(precision, "has_amx", lambda: amx)
     monkeypatch.setattr(precision, "cpu_name", lambda: "Xeon")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for with_gpu in (False, True):
         auto = auto_precision(with_gpu)
         assert auto.precision == expected
-        assert auto.why == f"auto: this CPU, Xeon, has {unit or 'neither AMX nor AVX512-BF16'}"
+        assert auto.why == f"auto: this CPU, Xeon, has {'AMX' if amx else 'no AMX'}"
 
 
 @pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16"), (False, "fp16")])

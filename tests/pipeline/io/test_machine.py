@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from locloc.pipeline.io.machine import bf16_unit, cpu_name, usable_cores
+from locloc.pipeline.io.machine import cpu_name, has_amx, usable_cores
 
 
 def test_usable_cores_are_those_of_the_affinity_mask(monkeypatch):
@@ -34,22 +34,22 @@ def test_the_cpu_has_a_name():
 
 
 @pytest.mark.parametrize(
-    ("cpuinfo", "unit"),
+    ("cpuinfo", "amx"),
     [
-        ("flags\t\t: fpu avx512_bf16 amx_bf16 amx_tile amx_int8\n", "AMX"),
-        ("flags\t\t: fpu amx_bf16 avx512_bf16\n", "AVX512-BF16"),  # the system does not let programs use tiles
-        ("flags\t\t: fpu avx2 avx512f\n", None),
-        ("Features\t: fp asimd bf16\n", None),
+        ("flags\t\t: fpu avx512_bf16 amx_bf16 amx_tile amx_int8\n", True),
+        ("flags\t\t: fpu amx_bf16 avx512_bf16\n", False),  # the system does not let programs use tiles
+        ("flags\t\t: fpu avx2 avx512f\n", False),
+        ("Features\t: fp asimd bf16\n", False),
     ],
 )
-def test_units_for_bfloat16(cpuinfo, unit, monkeypatch):
+def test_amx_is_for_bfloat16(cpuinfo, amx, monkeypatch):
     monkeypatch.setattr(Path, "read_text", lambda self: cpuinfo)
-    assert bf16_unit() == unit
+    assert has_amx() == amx
 
 
-def test_no_unit_is_known_without_linux(monkeypatch):
+def test_no_amx_is_known_without_linux(monkeypatch):
     def missing(self):
         raise FileNotFoundError
 
     monkeypatch.setattr(Path, "read_text", missing)
-    assert bf16_unit() is None
+    assert not has_amx()
