@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..io.machine import cpu_name, has_amx
+from ..io.machine import cpu_name, has_amx, may_have_gpu
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ def auto_precision(with_gpu: bool) -> AutoPrecision:
 
     AVX512-BF16 alone was slower than float32 (docs/performance.md).
     """
-    if with_gpu:
+    if with_gpu and may_have_gpu():
         import torch
 
         if torch.cuda.is_available():

@@ -27,6 +27,10 @@ class BackboneSpec:
         object.__setattr__(self, "name", canonical_name(self.name))
 
 
+BUNDLED_NAMES = ("pocket",)
+"""Backbones that ship with the package."""
+
+
 def canonical_name(name: str) -> str:
     """One name for a backbone that has several: `hf_hub:timm/NAME`, `hf-hub:timm/NAME` and `timm/NAME` are timm's NAME.
 

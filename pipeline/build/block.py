@@ -48,12 +48,17 @@ class TaskContext:
     @property
     def kernels(self) -> tuple[str, ...]:
         """Modules that are imported before the time limit of the first image starts, since that compiles kernels."""
-        return tuple(dict.fromkeys((*kernels_of(self.recipe.refine), *KERNELS)))
+        return kernels_of_recipe(self.recipe)
 
     def map_count(self, heads: int) -> int:
         """Maps of an image that are kept, for a backbone of so many heads."""
         settings = self.recipe.backbone
         return heads + settings.contrast_maps + settings.generator_maps
+
+
+def kernels_of_recipe(recipe: Recipe) -> tuple[str, ...]:
+    """As `TaskContext.kernels`."""
+    return tuple(dict.fromkeys((*kernels_of(recipe.refine), *KERNELS)))
 
 
 @dataclass(frozen=True)

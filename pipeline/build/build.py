@@ -17,6 +17,7 @@ from ..store.versions import list_versions
 from ..store.writer import StoreWriter
 from .block import TaskContext
 from .coordinator import make_version
+from .describe import local_kernels
 from .spec import (
     BuildSpec,
     BuildSummary,
@@ -54,9 +55,8 @@ class BuildRequest:
         if self.recipe.backbone.precision != "auto":
             return self
         cluster = self.run.cluster
-        elsewhere = cluster.scheduler is not None or cluster.slurm is not None
-        auto = auto_precision(with_gpu=cluster.gpus != 0 and not elsewhere)
-        why = auto.why + ("; workers run elsewhere" if elsewhere else "")
+        auto = auto_precision(with_gpu=cluster.gpus != 0 and cluster.is_local)
+        why = auto.why + ("" if cluster.is_local else "; workers run elsewhere")
         return replace(self, recipe=self.recipe.with_precision(auto.precision), precision_why=why)
 
 
@@ -80,7 +80,7 @@ def plan_build(request: BuildRequest) -> BuildPlan:
     """The plan of `build_version` for a request. Writes nothing."""
     store, request = StoreLocation.of(request.store), request.at_one_precision()
     check_can_hold_store(store)
-    backbone = resolve_backbone(request.recipe, request.weights, None, request.maps)
+    backbone = resolve_backbone(request.recipe, request.weights, None, request.maps, forked_with=())
     digest = fingerprint(request.recipe, request.catalog.sha256, backbone.metadata, maps_metadata(request.maps))
     same = [info for info in list_versions(store) if info.fingerprint == digest] if has_repository(store) else []
     done = next((info for info in reversed(same) if info.tag), same[-1] if same else None)
@@ -114,7 +114,8 @@ def build_version(
     """
     check_can_hold_store(request.store)
     request = request.at_one_precision()
-    backbone = backbone or resolve_backbone(request.recipe, request.weights, None, request.maps)
+    kernels = local_kernels(request.recipe, request.run.cluster)
+    backbone = backbone or resolve_backbone(request.recipe, request.weights, None, request.maps, kernels)
     catalog, recipe, maps = request.catalog, request.recipe, request.maps
     operation = {"kind": "build"} | ({"of": request.of} if request.of is not None else {})
     metadata = provenance(

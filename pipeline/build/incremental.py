@@ -31,6 +31,7 @@ from .block import TaskContext
 from .build import BuildRequest, build_version
 from .coordinator import make_version
 from .decide import take_decisions_over
+from .describe import local_kernels
 from .spec import (
     BuildSpec,
     BuildSummary,
@@ -71,7 +72,7 @@ def retry_rows(
     parent, recipe = version.provenance, built_recipe(version.provenance, version.name)
     catalog = _with_root(version.catalog, root)
     maps = _same_run(parent, open_run)
-    backbone = _same_backbone(recipe, weights, parent, maps)
+    backbone = _same_backbone(recipe, weights, parent, maps, run)
     operation = {"kind": "retry", "why": why, "rows": len(rows)}
     metadata = provenance(
         catalog, recipe, parent["recipe_name"], backbone.metadata, operation, version, _recipe_why(parent),
@@ -138,7 +139,7 @@ def refine_from(
     The ViT is run again: the generator takes its tokens, which no version keeps.
     """
     catalog, parent = _with_root(version.catalog, root), version.provenance
-    backbone = _same_backbone(recipe, weights, parent, maps)
+    backbone = _same_backbone(recipe, weights, parent, maps, run)
     request = BuildRequest(
         catalog, version.store, recipe, recipe_name, backbone.spec.weights, name, run, recipe_why, maps, version.tag
     )
@@ -181,7 +182,7 @@ def _extend(
     kept = replace(catalog, table=_rows_of(catalog.table, version.ids), annotated_size=None)
     check_same_files(kept, version.status, version.read_column("input_digest"), version.name)
     maps = _same_run(parent, open_run)
-    backbone = _same_backbone(recipe, weights, parent, maps)
+    backbone = _same_backbone(recipe, weights, parent, maps, run)
     drawn = maps_metadata(maps)
     _check_same_fingerprint(fingerprint(recipe, parent["catalog"]["sha256"], backbone.metadata, drawn), version)
     old = pa.array(version.ids, pa.string())
@@ -241,7 +242,7 @@ def resume_build(
     recipe_name, why = metadata["recipe_name"], _recipe_why(metadata)
     catalog = _with_root(unfinished_catalog(location, info.build_id), root)
     maps = _same_run(metadata, open_run) if operation["kind"] == "build" else None
-    backbone = _same_backbone(recipe, weights, metadata, maps) if operation["kind"] == "build" else None
+    backbone = _same_backbone(recipe, weights, metadata, maps, run) if operation["kind"] == "build" else None
     resolved = backbone.metadata if backbone else metadata["backbone"]
     if fingerprint(recipe, catalog.sha256, resolved, metadata.get("maps")) != info.fingerprint:
         raise BuildError(_incompatible_release(f"The build {info.build_id[:12]}", metadata))
@@ -296,14 +297,14 @@ def _with_root(catalog: Catalog, root: str | Path | None) -> Catalog:
 
 
 def _same_backbone(
-    recipe: Recipe, weights: str | None, metadata: dict[str, Any], maps: SecondRound | None
+    recipe: Recipe, weights: str | None, metadata: dict[str, Any], maps: SecondRound | None, run: RunSettings
 ) -> ResolvedBackbone:
     """The backbone of a version or build. Raises BackboneError for other weights.
 
     weights  where they are now; None: where they were
     """
-    recorded = metadata["backbone"]
-    return resolve_backbone(recipe, weights or recorded_weights(recorded), recorded["sha256"], maps)
+    recorded, kernels = metadata["backbone"], local_kernels(recipe, run.cluster)
+    return resolve_backbone(recipe, weights or recorded_weights(recorded), recorded["sha256"], maps, kernels)
 
 
 def _same_run(metadata: dict[str, Any], open_run: OpenRun | None) -> SecondRound | None:

@@ -16,9 +16,7 @@ from typing import Any
 import numpy as np
 
 from ... import __version__
-from ..backbones.create import BUNDLED
-from ..backbones.spec import BackboneSpec
-from ..backbones.vit import Backbone
+from ..backbones.spec import BUNDLED_NAMES, BackboneSpec
 from ..catalogs import Catalog, resolve
 from ..catalogs.left_out import LeftOut, left_out_from_json, left_out_json
 from ..errors import ImageError, RecipeError, StoreError
@@ -36,6 +34,7 @@ from ..store.schema import BLOCK_ROWS, SCHEMA, STATS, input_digest
 from ..store.writer import SharedParent, coverage, timestamp
 from .block import Block, TaskContext
 from .cluster.spec import ClusterSpec
+from .describe import describe
 from .progress import BuildProgress
 
 SAMPLED_FILES = 32  # compared with the digests of finished rows
@@ -138,11 +137,16 @@ class ResolvedBackbone:
 
 
 def resolve_backbone(
-    recipe: Recipe, weights: str | None, sha256: str | None = None, maps: SecondRound | None = None
+    recipe: Recipe,
+    weights: str | None,
+    sha256: str | None = None,
+    maps: SecondRound | None = None,
+    forked_with: tuple[str, ...] | None = None,
 ) -> ResolvedBackbone:
     """Loads the backbone of a recipe.
 
     maps  the generator that the recipe wants
+    forked_with  as `describe` takes it
 
     Raises RecipeError for heads that it does not have, or maps without a generator; BackboneError for weights with
     another digest than `sha256`; BuildError for a generator of another backbone.
@@ -151,18 +155,16 @@ def resolve_backbone(
     if weights not in (None, "random"):
         weights = str(Path(weights).absolute())  # workers may have another working directory
     spec = BackboneSpec(recipe.backbone.name, recipe.backbone.size_px, recipe.backbone.precision, weights, sha256)
-    backbone = Backbone(spec)
+    backbone = describe(spec, maps, forked_with)
     check_heads(recipe, backbone.heads)
-    if maps is not None:
-        maps.source.check_fits(backbone)
     metadata = {
         "name": spec.name,
-        "weights": weights or ("bundled" if spec.name in BUNDLED else "hub"),
+        "weights": weights or ("bundled" if spec.name in BUNDLED_NAMES else "hub"),
         "sha256": backbone.sha256,
         "mean": backbone.mean,
         "std": backbone.std,
         "patch_px": backbone.patch_px,
-        "prefix_tokens": backbone.prefix,
+        "prefix_tokens": backbone.prefix_tokens,
     }
     count = backbone.heads + recipe.backbone.contrast_maps + recipe.backbone.generator_maps
     return ResolvedBackbone(replace(spec, sha256=backbone.sha256), (count, *backbone.grid), metadata)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from pathlib import Path
 
 
@@ -32,8 +33,16 @@ def has_amx() -> bool:
     return {"amx_tile", "amx_bf16"} <= flags
 
 
+def may_have_gpu() -> bool:
+    """False where no driver of a GPU that torch can use has made its device file: then nobody need ask torch."""
+    return sys.platform != "linux" or any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")))
+
+
 def device_name() -> str:
     """The first GPU's name, or `"CPU (x86_64)"` without one, as recorded in provenance."""
-    import torch  # imported here: slow, and the store and `locloc masks list` do not need it
+    if may_have_gpu():
+        import torch  # imported here: slow, and the store and `locloc masks list` do not need it
 
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU ({platform.machine()})"
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name(0)
+    return f"CPU ({platform.machine()})"

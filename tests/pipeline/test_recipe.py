@@ -294,7 +294,7 @@ def test_unreadable_recipes(tmp_path):
         ("mask_px = 'large'\n", "mask_px: Input should be a valid integer"),
         ("saliency = 3\n", "saliency: Input should be"),
         ("[backbone]\nname = 3\n", "backbone.name: Input should be a valid string$"),
-        ("[backbone]\nprecision = 'fp8'\n", "backbone.precision: Input should be 'fp32', 'bf16' or 'fp16'$"),
+        ("[backbone]\nprecision = 'fp8'\n", "backbone.precision: Input should be 'fp32', 'bf16', 'fp16' or 'auto'$"),
         ("[images]\nfit = 'pad'\n", "images.fit: Input should be 'stretch' or 'centre_crop'$"),
         ("[saliency]\nheads = ['a']\n", "saliency.heads.0: Input should be a valid integer"),
         ("[saliency]\nheads = 'max'\n", "saliency.heads: "),

@@ -23,6 +23,7 @@ from distributed.deploy.spec import close_clusters
 from distributed.utils import get_mp_context
 
 from ...errors import BuildError
+from ...io.machine import may_have_gpu
 from .cluster import silence_dask
 
 _CONFIG = {
@@ -42,7 +43,7 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _BOKEH = importlib.util.find_spec("bokeh") is not None  # comes with `pip install locloc[cluster]`
 
 
-def _start_forkserver(kernels: tuple[str, ...]) -> None:
+def start_forkserver(kernels: tuple[str, ...]) -> None:
     """Starts the process that workers are forked from, once, with the modules `kernels` imported.
 
     Thread counts are set before its imports; Dask's own variables for that take effect too late.
@@ -108,7 +109,7 @@ def local_cluster(workers: int, gpus: int = 0, kernels: tuple[str, ...] = ()) ->
         sys.exit(1)  # a worker imports its coordinator's script, which calls this: the coordinator reports it
     silence_dask()
     with tempfile.TemporaryDirectory(prefix="locloc-dask-") as scratch, _own_configuration():
-        _start_forkserver(kernels)
+        start_forkserver(kernels)
 
         def worker(env: dict[str, str], resources: dict[str, float]) -> dict[str, Any]:
             options = {
@@ -164,9 +165,11 @@ def _closing(cluster: SpecCluster) -> Iterator[SpecCluster]:
 
 def usable_gpus(wanted: int | None) -> int:
     """How many GPUs to use; None: all that are visible. Raises BuildError where there are fewer than wanted."""
-    import torch  # not above: workers import this module before their torch is checked
+    visible = 0
+    if wanted != 0 and may_have_gpu():
+        import torch  # not above: workers import this module before their torch is checked
 
-    visible = torch.cuda.device_count() if wanted != 0 else 0
+        visible = torch.cuda.device_count()
     if wanted is not None and wanted > visible:
         raise BuildError(
             f"--gpus {wanted}: this machine shows {visible}; give --gpus all, or look at CUDA_VISIBLE_DEVICES"

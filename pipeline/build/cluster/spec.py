@@ -20,3 +20,7 @@ class ClusterSpec:
     gpus: int | None = None  # GPUs of this machine, a process each; None: all that are visible
     scheduler: str | None = None
     slurm: Path | None = None
+
+    @property
+    def is_local(self) -> bool:
+        return self.scheduler is None and self.slurm is None

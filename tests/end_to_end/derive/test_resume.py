@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from locloc.pipeline.build import spec as build_spec
+from locloc.pipeline.backbones import vit
 from locloc.pipeline.recipe import REVISIONS
 from locloc.pipeline.store import list_versions, open_version
 
@@ -57,8 +57,8 @@ def test_the_coordinator_of_a_resumed_build_loads_the_vit_once(begin, on, monkey
     store, command = begin("build")
     with killed(1):
         on(*command, "--checkpoint-s", 0)
-    loaded, backbone = [], build_spec.Backbone
-    monkeypatch.setattr(build_spec, "Backbone", lambda *arguments: loaded.append(arguments) or backbone(*arguments))
+    loaded, backbone = [], vit.Backbone
+    monkeypatch.setattr(vit, "Backbone", lambda *arguments: loaded.append(arguments) or backbone(*arguments))
     on("resume", store)
     assert len(loaded) == 1
 

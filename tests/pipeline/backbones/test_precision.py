@@ -20,6 +20,7 @@ def test_a_cpu(amx, expected, monkeypatch):
 
 @pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16"), (False, "fp16")])
 def test_a_gpu(has_bf16, expected, monkeypatch):
+    monkeypatch.setattr(precision, "may_have_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A100")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
