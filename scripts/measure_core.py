@@ -64,9 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images")
     parser.add_argument("--backbone", default="vit_small_patch16_224.dino")
-    parser.add_argument(
-        "--weights", default="random", help="the ViT's time does not depend on them, that of the cut does"
-    )
+    parser.add_argument("--weights", default="random", help="the time of the cut depends on them")
     parser.add_argument("--count", type=int, default=32, help="images, spread over the catalog")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
@@ -114,7 +112,7 @@ def main() -> None:
     for precision in PRECISIONS:
         whole = rest + best[f"ViT, {precision}"]
         console.print(
-            f"all stages of the recipe `contrast`, {precision}: {whole:.1f} ms, {1e3 / whole:.1f} images/s a core"
+            f"a whole image, recipe `contrast`, {precision}: {whole:.1f} ms, {1e3 / whole:.1f} images/s a core"
         )
 
 
