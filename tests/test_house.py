@@ -85,7 +85,10 @@ def test_the_command_line_is_frozen():
             "--report", "--score-maps", "--metadata", "--write-score-maps", "--models", "--device", "--precision",
             "--backbone", "--weights", "--allow-changed-images",
         ],
-        "export": ["run", "out", "--to", "--tau", "--figures", "--models", "--backbone", "--weights", "--json"],
+        "export": [
+            "run", "out", "--to", "--tau", "--figures", "--class-square", "--models", "--backbone", "--weights",
+            "--json",
+        ],
         "masks build": [
             "images", "--store", *how, "--catalog", "--root", "--label", "--exclude", "--backbone", "--weights",
             "--precision", "--recipe", "--from", "--name", "--boxes-in", "--min-coverage", "--dry-run", "--json",

@@ -7,7 +7,7 @@ import typer
 
 from ...pipeline.commands.completions import one_of
 from ...pipeline.commands.json_option import Json, JsonCommand, print_or_write
-from ..export import FORMATS
+from ..export import CLASS_SQUARES, FORMATS
 from .options import ImportedBackbone, Models, MovedWeights
 
 
@@ -36,6 +36,15 @@ def export(
             help="JSON of `locloc eval` for the model card. Default: RUN/evaluation.json, where it is.",
         ),
     ] = None,
+    class_square: Annotated[
+        str,
+        typer.Option(
+            metavar="map|own",
+            autocompletion=one_of(CLASS_SQUARES),
+            help="What the graph's classifier sees: the square of the map, so that one image goes in; or a second "
+            "input, the crop that `predict` gives it.",
+        ),
+    ] = "map",
     models: Models = "auto",
     backbone: ImportedBackbone = None,
     weights: MovedWeights = None,
@@ -57,10 +66,15 @@ def export(
         raise TrainError(f"--tau is of the graph's mask, of --to onnx; leave it out with --to {to}")
     if figures is not None and to != "hub":
         raise TrainError(f"--figures are for the model card, of --to hub; leave them out with --to {to}")
-    find_tasks(run, models)
+    check_known(TrainError, "class square", class_square, CLASS_SQUARES)
+    if class_square == "own" and to != "onnx":
+        raise TrainError(f"--class-square is of the graph, of --to onnx; leave it out with --to {to}")
+    _, tasks = find_tasks(run, models)
+    if class_square == "own" and len(tasks) < 2:
+        raise TrainError(f"--class-square own is for runs with maps and classes; {run} has the {tasks[0]} alone")
     check_output_folder(out, "OUT", StoreError)
     from ..export.run import export_run  # imports torch: after the checks above
     from .rendering import print_exported_run
 
-    exported = export_run(run, out, to, tau, figures, models, backbone, weights)
+    exported = export_run(run, out, to, tau, figures, models, backbone, weights, class_square)
     print_or_write(exported, json, lambda: print_exported_run(exported))

@@ -39,15 +39,16 @@ class RunGraph(nn.Module):
     """`forward(images[, class_images])` > those of map, mask and logits that the run has, in this order.
 
     images        `(B, S, S, 3) uint8` RGB; normalised within. A run without a generator takes the classifier's square
-    class_images  `(B, C, C, 3) uint8`, only where the classifier's side differs
+    class_images  `(B, C, C, 3) uint8`, only where the classifier's side differs, or with `own_class_square`
     map           `(B, S, S) float32`: the model's map, resized bilinearly
     mask          `(B, S, S) bool`: the map, scaled to 0..1 by its minimum and maximum, above `tau`
     logits        `(B, K) float32`
     """
 
-    def __init__(self, localizer: Localizer, tau: float):
+    def __init__(self, localizer: Localizer, tau: float, own_class_square: bool = False):
+        """own_class_square: the classifier has an input of its own, although the map's square has its size."""
         super().__init__()
-        self.localizer, self.tau = localizer, tau
+        self.localizer, self.tau, self.own_class_square = localizer, tau, own_class_square
         self.parts = nn.ModuleList(localizer.modules())
 
     @property
@@ -58,7 +59,7 @@ class RunGraph(nn.Module):
             return [classes]
         fit = localizer.images.fit
         maps = InputSquare(IMAGES, localizer.map_px, fit, localizer.map_px if fit == "centre_crop" else None)
-        if not localizer.has_classes or localizer.one_square:
+        if not localizer.has_classes or (localizer.one_square and not self.own_class_square):
             return [maps]
         return [maps, InputSquare(CLASS_IMAGES, classes.size_px, classes.fit, classes.resize_px)]
 

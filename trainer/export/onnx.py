@@ -36,16 +36,19 @@ LARGEST_BYTES = 1_900_000_000  # a protobuf ends at 2 GB
 _TRACED, _CHECKED = 2, (1, 3)  # images in a batch
 
 
-def export_onnx(localizer: Localizer, run: str, out: Path, tau: float | None = None) -> Exported:
+def export_onnx(
+    localizer: Localizer, run: str, out: Path, tau: float | None = None, own_class_square: bool = False
+) -> Exported:
     """Writes the graph and the script into `out`, a new or empty folder.
 
     localizer  on the CPU, in fp32
     tau        threshold of the mask, 0 to 1; None: the run's
+    own_class_square  see RunGraph
 
     Raises TrainError for a run that ONNX cannot hold, or whose graph gives other values than torch; then nothing is
     written. StoreError for a folder that is not empty or cannot be written.
     """
-    graph = RunGraph(localizer, localizer.tau if tau is None else tau).eval()
+    graph = RunGraph(localizer, localizer.tau if tau is None else tau, own_class_square).eval()
     with new_folder(out) as part:
         program = _traced(graph, run)
         model, facts = program.model, graph.description() | {"run": Path(run).name, "locloc": __version__}
@@ -53,6 +56,8 @@ def export_onnx(localizer: Localizer, run: str, out: Path, tau: float | None = N
         size = sum(parameter.nbytes for parameter in graph.parameters())
         program.save(str(part / MODEL), external_data=size > LARGEST_BYTES)
         difference, notes = _check(part / MODEL, graph, run)
+        if localizer.one_square and not own_class_square:
+            notes += ("the classifier sees the square of the map; --class-square own gives it the crop of `predict`",)
         (part / SCRIPT).write_text(use_onnx_script(graph))
         names = sorted(file.name for file in part.iterdir())
         total = sum(file.stat().st_size for file in part.iterdir())

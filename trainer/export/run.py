@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ...pipeline.errors import TrainError, check_known
 from ..models.localizer import load_localizer
-from . import FORMATS
+from . import CLASS_SQUARES, FORMATS
 from .exported import Exported
 from .hub import export_hub
 from .onnx import check_installed, export_onnx
@@ -19,6 +19,7 @@ def export_run(
     models: str = "auto",
     backbone: str | None = None,
     weights: str | None = None,
+    class_square: str = "map",
 ) -> Exported:
     """Writes a run for programs without locloc, or for the Hugging Face hub, as `locloc export` does.
 
@@ -29,13 +30,15 @@ def export_run(
     figures  JSON of `locloc eval` for the model card; None: RUN/evaluation.json, where it is
     models   "locloc" or "ppd", for a run that holds both
     backbone, weights  as in `load`
+    class_square  "map": the graph's classifier sees the square of the map; "own": an input of its own
 
     Raises TrainError, BackboneError, StoreError; then nothing is written.
     """
     check_known(TrainError, "format", to, FORMATS)
+    check_known(TrainError, "class square", class_square, CLASS_SQUARES)
     if to == "onnx":
         check_installed()
     localizer = load_localizer(run, "cpu", "fp32", models, backbone, weights)
     if to == "onnx":
-        return export_onnx(localizer, str(run), Path(out), tau)
+        return export_onnx(localizer, str(run), Path(out), tau, class_square == "own")
     return export_hub(localizer, str(run), Path(out), None if figures is None else Path(figures), weights)

@@ -34,7 +34,8 @@ def agree(actual: np.ndarray, expected: torch.Tensor) -> bool:
 def test_one_graph_gives_map_mask_and_logits_and_the_script_uses_it(save_run, tmp_path, monkeypatch, capsys):
     run = save_run("generator", "classifier", images={"fit": "stretch"})
     exported = export_run(run, tmp_path / "out")
-    assert (exported.format, exported.files, exported.notes) == ("onnx", ("model.onnx", "use_onnx.py"), ())
+    assert (exported.format, exported.files, exported.notes) == ("onnx", ("model.onnx", "use_onnx.py"), exported.notes)
+    assert len(exported.notes) == 1 and "--class-square own" in exported.notes[0]
     assert exported.difference < 1e-4
     session, localizer = session_of(tmp_path / "out"), load_localizer(run, "cpu")
     assert [(value.name, value.shape, value.type) for value in session.get_inputs()] == [
@@ -141,6 +142,26 @@ def test_every_kind_of_run(kind, save_run, tmp_path):
     if localizer.has_classes:
         assert agree(outputs["logits"], localizer.logits(squares.get("class_images", squares["images"])))
     assert outputs.keys() == {*["map", "mask"] * localizer.has_maps, *["logits"] * localizer.has_classes}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keep_tokens", [1.0, 0.5])
+def test_a_classifier_with_a_square_of_its_own_says_what_predict_says(save_run, tmp_path, monkeypatch, keep_tokens):
+    run = save_run("generator", "classifier", images={"fit": "stretch"}, keep_tokens=keep_tokens)
+    assert export_run(run, tmp_path / "out", class_square="own").notes == ()
+    session, localizer = session_of(tmp_path / "out"), load_localizer(run, "cpu")
+    squares = {"images": noise(2, 32), "class_images": noise(3, 32)[:2]}
+    map_, _, logits = session.run(None, squares)
+    resized = F.interpolate(localizer.maps(squares["images"])[:, None], size=32, mode="bilinear")[:, 0]
+    assert agree(map_, resized) and agree(logits, localizer.logits(squares["class_images"]))
+    ramp = np.linspace(0, 255, 60 * 90 * 3).reshape(60, 90, 3).astype(np.uint8)
+    ramp[20:50, 30:70] = (200, 30, 60)
+    Image.fromarray(ramp).save(tmp_path / "image.png")
+    monkeypatch.setattr(sys, "argv", ["use_onnx.py", str(tmp_path / "out" / "model.onnx"), str(tmp_path / "image.png")])
+    said = runpy.run_path(str(tmp_path / "out" / "use_onnx.py"))
+    prediction = load(run, "cpu")(tmp_path / "image.png")[0]
+    assert said["name"] == prediction.classes[0]
+    assert said["shares"].max() / said["shares"].sum() == pytest.approx(prediction.scores[0], abs=0.02)
 
 
 @pytest.mark.slow
