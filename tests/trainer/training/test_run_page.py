@@ -77,4 +77,4 @@ def test_files_that_are_cut_off_are_left_out(run, damage):
     write_lines(run, {"step": 1, "epoch": 0, "loss": 1, "lr": 1}, epoch(0, 0.5, 0.3))
     (run / "generator" / damage).write_bytes(b'PK\x03\x04{"ep')
     page = write_run_page(run).read_text()
-    assert 'class="confusion"' not in page and 'class="gallery"' not in page and "<svg" in page
+    assert '<table class="confusion' not in page and 'class="gallery"' not in page and "<svg" in page

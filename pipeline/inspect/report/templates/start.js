@@ -78,11 +78,17 @@ locloc.startTheme = () => {
     }
   };
   const system = window.matchMedia("(prefers-color-scheme: dark)");
-  const set = (theme) => {
+  const show = (theme) => {
     document.documentElement.dataset.theme = theme;
-    button.textContent = theme === "dark" ? "Light" : "Dark";
     if (locloc.overview) locloc.overview.element.querySelectorAll("canvas").forEach((canvas) => canvas.dispatchEvent(new Event("theme")));
   };
+  const set = (theme) => {
+    button.textContent = theme === "dark" ? "Light" : "Dark";
+    show(theme);
+  };
+  // Paper is white, and what is drawn on a canvas knows no style for print.
+  window.addEventListener("beforeprint", () => show("light"));
+  window.addEventListener("afterprint", () => show(button.textContent === "Light" ? "dark" : "light"));
   set(kept() || (system.matches ? "dark" : "light"));
   system.addEventListener("change", () => !kept() && set(system.matches ? "dark" : "light"));
   button.addEventListener("click", () => set(kept(document.documentElement.dataset.theme === "dark" ? "light" : "dark") || "light"));

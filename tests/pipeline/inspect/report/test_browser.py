@@ -10,6 +10,7 @@ from locloc.pipeline.inspect.report.decisions_csv import read_decisions_csv
 from locloc.pipeline.inspect.report.live import LivePage
 from locloc.pipeline.inspect.report.server import PageServer
 from locloc.pipeline.inspect.report.write import ReportRequest, write_report
+from locloc.pipeline.io.html import render_html
 from locloc.pipeline.store import open_version
 
 from .conftest import EVIL
@@ -149,6 +150,24 @@ def test_a_served_page(with_images, look, tmp_path):
             server.shutdown()
             thread.join()
     assert [one.decision for one in read_decisions_csv(tmp_path / "decisions.csv").values()] == ["rejected"]
+
+
+def test_paper_is_white(with_images, look, tmp_path):
+    """Also of a page without scripts, and on a machine whose pages are dark."""
+    plain = render_html("locloc.pipeline.io", "page.html.j2").replace("<body>", '<body class="ready">')
+    (tmp_path / "plain.html").write_text(plain)
+    write_report(ReportRequest(with_images(IDS), tmp_path / "page", workers=1))
+    ground = "getComputedStyle(document.body).backgroundColor"
+    for file in (tmp_path / "plain.html", tmp_path / "page" / "index.html"):
+        page = look(f"file://{file}", color_scheme="dark")
+        assert page.evaluate(ground) == "rgb(14, 17, 22)"
+        page.emulate_media(media="print", color_scheme="dark")
+        assert page.evaluate(ground) == "rgb(255, 255, 255)"
+        page.emulate_media(media="screen", color_scheme="dark")
+    theme = "document.documentElement.dataset.theme"
+    for event, wanted in (("beforeprint", "light"), ("afterprint", "dark")):
+        page.evaluate(f"window.dispatchEvent(new Event('{event}'))")
+        assert page.evaluate(theme) == wanted
 
 
 @pytest.mark.slow
