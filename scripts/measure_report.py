@@ -18,7 +18,6 @@ Needs Playwright and Chromium: `pip install playwright`, and `playwright install
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -68,12 +67,13 @@ def make_scenes() -> tuple[list[bytes], np.ndarray, np.ndarray]:
     return files, np.stack(masks), (np.stack(attention) / 400).astype(np.float16)
 
 
-def tree_mb(root: psutil.Process) -> tuple[float, float]:
-    """Resident memory of the largest process of a tree, and of all."""
+def tree_mb(root: psutil.Process, cpu: dict[int, float]) -> tuple[float, float]:
+    """Resident memory of the largest process of a tree, and of all. Notes the CPU seconds of each so far in `cpu`."""
     sizes = []
     with suppress(psutil.Error):  # one that has just ended
         for process in [root, *root.children(recursive=True)]:
             sizes.append(process.memory_info().rss / 1e6)
+            cpu[process.pid] = sum(process.cpu_times()[:2])
     return max(sizes, default=0.0), sum(sizes)
 
 
@@ -84,11 +84,11 @@ def measure_report(folder: Path, page: Path, workers: int, rows: int) -> dict[st
     running = subprocess.Popen(
         [*command, "--out", str(page), "--all", "--workers", str(workers), "--json"], stdout=subprocess.DEVNULL
     )
-    tree, peaks = psutil.Process(running.pid), list[tuple[float, float]]()
+    tree, peaks, cpu = psutil.Process(running.pid), list[tuple[float, float]](), dict[int, float]()
 
     def watch() -> None:
         while running.poll() is None:
-            peaks.append(tree_mb(tree))
+            peaks.append(tree_mb(tree, cpu))
             time.sleep(0.2)
 
     watcher = threading.Thread(target=watch)
@@ -97,12 +97,10 @@ def measure_report(folder: Path, page: Path, workers: int, rows: int) -> dict[st
         sys.exit("locloc masks report failed")
     seconds = time.perf_counter() - begun
     watcher.join()
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = used.ru_utime + used.ru_stime
     half = max(total for _, total in peaks[: max(1, len(peaks) // 2)])
     return {
         "part": "report", "rows": rows, "workers": workers, "rows_per_s": round(rows / seconds, 1),
-        "rows_per_cpu_s": round(rows / cpu, 1),
+        "rows_per_cpu_s": round(rows / sum(cpu.values()), 1),
         "seconds": round(seconds, 1), "largest_mb": round(max(one for one, _ in peaks)),
         "all_mb": round(max(total for _, total in peaks)), "all_mb_in_first_half": round(half),
         "folder_mb": round(sum(file.stat().st_size for file in page.rglob("*") if file.is_file()) / 1e6, 1),
