@@ -1,8 +1,9 @@
 """COCO's instances for pycocotools and FiftyOne: OUT/instances.json, and OUT/data where images are written.
 
 An image has one annotation, none where its mask is empty. Category ids are label + 1, as in `predict`. Boxes are x, y,
-width, height of the mask's largest contour; `score` is the row's quality, where the version has one. `locloc_id` is the
-image's id in the store.
+width, height. `bbox` encloses all of the mask, as COCO's do, since programs such as FiftyOne cut masks to it;
+`locloc_box` is that of the mask's largest contour, which is `bbox` where no mask is written. `score` is the row's
+quality, where the version has one. `locloc_id` is the image's id in the store.
 """
 
 import json
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..geometry.boxes import enclosing_box
 from .format import ExportTarget
 from .segmentation import row_polygons, run_lengths
 from .stream import ExportRow
@@ -47,12 +49,13 @@ class Coco:
         self._count += 1
 
     def _annotation(self, row: ExportRow) -> dict[str, Any]:
-        x0, y0, x1, y1 = row.box.tolist()
+        own_box = _xywh(row.box)
         annotation: dict[str, Any] = {
             "id": self._count + 1,
             "image_id": row.number + 1,
             "category_id": row.class_number + 1,
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "bbox": own_box if self.target.segmentation == "box" else _xywh(enclosing_box(row.mask)),
+            "locloc_box": own_box,
             "area": int(np.count_nonzero(row.mask)),
             "iscrowd": 0,
         }
@@ -71,3 +74,8 @@ class Coco:
         shutil.copyfileobj(self._annotations, self._images)
         self._images.write("]}\n")
         (self.target.folder / _ANNOTATIONS).unlink()
+
+
+def _xywh(box: np.ndarray) -> list[float]:
+    x0, y0, x1, y1 = box.tolist()
+    return [x0, y0, x1 - x0, y1 - y0]

@@ -46,6 +46,14 @@ def largest_box(mask: np.ndarray) -> np.ndarray:
     return boxes[0] if len(boxes) else EMPTY_BOX.copy()
 
 
+def enclosing_box(mask: np.ndarray) -> np.ndarray:
+    """Mask `(H, W) bool` > the box around all of it, `(4,) float64` xyxy; zeros where it is empty."""
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    if not len(columns):
+        return np.zeros(4)
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
+
+
 def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Boxes `(n, 4)` and `(m, 4)` > intersection over union `(n, m) float64`, without the +1 of older protocols."""
     a, b = np.asarray(a, np.float64)[:, None], np.asarray(b, np.float64)[None]

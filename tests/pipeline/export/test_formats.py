@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
+from pycocotools.mask import toBbox
 
 from locloc.pipeline.export import ExportOptions, export_version
 from locloc.pipeline.export.png import voc_palette
@@ -62,11 +63,14 @@ def test_coco(version, tmp_path, segmentation, size):
         assert len(annotations) == bool(mask.any())
         for annotation in annotations:
             assert annotation["area"] == mask.sum()
-            x, y, width, height = annotation["bbox"]
+            x, y, width, height = annotation["locloc_box"]
             assert np.allclose([x, y, x + width, y + height], box_of(version, id, size))
+            if segmentation == "box":
+                assert annotation["bbox"] == annotation["locloc_box"]
             assert coco.cats[annotation["category_id"]]["name"] == "abc"[label_of(version, id)]
             if segmentation == "rle":
                 assert np.array_equal(coco.annToMask(annotation), mask)
+                assert annotation["bbox"] == toBbox(annotation["segmentation"]).tolist(), "FiftyOne cuts masks to it"
             elif segmentation == "polygon":
                 assert iou(coco.annToMask(annotation).astype(bool), mask) >= 0.98
 
