@@ -29,6 +29,7 @@ FORMATS = ("coco", "json", "mask", "overlay")
 MODELS = ("auto", "locloc", "ppd")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("bf16", "fp16", "fp32")
+PRECISIONS_OR_AUTO = ("auto", *PRECISIONS)
 
 
 def one_of(names: tuple[str, ...]) -> Callable[[str], list[str]]:

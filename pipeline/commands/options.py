@@ -13,7 +13,7 @@ import typer
 from ..errors import LocLocError
 from ..io.interrupts import interruptible
 from ..io.machine import usable_cores
-from .completions import PRECISIONS, one_of
+from .completions import PRECISIONS_OR_AUTO, one_of
 from .json_option import print_or_write
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ SameWeights = Annotated[
 Precision = Annotated[
     str | None,
     typer.Option(
-        autocompletion=one_of(("auto", *PRECISIONS)),
+        autocompletion=one_of(PRECISIONS_OR_AUTO),
         help="Of the ViT: fp32, bf16, fp16 (GPUs), or auto: bf16 where this machine's CPU or GPU multiplies it faster "
         "(docs/performance.md). Default: the recipe's, fp32 in all built-in ones.",
     ),

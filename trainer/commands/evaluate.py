@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ...pipeline.commands.completions import CATALOGS, PRECISIONS, PROTOCOLS, SPLITS, one_of
+from ...pipeline.commands.completions import CATALOGS, PRECISIONS_OR_AUTO, PROTOCOLS, SPLITS, one_of
 from ...pipeline.commands.json_option import STDOUT, Json, JsonFileCommand
 from ...pipeline.commands.options import BoxesIn, MasksIn, TruthClass, check_apart
 from .options import Device, ImportedBackbone, Models, MovedWeights, Precision
@@ -119,7 +119,7 @@ def evaluate(
         raise TrainError("--score-maps and --metadata go together")
     if score_maps is not None and targets:
         raise TrainError(f"{targets[0]} and --score-maps: evaluate one after the other")
-    check_known(TrainError, "precision", precision, PRECISIONS)
+    check_known(TrainError, "precision", precision, PRECISIONS_OR_AUTO)
     if score_maps is not None:
         check_apart(context, TrainError, "--score-maps, which needs neither images nor models", IMAGELESS)
     else:

@@ -4,13 +4,19 @@ from typing import Annotated
 
 import typer
 
-from ...pipeline.commands.completions import BACKBONES, DEVICES, MODELS, PRECISIONS, one_of
+from ...pipeline.commands.completions import BACKBONES, DEVICES, MODELS, PRECISIONS_OR_AUTO, one_of
 
 Models = Annotated[
     str, typer.Option(autocompletion=one_of(MODELS), help="auto, locloc or ppd, for a run that holds both.")
 ]
 Device = Annotated[str, typer.Option(autocompletion=one_of(DEVICES), help="auto, cpu, cuda, cuda:1, ...")]
-Precision = Annotated[str, typer.Option(autocompletion=one_of(PRECISIONS), help="fp32, bf16 or fp16 (GPU only).")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        autocompletion=one_of(PRECISIONS_OR_AUTO),
+        help="fp32, bf16, fp16 (GPU only), or auto: bf16 where the CPU has AMX or the GPU has it.",
+    ),
+]
 ImportedBackbone = Annotated[
     str | None,
     typer.Option(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ...pipeline.commands.completions import FORMATS, PRECISIONS, one_of
+from ...pipeline.commands.completions import FORMATS, PRECISIONS_OR_AUTO, one_of
 from ...pipeline.commands.json_option import Json, JsonCommand, print_or_write
 from ...pipeline.io.interrupts import interruptible
 from .options import Device, ImportedBackbone, Models, MovedWeights, Precision
@@ -77,7 +77,7 @@ def predict(
 
     for name in formats or ():
         check_known(PredictError, "--format", name, FORMATS)
-    check_known(TrainError, "precision", precision, PRECISIONS)
+    check_known(TrainError, "precision", precision, PRECISIONS_OR_AUTO)
     if tau is not None:
         check_threshold(tau)
     find_tasks(run, models)

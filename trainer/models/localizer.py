@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...pipeline.backbones.precision import auto_precision
 from ...pipeline.backbones.spec import BackboneSpec, canonical_name, recorded_weights
 from ...pipeline.backbones.vit import Backbone
 from ...pipeline.errors import TrainError, check_known
@@ -176,7 +177,7 @@ def load_localizer(
     """Loads the best weights of a RUN of `locloc train` or `locloc weights import`, or of `hf:USER/NAME`.
 
     device     "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1"
-    precision  "fp32", "bf16" or "fp16" (GPU only)
+    precision  "fp32", "bf16", "fp16" (GPU only), or "auto", what `auto_precision` takes on the device
     models     "locloc" or "ppd", for a run that holds both; "auto": LocLoc's if there are any
     backbone   a timm name, for imported weights, whose files do not hold the backbone
     weights    file of the backbone's weights, if they were moved; "random" to try the code without them
@@ -184,6 +185,8 @@ def load_localizer(
     Raises TrainError, BackboneError for anything that is missing or does not fit.
     """
     run, torch_device = Path(run), _checked_device(device, precision)
+    if precision == "auto":
+        precision = auto_precision(with_gpu=torch_device.type == "cuda").precision
     kind, tasks = find_tasks(run, models)
     loaded = {task: load_checkpoint(run_folder(run) / task / WEIGHTS) for task in tasks}
     spec = _backbone_spec(run, [header for _, header in loaded.values()], backbone, weights)
@@ -200,7 +203,7 @@ def load_localizer(
 
 
 def _checked_device(name: str, precision: str) -> torch.device:
-    check_known(TrainError, "precision", precision, PRECISIONS)
+    check_known(TrainError, "precision", precision, (*PRECISIONS, "auto"))
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from locloc.pipeline.backbones import precision
 from locloc.pipeline.backbones.spec import BackboneSpec
 from locloc.pipeline.backbones.vit import Backbone
 from locloc.pipeline.errors import BackboneError, TrainError
@@ -178,6 +179,14 @@ def test_half_precision_is_near_to_full(tmp_path, pocket):
     full, half = (load_localizer(tmp_path, "cpu", precision).maps(rgb) for precision in ("fp32", "bf16"))
     assert half.dtype == torch.float32 and not torch.equal(full, half)
     assert (full - half).abs().max() < 0.1
+
+
+@pytest.mark.parametrize(("amx", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_takes_what_the_cpu_is_fast_at(amx, expected, tmp_path, pocket, monkeypatch):
+    trained(tmp_path, pocket, "generator")
+    monkeypatch.setattr(precision, "has_amx", lambda: amx)
+    localizer = load_localizer(tmp_path, "cpu", "auto")
+    assert localizer.precision == localizer.backbone.precision == expected
 
 
 @pytest.mark.parametrize("keep_tokens", [1.0, 0.0])
