@@ -3,13 +3,12 @@
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 from rich.markup import escape
 
 from ...catalogs.left_out import LeftOut, images_left_out, left_out_from_json, left_out_text
 from ...io.console import one_line, out
 from ...io.tables import print_fields, print_table
-from ...status import DONE, Seen
+from ...status import DONE, Seen, Status
 from ...store.reader import Version
 from ...store.versions import VersionInfo
 from ...store.writer import coverage
@@ -99,8 +98,7 @@ def quality_summary(version: Version) -> dict[str, Any] | None:
 
 def version_summary(version: Version) -> dict[str, Any]:
     """The output of `masks show --json`: counts, coverage, provenance, and the rows with an error text."""
-    metadata = version.provenance
-    rows, decisions = version.table.select(["id", "status", "error"]), version.decisions
+    metadata, decisions = version.provenance, version.decisions
     return {
         "version": version.tag,
         "counts": metadata["counts"],
@@ -109,8 +107,20 @@ def version_summary(version: Version) -> dict[str, Any]:
         "decisions": {"accepted": len(decisions.accepted), "rejected": len(decisions.rejected)},
         "quality": quality_summary(version),
         "seen": seen_summary(version),
-        "errors": rows.filter(pc.is_valid(rows["error"])).to_pylist(),
+        "errors": _errors(version),
     }
+
+
+def _errors(version: Version) -> list[dict[str, str]]:
+    """Id, status and error of the rows with an error text. Not by `Version.table`: Arrow imports pandas to make it."""
+    rows = np.flatnonzero(version.status > Status.OK)
+    if not len(rows):
+        return []
+    return [
+        {"id": version.ids[row], "status": status.label, "error": error}
+        for row, (status, error) in zip(rows.tolist(), version.reasons(rows), strict=True)
+        if error is not None
+    ]
 
 
 def seen_summary(version: Version) -> dict[str, int] | None:
