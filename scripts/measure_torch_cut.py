@@ -24,13 +24,7 @@ from locloc.pipeline.bench.problems import SIMULATIONS, THRESHOLDS
 from locloc.pipeline.errors import BenchError
 from locloc.pipeline.geometry.boxes import mask_iou
 from locloc.pipeline.masks.grabcut.torch_cut import TorchGrabCut, edge_weights, terminal_weights
-from locloc.pipeline.masks.grabcut.torch_mixtures import (
-    first_components,
-    fit,
-    likeliest_components,
-    log_likelihoods,
-    products,
-)
+from locloc.pipeline.masks.grabcut.torch_mixtures import Colours, compare
 from locloc.pipeline.masks.grabcut.torch_primal_dual import OFFSETS, min_cut
 from locloc.pipeline.masks.grabcut.trimap import trimap_foreground
 from locloc.pipeline.masks.saliency import make_trimap
@@ -52,11 +46,9 @@ def exact_cut(unary: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float
 def problem(rgb: np.ndarray, trimap: np.ndarray, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Unary and weights of the engine's first round, a batch of one."""
     image, codes = torch.from_numpy(rgb[None]), torch.from_numpy(trimap[None])
-    features, foreground = products(image.flatten(1, 2)), torch.from_numpy(trimap_foreground(trimap)[None]).flatten(1)
-    fitted = fit(features, first_components(features, foreground))
-    fitted = fit(features, likeliest_components(features, fitted, foreground))
-    below, above = log_likelihoods(features, fitted)
-    return terminal_weights(codes, (below - above).view(codes.shape), gamma), edge_weights(image, gamma)
+    foreground = torch.from_numpy(trimap_foreground(trimap)[None]).flatten(1)
+    preference, _ = compare(Colours.of(image.flatten(1, 2)), foreground)
+    return terminal_weights(codes, preference.view(codes.shape), gamma), edge_weights(image, gamma)
 
 
 def measure(images: list[BenchImage], saliency_of, engine: TorchGrabCut) -> np.ndarray:

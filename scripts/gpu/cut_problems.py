@@ -12,13 +12,7 @@ from measure import ON_GPU, synchronize
 from locloc.pipeline.bench.images import load_images, make_images
 from locloc.pipeline.bench.problems import SIMULATIONS, THRESHOLDS
 from locloc.pipeline.masks.grabcut.torch_cut import edge_weights, terminal_weights
-from locloc.pipeline.masks.grabcut.torch_mixtures import (
-    first_components,
-    fit,
-    likeliest_components,
-    log_likelihoods,
-    products,
-)
+from locloc.pipeline.masks.grabcut.torch_mixtures import Colours, compare
 from locloc.pipeline.masks.grabcut.trimap import trimap_foreground
 from locloc.pipeline.masks.saliency import make_trimap
 
@@ -63,14 +57,11 @@ def first_round(
     image, codes = torch.from_numpy(rgb).to(device), torch.from_numpy(trimaps).to(device)
     foreground = torch.from_numpy(trimap_foreground(trimaps)).to(device).flatten(1)
     lap("to device")
-    features, weights = products(image.flatten(1, 2)), edge_weights(image, GAMMA)
-    lap("products, edges")
-    component = first_components(features, foreground)
-    lap("first components")
-    fitted = fit(features, component)
-    fitted = fit(features, likeliest_components(features, fitted, foreground))
-    lap("fit")
-    below, above = log_likelihoods(features, fitted)
-    unary = terminal_weights(codes, (below - above).view(codes.shape), GAMMA)
-    lap("likelihoods")
+    colours = Colours.of(image.flatten(1, 2))
+    lap("colours")
+    weights = edge_weights(image, GAMMA)
+    lap("edges")
+    preference, _ = compare(colours, foreground)
+    unary = terminal_weights(codes, preference.view(codes.shape), GAMMA)
+    lap("mixtures")
     return unary, weights, spent

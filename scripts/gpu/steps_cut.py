@@ -49,7 +49,7 @@ def engine() -> None:
         return
     rgb, trimaps, _ = by_simulation["A"]
     with part("synchronisations"):
-        where = find_synchronizations(lambda: TorchGrabCut()._cut(rgb[:32], trimaps[:32], DEVICE))
+        where = find_synchronizations(lambda: TorchGrabCut().batch(rgb[:32], trimaps[:32], DEVICE))
         emit("synchronisations", count=len(where), where=dict(sorted(Counter(where).items())))
     with part("kernels"):
         _kernels(rgb[:32], trimaps[:32])
@@ -93,29 +93,26 @@ def _stages(of_simulation: Problems, batch: int) -> None:
     rgb, trimaps, _ = of_simulation
     first_round(rgb[:batch], trimaps[:batch], DEVICE)
     unary, weights, spent = first_round(rgb[:batch], trimaps[:batch], DEVICE)
-    levels, iterate = {}, primal_dual._iterate
+    levels = {}
 
-    def timed(u, q, unary, weights, steps, stop_gap):
-        synchronize()
-        begin = time.perf_counter()
-        state = iterate(u, q, unary, weights, steps, stop_gap)
-        synchronize()
-        side = unary.shape[1]
-        levels[f"level {side}"] = time.perf_counter() - begin
-        levels[f"steps {side}"] = [float(state[2].double().mean()), int(state[2].max())]
-        return state
-
-    primal_dual._iterate = timed
-    try:
-        with torch.inference_mode():
-            primal_dual.min_cut(unary, weights)
+    class Timed(primal_dual.Plain):
+        def iterate(self, u, q, problem, steps, stop_gap):
             synchronize()
             begin = time.perf_counter()
-            primal_dual.min_cut(unary, weights)
+            state = super().iterate(u, q, problem, steps, stop_gap)
             synchronize()
-            spent["cut"] = time.perf_counter() - begin
-    finally:
-        primal_dual._iterate = iterate
+            side = u.shape[1]
+            levels[f"level {side}"] = time.perf_counter() - begin
+            levels[f"steps {side}"] = [float(state[2].double().mean()), int(state[2].max())]
+            return state
+
+    with torch.inference_mode():
+        primal_dual.min_cut(unary, weights)
+        synchronize()
+        begin = time.perf_counter()
+        primal_dual.min_cut(unary, weights, method=Timed())
+        synchronize()
+        spent["cut"] = time.perf_counter() - begin
     shown = {
         name: value if isinstance(value, list) else round(value * 1e3, 2) for name, value in (spent | levels).items()
     }
@@ -151,7 +148,7 @@ def _exact(simulation: str, of_simulation: Problems) -> None:
     count = 12 if ON_GPU else 2
     unary, weights, _ = first_round(rgb[:count], trimaps[:count], DEVICE)
     with torch.inference_mode():
-        cuts = primal_dual.min_cut(unary, weights)
+        cuts = TorchGrabCut()._min_cut(unary, weights)
     rows = []
     for row in range(count):
         mask, least = exact_cut(unary[row].cpu().numpy(), weights[row].cpu().numpy())
@@ -170,7 +167,7 @@ def _kernels(rgb: np.ndarray, trimaps: np.ndarray) -> None:
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
-        TorchGrabCut()._cut(rgb, trimaps, DEVICE)
+        TorchGrabCut().batch(rgb, trimaps, DEVICE)
         synchronize()
     events = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
     total = sum(event.device_time_total for event in events)
@@ -189,6 +186,6 @@ def _gap_or_time(of_simulation: Problems) -> None:
     for gap in (5e-4, 2e-3, 5e-3):
 
         def cut(gap=gap) -> None:
-            primal_dual.min_cut(unary, weights, stop_gap=gap)
+            TorchGrabCut(stop_gap=gap)._min_cut(unary, weights)
 
         emit("stop_gap", gap=gap, simulation="B", batch=256, cut_images_s=256 / median_seconds(cut, 0.1, 1, 3))

@@ -1,4 +1,4 @@
-"""Step `c2`: the cut of the engine `torch` as two Triton kernels per step (fused_cut.py), against the eager one."""
+"""Step `c2`: the fused cut of the engine `torch` by precision and batch, against the plain one."""
 
 import os
 import time
@@ -10,9 +10,8 @@ from results import emit, part
 
 if not ON_GPU:
     os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
-import fused_cut
-
 from locloc.pipeline.masks.grabcut import torch_primal_dual as primal_dual
+from locloc.pipeline.masks.grabcut.torch_fused import Fused
 
 
 def fused() -> None:
@@ -40,7 +39,11 @@ def fused() -> None:
 def _measure(
     dtype: torch.dtype, batch: int, unary: torch.Tensor, weights: torch.Tensor, reference: torch.Tensor
 ) -> dict[str, float]:
-    cut = fused_cut.FusedCut(dtype, graphs=ON_GPU)
+    method = Fused(batch, dtype, unary.device)
+
+    def cut(unary: torch.Tensor, weights: torch.Tensor) -> primal_dual.Cuts:
+        return primal_dual.min_cut(unary, weights, dtype=dtype, method=method)
+
     parts = [(unary[start : start + batch], weights[start : start + batch]) for start in range(0, len(unary), batch)]
     begin = time.perf_counter()
     cuts = [cut(*pair) for pair in parts[:2]]
@@ -58,10 +61,10 @@ def _measure(
         "gap_max": float(torch.cat([found.gap for found in cuts]).max()),
         "steps_mean": float(torch.cat([found.steps for found in cuts]).double().mean()),
     }
-    fine = cut.levels[0]
+    fine = method.levels[tuple(unary.shape[1:])]
+    fine.count.copy_(fine.every_count)
     if not ON_GPU:
         return values | {"step_us": 1e6 * median_seconds(fine.step, 0.1, 0, 3)}
-    fine.done.zero_()
     step = stream_seconds(capture_graph(lambda: [fine.step() for _ in range(25)]), 5) / 25
     moved = 22 * fine.u.element_size() * fine.unary.numel()
     return values | {"step_us": step * 1e6, "step_tb_s": moved / step / 1e12}

@@ -1,18 +1,22 @@
-"""GrabCut (Rother, Kolmogorov, Blake 2004) in plain torch operations, for many images at once on a GPU.
+"""GrabCut (Rother, Kolmogorov, Blake 2004) for many images at once on a GPU.
 
-The energy is OpenCV's: two mixtures of 5 Gaussians, gamma, 8 neighbours. The cut is found by a primal-dual method
-(torch_primal_dual.py), which bounds how far each cut may be above the least cost; images above `max_gap` are cut again
-by an exact engine on the CPU. On a CPU images are cut one at a time, so that a mask depends on its own image alone;
-this is then the slowest engine.
+The energy is that of the engine `fast` with 8 neighbours: two mixtures of 5 Gaussians of binned colours, gamma. The cut
+is found by a primal-dual method (torch_primal_dual.py), which bounds how far each cut may be above the least cost;
+images above `max_gap` are cut again by `fast` on the CPU. On CUDA its steps are fused kernels (torch_fused.py) where
+Triton is installed and finds a C compiler, and the masks and gaps of a batch are all that is read back from the device.
+On a CPU images are cut one at a time, so that a mask depends on its own image alone; this is then the slowest engine.
 """
 
+import os
+from importlib.util import find_spec
+from shutil import which
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from ...config import Settings
-from ..saliency import SURE_BACKGROUND, SURE_FOREGROUND
+from ..saliency import PROBABLE_FOREGROUND, SURE_BACKGROUND, SURE_FOREGROUND
 from .engine import PriorWeight
 from .fast import COMPONENTS, FastGrabCut
 from .trimap import too_few_pixels, trimap_foreground, weighted_log_odds
@@ -20,14 +24,17 @@ from .trimap import too_few_pixels, trimap_foreground, weighted_log_odds
 if TYPE_CHECKING:  # schedulers import this package to unpickle tasks, and do not need torch
     import torch
 
-PIXELS_AT_ONCE = 64 * 256 * 256  # about 3 GB on the device, mixtures included
+    from .torch_primal_dual import Cuts
+
+PIXELS_AT_ONCE = 256 * 224 * 224
+IMAGES_AT_ONCE = 256
 
 
 class TorchGrabCut(Settings):
     """GrabCut by a primal-dual cut, batched where there is a GPU."""
 
     ADDED: ClassVar[frozenset[str]] = frozenset({"prior_weight"})
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     uses_pixels: ClassVar[bool] = True
     kernels: ClassVar[tuple[str, ...]] = FastGrabCut.kernels
 
@@ -73,7 +80,8 @@ class TorchGrabCut(Settings):
         masks, gaps = trimap_foreground(trimaps), np.zeros(len(rgb))
         usable = np.array([row for row in range(len(rgb)) if not self.unusable(trimaps[row])], int)
         prior = weighted_log_odds(odds, self.prior_weight, trimaps.shape)
-        at_once = 1 if device == "cpu" else max(1, PIXELS_AT_ONCE // (trimaps[0].size if len(trimaps) else 1))
+        pixels = trimaps[0].size if len(trimaps) else 1
+        at_once = 1 if device == "cpu" else max(1, min(IMAGES_AT_ONCE, PIXELS_AT_ONCE // pixels))
         for start in range(0, len(usable), at_once):
             rows = usable[start : start + at_once]
             masks[rows], gaps[rows] = self._cut(rgb[rows], trimaps[rows], prior[rows], device)
@@ -92,38 +100,64 @@ class TorchGrabCut(Settings):
     ) -> tuple[np.ndarray, np.ndarray]:
         import torch
 
-        from .torch_mixtures import first_components, fit, likeliest_components, log_likelihoods, products
-        from .torch_primal_dual import min_cut
+        from .torch_mixtures import Colours, compare
 
         with torch.inference_mode():
-            image = torch.from_numpy(np.ascontiguousarray(rgb)).to(device)
-            codes = torch.from_numpy(np.ascontiguousarray(trimaps)).to(device)
-            log_odds = torch.from_numpy(prior).to(device)
-            features, weights = products(image.flatten(1, 2)), edge_weights(image, self.gamma)
-            mask = torch.from_numpy(trimap_foreground(trimaps)).to(device)
-            fitted = fit(features, first_components(features, mask.flatten(1)))
+            image, codes = _on_device(rgb, device), _on_device(trimaps, device)
+            log_odds = _on_device(prior, device) if self.prior_weight else 0.0
+            colours, weights = Colours.of(image.flatten(1, 2)), edge_weights(image, self.gamma)
+            mask = (codes == SURE_FOREGROUND) | (codes == PROBABLE_FOREGROUND)
+            density = None
             for _ in range(self.iterations):
-                fitted = fit(features, likeliest_components(features, fitted, mask.flatten(1)))
-                background, foreground = log_likelihoods(features, fitted)
-                unary = terminal_weights(codes, (background - foreground).view(codes.shape) - log_odds, self.gamma)
-                cuts = min_cut(
-                    unary, weights, self.coarse_steps, self.fine_steps, self.stop_gap, getattr(torch, self.dtype)
-                )
+                preference, density = compare(colours, mask.flatten(1), density)
+                unary = terminal_weights(codes, preference.view(codes.shape) - log_odds, self.gamma)
+                cuts = self._min_cut(unary, weights)
                 mask = (cuts.mask | (codes == SURE_FOREGROUND)) & (codes != SURE_BACKGROUND)
-            return mask.cpu().numpy(), cuts.gap.cpu().numpy()
+            return read_back(mask), read_back(cuts.gap)
+
+    def _min_cut(self, unary: "torch.Tensor", weights: "torch.Tensor") -> "Cuts":
+        import torch
+
+        settings = (self.coarse_steps, self.fine_steps, self.stop_gap, getattr(torch, self.dtype))
+        if unary.device.type == "cuda" and _triton_works():
+            from .torch_fused import fused_min_cut
+
+            return fused_min_cut(unary, weights, *settings)
+        from .torch_primal_dual import min_cut
+
+        return min_cut(unary, weights, *settings)
+
+
+def _triton_works() -> bool:
+    """Triton is installed, and the C compiler that it starts kernels with."""
+    return find_spec("triton") is not None and any((os.environ.get("CC"), which("gcc"), which("clang")))
+
+
+def _on_device(values: np.ndarray, device: str) -> "torch.Tensor":
+    import torch
+
+    host = torch.from_numpy(np.ascontiguousarray(values))
+    return host if device == "cpu" else host.pin_memory().to(device, non_blocking=True)
+
+
+def read_back(values: "torch.Tensor") -> np.ndarray:
+    """The values as an array on the host. Waits for the device: the engine calls it twice a batch, and no more."""
+    return values.cpu().numpy()
 
 
 def edge_weights(rgb: "torch.Tensor", gamma: float) -> "torch.Tensor":
     """Rgb `(B, H, W, 3) uint8` > `(B, 4, H, W) float32`, for the edges of torch_primal_dual: METHOD 1.4."""
-    from .torch_primal_dual import differences, inside
+    from .torch_primal_dual import OFFSETS, differences, inside
 
-    red, green, blue = (differences(rgb[..., channel].double()).square() for channel in range(3))
-    squared = red + green + blue
+    channels = (differences(rgb[..., channel].float()) for channel in range(3))
+    squared = sum(difference.square() for difference in channels)  # whole numbers, exact in float32
     exists = inside(rgb.shape[1], rgb.shape[2], squared)
-    mean = squared.sum((1, 2, 3)) / exists.sum().clamp(min=1)
+    mean = squared.sum((1, 2, 3), dtype=squared.double().dtype) / exists.sum().clamp(min=1)
     beta = (0.5 / mean).nan_to_num(posinf=0.0)  # an image of one colour: every edge costs gamma
-    length = squared.new_tensor([1.0, 1.0, 2.0, 2.0]).sqrt()[:, None, None]
-    return (gamma * exists / length * (-beta[:, None, None, None] * squared).exp()).float()
+    weights = gamma * exists * (-beta.float()[:, None, None, None] * squared).exp()
+    for kind, (dy, dx) in enumerate(OFFSETS):
+        weights[:, kind] /= (dy * dy + dx * dx) ** 0.5
+    return weights
 
 
 def terminal_weights(codes: "torch.Tensor", preference: "torch.Tensor", gamma: float) -> "torch.Tensor":
