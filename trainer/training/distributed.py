@@ -18,6 +18,7 @@ from torch.multiprocessing.spawn import ProcessExitedException
 from ...pipeline.errors import LocLocError, TrainError
 from ...pipeline.io.interrupts import interruptible
 from ...pipeline.io.signal_watch import STOP_S, watched
+from ..data.batches import Batch
 from .launchers import find_launcher
 from .placed_ranks import PlacedRanks
 from .rendezvous import MeetingDDP
@@ -114,11 +115,24 @@ def is_rank_zero() -> bool:
 
 def raise_on_all_ranks(fabric: Fabric, error: LocLocError | None) -> None:
     """Raises `error`, or the error of another rank: a rank that stops alone leaves the others waiting for ever."""
+    _sum_or_raise(fabric, 0, error)
+
+
+def count_images(fabric: Fabric, batch: Batch | LocLocError) -> int:
+    """Images of a step over all ranks. Raises the error that a rank has in place of a batch, on all of them."""
+    if isinstance(batch, LocLocError):
+        return _sum_or_raise(fabric, 0, batch)
+    return _sum_or_raise(fabric, len(batch.row), None)
+
+
+def _sum_or_raise(fabric: Fabric, number: int, error: LocLocError | None) -> int:
+    """The sum over all ranks, in one reduction with whether any of them has an error. One rank: no reduction."""
     if fabric.world_size > 1:
         try:
-            flag = torch.tensor(float(error is not None), device=fabric.device)
-            if not all_reduce_sum(fabric, flag):
-                return
+            values = torch.tensor([float(error is not None), float(number)], device=fabric.device)
+            failed, total = all_reduce_sum(fabric, values).tolist()
+            if not failed:
+                return int(total)
             errors: list[LocLocError | None] = [None] * fabric.world_size
             dist.all_gather_object(errors, error)
         except RuntimeError as lost:
@@ -126,6 +140,7 @@ def raise_on_all_ranks(fabric: Fabric, error: LocLocError | None) -> None:
         error = next(error for error in errors if error is not None)
     if error is not None:
         raise error
+    return number
 
 
 def rank_gone(fabric: Fabric, error: RuntimeError) -> RankGone:
@@ -143,9 +158,11 @@ def is_connection_loss(error: RuntimeError) -> bool:
 
 
 def all_reduce_sum(fabric: Fabric, values: Tensor) -> Tensor:
-    """The sum of a tensor over all ranks."""
-    total = fabric.all_reduce(values, reduce_op="sum")
-    assert isinstance(total, Tensor)
+    """The sum of a tensor over all ranks. Fabric's own reduction adds a barrier to each."""
+    if fabric.world_size == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
     return total
 
 

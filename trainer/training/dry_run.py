@@ -85,8 +85,9 @@ def _guess(fabric: Fabric, prepared: PreparedTask, plan: TaskPlan, caches: bool)
             spent = time.perf_counter() - features_begin
             cached_s_per_image = 2 * spent / len(batch.row)  # plain and flipped
             begin = time.perf_counter()  # a cached epoch reads no image
-        compute_gradients(fabric, task, model, batch)
+        loss = compute_gradients(fabric, task, model, batch, len(batch.row))
         update_weights(fabric, task, model, optimizer)
+        loss.start_reading(fabric)(task)  # waits for the device
         if number:  # the first one compiles, allocates and starts the loading processes
             seconds.append(time.perf_counter() - begin)
         else:

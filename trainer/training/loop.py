@@ -2,10 +2,14 @@
 
 A run on a CPU that was resumed at any step ends in the same weights, bit for bit: batches depend on seed, epoch and
 row, random draws of the model on seed and step, and everything else is in the saved state.
+
+On a GPU the loss of a step is read while the next one runs (step_loss.py): a loss that is not finite is told a step
+later, and before anything is saved.
 """
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -19,14 +23,15 @@ from timm.scheduler.scheduler_factory import create_scheduler_v2
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
-from ...pipeline.errors import LocLocError, TrainError
+from ...pipeline.errors import LocLocError
 from ...pipeline.io.interrupts import raise_if_interrupted, signals_held_back
 from ...pipeline.io.signal_watch import heard_signal
 from ..data.batches import Batch, move_batch, split_batch
 from ..data.loader import EpochLoader, derive_seed
 from ..recipe import FitSettings
-from .distributed import RankGone, all_reduce_sum, raise_on_all_ranks, sync_batch_norms
+from .distributed import RankGone, count_images, raise_on_all_ranks, sync_batch_norms
 from .run_dir import SCHEMA, TaskDir
+from .step_loss import StepLoss
 from .training_tasks import TrainingTask
 from .validation_metrics import ClassMetrics, MaskMetrics, sum_over_ranks
 
@@ -83,8 +88,20 @@ def fit(
     state = _load_state(fabric, task_dir, model, ema, optimizer)
     clock = _Clock(settings.epochs * steps - state.step)
     saved_at = time.monotonic()
+    launched: deque[_Launched] = deque()  # steps whose loss is not read yet
+    late, loss = reads_late(fabric.device), math.nan
+
+    def settle(keep: int = 0) -> None:
+        """Reads and logs the losses of all but the last `keep` steps. Raises TrainError for one that is not finite."""
+        nonlocal loss
+        while len(launched) > keep:
+            step = launched.popleft()
+            loss = step.read(task)
+            state.loss_sum, state.images = state.loss_sum + loss * step.images, state.images + step.images
+            task_dir.log(step.number, epoch=state.epoch, loss=loss, lr=step.lr)
 
     def save() -> None:
+        settle()
         task_dir.save_state(_state_content(fabric, state, model, ema, optimizer))
 
     last = TrainingProgress(task.name, state.epoch, settings.epochs, 0, steps, math.nan, settings.lr, 0.0, 0.0)
@@ -93,26 +110,30 @@ def fit(
             net.train()
             for batch in clock.waiting(train.epoch(state.epoch, state.in_epoch)):
                 raise_if_interrupted()
-                error = batch if isinstance(batch, LocLocError) else None
                 try:
-                    raise_on_all_ranks(fabric, error)
+                    images = count_images(fabric, batch)
                 except RankGone:  # between steps, so the state is consistent
                     save()
                     raise
+                assert not isinstance(batch, LocLocError)  # it was raised
                 # Other ranks would wait for one that gives a step up.
                 with signals_held_back() if fabric.world_size > 1 else _given_up_if_interrupted(model, state):
                     schedule.step_update(state.step)
                     torch.manual_seed(derive_seed(seed, state.step, fabric.global_rank))  # for dropout and the like
-                    images, loss = compute_gradients(fabric, task, net, batch)
+                    step_loss = compute_gradients(fabric, task, net, batch, images)
+                    read = None if late else step_loss.start_reading(fabric)
+                    if read is not None:
+                        read(task)  # raises before the weights change
                     with signals_held_back():
-                        update_weights(fabric, task, net, optimizer)
+                        norm = update_weights(fabric, task, net, optimizer, check=not late)
                         if ema is not None:
                             ema.update(model, step=state.step)
+                        read = read or step_loss.start_reading(fabric, norm)
                         state.step, state.in_epoch = state.step + 1, state.in_epoch + 1
-                        state.loss_sum, state.images = state.loss_sum + loss * images, state.images + images
-                        clock.tick(images)
                         lr = optimizer.param_groups[0]["lr"]
-                        task_dir.log(state.step, epoch=state.epoch, loss=loss, lr=lr)
+                        launched.append(_Launched(state.step, images, lr, read))
+                        clock.tick(images)
+                        settle(keep=int(late))
                         if time.monotonic() >= saved_at + checkpoint_s:
                             save()
                             saved_at = time.monotonic()
@@ -122,6 +143,8 @@ def fit(
                 )  # fmt: skip
                 on_progress(last)
 
+            with signals_held_back():
+                settle()
             evaluated = ema.module if ema is not None else model
             validated = evaluate(fabric, task, evaluated, val)
             metrics = validated.values()
@@ -167,33 +190,54 @@ def _given_up_if_interrupted(model: nn.Module, state: State) -> Iterator[None]:
         raise
 
 
-def compute_gradients(fabric: Fabric, task: TrainingTask, net: Any, batch: Batch) -> tuple[int, float]:
-    """Adds the gradients of a rank's share of a batch. Returns the images of all ranks and their mean loss."""
+@dataclass(frozen=True)
+class _Launched:
+    """A step whose loss is not read yet."""
+
+    number: int
+    images: int
+    lr: float
+    read: Callable[[TrainingTask], float]
+
+
+def reads_late(device: torch.device) -> bool:
+    """Whether the loss of a step is read after the next one was launched."""
+    return device.type == "cuda"
+
+
+def compute_gradients(fabric: Fabric, task: TrainingTask, net: Any, batch: Batch, images: int) -> StepLoss:
+    """Adds the gradients of a rank's share of a batch. images: of all ranks. Nothing waits for the device."""
     settings = task.fit
-    images = int(all_reduce_sum(fabric, torch.tensor(float(len(batch.row)), device=fabric.device)))
     parts = max(1, min(settings.accumulate, images // (2 * fabric.world_size)))  # batch norm needs two images
-    total = torch.zeros((), device=fabric.device)
-    for number, part in enumerate(split_batch(move_batch(batch, fabric.device), parts), 1):
-        with fabric.no_backward_sync(net, enabled=number < parts):
+    weights = None if task.weights is None else task.weights[batch.row].tensor_split(parts)
+    total, finite = torch.zeros((), device=fabric.device), []
+    for number, part in enumerate(split_batch(move_batch(batch, fabric.device), parts)):
+        with fabric.no_backward_sync(net, enabled=number + 1 < parts):
             with fabric.autocast():
                 inputs = task.inputs(part)
             losses = task.losses(net(*inputs), part.target)  # (b,)
-            finite = losses.isfinite()
-            raise_on_all_ranks(fabric, None if finite.all() else _not_finite(task, part.row[~finite], len(part.row)))
-            if task.weights is not None:
-                losses = losses * task.weights[part.row.cpu()].to(losses.device)
+            finite.append(losses.detach().isfinite())
+            if weights is not None:
+                losses = losses * weights[number].to(losses.device, non_blocking=True)
             # DDP averages gradients over ranks: these weights make that the mean over images.
             fabric.backward(losses.sum() * (fabric.world_size / images))
         total += losses.detach().sum()
-    return images, float(all_reduce_sum(fabric, total)) / images
+    return StepLoss(total, torch.cat(finite), batch.row, images)
 
 
-def update_weights(fabric: Fabric, task: TrainingTask, net: Any, optimizer: torch.optim.Optimizer) -> None:
-    """Updates the weights by their gradients, and clears these."""
+def update_weights(
+    fabric: Fabric, task: TrainingTask, net: Any, optimizer: torch.optim.Optimizer, check: bool = True
+) -> Tensor | None:
+    """Updates the weights by their gradients, and clears these. Returns the gradients' norm where it is limited.
+
+    check  raise RuntimeError for a norm that is not finite, for which the device is waited for
+    """
+    norm = None
     if task.fit.clip_norm:
-        fabric.clip_gradients(net, optimizer, max_norm=task.fit.clip_norm)
+        norm = fabric.clip_gradients(net, optimizer, max_norm=task.fit.clip_norm, error_if_nonfinite=check)
     optimizer.step()
     optimizer.zero_grad()
+    return norm
 
 
 @torch.no_grad()
@@ -236,16 +280,6 @@ def _schedule(optimizer: torch.optim.Optimizer, settings: FitSettings, steps: in
     return schedule
 
 
-def _not_finite(task: TrainingTask, rows: Tensor, images: int) -> TrainError:
-    """The error for `rows` out of `images` images whose loss is not finite."""
-    ids = ", ".join(task.ids(rows[:8].cpu().numpy()))
-    return TrainError(
-        f"{task.name}: the loss of {len(rows)} of {images} images is not finite "
-        f"({ids}{', ...' if len(rows) > 8 else ''}); check these, or train again with a lower "
-        f"--set {task.name}.fit.lr_base"
-    )
-
-
 def _state_content(
     fabric: Fabric, state: State, model: nn.Module, ema: ModelEmaV3 | None, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
@@ -262,7 +296,7 @@ def _state_content(
 def _load_state(
     fabric: Fabric, task_dir: TaskDir, model: nn.Module, ema: ModelEmaV3 | None, optimizer: torch.optim.Optimizer
 ) -> State:
-    content = task_dir.load_state(fabric.device)
+    content = task_dir.load_state()
     if content is None:
         task_dir.forget_after(0)
         return State()

@@ -101,13 +101,17 @@ class TaskDir:
         with replacing(self.folder / "state.pt") as part:
             torch.save(content, part)
 
-    def load_state(self, device: torch.device) -> dict[str, Any] | None:
-        """The saved state, or None. Raises TrainError for a damaged state, or one of another schema."""
+    def load_state(self) -> dict[str, Any] | None:
+        """The saved state on the CPU, or None. Raises TrainError for a damaged state, or one of another schema.
+
+        Models and optimizers move what they load to the device of their weights, but for Adam's counts of steps, which
+        belong on the CPU: on a GPU each of them would be read back in every step.
+        """
         file = self.folder / "state.pt"
         if not file.exists():
             return None
         try:
-            content = torch.load(file, map_location=device, weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError):
             raise TrainError(f"{file} is damaged; begin anew with another --out") from None
         if content["schema"] != SCHEMA:

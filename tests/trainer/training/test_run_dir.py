@@ -147,7 +147,7 @@ def test_another_rank_than_0_changes_nothing(place):
         folder.forget_after(0)
         folder.log(2, loss=0.4)
         folder.save_weights("last", LinearClassifier(**SHAPE), {})
-        assert folder.load_state(torch.device("cpu"))["step"] == 1
+        assert folder.load_state()["step"] == 1
     assert names(place) == {"metrics.jsonl", "state.pt"} and len(lines(place)) == 1
 
 
@@ -162,7 +162,7 @@ def test_another_rank_than_0_saves_no_state(place):
 
 def test_no_state_yet(place):
     with stage(place) as folder:
-        assert folder.load_state(torch.device("cpu")) is None
+        assert folder.load_state() is None
 
 
 def test_a_state_comes_back_bit_for_bit(place):
@@ -177,7 +177,7 @@ def test_a_state_comes_back_bit_for_bit(place):
     with stage(place) as folder:
         folder.save_state({"schema": SCHEMA, "epoch": 1})
         folder.save_state(content)
-        found = folder.load_state(torch.device("cpu"))
+        found = folder.load_state()
     assert names(place) == {"state.pt"}
     assert {name: found[name] for name in ("epoch", "loss_sum", "best", "ema")} == {
         name: content[name] for name in ("epoch", "loss_sum", "best", "ema")
@@ -195,7 +195,7 @@ def test_a_state_of_another_schema_is_refused(schema, place):
     with stage(place) as folder:
         folder.save_state({"schema": schema})
         with pytest.raises(TrainError) as raised:
-            folder.load_state(torch.device("cpu"))
+            folder.load_state()
     assert str(raised.value) == (
         f"{place / 'state.pt'} has schema {schema}, this release resumes {SCHEMA}; begin anew with another --out"
     )
@@ -206,7 +206,7 @@ def test_a_state_that_is_damaged_is_refused_in_one_line(place):
         folder.save_state({"schema": SCHEMA, "model": torch.rand(100)})
         (place / "state.pt").write_bytes((place / "state.pt").read_bytes()[:300])
         with pytest.raises(TrainError, match="state.pt"):
-            folder.load_state(torch.device("cpu"))
+            folder.load_state()
 
 
 class Payload:
@@ -223,7 +223,7 @@ def test_nothing_in_a_state_is_executed(place):
     place.mkdir(parents=True)
     torch.save({"schema": SCHEMA, "model": Payload(place / "executed")}, place / "state.pt")
     with pytest.raises(Exception, match="[Ww]eights.only|state.pt"):
-        stage(place).load_state(torch.device("cpu"))
+        stage(place).load_state()
     assert names(place) == {"state.pt"}
 
 
@@ -260,7 +260,7 @@ def test_a_write_that_is_cut_off_leaves_what_was_there(name, place, monkeypatch)
     monkeypatch.undo()
     with stage(place) as folder:
         write(folder, 1)
-        assert folder.load_state(torch.device("cpu"))["step"] == 1
+        assert folder.load_state()["step"] == 1
     assert (place / name).read_bytes() != before
     assert names(place) == {"metrics.jsonl", "state.pt", "best.safetensors"}, "a part was left"
 
