@@ -1,8 +1,8 @@
-"""What the tasks of a build are given and give back: a block of 64 images, its settings, its attention, its columns.
+"""What the tasks of a build are given and give back: a block of 64 images, its settings, pixels, attention, columns.
 
 Schedulers unpickle these, so this module imports neither torch nor dask.
 
-Shapes: n rows of a block, H maps, h x w token grid, S side of a mask.
+Shapes: n rows of a block, H maps, h x w token grid, P side of the backbone's input, S side of a mask.
 """
 
 import os
@@ -87,18 +87,63 @@ class Block:
 
 
 @dataclass
-class AttentionBatch:
-    """The result of `attend`. Rows that failed are zero in all arrays but `status`."""
+class DecodedBatch:
+    """The result of `decode`. Rows that failed are zero in all arrays but `status`."""
 
     block: Block
-    attention: np.ndarray  # (n, H, h, w) float16: heads, and the contrast map if the recipe keeps it
+    inputs: np.ndarray  # (n, P, P, 3) uint8, for the backbone; no rows where no attention is computed
     images: np.ndarray  # (n, S, S, 3) uint8, for `refine`
     size: np.ndarray  # (n, 2) int32, width and height in pixels
     orientation: np.ndarray  # (n,) uint8, EXIF's
     digest: np.ndarray  # (n, 16) uint8, blake2b of the file
     status: np.ndarray  # (n,) uint8
+    attention: np.ndarray | None = None  # (n, H, h, w) float16, of the parent where it is used
     errors: dict[int, str] = field(default_factory=dict)  # by row of the block
     seconds: Counter[str] = field(default_factory=Counter)  # by stage
+
+    def fail(self, row: int, status: Status, reason: str) -> None:
+        self.status[row] = status
+        self.errors[row] = reason
+
+
+@dataclass
+class Attended:
+    """What a device computes of a DecodedBatch: small beside its images, which stay where they were decoded."""
+
+    attention: np.ndarray  # (n, H, h, w) float16: heads, and the contrast map if the recipe keeps it
+    not_finite: list[int]  # rows whose attention is not finite; it is zero here
+    cuts: np.ndarray  # (n, S, S) bool, of an engine that cuts batches; no rows for other engines
+    is_cut: np.ndarray  # (n,) bool: rows of `cuts` that are masks
+    seconds: Counter[str]  # by stage
+
+
+@dataclass
+class AttentionBatch:
+    """The result of `attend`: a block that only has to be refined. Rows that failed are zero in all but `status`."""
+
+    block: Block
+    attention: np.ndarray  # (n, H, h, w) float16, as in Attended
+    images: np.ndarray  # (n, S, S, 3) uint8
+    size: np.ndarray  # (n, 2) int32, width and height in pixels
+    orientation: np.ndarray  # (n,) uint8, EXIF's
+    digest: np.ndarray  # (n, 16) uint8, blake2b of the file
+    status: np.ndarray  # (n,) uint8
+    cuts: np.ndarray  # (n, S, S) bool, as in Attended
+    is_cut: np.ndarray  # (n,) bool
+    errors: dict[int, str] = field(default_factory=dict)  # by row of the block
+    seconds: Counter[str] = field(default_factory=Counter)  # by stage
+
+    @classmethod
+    def of(cls, decoded: DecodedBatch, attended: Attended) -> "AttentionBatch":
+        """Joins the two. Changes neither: Dask may compute with them again."""
+        batch = cls(
+            decoded.block, attended.attention, decoded.images, decoded.size, decoded.orientation, decoded.digest,
+            decoded.status.copy(), attended.cuts, attended.is_cut, dict(decoded.errors),
+            decoded.seconds + attended.seconds,
+        )  # fmt: skip
+        for row in attended.not_finite:
+            batch.fail(row, Status.NON_FINITE, "the backbone's attention is not finite")
+        return batch
 
     def fail(self, row: int, status: Status, reason: str) -> None:
         self.status[row] = status

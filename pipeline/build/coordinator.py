@@ -25,11 +25,12 @@ from ..status import Status
 from ..store.writer import StoreWriter
 from .block import Block, BlockResult, TaskContext
 from .cluster import Cluster, open_cluster
+from .decode import decode
 from .event_log import EventLog, default_event_log
 from .isolation import refine_isolated_and_write
 from .progress import ProgressCounter
 from .spec import BuildSpec, BuildSummary, OnProgress, RunSettings, precision_text
-from .tasks import attend, refine_and_write
+from .tasks import attend, attend_decoded, join_refine_and_write, refine_and_write
 
 BLOCKS_IN_FLIGHT = 2  # a worker: one running and one waiting, so that no worker idles while the coordinator commits
 TRIES = 3  # of a block
@@ -220,20 +221,31 @@ class BlockLoop:
         self._submit_count += 1
         # The scheduler may serve other builds too, and would treat equal keys as the same task.
         name = f"{self._cluster.run}-{block.index}-{self._submit_count}"
-        # attend_on is a GPU worker where there is one.
-        refine_on = self._cluster.attend_on if refines_on_gpu(context.recipe.refine) else self._cluster.refine_on
-        attend_on = refine_on if context.backbone is None else self._cluster.attend_on
+        attend_on, refine_on = self._cluster.attend_on, self._cluster.refine_on
+        cuts_there = refines_on_gpu(context.recipe.refine)
+        if context.backbone is None and not cuts_there:
+            attend_on = refine_on  # there is nothing for a GPU to do
         fork = self._writer.fork
         if attempt.isolated:
             future = client.submit(
                 refine_isolated_and_write, block, context, fork, key=f"isolated-{name}", resources=attend_on, priority=2
             )
-        else:
+        # What refines runs before further blocks begin, so that decoded images do not fill the memory.
+        elif attend_on == refine_on:
             batch = client.submit(attend, block, context, key=f"attend-{name}", resources=attend_on)
-            # Runs before further attends, so that decoded images do not fill the memory.
             future = client.submit(
                 refine_and_write, batch, context, fork, key=f"refine-{name}", resources=refine_on, priority=1
             )
+        else:  # a GPU worker, which waits for nothing but its device
+            alone = replace(context, decode_threads=1)  # there is a worker for each core
+            decoded = client.submit(decode, block, alone, key=f"decode-{name}", resources=refine_on)
+            attended = client.submit(
+                attend_decoded, decoded, context, key=f"attend-{name}", resources=attend_on, priority=1
+            )
+            future = client.submit(
+                join_refine_and_write, decoded, attended, context, fork, key=f"refine-{name}", resources=refine_on,
+                priority=2,
+            )  # fmt: skip
         self._in_flight[future.key] = attempt
         future.add_done_callback(self._done_futures.put)
 

@@ -1,8 +1,9 @@
-"""The two tasks of a block of 64 images: bytes > attention, then attention > trimap > mask > store.
+"""The tasks of a block of 64 images: bytes > pixels > attention > trimap > mask > store.
 
-They are two because they need different machines: `attend` (decode, ViT) runs on GPU workers where there are any,
-`refine_and_write` on CPU workers, or on GPU workers for an engine that refines batches there. This module imports no
-dask: coordinator.py submits these functions.
+On CPU workers they are two, `attend` (decode, ViT) and `refine_and_write`. Where there are GPU workers they are three,
+since they need different machines: `decode` (decode.py) and `join_refine_and_write` on CPU workers, and between them
+`attend_decoded` on a GPU worker: the ViT, and the cut of an engine that makes it there. This module imports no dask:
+coordinator.py submits these functions.
 
 Shapes: n rows of a block, H heads, h x w token grid, S side of a mask.
 
@@ -11,30 +12,24 @@ of a matrix product change with the size of the batch (docs/decisions/0003). Mas
 stored, in float16.
 """
 
-import socket
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..catalogs.paths import resolve
-from ..errors import ImageError, UnreachableError
 from ..geometry.boxes import largest_box
-from ..io.images import MissingImageError, decode_reduced, read_image_bytes
 from ..io.timing import timed
 from ..masks.grabcut import refines_on_gpu
-from ..masks.pseudo_mask import PseudoMask, make_mask, make_masks, rate_mask, working_geometry
+from ..masks.pseudo_mask import cut_masks, make_mask, rate_mask, working_geometry
 from ..masks.quality import PARTS
 from ..masks.saliency import GENERATOR_SCALE
-from ..status import HAS_MASK, Status
+from ..status import Status
 from ..store.reader import Version
-from ..store.schema import COLUMNS, STATS, content_crc, input_digest, pack_masks, write_block
-from .block import AttentionBatch, Block, BlockResult, TaskContext
+from ..store.schema import COLUMNS, STATS, content_crc, pack_masks, write_block
+from .block import Attended, AttentionBatch, Block, BlockResult, DecodedBatch, TaskContext
+from .decode import decode
 from .watchdog import watchdog
 
 if TYPE_CHECKING:
@@ -43,45 +38,68 @@ if TYPE_CHECKING:
 
     from ..backbones.vit import Backbone
 
-CUDA_BATCH = 32  # half a block: the device computes one half while threads decode the other
+CUDA_BATCH = 64  # a block
 
 
 def attend(block: Block, context: TaskContext) -> AttentionBatch:
     """Decodes and resizes the images of a block, and computes their CLS attention. A bad image becomes a status."""
-    if context.reuse == "attention":
-        return _parent_attention(block, context)
-    from ..backbones.vit import load_backbone  # torch: not above, since schedulers import this module to unpickle tasks
+    decoded = decode(block, context)
+    return AttentionBatch.of(decoded, attend_decoded(decoded, context))
+
+
+def attend_decoded(decoded: DecodedBatch, context: TaskContext) -> Attended:
+    """What of a block's work runs on a device: its attention, and the cuts of an engine that makes them there."""
+    seconds: Counter[str] = Counter()
+    with watchdog(context.image_limit_s) as feed:
+        if decoded.attention is not None:
+            attention, not_finite = decoded.attention, []
+        else:
+            attention, not_finite = _attention_of(decoded, context, feed, seconds)
+        rows = np.setdiff1d(np.flatnonzero(_refined_rows(decoded.block, decoded.status, context)), not_finite)
+        side = context.recipe.mask_px if refines_on_gpu(context.recipe.refine) else 0
+        cuts, is_cut = (
+            np.zeros((len(decoded.block) if side else 0, side, side), bool),
+            np.zeros(len(decoded.block), bool),
+        )
+        batch_size = 1 if context.device == "cpu" else CUDA_BATCH
+        for start in range(0, len(rows) if side else 0, batch_size):
+            feed()
+            part = rows[start : start + batch_size]
+            images = decoded.images[part]
+            cuts[part], is_cut[part] = cut_masks(attention[part], images, context.recipe, context.device, seconds)
+    return Attended(attention, not_finite, cuts, is_cut, seconds)
+
+
+def _attention_of(
+    decoded: DecodedBatch, context: TaskContext, feed: Callable[[], None], seconds: Counter[str]
+) -> tuple[np.ndarray, list[int]]:
+    """Attention `(n, H, h, w) float16` of the images that are decoded, and the rows where it is not finite."""
+    from ..backbones.vit import load_backbone
 
     assert context.backbone is not None
     backbone = load_backbone(context.backbone, context.device)
     maps_of = _maps_of(backbone, context)
-    batch = _empty_batch(block, context, (context.map_count(backbone.heads), *backbone.grid))
-    inputs = np.zeros((len(block), backbone.size_px, backbone.size_px, 3), np.uint8)
+    block = decoded.block
+    attention = np.zeros((len(block), context.map_count(backbone.heads), *backbone.grid), np.float16)
+    rows = np.flatnonzero((decoded.status == Status.OK) & block.new)
     batch_size = CUDA_BATCH if backbone.device.type == "cuda" else 1
-    attentions: list[tuple[list[int], torch.Tensor]] = []
-    waiting: list[int] = []
-    rows = np.flatnonzero(block.new).tolist()
-    with watchdog(context.image_limit_s) as feed:
-
-        def decode(row: int, seconds: Counter[str]) -> None:
-            _decode_row(row, block, context, batch, inputs[row], seconds)
-
-        for row in _in_order(decode, rows, context, batch):
+    launched: list[tuple[np.ndarray, torch.Tensor]] = []
+    with timed(seconds, "vit"):
+        for start in range(0, len(rows), batch_size):
             feed()
-            if batch.status[row] == Status.OK:
-                waiting.append(row)
-            if len(waiting) == batch_size or (waiting and row == rows[-1]):
-                with timed(batch.seconds, "vit"):
-                    attentions.append((waiting, maps_of(inputs[waiting]).half()))
-                waiting = []
-        with timed(batch.seconds, "vit"):  # CUDA runs the forward passes asynchronously: wait for their results
-            for decoded, attention in attentions:
-                feed()
-                batch.attention[decoded] = attention.cpu().numpy()
-    for row in np.flatnonzero(~np.isfinite(batch.attention).all((1, 2, 3))).tolist():
-        batch.attention[row] = 0
-        batch.fail(row, Status.NON_FINITE, "the backbone's attention is not finite")
-    return batch
+            part = rows[start : start + batch_size]
+            launched.append((part, maps_of(decoded.inputs[part]).half()))
+        for part, maps in launched:  # CUDA runs the forward passes asynchronously: wait for their results
+            feed()
+            attention[part] = maps.cpu().numpy()
+    not_finite = np.flatnonzero(~np.isfinite(attention).all((1, 2, 3))).tolist()
+    attention[not_finite] = 0
+    return attention, not_finite
+
+
+def _refined_rows(block: Block, status: np.ndarray, context: TaskContext) -> np.ndarray:
+    """`(n,) bool`: rows whose masks are made here, not taken over."""
+    return (status == Status.OK) & (block.new | (context.reuse == "attention"))
 
 
 def _maps_of(backbone: "Backbone", context: TaskContext) -> "Callable[[np.ndarray], torch.Tensor]":
@@ -102,97 +120,6 @@ def _maps_of(backbone: "Backbone", context: TaskContext) -> "Callable[[np.ndarra
     return with_drawn
 
 
-def _parent_attention(block: Block, context: TaskContext) -> AttentionBatch:
-    """The attention of the parent's rows, and the images where the engine uses their pixels."""
-    parent, rows = context.parent, block.parent_rows
-    assert parent is not None and rows is not None
-    attention = parent.read_attention(rows)
-    batch = _empty_batch(block, context, attention.shape[1:])
-    batch.attention[:] = attention
-    batch.size[:] = parent.read_column("size", rows)
-    batch.orientation[:] = parent.read_column("orientation", rows)
-    batch.digest[:] = parent.read_column("input_digest", rows)
-    for row, (status, error) in enumerate(parent.reasons(rows)):
-        if status not in HAS_MASK:
-            batch.fail(row, status, error or "")
-    readable = np.flatnonzero(batch.status == Status.OK).tolist() if context.recipe.refine.uses_pixels else []
-    with watchdog(context.image_limit_s) as feed:
-
-        def decode(row: int, seconds: Counter[str]) -> None:
-            before = batch.digest[row].copy()
-            _decode_row(row, block, context, batch, None, seconds)
-            if batch.status[row] == Status.OK and not np.array_equal(before, batch.digest[row]):
-                batch.fail(row, Status.MISSING, "the file was changed since its attention was taken")
-
-        for _ in _in_order(decode, readable, context, batch):
-            feed()
-    return batch
-
-
-def _empty_batch(block: Block, context: TaskContext, attention: tuple[int, ...]) -> AttentionBatch:
-    rows, mask_px = len(block), context.recipe.mask_px
-    return AttentionBatch(
-        block,
-        np.zeros((rows, *attention), np.float16),
-        np.zeros((rows, mask_px, mask_px, 3), np.uint8),
-        np.zeros((rows, 2), np.int32),
-        np.zeros(rows, np.uint8),
-        np.zeros((rows, 16), np.uint8),
-        np.full(rows, Status.OK, np.uint8),
-    )
-
-
-def _in_order(
-    decode: Callable[[int, Counter[str]], None], rows: list[int], context: TaskContext, batch: AttentionBatch
-) -> Iterator[int]:
-    """Calls `decode(row, seconds)` for each row, and yields the rows in order. Threads, if any, decode ahead."""
-
-    def decoded(row: int) -> tuple[int, Counter[str]]:
-        seconds: Counter[str] = Counter()  # one a row: additions of several threads to one Counter would be lost
-        decode(row, seconds)
-        return row, seconds
-
-    with ThreadPoolExecutor(context.decode_threads) if context.decode_threads > 1 else nullcontext() as threads:
-        for row, seconds in (threads.map if threads else map)(decoded, rows):
-            batch.seconds.update(seconds)
-            yield row
-
-
-def _decode_row(
-    row: int,
-    block: Block,
-    context: TaskContext,
-    batch: AttentionBatch,
-    backbone_input: np.ndarray | None,
-    seconds: Counter[str],
-) -> None:
-    """Reads one image into its row of `batch` and, resized, into `backbone_input` `(size_px, size_px, 3) uint8`."""
-    try:
-        with timed(seconds, "decode"):
-            data = read_image_bytes(resolve(context.root, block.paths[row]))
-            batch.digest[row] = input_digest(data)
-            image = decode_reduced(data, context.recipe.covers_px, context.recipe.images.max_pixels)
-            del data
-    except MissingImageError as error:
-        if isinstance(context.root, Path) and not context.root.is_dir():
-            raise UnreachableError(f"{context.root} is no folder on {socket.gethostname()}; mount it there") from None
-        batch.fail(row, Status.MISSING, str(error))
-        return
-    except ImageError as error:
-        batch.fail(row, Status.UNDECODABLE, str(error))
-        return
-    with timed(seconds, "resize"):
-        batch.size[row], batch.orientation[row] = image.size_px, image.orientation
-
-        def square(side_px: int) -> np.ndarray:
-            geometry = working_geometry(batch.size[row], context.recipe, side_px)
-            return geometry.image(image.rgb, shown=image.window)
-
-        if backbone_input is not None:
-            backbone_input[:] = square(len(backbone_input))
-        batch.images[row] = square(context.recipe.mask_px)
-
-
 def refine(batch: AttentionBatch, context: TaskContext) -> tuple[np.ndarray, BlockResult]:
     """The masks of a block, packed `(n, S, S // 8) uint8`, and its columns. Does not change `batch`."""
     block, recipe = batch.block, context.recipe
@@ -201,9 +128,14 @@ def refine(batch: AttentionBatch, context: TaskContext) -> tuple[np.ndarray, Blo
     boxes = np.zeros((len(block), 4), np.float32)
     stats = np.zeros((len(block), len(STATS)), np.float32)
     quality, parts = np.zeros(len(block), np.float32), np.zeros((len(block), len(PARTS)), np.float32)
-    rows = (batch.status == Status.OK) & (block.new | (context.reuse == "attention"))
+    engine = recipe.refine.exact if refines_on_gpu(recipe.refine) else recipe.refine
     with watchdog(context.image_limit_s) as feed:
-        for row, pseudo_mask in _make_pseudo_masks(np.flatnonzero(rows).tolist(), batch, context, feed):
+        for row in np.flatnonzero(_refined_rows(block, batch.status, context)).tolist():
+            feed()
+            cut = batch.cuts[row] if batch.is_cut[row] else None
+            pseudo_mask = make_mask(
+                batch.attention[row], batch.images[row], recipe, block.ids[row], batch.seconds, cut, engine
+            )
             masks[row], stats[row] = pseudo_mask.mask, pseudo_mask.stats
             with timed(batch.seconds, "quality"):
                 quality[row], parts[row] = rate_mask(pseudo_mask, batch.attention[row], batch.images[row], recipe)
@@ -240,27 +172,6 @@ def _parent_seen(block: Block, context: TaskContext) -> np.ndarray:
     return context.parent.read_column("seen", block.parent_rows)
 
 
-def _make_pseudo_masks(
-    rows: list[int], batch: AttentionBatch, context: TaskContext, feed: Callable[[], None]
-) -> Iterator[tuple[int, PseudoMask]]:
-    """Yields each row with its mask: one by one, or in batches of CUDA_BATCH where the engine runs on the device."""
-    recipe, ids, seconds = context.recipe, batch.block.ids, batch.seconds
-    if context.device == "cpu" or not refines_on_gpu(recipe.refine):
-        for row in rows:
-            feed()
-            yield row, make_mask(batch.attention[row], batch.images[row], recipe, ids[row], seconds)
-        return
-    for start in range(0, len(rows), CUDA_BATCH):
-        feed()
-        part = rows[start : start + CUDA_BATCH]
-        part_ids = [ids[row] for row in part]
-        yield from zip(
-            part,
-            make_masks(batch.attention[part], batch.images[part], recipe, part_ids, context.device, seconds),
-            strict=True,
-        )
-
-
 def _copy_parent_rows(
     block: Block, parent: Version, packed: np.ndarray, attention: np.ndarray, result: BlockResult
 ) -> None:
@@ -282,13 +193,20 @@ def _copy_parent_rows(
 def refine_and_write(
     batch: AttentionBatch, context: TaskContext, fork: "ForkSession"
 ) -> tuple["ForkSession", BlockResult]:
-    """The second task: makes the masks, and writes them and the attention through `fork`.
+    """The last task: makes the masks, and writes them and the attention through `fork`.
 
     Returns the fork only on success: after an error, merging it would add the chunks it had written.
     """
     packed, result = refine(batch, context)
     write(batch.block, context, packed, batch.attention, result, fork)
     return fork, result
+
+
+def join_refine_and_write(
+    decoded: DecodedBatch, attended: Attended, context: TaskContext, fork: "ForkSession"
+) -> tuple["ForkSession", BlockResult]:
+    """`refine_and_write` of what `decode` and `attend_decoded` made on other workers."""
+    return refine_and_write(AttentionBatch.of(decoded, attended), context, fork)
 
 
 def write(

@@ -13,7 +13,7 @@ from ..geometry.boxes import mask_iou
 from ..geometry.resize_crop import ResizeCrop
 from ..io.timing import timed
 from ..recipe import Recipe
-from .grabcut import refines_on_gpu
+from .grabcut import Engine, refines_on_gpu
 from .quality import PARTS
 from .quality.parts import quality_parts
 from .quality.score import LOWEST, expected_iou
@@ -32,47 +32,55 @@ class PseudoMask:
 
 
 def make_mask(
-    attention: np.ndarray, rgb: np.ndarray, recipe: Recipe, image_id: str, seconds: Counter[str] | None = None
+    attention: np.ndarray,
+    rgb: np.ndarray,
+    recipe: Recipe,
+    image_id: str,
+    seconds: Counter[str] | None = None,
+    cut: np.ndarray | None = None,
+    engine: Engine | None = None,
 ) -> PseudoMask:
     """Attention `(H, h, w) float16` and rgb `(S, S, 3) uint8` > mask; empty or a fallback if refinement cannot run.
 
     Adds the time of each stage to `seconds`.
+
+    cut     (S, S) bool: the refined mask, where `cut_masks` has made it
+    engine  in place of the recipe's
     """
     seconds = Counter() if seconds is None else seconds
     with timed(seconds, "saliency"):
         prepared = _prepare(attention, recipe)
     if isinstance(prepared, PseudoMask):
         return prepared
-    with timed(seconds, "refine"):
-        mask = recipe.refine(rgb, prepared.trimap, image_seed(image_id, recipe.seed), prepared.odds)
+    if cut is None:
+        with timed(seconds, "refine"):
+            seed = image_seed(image_id, recipe.seed)
+            cut = (engine or recipe.refine)(rgb, prepared.trimap, seed, prepared.odds)
     with timed(seconds, "saliency"):
-        return _finish(prepared, mask)
+        return _finish(prepared, cut)
 
 
-def make_masks(
-    attention: np.ndarray, rgb: np.ndarray, recipe: Recipe, image_ids: list[str], device: str, seconds: Counter[str]
-) -> list[PseudoMask]:
-    """As `make_mask`, for a batch of n images on a GPU: attention `(n, H, h, w)`, rgb `(n, S, S, 3)`.
+def cut_masks(
+    attention: np.ndarray, rgb: np.ndarray, recipe: Recipe, device: str, seconds: Counter[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Attention `(n, H, h, w)`, rgb `(n, S, S, 3)` > masks `(n, S, S) bool`, and which of them are final `(n,) bool`.
 
-    The recipe's engine is a `BatchEngine`. On a GPU a mask may differ in a few pixels with the other images of its
-    batch.
+    The recipe's engine is a `BatchEngine`. The other masks are left to `make_mask` with the engine's `exact`. On a GPU
+    a mask may differ in a few pixels with the other images of its batch.
     """
     engine = recipe.refine
     assert refines_on_gpu(engine)
     with timed(seconds, "saliency"):
-        prepared = [_prepare(maps, recipe) for maps in attention]
-    masks = {row: item for row, item in enumerate(prepared) if isinstance(item, PseudoMask)}
-    unrefined = {row: item for row, item in enumerate(prepared) if isinstance(item, _Unrefined)}
+        prepared = {row: _prepare(maps, recipe) for row, maps in enumerate(attention)}
+    unrefined = {row: item for row, item in prepared.items() if isinstance(item, _Unrefined)}
+    masks, final = np.zeros(rgb.shape[:3], bool), np.zeros(len(rgb), bool)
     if unrefined:
         with timed(seconds, "refine"):
+            rows = list(unrefined)
             trimaps = np.stack([item.trimap for item in unrefined.values()])
-            seeds = [image_seed(image_ids[row], recipe.seed) for row in unrefined]
             odds = [item.odds for item in unrefined.values() if item.odds is not None]
-            refined, _ = engine.batch(rgb[list(unrefined)], trimaps, device, seeds, np.stack(odds) if odds else None)
-        with timed(seconds, "saliency"):
-            for (row, item), mask in zip(unrefined.items(), refined, strict=True):
-                masks[row] = _finish(item, mask)
-    return [masks[row] for row in range(len(prepared))]
+            masks[rows], final[rows] = engine.cut(rgb[rows], trimaps, device, np.stack(odds) if odds else None)
+    return masks, final
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-RUN = Path(__file__).with_name("run.py")
 REPOSITORY = Path(__file__).resolve().parents[2]
+RUN = REPOSITORY / "scripts/gpu_check.py"
 PEAK = "PEAK"
 """Begins the line on standard error with the peak GPU memory."""
 

@@ -17,6 +17,7 @@ PACKAGES = (
 )  # fmt: skip
 NVIDIA_SMI = "name,clocks.sm,clocks.max.sm,clocks.mem,temperature.gpu,power.draw,power.limit,compute_mode,pstate"
 TESTS = (
+    "gpu/test_gpu.py",
     "pipeline/masks/grabcut/test_torch_cut.py",
     "pipeline/backbones/test_vit.py",
     "pipeline/build/test_tasks.py",

@@ -51,6 +51,20 @@ class Engine(Protocol):
 class BatchEngine(Engine, Protocol):
     """An engine that takes a whole block's images at once on a GPU."""
 
+    @property
+    def exact(self) -> Engine:
+        """The engine for images that `cut` leaves."""
+        ...
+
+    def cut(
+        self, rgb: np.ndarray, trimaps: np.ndarray, device: str = "cpu", odds: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rgb `(B, H, W, 3) uint8`, trimaps `(B, H, W) uint8` > masks `(B, H, W) bool`; `(B,) bool`: which are final.
+
+        odds  (B, H, W) float32, as of `Engine`
+        """
+        ...
+
     def batch(
         self,
         rgb: np.ndarray,
@@ -59,9 +73,7 @@ class BatchEngine(Engine, Protocol):
         seeds: list[int] | None = None,
         odds: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rgb `(B, H, W, 3) uint8`, trimaps `(B, H, W) uint8` > masks `(B, H, W) bool` and gaps `(B,) float64`.
-
-        odds  (B, H, W) float32, as of `Engine`
+        """As `cut`, with all masks final > masks `(B, H, W) bool` and gaps `(B,) float64`.
 
         A gap is an upper bound on how far the mask's cut is above the least cost, as a share of its own cost.
         """

@@ -77,6 +77,23 @@ class TorchGrabCut(Settings):
         A gap is an upper bound on how far a mask's last cut is above the least cost, as a share of its own cost; 0 for
         masks from the exact engine or from the trimap itself.
         """
+        masks, gaps = self._cuts(rgb, trimaps, device, odds)
+        for row in np.flatnonzero(~(gaps <= self.max_gap)):
+            row_odds = None if odds is None else odds[row]
+            masks[row], gaps[row] = self.exact(rgb[row], trimaps[row], seeds[row] if seeds else 0, row_odds), 0.0
+        return masks, gaps
+
+    def cut(
+        self, rgb: np.ndarray, trimaps: np.ndarray, device: str = "cpu", odds: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `batch`, without the images above `max_gap` > masks, and which of them are final `(B,) bool`."""
+        masks, gaps = self._cuts(rgb, trimaps, device, odds)
+        return masks, gaps <= self.max_gap
+
+    def _cuts(
+        self, rgb: np.ndarray, trimaps: np.ndarray, device: str, odds: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Masks and gaps; 0 for masks that are the trimap's own."""
         masks, gaps = trimap_foreground(trimaps), np.zeros(len(rgb))
         usable = np.array([row for row in range(len(rgb)) if not self.unusable(trimaps[row])], int)
         prior = weighted_log_odds(odds, self.prior_weight, trimaps.shape)
@@ -85,9 +102,6 @@ class TorchGrabCut(Settings):
         for start in range(0, len(usable), at_once):
             rows = usable[start : start + at_once]
             masks[rows], gaps[rows] = self._cut(rgb[rows], trimaps[rows], prior[rows], device)
-        for row in np.flatnonzero(~(gaps <= self.max_gap)):
-            row_odds = None if odds is None else odds[row]
-            masks[row], gaps[row] = self.exact(rgb[row], trimaps[row], seeds[row] if seeds else 0, row_odds), 0.0
         return masks, gaps
 
     @property
@@ -147,12 +161,14 @@ def read_back(values: "torch.Tensor") -> np.ndarray:
 
 def edge_weights(rgb: "torch.Tensor", gamma: float) -> "torch.Tensor":
     """Rgb `(B, H, W, 3) uint8` > `(B, 4, H, W) float32`, for the edges of torch_primal_dual: METHOD 1.4."""
+    import torch
+
     from .torch_primal_dual import OFFSETS, differences, inside
 
-    channels = (differences(rgb[..., channel].float()) for channel in range(3))
-    squared = sum(difference.square() for difference in channels)  # whole numbers, exact in float32
+    red, green, blue = (differences(rgb[..., channel].float()).square() for channel in range(3))
+    squared = red + green + blue  # whole numbers, exact in float32
     exists = inside(rgb.shape[1], rgb.shape[2], squared)
-    mean = squared.sum((1, 2, 3), dtype=squared.double().dtype) / exists.sum().clamp(min=1)
+    mean = squared.sum((1, 2, 3), dtype=torch.float64) / exists.sum().clamp(min=1)
     beta = (0.5 / mean).nan_to_num(posinf=0.0)  # an image of one colour: every edge costs gamma
     weights = gamma * exists * (-beta.float()[:, None, None, None] * squared).exp()
     for kind, (dy, dx) in enumerate(OFFSETS):

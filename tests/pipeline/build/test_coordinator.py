@@ -63,10 +63,16 @@ class Client:
         name = task.__name__
         self.resources[name] = dict(resources)
         assert self.only is None or resources == self.only
-        if name == "attend":
+        if name in ("attend", "decode"):
             future.set_result(arguments[0])
             return future
-        block = arguments[0].result() if name == "refine_and_write" else arguments[0]
+        if name == "attend_decoded":
+            future.set_result(arguments[0].result())
+            return future
+        block = arguments[0].result() if "isolated" not in name else arguments[0]
+        if name == "join_refine_and_write":
+            assert arguments[1].result() is block
+            arguments = arguments[1:]
         self.sent.append((name, block.index, key))
         if self.trouble.get(block.index):
             future.set_exception(self.trouble[block.index].pop(0))
@@ -179,15 +185,18 @@ def test_without_trouble_each_block_is_sent_once_in_a_small_window(make, work):
 
 @pytest.mark.parametrize("attends", [True, False], ids=["build", "refine"])
 @pytest.mark.parametrize("engine", REFINERS)
-def test_refine_goes_to_a_gpu_for_engines_that_want_one(make, work, engine, attends):
+def test_a_gpu_attends_and_cuts_and_other_workers_decode_and_write(make, work, engine, attends):
     recipe = Recipe.model_validate({"mask_px": MASK_PX, "refine": {"engine": engine}})
     gpu, cpu = {"GPU": 1, "run-1": 1}, {"CPU": 1, "run-1": 1}
     context = replace(work.context, recipe=recipe, backbone=work.context.backbone if attends else None)
     work = replace(work, context=context)
     make(on={"attend_on": gpu, "refine_on": cpu}, work=work)
-    refine_on = gpu if engine == "torch" else cpu
-    attend_on = gpu if attends else refine_on
-    assert make.cluster.client.resources == {"attend": attend_on, "refine_and_write": refine_on}
+    check_whole(work)
+    if attends or engine == "torch":
+        expected = {"decode": cpu, "attend_decoded": gpu, "join_refine_and_write": cpu}
+    else:  # there is nothing for a GPU to do
+        expected = {"attend": cpu, "refine_and_write": cpu}
+    assert make.cluster.client.resources == expected
 
 
 @pytest.mark.parametrize(

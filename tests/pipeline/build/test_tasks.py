@@ -15,8 +15,10 @@ from locloc.pipeline.backbones import vit as backbone_module
 from locloc.pipeline.backbones.spec import BackboneSpec
 from locloc.pipeline.backbones.vit import load_backbone
 from locloc.pipeline.build import tasks as block_module
+from locloc.pipeline.build.block import AttentionBatch
+from locloc.pipeline.build.decode import decode
 from locloc.pipeline.build.isolation import refine_isolated_and_write
-from locloc.pipeline.build.tasks import Block, TaskContext, attend, refine, refine_and_write
+from locloc.pipeline.build.tasks import Block, TaskContext, attend, attend_decoded, refine, refine_and_write
 from locloc.pipeline.masks.pseudo_mask import image_seed, make_mask, rate_mask, working_geometry
 from locloc.pipeline.recipe import Recipe, load_recipe
 from locloc.pipeline.status import Status
@@ -169,31 +171,45 @@ def test_a_worker_loads_its_backbone_once(folder):
     assert load_backbone(SPEC, "cpu") is load_backbone(pickle.loads(pickle.dumps(job(folder))).backbone, "cpu")
 
 
-def test_refine_on_a_gpu_takes_batches(folder, monkeypatch):
-    """The batching of CUDA, on the CPU: engines without `batch` go one by one, and results are the same."""
+def test_cuts_on_a_gpu_are_made_in_batches(folder, monkeypatch):
+    """The batching of CUDA, on the CPU: engines without `cut` go one by one, and results are the same."""
     recipe = Recipe.model_validate(load_recipe().model_dump() | {"refine": {"engine": "torch"}})
     names = ("0", "1", "bad", "2", "3", "4")
     alone = job(folder, recipe=recipe)
-    attended = attend(block(*names), alone)
-    attended.attention[4] = 0.005  # flat: there is nothing to refine
-    packed, result = refine(attended, alone)
-    sizes, real = [], type(recipe.refine).batch
+    decoded = decode(block(*names), alone)
+    decoded.attention = attend_decoded(decoded, alone).attention
+    decoded.attention[4] = 0.005  # flat: there is nothing to refine
+    packed, result = refine(AttentionBatch.of(decoded, attend_decoded(decoded, alone)), alone)
+    sizes, real = [], type(recipe.refine).cut
 
-    def counted(self, rgb, trimaps, device, seeds=None, odds=None):
-        assert device == "cuda" and len(seeds) == len(rgb)
+    def counted(self, rgb, trimaps, device, odds=None):
+        assert device == "cuda"
         sizes.append(len(rgb))
-        return real(self, rgb, trimaps, "cpu", seeds, odds)
+        return real(self, rgb, trimaps, "cpu", odds)
 
-    monkeypatch.setattr(type(recipe.refine), "batch", counted)
+    monkeypatch.setattr(type(recipe.refine), "cut", counted)
     monkeypatch.setattr(block_module, "CUDA_BATCH", 2)
-    together, found = refine(attended, replace(alone, device="cuda"))
+    together, found = refine(AttentionBatch.of(decoded, attend_decoded(decoded, replace(alone, device="cuda"))), alone)
     assert sizes == [2, 1, 1]
     assert np.array_equal(packed, together) and unpack_masks(packed)[[0, 1, 3]].any((1, 2)).all()
     assert result.errors == found.errors == {2: "not an image of a known format", 4: "flat attention: empty mask"}
     for name, values in result.columns.items():
         assert np.array_equal(values, found.columns[name]), name
-    refine(attended, replace(alone, recipe=load_recipe(), device="cuda"))
-    assert sizes == [2, 1, 1]
+    attended = attend_decoded(decoded, replace(alone, recipe=load_recipe(), device="cuda"))
+    assert sizes == [2, 1, 1] and not len(attended.cuts) and not attended.is_cut.any()
+
+
+def test_cuts_that_are_not_certified_are_made_again_where_the_images_are(folder):
+    """By the exact engine, as a whole build on a CPU does, and not on the GPU's worker."""
+    refine_settings = {"engine": "torch", "coarse_steps": 0, "fine_steps": 1, "stop_gap": 0, "max_gap": 0}
+    recipe = Recipe.model_validate(load_recipe().model_dump() | {"refine": refine_settings})
+    lazy = job(folder, recipe=recipe)
+    attended = attend(block("0", "1"), lazy)
+    assert not attended.is_cut.any()
+    packed, result = refine(attended, lazy)
+    exact = job(folder, recipe=Recipe.model_validate(load_recipe().model_dump() | {"refine": {"engine": "fast"}}))
+    assert np.array_equal(packed, refine(attend(block("0", "1"), exact), exact)[0])
+    assert result.seconds["refine"] > 0
 
 
 def test_a_large_jpeg_is_decoded_smaller_where_the_recipe_allows(folder, tmp_path):
