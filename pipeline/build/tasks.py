@@ -51,9 +51,8 @@ def attend_decoded(decoded: DecodedBatch, context: TaskContext) -> Attended:
     """What of a block's work runs on a device: its attention, and the cuts of an engine that makes them there."""
     seconds: Counter[str] = Counter()
     with watchdog(context.image_limit_s) as feed:
-        if decoded.attention is not None:
-            attention, not_finite = decoded.attention, []
-        else:
+        not_finite: list[int] = []
+        if (attention := decoded.attention) is None:
             attention, not_finite = _attention_of(decoded, context, feed, seconds)
         rows = np.setdiff1d(np.flatnonzero(_refined_rows(decoded.block, decoded.status, context)), not_finite)
         side = context.recipe.mask_px if refines_on_gpu(context.recipe.refine) else 0

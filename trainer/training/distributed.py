@@ -130,7 +130,7 @@ def _sum_or_raise(fabric: Fabric, number: int, error: LocLocError | None) -> int
     if fabric.world_size > 1:
         try:
             values = torch.tensor([float(error is not None), float(number)], device=fabric.device)
-            failed, total = all_reduce_sum(fabric, values).tolist()
+            failed, total = sum_on_device(fabric, values).tolist()
             if not failed:
                 return int(total)
             errors: list[LocLocError | None] = [None] * fabric.world_size
@@ -158,7 +158,14 @@ def is_connection_loss(error: RuntimeError) -> bool:
 
 
 def all_reduce_sum(fabric: Fabric, values: Tensor) -> Tensor:
-    """The sum of a tensor over all ranks. Fabric's own reduction adds a barrier to each."""
+    """The sum of a tensor over all ranks."""
+    total = fabric.all_reduce(values, reduce_op="sum")
+    assert isinstance(total, Tensor)
+    return total
+
+
+def sum_on_device(fabric: Fabric, values: Tensor) -> Tensor:
+    """As `all_reduce_sum`, of a tensor on the rank's device and without the barrier that Fabric adds: for each step."""
     if fabric.world_size == 1:
         return values
     total = values.clone()

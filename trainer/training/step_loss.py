@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from ...pipeline.errors import TrainError
-from .distributed import all_reduce_sum, raise_on_all_ranks, rank_gone
+from .distributed import raise_on_all_ranks, rank_gone, sum_on_device
 from .training_tasks import TrainingTask
 
 
@@ -35,7 +35,7 @@ class StepLoss:
         norm = self.total.new_zeros(()) if gradient_norm is None else gradient_norm
         values = torch.stack([self.total, (~self.finite).sum().to(self.total), (~norm.isfinite()).to(self.total)])
         try:
-            values = all_reduce_sum(fabric, values)
+            values = sum_on_device(fabric, values)
         except RuntimeError as lost:
             raise rank_gone(fabric, lost) from None
         host, copied = _to_host(values)
