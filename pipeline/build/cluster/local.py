@@ -38,6 +38,8 @@ _CONFIG = {
     "distributed.worker.multiprocessing-method": "forkserver",
 }
 
+GPU_SHARES = 4
+"""Memory of a GPU worker, in shares of a CPU worker's: CUDA takes 2 to 3 GB, and blocks wait there for their turn."""
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 _BOKEH = importlib.util.find_spec("bokeh") is not None  # comes with `pip install locloc[cluster]`
@@ -111,6 +113,8 @@ def local_cluster(workers: int, gpus: int = 0, kernels: tuple[str, ...] = ()) ->
     with tempfile.TemporaryDirectory(prefix="locloc-dask-") as scratch, _own_configuration():
         start_forkserver(kernels)
 
+        shares = workers + GPU_SHARES * gpus
+
         def worker(env: dict[str, str], resources: dict[str, float]) -> dict[str, Any]:
             options = {
                 "nthreads": 1,
@@ -119,7 +123,7 @@ def local_cluster(workers: int, gpus: int = 0, kernels: tuple[str, ...] = ()) ->
                 "local_directory": scratch,
                 "host": "127.0.0.1",
                 "dashboard": False,
-                "memory_limit": 1.0 / (workers + gpus),
+                "memory_limit": (GPU_SHARES if "GPU" in resources else 1) / shares,
                 "silence_logs": logging.CRITICAL,  # errors of tasks are raised by their futures
             }
             return {"cls": Nanny, "options": options}

@@ -51,6 +51,8 @@ def test_gpu_tasks_go_to_the_gpu_worker_and_the_others_to_cpus():
     assert {place["cuda"] for place in on_cpu} == {""}
     assert all((place["threads"], place["torch"], place["cv2"]) == (1, 1, 1) for place in on_gpu + on_cpu)
     assert all(place["alarm"] for place in on_gpu + on_cpu)
+    limits = {worker["name"]: worker["memory_limit"] for worker in workers.values()}
+    assert limits["gpu-0"] == pytest.approx(local.GPU_SHARES * limits["cpu-0"], rel=1e-6)
     assert len(workers) == 2
     pids = {place["pid"] for place in on_gpu + on_cpu}
     deadline = time.monotonic() + 20
