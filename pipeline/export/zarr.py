@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.storage import FsspecStore, LocalStore
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, LocalStore, ObjectStore
 from zarr.types import AnyArray
 
 from ..catalogs.paths import parse_location
 from ..errors import CatalogError, LocLocError, StoreError, UnreachableError
-from ..io.fsspec_io import list_remote, without_secrets
+from ..io.fsspec_io import bucket_below, list_remote, without_secrets
 from ..io.new_folder import new_folder, not_empty
 from ..store.arrays import Array, open_array
 from ..store.axes import ARRAYS, COORDINATES
@@ -56,7 +57,7 @@ def export_zarr(version: Version, out: Path | str, on_progress: OnProgress = no_
     return Exported(version.name, "zarr", str(out), len(version))
 
 
-def _create_like(store: LocalStore | FsspecStore, name: str, array: AnyArray) -> AnyArray:
+def _create_like(store: Store, name: str, array: AnyArray) -> AnyArray:
     axes, description = ARRAYS[name]
     return zarr.create_array(
         store,
@@ -72,7 +73,7 @@ def _create_like(store: LocalStore | FsspecStore, name: str, array: AnyArray) ->
     )
 
 
-def _copy_blocks(version: Version, store: LocalStore | FsspecStore, on_progress: OnProgress) -> None:
+def _copy_blocks(version: Version, store: Store, on_progress: OnProgress) -> None:
     """Copies masks and attention, and checks each row's CRC."""
     arrays = {name: open_array(version.group, name) for name in ("mask", "attention")}
     copies = {name: zarr.open_array(store, path=name, mode="r+") for name in arrays}
@@ -113,7 +114,7 @@ def _root_attributes(version: Version, group: zarr.Group) -> dict[str, Any]:
     }
 
 
-def _open_target(out: Path | str) -> AbstractContextManager[LocalStore | FsspecStore]:
+def _open_target(out: Path | str) -> AbstractContextManager[Store]:
     try:
         location = parse_location(out)
     except CatalogError as error:
@@ -128,7 +129,7 @@ def _folder(out: Path) -> Iterator[LocalStore]:
 
 
 @contextmanager
-def _url(url: str) -> Iterator[FsspecStore]:
+def _url(url: str) -> Iterator[Store]:
     try:
         if list_remote(url):
             raise not_empty(url)
@@ -139,9 +140,10 @@ def _url(url: str) -> Iterator[FsspecStore]:
     except UnreachableError as error:
         raise StoreError(f"{url} cannot be written: {error}") from None
     try:
-        yield FsspecStore.from_url(url)
+        bucket = bucket_below(url)
+        yield FsspecStore.from_url(url) if bucket is None else ObjectStore(bucket.client)
     except LocLocError:
         raise
-    except Exception as error:  # botocore, aiohttp and google.auth share no base class
+    except Exception as error:  # obstore's, and those of fsspec's packages
         lines = str(error).splitlines() or [""]
         raise StoreError(f"{url} cannot be written: {type(error).__name__}: {without_secrets(lines[0])}") from error

@@ -1,4 +1,4 @@
-"""Files by URL, through fsspec: `s3://bucket/prefix`, `gs://...`, and whatever other protocol has a package installed.
+"""Files by URL: `s3://bucket/prefix` and `gs://...` (buckets.py), and other protocols through fsspec.
 
 Credentials come from the environment, by the rules of each protocol's library. None is taken from a URL, kept in an
 object that is pickled, or repeated in a message.
@@ -13,28 +13,22 @@ import threading
 from typing import Any, TypeGuard
 
 from ..errors import UnreachableError
+from .buckets import CONNECT_S, SCHEMES, Bucket, BucketError, Limits
 
-# A request waits 5 s for a connection and 20 s for bytes; libraries retry with growing pauses. An endpoint that does
+# A request waits 5 s for a connection and 20 s for bytes, and is repeated with growing pauses. An endpoint that does
 # not answer fails after about 30 s, a single file after `READ_DEADLINE_S` in any case.
-CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 20
 READ_DEADLINE_S = 60
 ATTEMPTS = 5
 
-_S3, _GS = ("s3", "s3a"), ("gs", "gcs")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 # "name:secret@" (a secret may hold slashes; a port number is no secret), and in web addresses all text before an "@".
 _SECRET = re.compile(r"(?<=://)[^/@:\s]*:(?!\d+(?:/|\Z))[^@\s]*@|(?<=http://)[^/@\s]+@|(?<=https://)[^/@\s]+@")
 
-# S3's error codes for one object. Other codes concern the bucket or the client; a bare 403 or 404 comes from a proxy.
-_OBJECT_CODES = frozenset({
-    "NoSuchKey", "NoSuchVersion", "AccessDenied", "InvalidObjectState", "KeyTooLongError",
-    "InvalidRange",
-})  # fmt: skip
 _OBJECT_STATUS = frozenset({403, 404, 410, 414, 416})
 
 # What file systems call the mark of a file's content, the surest first.
-_MARKS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created")
+_MARKS = ("ETag", "etag", "LastModified", "last_modified", "updated", "mtime", "created")
 
 _filesystems: dict[str, Any] = {}
 _lock = threading.RLock()
@@ -73,9 +67,9 @@ def tidy_url(url: str) -> str:
         raise ValueError(f"{shown} holds a secret; give credentials by the environment, not in the address")
     if protocol in ("http", "https") and ("?" in rest or "#" in rest):
         raise ValueError(f"{shown.partition('?')[0].partition('#')[0]} goes on with '?' or '#'; give a plain address")
-    if protocol != "memory" and (not rest.strip("/") or (protocol in (*_S3, *_GS) and rest.startswith("/"))):
+    if protocol != "memory" and (not rest.strip("/") or (protocol in SCHEMES and rest.startswith("/"))):
         raise ValueError(f"{shown} names no bucket or host")
-    _filesystem_class(protocol, shown)
+    _check_protocol(protocol, shown)
     return f"{protocol}://{rest}"
 
 
@@ -84,24 +78,22 @@ def read_remote(url: str, start: int = 0, stop: int | None = None) -> bytes:
 
     Raises FileNotFoundError with the reason: no such file, or no permission. UnreachableError: everything else.
     """
-    filesystem = open_filesystem(url)
-    path = filesystem._strip_protocol(url)
     try:
+        if (found := _in_bucket(url)) is not None:
+            bucket, key = found
+            return bucket.read(key, start, stop)
+        filesystem = open_filesystem(url)
         if filesystem.async_impl:
-            from fsspec.asyn import sync
-
             part = {} if stop is None and not start else {"start": start, "end": stop}
-            data = sync(filesystem.loop, filesystem._cat_file, path, timeout=READ_DEADLINE_S, **part)
+            data = filesystem.cat_file(url, timeout=READ_DEADLINE_S, **part)
         else:
             with _lock:  # FTP and similar protocols allow one request at a time
-                data = filesystem.cat_file(path, start or None, stop)
+                data = filesystem.cat_file(url, start or None, stop)
     except Exception as error:  # each library raises its own classes
-        if reason := _object_is_missing(error):
-            raise FileNotFoundError(reason) from None
-        raise _unreachable(url, error) from None
+        raise _as_ours(url, error) from None
     if stop is not None and len(data) > stop - start:  # a web server that sends whole files
-        return data[start:stop]
-    return data
+        return bytes(data[start:stop])
+    return bytes(data)
 
 
 def remote_stamp(url: str) -> tuple[int, str]:
@@ -109,14 +101,14 @@ def remote_stamp(url: str) -> tuple[int, str]:
 
     Raises as `read_remote`.
     """
-    filesystem = open_filesystem(url)
     try:
+        if (found := _in_bucket(url)) is not None:
+            bucket, key = found
+            return bucket.stamp(key)
         with _lock:
-            info = filesystem.info(filesystem._strip_protocol(url))
+            info = open_filesystem(url).info(url)
     except Exception as error:
-        if reason := _object_is_missing(error):
-            raise FileNotFoundError(reason) from None
-        raise _unreachable(url, error) from None
+        raise _as_ours(url, error) from None
     mark = next((info[key] for key in _MARKS if info.get(key)), "")
     return int(info.get("size") or 0), str(mark)
 
@@ -126,99 +118,136 @@ def list_remote(url: str) -> list[str]:
 
     Raises FileNotFoundError and UnreachableError as `read_remote`; NotADirectoryError where the URL is a file.
     """
-    filesystem = open_filesystem(url)
     try:
-        base = filesystem._strip_protocol(url)
-        paths = filesystem.find(base)
+        if (found := _in_bucket(url)) is not None:
+            bucket, base = found
+            paths = [entry.key for entry in bucket.below(base)]
+            if not paths and base:
+                paths = [base] if _is_object(bucket, base) else []
+        else:
+            from fsspec.core import strip_protocol
+
+            base = strip_protocol(url)
+            paths = open_filesystem(url).find(url)
     except Exception as error:
-        if reason := _object_is_missing(error):
-            raise FileNotFoundError(reason) from None
-        raise _unreachable(url, error) from None
+        raise _as_ours(url, error) from None
     if paths == [base]:
         raise NotADirectoryError("a file, not a folder")
-    prefix_length = len(base.rstrip("/")) + 1
+    prefix_length = len(base.rstrip("/")) + 1 if base else 0
     return [path[prefix_length:] for path in paths]
 
 
+def _is_object(bucket: Bucket, key: str) -> bool:
+    try:
+        bucket.stamp(key)
+    except BucketError as error:
+        if error.is_missing:
+            return False
+        raise
+    return True
+
+
+def _in_bucket(url: str) -> tuple[Bucket, str] | None:
+    """The bucket of a URL, one per process, and the object's key; None for other protocols."""
+    protocol, _, rest = url.partition("://")
+    if protocol not in SCHEMES:
+        return None
+    name, _, key = rest.partition("/")
+    host = f"{protocol}://{name}"
+    with _lock:
+        if host not in _filesystems:
+            _filesystems[host] = Bucket(SCHEMES[protocol], name, limits())
+        return _filesystems[host], key
+
+
 def open_filesystem(url: str) -> Any:
-    """The fsspec file system of a URL's bucket or host: one per process, shared by its threads."""
+    """The fsspec file system of a URL's host, for protocols without buckets: one per process, shared by its threads."""
     host = "/".join(url.split("/", 3)[:3])
     with _lock:
         if host not in _filesystems:
             protocol = host.partition(":")[0]
             try:
-                filesystem_class = _filesystem_class(protocol, without_secrets(host))
-                options = filesystem_class._get_kwargs_from_urls(host) | _options(protocol)
+                from fsspec.core import url_to_fs
+
                 # fsspec's own cache is off: for some protocols it keeps an instance for every thread, also ended ones
-                _filesystems[host] = filesystem_class(**options, skip_instance_cache=True, use_listings_cache=False)
+                options = {"skip_instance_cache": True, "use_listings_cache": False, **_options(protocol)}
+                _filesystems[host], _ = url_to_fs(host, **options)
             except Exception as error:
                 raise _unreachable(url, error) from None
         return _filesystems[host]
 
 
-def _filesystem_class(protocol: str, shown: str) -> Any:
+def bucket_below(url: str) -> Bucket | None:
+    """What is below a URL in a bucket; None for other protocols."""
+    protocol, _, rest = url.partition("://")
+    name, _, prefix = rest.partition("/")
+    return Bucket(SCHEMES[protocol], name, limits(), prefix or None) if protocol in SCHEMES else None
+
+
+def limits() -> Limits:
+    return Limits(READ_TIMEOUT_S, ATTEMPTS, READ_DEADLINE_S)
+
+
+def _check_protocol(protocol: str, shown: str) -> None:
+    """Raises ValueError for a protocol that is unknown or lacks its package."""
+    import importlib.util
+
     import fsspec
 
     try:
-        filesystem_class = fsspec.get_filesystem_class(protocol)
-        if protocol in _GS:  # the package's default class asks a second service about the bucket, and hung
-            from gcsfs.core import GCSFileSystem
-
-            return GCSFileSystem
-        return filesystem_class
+        if protocol not in SCHEMES:
+            fsspec.get_filesystem_class(protocol)
+        elif importlib.util.find_spec("obstore") is None:
+            raise ImportError
     except ImportError:
-        remedy = "pip install locloc[cluster]" if protocol in (*_S3, *_GS) else f"see fsspec's {protocol!r}"
+        remedy = "pip install locloc[cluster]" if protocol in SCHEMES else f"see fsspec's {protocol!r}"
         raise ValueError(f"{shown} needs a package that is not installed; {remedy}") from None
     except ValueError:
         raise ValueError(f"{shown}: unknown protocol {protocol!r}; s3, gs and fsspec's others are known") from None
 
 
 def _options(protocol: str) -> dict[str, Any]:
-    if protocol in _S3:
-        retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
-        timeouts = {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
-        # with max_concurrency above 1, s3fs requests the size first: two requests an image
-        return {"config_kwargs": {**timeouts, "retries": retries}, "max_concurrency": 1}
-    if protocol in _GS:
-        return {"requests_timeout": _aiohttp_timeout()}
-    if protocol in ("http", "https"):
-        return {"client_kwargs": {"timeout": _aiohttp_timeout()}}
-    return {}
+    return {"client_kwargs": {"timeout": _aiohttp_timeout()}} if protocol in ("http", "https") else {}
 
 
 def _aiohttp_timeout() -> Any:
     from aiohttp import ClientTimeout
 
-    return ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)
+    return ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=READ_TIMEOUT_S)
+
+
+def _as_ours(url: str, error: Exception) -> Exception:
+    """FileNotFoundError with the reason, if the error concerns the requested file alone; else UnreachableError."""
+    if isinstance(error, UnreachableError):
+        return error
+    reason = _object_is_missing(error)
+    return FileNotFoundError(reason) if reason else _unreachable(url, error)
 
 
 def _object_is_missing(error: Exception) -> str:
     """The reason, if the error concerns the requested file alone; else the empty string."""
-    response = getattr(error.__cause__, "response", None)  # s3fs raises a plain error with botocore's as its cause
-    if isinstance(response, dict):
-        code = str(response.get("Error", {}).get("Code", ""))
-        return _reason(error, code) if code in _OBJECT_CODES else ""
-    if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
-        return _reason(error)
-    if type(error) is OSError and str(error).startswith("Forbidden: "):  # gcsfs
-        return "permission denied"
-    status = next((value for name in ("status", "code", "status_code") if (value := getattr(error, name, None))), "")
-    return _reason(error, f"status {status}") if str(status).isdigit() and int(status) in _OBJECT_STATUS else ""
-
-
-def _reason(error: Exception, code: str = "") -> str:
+    if isinstance(error, BucketError):
+        if error.code == "InvalidKey":
+            return f"{error}; rename it"
+        if not error.of_object:
+            return ""
+        return {"AccessDenied": "permission denied"}.get(error.code, "no such file" if error.is_missing else error.code)
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    if isinstance(error, PermissionError) and code != "InvalidObjectState":
+    if isinstance(error, PermissionError):
         return "permission denied"
     if isinstance(error, IsADirectoryError):
         return "a directory, not a file"
-    return code or type(error).__name__
+    if isinstance(error, NotADirectoryError):
+        return type(error).__name__
+    status = next((value for name in ("status", "code", "status_code") if (value := getattr(error, name, None))), "")
+    return f"status {status}" if str(status).isdigit() and int(status) in _OBJECT_STATUS else ""
 
 
 def _unreachable(url: str, error: Exception) -> UnreachableError:
     first_line = next(iter(str(error).splitlines()), "")[:300]
-    reason = without_secrets(f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__)
+    kind = "" if isinstance(error, BucketError) else type(error).__name__
+    reason = without_secrets(": ".join(part for part in (kind, first_line) if part))
     return UnreachableError(
         f"Images cannot be reached: {without_secrets(url)}: {reason}; check network and credentials, then resume"
     )

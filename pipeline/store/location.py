@@ -1,6 +1,6 @@
 """Location of a store: a local folder, or a prefix in a bucket. The only module that knows schemes and endpoints.
 
-A location never holds credentials. Icechunk and fsspec read them from the environment of the process that needs them
+A location never holds credentials. Icechunk and obstore read them from the environment of the process that needs them
 (`AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, an instance's role, `GOOGLE_APPLICATION_CREDENTIALS`, ...), so a location, and
 everything opened from it, can be pickled, logged and stored.
 """
@@ -9,12 +9,12 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union
-from urllib.parse import urlsplit
+from typing import Union
 
 import icechunk
 
 from ..errors import StoreError, did_you_mean
+from ..io.buckets import s3_endpoint, s3_region
 
 REMOTE_SCHEMES = ("s3", "gs")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/+(.*)", re.DOTALL)  # pathlib folds the slashes of a URL into one
@@ -76,13 +76,13 @@ class StoreLocation:
 
     @property
     def key(self) -> str:
-        """`bucket/path`, as in fsspec."""
+        """`bucket/path`."""
         return f"{self.bucket}/{self.path}"
 
     def storage(self) -> icechunk.Storage:
         """Icechunk's storage. Credentials are read from the environment at use and are not pickled."""
         if self.scheme == "s3":
-            endpoint = s3_endpoint()
+            endpoint = _s3_endpoint()
             return icechunk.s3_storage(
                 bucket=self.bucket,
                 prefix=self.path,
@@ -97,47 +97,11 @@ class StoreLocation:
         return icechunk.local_filesystem_storage(self.path)
 
 
-def s3_endpoint() -> str | None:
-    """`AWS_ENDPOINT_URL_S3`, else `AWS_ENDPOINT_URL`, else None for Amazon's own. Raises StoreError for a password."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
-    if endpoint and "@" in urlsplit(endpoint).netloc:
-        raise StoreError("AWS_ENDPOINT_URL has a password in it, which would end up in logs; use AWS_ACCESS_KEY_ID")
-    return endpoint
-
-
-def s3_region() -> str | None:
-    """`AWS_REGION`, else `AWS_DEFAULT_REGION`; a placeholder for other servers, which need some region."""
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return region or ("us-east-1" if s3_endpoint() else None)
-
-
-def file_system(location: StoreLocation) -> Any:
-    """The fsspec file system of a remote location. Raises StoreError if its package is not installed."""
+def _s3_endpoint() -> str | None:
     try:
-        if location.scheme == "s3":
-            import s3fs
-
-            endpoint = s3_endpoint()
-            files = s3fs.S3FileSystem(
-                endpoint_url=endpoint,
-                client_kwargs={"region_name": s3_region()},
-                config_kwargs={
-                    "connect_timeout": 5,
-                    "read_timeout": 10,
-                    "retries": {"max_attempts": 2},
-                    "s3": {"addressing_style": "path" if endpoint else "auto"},
-                },
-                use_listings_cache=False,
-            )
-            files.retries = 2
-            return files
-        from gcsfs.core import GCSFileSystem
-
-        return GCSFileSystem(use_listings_cache=False)
-    except ImportError as error:
-        raise StoreError(
-            f"{location} needs the package {error.name}; `pip install locloc[cluster]` brings it"
-        ) from None
+        return s3_endpoint()
+    except ValueError as error:
+        raise StoreError(str(error)) from None
 
 
 def split_version_name(name: str) -> tuple[str, str]:

@@ -4,21 +4,19 @@ Creating a file is exclusive (`O_EXCL`, `If-None-Match`): if two processes creat
 Every error is a StoreError of one line; a request on a network takes at most `TIMEOUT_S`.
 """
 
-import logging
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..errors import StoreError, os_error_reason
-from .location import StoreLocation, file_system
+from ..io.buckets import Bucket, BucketError, Limits
+from .location import StoreLocation
 
 TIMEOUT_S = 20.0
 PROBE = "locloc.probe"
-
-_PRECONDITION_CODES = ("PreconditionFailed", "412", "ConditionalRequestConflict")
 
 
 class ObjectStore(Protocol):
@@ -128,70 +126,60 @@ class FolderObjectStore:
 
 
 class BucketObjectStore:
-    """Files of a remote store, through fsspec."""
+    """Files of a remote store."""
 
     def __init__(self, location: StoreLocation):
         self._location = location
-        self._files = file_system(location)
+        self._bucket = Bucket(location.scheme, location.bucket, Limits(read_s=10, attempts=3, deadline_s=TIMEOUT_S))
 
     def names(self, folder: str = "") -> list[str]:
-        top = self._key(folder).rstrip("/")
-        try:
-            paths = self._call("read", self._files._ls, top, detail=False)
-        except FileNotFoundError:
-            return []
-        return sorted(path[len(top) + 1 :].rstrip("/") for path in paths if path.startswith(f"{top}/"))
+        with self._errors("read"):
+            return self._bucket.names(self._key(folder).rstrip("/"))
 
     def read(self, name: str) -> bytes | None:
-        try:
-            content: bytes = self._call("read", self._files._cat_file, self._key(name))
-        except FileNotFoundError:
-            return None
-        return content
+        with self._errors("read"):
+            try:
+                return self._bucket.read(self._key(name))
+            except BucketError as error:
+                if error.is_missing:
+                    return None
+                raise
 
     def create(self, name: str, data: bytes) -> bool:
-        try:
-            self._call("written to", self._files._pipe_file, self._key(name), data, mode="create")
-        except FileExistsError:
-            return self.read(name) == data  # True for a retry after a lost answer: the file is its own
-        return True
+        with self._errors("written to"):
+            try:
+                self._bucket.create(self._key(name), data)
+                return True
+            except BucketError as error:
+                if not error.exists:
+                    raise
+        return self.read(name) == data  # True for a retry after a lost answer: the file is its own
 
     def replace(self, name: str, data: bytes) -> None:
-        self._call("written to", self._files._pipe_file, self._key(name), data)
+        with self._errors("written to"):
+            self._bucket.write(self._key(name), data)
 
     def remove(self, name: str) -> None:
-        try:
-            self._call("written to", self._files._rm_file, self._key(name))
-        except FileNotFoundError:
-            return
+        with self._errors("written to"):
+            self._bucket.remove(self._key(name))
 
     def replace_if(self, name: str, data: bytes, etag: str) -> bool:
         """S3 only: overwrites a file whose etag is `etag`; False if it has another."""
-        bucket, _, key = self._key(name).partition("/")
-        try:
-            self._call(
-                "written to", self._files._call_s3, "put_object", Bucket=bucket, Key=key, Body=data, IfMatch=etag
-            )
-        except FileExistsError:
-            return False
-        return True
+        with self._errors("written to"):
+            try:
+                self._bucket.write(self._key(name), data, etag)
+                return True
+            except BucketError as error:
+                if error.exists:
+                    return False
+                raise
 
     def _key(self, name: str) -> str:
-        return f"{self._location.key}/{name}"
+        return f"{self._location.path}/{name}"
 
-    def _call(self, action: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Runs a coroutine of fsspec. FileNotFoundError and FileExistsError pass; others become StoreError."""
-        from fsspec.asyn import sync
-
-        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs tracebacks of errors that it also raises
+    @contextmanager
+    def _errors(self, action: str) -> Iterator[None]:
         try:
-            return sync(self._files.loop, method, *args, timeout=TIMEOUT_S, **kwargs)
-        except Exception as error:  # botocore, aiohttp and google.auth share no base class
-            code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
-            if isinstance(error, FileExistsError) or code in _PRECONDITION_CODES:
-                raise FileExistsError(str(self._location)) from None
-            if isinstance(error, FileNotFoundError) and "bucket does not exist" not in str(error):
-                raise
-            lines = (str(error) or type(error).__name__).strip().splitlines()
-            reason = "no answer" if isinstance(error, TimeoutError) else lines[0].rstrip(".")
-            raise StoreError(f"Store {self._location} cannot be {action}: {reason}") from error
+            yield
+        except BucketError as error:
+            raise StoreError(f"Store {self._location} cannot be {action}: {error}") from None

@@ -11,11 +11,11 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
 from locloc.pipeline.io import fsspec_io as remote
+from locloc.pipeline.io.buckets import Bucket, Limits
 
 KEY_ID, SECRET = "AKIDLOCLOCTEST", "wJalrXUtnFEMI-K7MDENG-bPxRfiCY"
 
@@ -45,26 +45,20 @@ def serving_s3(**settings: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
-    pytest.importorskip("s3fs")
+    pytest.importorskip("obstore")
     pytest.importorskip("moto.server")
     with serving_s3() as address:
         yield address
 
 
-_kept: list[Any] = []
-
-
-def keep(files: Any) -> Any:
-    """Keeps an fsspec file system until the process ends. One that is dropped has 0.1 s to close its connections, which
-    a busy machine does not always give; aiohttp then complains, in whichever test runs by then."""
-    _kept.append(files)
-    return files
-
-
 def forget_filesystems() -> None:
     """As in a new process: images will be read through fresh connections."""
-    keep(dict(remote._filesystems))
     remote._reset_after_fork()
+
+
+def bucket_of(url: str) -> Bucket:
+    """The bucket of `s3://NAME/...`, to write into and to look at."""
+    return Bucket("s3", url.removeprefix("s3://").partition("/")[0], Limits(20, 3, 60))
 
 
 @pytest.fixture

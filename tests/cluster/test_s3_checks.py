@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 import zarr
+from zarr.storage import ObjectStore
 
 from locloc.pipeline.errors import StoreError, UnreachableError
 from locloc.pipeline.export import export_zarr
 from locloc.pipeline.export.zarr import ARRAYS
 from locloc.pipeline.inspect.diff import diff_versions
 from locloc.pipeline.inspect.verify import verify_version
+from locloc.pipeline.io.fsspec_io import bucket_below
 from locloc.pipeline.store import open_version
-from locloc.pipeline.store.location import file_system
 
-from .s3 import SECRET, bucket, put, s3_environment, s3_server  # noqa: F401
+from .s3 import SECRET, bucket, bucket_of, put, s3_environment, s3_server  # noqa: F401
 
 
 @pytest.fixture
@@ -31,10 +32,10 @@ def test_verify_reads_store_and_images_in_a_bucket(version, images, s3_environme
     verified = verify_version(version, root=images)
     assert (verified.ok, verified.changes, verified.files_checked) == (True, [], 150)
     put(s3_environment, f"/{images[5:]}/0011.jpg", b"another image")
-    files = file_system(version.store)
-    sizes = files.find(f"{version.store.key}/chunks", detail=True)
-    for chunk in sorted(sizes, key=lambda name: sizes[name]["size"])[-2:]:  # of masks or attention, not of columns
-        files.pipe_file(chunk, b"no chunk")
+    files = bucket_of(str(version.store))
+    chunks = sorted(files.below(f"{version.store.path}/chunks"), key=lambda entry: entry.size)
+    for chunk in chunks[-2:]:  # of masks or attention, not of columns
+        files.write(chunk.key, b"no chunk")
     verified = verify_version(open_version(version.name), root=images)
     assert [found.kind for found in verified.damage] == ["unreadable"]
     assert [(found.kind, found.first_ids) for found in verified.changes] == [("replaced", ["0011.jpg"])]
@@ -50,9 +51,9 @@ def test_a_bucket_that_cannot_be_reached_is_not_taken_for_damage(version, monkey
     version.catalog  # noqa: B018 - all but the chunks has been read
     version.provenance  # noqa: B018
     monkeypatch.setattr("locloc.pipeline.inspect.verify.open_version", _unplugged)
-    files = file_system(version.store)
-    for chunk in files.find(f"{version.store.key}/chunks"):
-        files.rm_file(chunk)
+    files = bucket_of(str(version.store))
+    for chunk in files.below(f"{version.store.path}/chunks"):
+        files.remove(chunk.key)
     with pytest.raises(StoreError, match="no answer"):
         verify_version(version)
 
@@ -64,7 +65,7 @@ def _unplugged(name: str):
 @pytest.mark.slow
 def test_an_export_to_a_bucket_is_read_by_plain_zarr(version, bucket, s3_environment, capfd):  # noqa: F811
     export_zarr(version, f"{bucket}/out.zarr")
-    root = zarr.open_group(f"{bucket}/out.zarr", mode="r")
+    root = zarr.open_group(ObjectStore(bucket_below(f"{bucket}/out.zarr").client), mode="r")
     names = [name for name in ARRAYS if not name.startswith("decisions/")]  # nobody has judged these masks
     assert len(names) > 10
     for name in names:

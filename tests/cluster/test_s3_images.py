@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-pytest.importorskip("s3fs")
+pytest.importorskip("obstore")
 pytest.importorskip("moto.server")
 
 from locloc.pipeline.catalogs import read_catalog, resolve
@@ -146,7 +146,10 @@ def test_more_keys_than_one_answer_lists(s3):
 
 def test_keys_that_no_catalog_can_hold(s3):
     s3.put_object(Bucket="images", Key="a//b.jpg")
-    with pytest.raises(CatalogError, match="1 keys below s3://images have an empty name .*'a//b.jpg'; rename them$"):
+    with pytest.raises(
+        CatalogError,
+        match=r"Cannot read images at s3://images: .*\"a//b.jpg\" contained empty path segment; rename it$",
+    ):
         read_catalog("s3://images")
 
 
@@ -260,6 +263,6 @@ def test_no_answer_comes(environment, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, never says a word
         environment(f"http://127.0.0.1:{silent.getsockname()[1]}")
         begin = time.monotonic()
-        with pytest.raises(UnreachableError, match="FSTimeoutError"):
+        with pytest.raises(UnreachableError, match="no answer"):
             read_image_bytes("s3://bucket/a.jpg")
     assert time.monotonic() - begin < 20

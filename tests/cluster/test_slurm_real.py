@@ -3,157 +3,42 @@
 No build may print a traceback or leave a job behind. Run with `-s` to see the times.
 """
 
-import json
-import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from locloc.pipeline.store import open_version
-
-from ..end_to_end.conftest import command, everything, make_images
-from .conftest import SMALL_RECIPE, wait_for
-from .faults.nursery import HOOK
+from .conftest import wait_for
 from .real_slurm import RealSlurm, real_slurm
+from .slurm_build import Build, assert_as_undisturbed, note, photos, recipe, running, start, undisturbed
 
-__all__ = ["real_slurm"]
+__all__ = ["photos", "real_slurm", "recipe", "start", "undisturbed"]
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
-IMAGES = 512  # eight blocks, enough for one job
-DECODE_S = 0.03  # of an image: a block takes two seconds and more
-
-
-@dataclass
-class Build:
-    """A running `locloc masks build --slurm`."""
-
-    process: subprocess.Popen
-    store: Path
-    err: Path
-
-    def events(self, kind: str) -> list[dict]:
-        files = sorted((self.store / "logs").glob("*.jsonl"))
-        lines = [line for file in files for line in file.read_text().splitlines(keepends=True)]
-        return [event for line in lines if line.endswith("\n") and (event := json.loads(line))["event"] == kind]
-
-    def said(self) -> str:
-        return self.err.read_text()
-
-    def wait_for_blocks(self, more: int) -> float:
-        """Waits for so many more finished blocks; the seconds that they took."""
-        before, begun = len(self.events("block")), time.monotonic()
-        wait_for(lambda: len(self.events("block")) >= before + more or self.process.poll() is not None, 180, "blocks")
-        assert len(self.events("block")) >= before + more, self.said()
-        return time.monotonic() - begun
-
-    def end(self, code: int, timeout_s: float = 180) -> str:
-        """What it has printed; asserts the exit code and that no line is a traceback's."""
-        assert self.process.wait(timeout_s) == code, self.said()
-        said = self.said()
-        assert "Traceback" not in said and "Error:" not in said and "Future" not in said, said
-        assert not re.search(r"\b0 workers\b", said), said
-        return said
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_images(tmp_path_factory.mktemp("photos"), IMAGES)
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("recipe") / "small.toml"
-    file.write_text(SMALL_RECIPE)
-    return file
-
-
-@pytest.fixture(scope="module")
-def undisturbed(photos: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    store = tmp_path_factory.mktemp("undisturbed") / "masks.store"
-    arguments = ("masks", "build", photos, "--store", store, "--recipe", recipe, "--weights", "random", "--workers", 1)
-    subprocess.run(command(*arguments), check=True, capture_output=True)
-    return everything(open_version(f"{store}@v1"))
-
-
-@pytest.fixture
-def start(real_slurm: RealSlurm, photos: Path, recipe: Path, tmp_path: Path):
-    """`start("cpu settings")` starts a build in jobs of one slow worker each."""
-    started: list[Build] = []
-
-    def start(settings: str = "", env: dict[str, str] | None = None) -> Build:
-        file = tmp_path / "slurm.toml"
-        prologue = [f"export PYTHONPATH={HOOK}", f"export LOCLOC_FAULTS='{json.dumps({'decode_s': DECODE_S})}'"]
-        file.write_text(
-            'interface = "lo"\n[cpu]\nmemory_gib = 3\nwalltime_min = 60\n'
-            f'local_directory = "{tmp_path}"\nlog_directory = "{tmp_path / "logs"}"\n'
-            f"job_script_prologue = {json.dumps(prologue)}\n{settings}\n"
-        )
-        err = tmp_path / f"{len(started)}.err"
-        quick = {"locloc.pipeline.build.cluster.slurm_jobs": {"POLL_S": 0.5, "CANCEL_S": 2.0}}
-        hook = {"PYTHONPATH": str(HOOK), "LOCLOC_FAULTS": json.dumps({"set": quick})}
-        with err.open("wb") as out:
-            process = subprocess.Popen(
-                command(
-                    "masks", "build", photos, "--store", tmp_path / "masks.store", "--recipe", recipe, "--weights",
-                    "random", "--slurm", file, "--checkpoint-s", 0.5,
-                ),
-                stdout=out, stderr=out, cwd=tmp_path, env=os.environ | real_slurm.env | hook | (env or {}),
-            )  # fmt: skip
-        started.append(Build(process, tmp_path / "masks.store", err))
-        return started[-1]
-
-    yield start
-    for build in started:
-        build.process.kill()
-        build.process.wait()
-
-
-def running(slurm: RealSlurm, besides: set[str] = frozenset()) -> str:
-    """Waits for a running job that is none of these."""
-    found: list[str] = []
-
-    def look() -> bool:
-        found[:] = [job for job, state in slurm.jobs().items() if state == "RUNNING" and job not in besides]
-        return bool(found)
-
-    wait_for(look, 120, "a running job")
-    return found[0]
-
-
-def assert_as_undisturbed(build: Build, undisturbed: dict[str, np.ndarray]) -> None:
-    found = everything(open_version(f"{build.store}@v1"))
-    differing = [name for name in undisturbed if not np.array_equal(found[name], undisturbed[name])]
-    assert found.keys() == undisturbed.keys() and not differing
-
-
-def note(what: str, seconds: float) -> None:
-    print(f"{what}: {seconds:.1f} s")
+ONE_AT_A_TIME = 'cores = 8\njob_extra_directives = ["--nodelist=n1"]'  # all of a node's CPUs
 
 
 def test_a_build_goes_on_when_its_job_ends(real_slurm: RealSlurm, start: Callable[..., Build], undisturbed):
     """A job cancelled while its worker starts and while it works, ended by its time limit, its node drained, and the
     controller killed and started again: each time another job takes over."""
     build = start()
+    build.hold()
     starting = running(real_slurm)
     time.sleep(1.0)  # Python imports Dask and torch
     real_slurm.call("scancel", starting)
     cancelled = running(real_slurm, {starting})
-    note("first block after a job cancelled at its start", build.wait_for_blocks(1))
+    note("first block after a job cancelled at its start", build.wait_for_a_block())
     real_slurm.call("scancel", cancelled)
-    note("next block after a job cancelled at work", build.wait_for_blocks(1))
+    note("next block after a job cancelled at work", build.wait_for_a_block())
 
     expired = running(real_slurm, {starting, cancelled})
     real_slurm.call("scontrol", "update", f"JobId={expired}", "EndTime=now")
     wait_for(lambda: real_slurm.jobs().get(expired) != "RUNNING", 90, "the time limit, which SLURM checks now and then")
-    note("next block after the time limit", build.wait_for_blocks(1))
+    note("next block after the time limit", build.wait_for_a_block())
 
     at_work = running(real_slurm, {starting, cancelled, expired})
     node = real_slurm.nodes()[at_work]
@@ -164,7 +49,7 @@ def test_a_build_goes_on_when_its_job_ends(real_slurm: RealSlurm, start: Callabl
         real_slurm.start_controller()
         assert "drain" in real_slurm.call("sinfo", "-h", "-n", node, "-p", "batch", "-o", "%T")
         wait_for(lambda: not real_slurm.call("scancel", at_work) and at_work not in real_slurm.jobs(), 60, "its end")
-        note("last blocks after a drained node and a new controller", build.wait_for_blocks(1))
+        note("next block after a drained node and a new controller", build.wait_for_a_block())
         said = build.end(0)
     finally:
         real_slurm.call("scontrol", "update", f"NodeName={node}", "State=resume")
@@ -175,9 +60,58 @@ def test_a_build_goes_on_when_its_job_ends(real_slurm: RealSlurm, start: Callabl
     assert_as_undisturbed(build, undisturbed)
 
 
-def test_a_queue_that_starts_nothing_is_said_and_left(real_slurm: RealSlurm, start: Callable[..., Build]):
-    build = start('partition = "closed"')
-    line = "no SLURM job of this build runs now; SLURM's reason: PartitionDown"
+def test_jobs_of_a_killed_coordinator_end_by_themselves(
+    real_slurm: RealSlurm, start: Callable[..., Build], undisturbed
+):
+    """One job at work and one in the queue, which has no room: both are gone within the five minutes that
+    docs/cluster.md promises, and the same command goes on where the build was."""
+    build = start(f"{ONE_AT_A_TIME}\nminimum_jobs = 2\nmaximum_jobs = 2")
+    build.hold()
+    build.wait_for_a_block()
+    assert sorted(real_slurm.jobs().values()) == ["PENDING", "RUNNING"]
+    build.process.kill()
+    begun = time.monotonic()
+    build.go()
+    wait_for(lambda: not real_slurm.jobs(), 300, "the end of all jobs")
+    note("coordinator killed, until no job was left", time.monotonic() - begun)
+    done = len(build.events("block"))
+    begun, again = time.monotonic(), start()
+    wait_for(lambda: len(again.events("block")) > done or again.process.poll() is not None, 180, "a block")
+    note("the same command, until its first block", time.monotonic() - begun)
+    again.end(0)
+    assert real_slurm.jobs() == {}
+    assert "Traceback" not in build.said()
+    assert_as_undisturbed(again, undisturbed)
+
+
+def test_no_more_jobs_than_allowed(real_slurm: RealSlurm, start: Callable[..., Build], undisturbed):
+    """The blocks would be worth eight jobs. One of the two that are allowed is cancelled: two again, never three."""
+    build = start(f"{ONE_AT_A_TIME}\nmaximum_jobs = 2", BLOCKS_A_PROCESS=1)
+    build.hold()
+    running(real_slurm)
+    wait_for(lambda: len(real_slurm.jobs()) == 2, 60, "two jobs")
+    (waiting,) = (job for job, state in real_slurm.jobs().items() if state != "RUNNING")
+    counts, begun = set(), time.monotonic()
+    real_slurm.call("scancel", waiting)
+    while waiting in (jobs := real_slurm.jobs()) or len(jobs) < 2:
+        counts.add(len(jobs))
+        assert time.monotonic() < begun + 60, "no job in the place of the cancelled one"
+    note("one of two jobs cancelled, until there was another", time.monotonic() - begun)
+    build.go()
+    while build.process.poll() is None:
+        counts.add(len(real_slurm.jobs()))
+        time.sleep(0.2)
+    build.end(0)
+    assert max(counts) == 2 and real_slurm.jobs() == {}
+    assert_as_undisturbed(build, undisturbed)
+
+
+@pytest.mark.parametrize(("partition", "reason"), [("closed", "PartitionDown"), ("short", "PartitionTimeLimit")])
+def test_a_queue_that_starts_nothing_is_said_and_left(
+    real_slurm: RealSlurm, start: Callable[..., Build], partition: str, reason: str
+):
+    build = start(f'partition = "{partition}"')
+    line = f"no SLURM job of this build runs now; SLURM's reason: {reason}"
     wait_for(lambda: line in build.said() or build.process.poll() is not None, 180, "the reason")
     begun = time.monotonic()
     build.process.send_signal(signal.SIGINT)

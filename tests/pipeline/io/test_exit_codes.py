@@ -58,7 +58,10 @@ def ended_by(error: BaseException, capsys) -> tuple[int, str]:
             ModuleNotFoundError("No module named 'cv2'", name="cv2"),
             "is missing; install it: pip install opencv-python-",
         ),
-        (ModuleNotFoundError("No module named 's3fs'", name="s3fs"), "install it: pip install 'locloc[cluster]'\n"),
+        (
+            ModuleNotFoundError("No module named 'dask_jobqueue'", name="dask_jobqueue"),
+            "install it: pip install 'locloc[cluster]'\n",
+        ),
         (
             ImportError("libtorch.so: cannot open", name="torch"),
             "torch is broken (libtorch.so: cannot open); install it",

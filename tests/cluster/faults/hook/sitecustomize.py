@@ -6,6 +6,7 @@ The environment's `LOCLOC_FAULTS`, JSON, says which:
     {"clock_s": 86400}                    a wall clock that is ahead
     {"writes": FILE}                      a line with the process id in FILE for all that changes a repository
     {"decode_s": 0.1}                     images that take so long to decode
+    {"hold": FILE}                        images are not decoded while FILE is there
     {"set": {"MODULE": {"NAME": VALUE}}}  other constants in a module
 
 An image whose file ends in POISON kills the process that decodes it, one that ends in HANG is never decoded. An empty
@@ -26,7 +27,7 @@ from typing import ClassVar
 
 IMAGES = "locloc.pipeline.io.images"
 POISON, HANG = b"locloc test: poison", b"locloc test: hang"
-SLOW = {"decode_s": 0.0}
+SLOW = {"decode_s": 0.0, "hold": ""}
 
 
 def dangerous(decode_reduced):
@@ -36,6 +37,8 @@ def dangerous(decode_reduced):
         while data.endswith(HANG):
             time.sleep(1)
         time.sleep(SLOW["decode_s"])
+        while SLOW["hold"] and os.path.exists(SLOW["hold"]):
+            time.sleep(0.05)
         return decode_reduced(data, *args, **kwargs)
 
     return decode
@@ -91,7 +94,7 @@ def set_constants(module, constants):
 
 def apply(faults):
     """To this process from now on, to modules that are loaded already as to others."""
-    SLOW["decode_s"] = faults.get("decode_s", 0.0)
+    SLOW.update(decode_s=faults.get("decode_s", 0.0), hold=faults.get("hold", ""))
     if faults.get("no_flock"):
         fcntl.flock = no_flock
     if faults.get("clock_s"):
