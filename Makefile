@@ -7,7 +7,7 @@ RUN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-all check docs bench wheelhouse clean
+.PHONY: demo test test-slow test-all test-icechunk2 check docs bench wheelhouse clean
 
 demo: $(INSTALLED)
 	$(RUN)/locloc demo demo
@@ -21,6 +21,24 @@ test-slow: $(INSTALLED)
 	$(PYTEST) -m slow
 
 test-all: test test-slow
+
+# The store's tests with Icechunk 2, which needs Python 3.12 or newer, in an environment of their own without torch. pyenv
+# finds its Python by the variable.
+PYTHON_ICECHUNK2 ?= python3.13
+RUN_ICECHUNK2 := .venv-icechunk2/bin
+STORE_PACKAGES := 'icechunk>=2,<3' botocore fsspec hypothesis jinja2 numba numpy obstore opencv-python-headless pillow pyarrow \
+	pycocotools pydantic pytest pytest-xdist rich safetensors typer xarray zarr
+
+test-icechunk2:
+	@export PYENV_VERSION=3.13; \
+	if $(PYTHON_ICECHUNK2) -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then \
+		$(PYTHON_ICECHUNK2) -m venv .venv-icechunk2 && \
+		$(RUN_ICECHUNK2)/python -m pip install --quiet --disable-pip-version-check $(STORE_PACKAGES) && \
+		$(RUN_ICECHUNK2)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . && \
+		$(RUN_ICECHUNK2)/python -m pytest -n 2 --dist loadfile -m "not slow" tests/pipeline/store; \
+	else \
+		echo "$(PYTHON_ICECHUNK2) is not here: the store is not tested with Icechunk 2"; \
+	fi
 
 check: $(INSTALLED)
 	$(RUN)/ruff check .
@@ -58,4 +76,4 @@ $(INSTALLED): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo build dist site *.egg-info
+	rm -rf $(VENV) .venv-icechunk2 demo build dist site *.egg-info

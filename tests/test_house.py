@@ -48,14 +48,15 @@ def test_pixi_and_pip_install_the_same():
 
 def test_pixi_has_the_tasks_of_make():
     makefile, tasks = (ROOT / "Makefile").read_text(), PIXI["feature"]["dev"]["tasks"]
-    targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE)) - {"clean", "wheelhouse"}
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE)) - {"clean", "wheelhouse", "test-icechunk2"}
     assert targets == set(tasks) == {"demo", "test", "test-slow", "test-all", "check", "docs", "bench"}
     pytest = re.search(r"^PYTEST := (.*)$", makefile, re.MULTILINE).group(1)
     for name in ("demo", "test", "test-slow", "docs"):
         command = re.search(rf"^{name}: .*\n\t(.*)$", makefile, re.MULTILINE).group(1)
         assert tasks[name]["cmd"] == command.replace("$(PYTEST)", pytest).replace("$(RUN)/", ""), name
     assert f"test-all: {' '.join(tasks['test-all']['depends-on'])}\n" in makefile
-    assert (ROOT / ".ci" / "run").read_text().splitlines()[-3:] == ["make check", "make test", "make test-slow"]
+    steps = ["make check", "make test", "make test-icechunk2", "make test-slow"]
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-4:] == steps
 
 
 def flags(command) -> dict[str, list[str]]:
