@@ -185,5 +185,5 @@ def memory() -> Iterator[Any]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--faults", type=int, default=10, help="How many faults tests/cluster/test_faults.py makes.")
+    parser.addoption("--faults", type=int, default=15, help="How many faults tests/cluster/test_faults.py makes.")
     parser.addoption("--fault-seed", type=int, help="Of the faults' kinds and moments; printed where it is not given.")

@@ -9,8 +9,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import pytest
 
@@ -90,21 +90,46 @@ def put(server: str, path: str, body: bytes = b"") -> None:
     connection.close()
 
 
-@contextmanager
-def without_headers(server: str, *dropped: str) -> Iterator[str]:
+def without_headers(server: str, *dropped: str) -> AbstractContextManager[str]:
     """The address of a proxy that forgets some headers of a request, as storage does that does not know them."""
-    known = {name.lower() for name in dropped}
+    return behind_proxy(server, {name.lower() for name in dropped})
+
+
+@contextmanager
+def behind_proxy(
+    server: str, dropped: Collection[str] = (), fault: Callable[[], str] = lambda: "", delay_s: float = 0.0
+) -> Iterator[str]:
+    """The address of a proxy that takes `delay_s` for each request and makes a fault of it, which `fault` chooses: a
+    status, "reset" before the request reaches the server, "lost" for an answer that does not arrive, "" for none.
+    """
 
     class Proxy(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def forward(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            headers = {name: value for name, value in self.headers.items() if name.lower() not in known}
+            body, happens = self.rfile.read(int(self.headers.get("Content-Length", 0))), fault()
+            time.sleep(delay_s)
+            if happens.isdecimal():
+                code = {"500": "InternalError", "503": "SlowDown"}[happens]
+                error = f"<Error><Code>{code}</Code><Message>{code}, said the test</Message></Error>".encode()
+                self.send_response(int(happens))
+                self.send_header("Content-Length", str(len(error)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(error)
+                return
+            if happens == "reset":
+                self.reset()
+                return
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in dropped}
             connection = http.client.HTTPConnection(server.removeprefix("http://"), timeout=20)
             connection.request(self.command, self.path, body, headers)
             answer = connection.getresponse()
             data = answer.read()
+            if happens == "lost":
+                connection.close()
+                self.reset()
+                return
             self.send_response(answer.status)
             for name, value in answer.getheaders():
                 if name.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
@@ -114,6 +139,11 @@ def without_headers(server: str, *dropped: str) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(data)
             connection.close()
+
+        def reset(self) -> None:
+            self.close_connection = True
+            with suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = forward
 

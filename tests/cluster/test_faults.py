@@ -1,7 +1,8 @@
 """Faults at random moments, each followed by a resume: the version has the right bytes, and readers see no other.
 
-`pytest tests/cluster/test_faults.py --faults 200 --fault-seed 7`. A fault kills the coordinator, the scheduler or
-workers, or it spoils the disk or an image. Processes that ended are started again, as a cluster manager and a user do.
+`pytest tests/cluster/test_faults.py --faults 200 --fault-seed 7`. A fault kills or suspends the coordinator, the
+scheduler or workers, cuts their network, starts two coordinators at once, moves the clock, or spoils the disk or an
+image. Processes that ended are started again, as a cluster manager and a user do.
 """
 
 import random
@@ -14,8 +15,9 @@ import pytest
 
 from ..end_to_end.conftest import make_images
 from .conftest import SMALL_RECIPE
-from .faults.campaign import FULL, IMAGES, IN_IMAGES, READ_ONLY, WEIGHTS, Campaign
+from .faults.campaign import IMAGES, Campaign
 from .faults.dask_cluster import SETTINGS, DaskCluster
+from .faults.kinds import IN_IMAGES, ON_SMALL_DISK, WEIGHTS
 from .faults.nursery import Nursery
 from .faults.tmpfs import small_disk
 
@@ -56,7 +58,7 @@ def test_faults_and_resumes(request, tmp_path: Path, capsys):
         campaign = Campaign(rng, nursery, cluster, disk, folder, tmp_path, photos, recipe)
         campaign.undisturbed()
         ready_s = time.monotonic() - start
-        kinds = [kind for kind in WEIGHTS if disk is not None or kind not in (FULL, READ_ONLY)]
+        kinds = [kind for kind in WEIGHTS if disk is not None or kind not in ON_SMALL_DISK]
         waiting = deque(builds_of(rng, kinds, count))
         while waiting:
             faults = waiting.popleft()
@@ -71,7 +73,7 @@ def test_faults_and_resumes(request, tmp_path: Path, capsys):
         print(f"\n{happened.total()} faults in {campaign.builds} builds, seed {seed}: {took_s:.0f} s, "
               f"{ready_s:.0f} s of them to begin with; a reader looked {campaign.looks} times")  # fmt: skip
         if disk is None:
-            print("no disk full and no read-only store: this process may not mount a tmpfs")
+            print("no disk full, inodes used up or read-only store: this process may not mount a tmpfs")
         for kind in kinds:
             print(f"{happened[kind]:5}  {kind}")
             for end, times in campaign.ends[kind].most_common():

@@ -25,32 +25,32 @@ from locloc.pipeline.store.versions import VersionInfo
 from ...end_to_end.conftest import everything
 from ...pipeline.store.test_gc import live, stored
 from .dask_cluster import DaskCluster
-from .hook.sitecustomize import HANG, POISON
+from .kinds import (
+    CLOCK,
+    COORDINATOR,
+    COORDINATOR_STOPPED,
+    CUT,
+    ENDS,
+    FULL,
+    HANGING,
+    IN_IMAGES,
+    INODES,
+    POISONED,
+    READ_ONLY,
+    READ_ONLY_LATER,
+    SCHEDULER,
+    TERMINATED,
+    TWICE,
+    WORKER,
+    WORKER_STOPPED,
+)
 from .nursery import Child, Nursery
 from .tmpfs import SmallDisk
 
-WORKER, SCHEDULER, COORDINATOR, TERMINATED = (
-    "worker killed", "scheduler killed", "coordinator killed", "coordinator terminated"
-)  # fmt: skip
-FULL, READ_ONLY, POISONED, HANGING = "disk full", "store read-only", "poison image", "hanging image"
-IN_IMAGES = {POISONED: POISON, HANGING: HANG}
-WEIGHTS = {
-    WORKER: 4, SCHEDULER: 2, COORDINATOR: 4, TERMINATED: 4, FULL: 2, READ_ONLY: 1, POISONED: 1, HANGING: 1
-}  # fmt: skip
-
 IMAGES = 300
 IMAGE_LIMIT_S = 4  # of builds with a bad image; a good one takes milliseconds, also on a busy machine
+PAUSE_S = 4.0  # at most, of what is suspended or cut off
 LATE = 0.3  # share of the faults that wait for the end of a build: verifying, publishing
-
-# How a coordinator may end, by fault: exit codes, each with a pattern of its error line. 0: the fault came too late.
-ENDS = {
-    WORKER: {0: "", 1: r"Workers at .* die while they load|was on workers that died again|A worker at .* does not"},
-    SCHEDULER: {0: "", 1: r"The scheduler at .* was lost|No connection to the Dask scheduler|has no workers"},
-    COORDINATOR: {0: "", -signal.SIGKILL: ""},
-    TERMINATED: {0: "", 130: "interrupted; finished blocks are kept", -signal.SIGTERM: ""},
-    FULL: {0: "", 1: r"(?i)no space left on device"},
-    READ_ONLY: {1: r"(?i)read-only file system"},
-}
 
 
 @dataclass
@@ -71,18 +71,22 @@ class Campaign:
     builds: int = 0
     looks: int = 0
 
-    def locloc(self, *arguments: object) -> Child:
-        return self.nursery.start("locloc", "locloc.cli", *map(str, arguments))
+    def locloc(self, *arguments: object, faults: dict[str, float] | None = None) -> Child:
+        env = {"LOCLOC_FAULTS": json.dumps(faults)} if faults else None
+        return self.nursery.start("locloc", "locloc.cli", *map(str, arguments), env=env)
 
-    def coordinate(self, store: Path, photos: Path, image_limit_s: float) -> Child:
+    def coordinate(
+        self, store: Path, photos: Path, image_limit_s: float, faults: dict[str, float] | None = None
+    ) -> Child:
         """Starts a build; resumes an unfinished one with `masks resume` or with the same `masks build`, at random."""
         self.cluster.tend()
         how = ["--scheduler", self.cluster.address, "--checkpoint-s", "0.3", "--image-limit-s", image_limit_s]
         if self.rng.random() < 0.5 and unfinished(store):
-            return self.locloc("masks", "resume", store, *how)
+            return self.locloc("masks", "resume", store, *how, faults=faults)
         return self.locloc(
-            "masks", "build", photos, "--store", store, "--recipe", self.recipe, "--weights", "random", *how
-        )
+            "masks", "build", photos, "--store", store, "--recipe", self.recipe, "--weights", "random", *how,
+            faults=faults,
+        )  # fmt: skip
 
     def undisturbed(self) -> None:
         """Builds without faults, for the expected content and the time. The first build warms the workers up."""
@@ -112,6 +116,15 @@ class Campaign:
                     running = self.coordinate(store, photos, image_limit_s)
                     self.finish(running, READ_ONLY)
                     self.disk.set_read_only(False)
+                elif fault in (CLOCK, TWICE):
+                    if running is not None:
+                        running.kill()
+                    begin = self.with_another_clock if fault == CLOCK else self.two_at_once
+                    running = begin(store, photos, image_limit_s)
+                    if running is None:
+                        break
+                    happened.append(fault)
+                    continue
                 else:
                     running = running or self.coordinate(store, photos, image_limit_s)
                     self.wait_for_a_moment(fault, running, store)
@@ -141,7 +154,9 @@ class Campaign:
 
     def wait_for_a_moment(self, fault: str, running: Child, store: Path) -> None:
         """Waits for a random time of the build; some faults wait for its end, at random."""
-        late = fault in (COORDINATOR, TERMINATED, FULL) and self.rng.random() < LATE
+        late = (
+            fault in (COORDINATOR, COORDINATOR_STOPPED, TERMINATED, FULL, READ_ONLY_LATER) and self.rng.random() < LATE
+        )
         share = self.rng.random()
         wait_s = 0.4 * share if late else (0.2 + 0.7 * share_left(store)) * self.undisturbed_s * share
         give_up = time.monotonic() + 60
@@ -157,27 +172,69 @@ class Campaign:
         """Makes the fault; waits for the end of a coordinator that cannot go on. False if the fault came too late."""
         if running.code is not None:
             return False
-        match fault:
-            case "worker killed":
-                for worker in self.rng.sample(self.cluster.workers, self.rng.choice([1, 1, 2])):
-                    worker.kill()
-                return True
-            case "scheduler killed":
-                self.cluster.scheduler.kill()
-            case "coordinator killed":
-                running.signal(signal.SIGKILL)
-            case "coordinator terminated":
-                running.signal(signal.SIGTERM)
-            case "disk full":
-                self.disk.fill()
-                try:
-                    running.wait(90, self.cluster.tend)
-                    if store.exists():
-                        list_versions(store)
-                finally:
-                    self.disk.free()
+        if fault == WORKER:
+            for worker in self.rng.sample(self.cluster.workers, self.rng.choice([1, 1, 2])):
+                worker.kill()
+            return True
+        if fault in (WORKER_STOPPED, COORDINATOR_STOPPED):
+            return self.suspend(self.rng.choice(self.cluster.workers) if fault == WORKER_STOPPED else running)
+        if fault == CUT:
+            self.cut()
+            return True
+        if fault in (FULL, INODES, READ_ONLY_LATER):
+            with self.disk.spoilt({FULL: "full", INODES: "inodes", READ_ONLY_LATER: "read-only"}[fault]):
+                running.wait(90, self.cluster.tend)
+                if store.exists() and fault != READ_ONLY_LATER:
+                    list_versions(store)
+            return True
+        if fault == SCHEDULER:
+            self.cluster.scheduler.kill()
+        else:
+            running.signal({COORDINATOR: signal.SIGKILL, TERMINATED: signal.SIGTERM}[fault])
         running.wait(90, self.cluster.tend)
         return True
+
+    def pause(self) -> None:
+        until = time.monotonic() + self.rng.uniform(0.5, PAUSE_S)
+        while time.monotonic() < until:
+            self.cluster.tend()
+            time.sleep(0.02)
+
+    def suspend(self, process: Child) -> bool:
+        if not process.signal(signal.SIGSTOP):
+            return False
+        self.pause()
+        process.signal(signal.SIGCONT)
+        return True
+
+    def cut(self) -> None:
+        """The workers and the scheduler do not hear each other for a while, or lose their connections."""
+        if self.rng.random() < 0.3:
+            self.cluster.network.reset()
+            return
+        self.cluster.network.hold()
+        try:
+            self.pause()
+        finally:
+            self.cluster.network.release()
+
+    def with_another_clock(self, store: Path, photos: Path, image_limit_s: float) -> Child:
+        """A coordinator whose clock jumps by hours, ahead or back, while it works."""
+        hours, after_s = self.rng.choice([-30, -2, 2, 30]), self.rng.uniform(0, 0.5) * self.undisturbed_s
+        faults = {"clock_s": 3600 * hours, "clock_after_s": after_s}
+        return self.coordinate(store, photos, image_limit_s, faults)
+
+    def two_at_once(self, store: Path, photos: Path, image_limit_s: float) -> Child | None:
+        """Two coordinators started together: one is told of the other, which is returned; None where it is done."""
+        both = [self.coordinate(store, photos, image_limit_s) for _ in range(2)]
+        while all(one.code is None for one in both):
+            self.cluster.tend()
+            time.sleep(0.02)
+        both.sort(key=lambda one: one.code is None)
+        if self.finish(both[0], TWICE) == 0:
+            self.finish(both[1], TWICE)
+            return None
+        return both[1]
 
     def finish(self, child: Child, fault: str | None) -> int:
         """Waits for a coordinator's exit code and asserts that it goes with the fault, with an error of one line."""

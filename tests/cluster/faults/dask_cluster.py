@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from .nursery import Child, Nursery
+from .proxy import Proxy
 
 WORKERS = 2
 
@@ -16,6 +17,7 @@ class DaskCluster:
     def __init__(self, nursery: Nursery, folder: Path):
         self._nursery, self._folder = nursery, folder
         self.workers: list[Child] = []
+        self.network = Proxy()  # between the workers and the scheduler
         self._start_scheduler()
         self.tend()
 
@@ -29,7 +31,7 @@ class DaskCluster:
         deadline = time.monotonic() + 60
         while True:
             try:
-                self.address = json.loads(file.read_text())["address"]
+                self.address = self.network.target = json.loads(file.read_text())["address"]
                 return
             except (FileNotFoundError, ValueError):
                 assert time.monotonic() < deadline, self.scheduler.output
@@ -47,6 +49,6 @@ class DaskCluster:
 
     def _start_worker(self) -> Child:
         return self._nursery.start(
-            "worker", "distributed.cli.dask_worker", self.address, "--no-nanny", "--nthreads", "1", "--no-dashboard",
-            "--local-directory", str(self._folder), "--memory-limit", "0",
+            "worker", "distributed.cli.dask_worker", self.network.address, "--no-nanny", "--nthreads", "1",
+            "--no-dashboard", "--local-directory", str(self._folder), "--memory-limit", "0",
         )  # fmt: skip

@@ -3,7 +3,7 @@
 The environment's `LOCLOC_FAULTS`, JSON, says which:
 
     {"no_flock": true}                    a file system without flock
-    {"clock_s": 86400}                    a wall clock that is ahead
+    {"clock_s": 86400}                    a wall clock that is ahead, or with "clock_after_s": 2 jumps ahead after 2 s
     {"writes": FILE}                      a line with the process id in FILE for all that changes a repository
     {"decode_s": 0.1}                     images that take so long to decode
     {"hold": FILE}                        images are not decoded while FILE is there
@@ -48,20 +48,25 @@ def no_flock(file, operation):
     raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
 
-def put_clock_ahead(by_s):
+def put_clock_ahead(ahead_s, after_s=0.0):
     """All that Python says of the time of day; Rust and the kernel keep theirs."""
     import datetime
 
     with suppress(ImportError):
         import pandas  # noqa: F401  pyarrow imports it where it is installed, and its C code needs the real class
 
+    jumps_at = time.monotonic() + after_s
+
+    def by_s():
+        return ahead_s if time.monotonic() >= jumps_at else 0.0
+
     class Ahead(datetime.datetime):
         @classmethod
         def now(cls, tz=None):
-            return super().now(tz) + datetime.timedelta(seconds=by_s)
+            return super().now(tz) + datetime.timedelta(seconds=by_s())
 
     now, format_time, real = time.time, time.strftime, datetime.datetime
-    time.time = lambda: now() + by_s
+    time.time = lambda: now() + by_s()
     time.strftime = lambda form, at=None: format_time(form, time.localtime(time.time()) if at is None else at)
     datetime.datetime = Ahead
     for name, module in list(sys.modules.items()):
@@ -98,7 +103,7 @@ def apply(faults):
     if faults.get("no_flock"):
         fcntl.flock = no_flock
     if faults.get("clock_s"):
-        put_clock_ahead(faults["clock_s"])
+        put_clock_ahead(faults["clock_s"], faults.get("clock_after_s", 0.0))
     if faults.get("writes"):
         note_writes(faults["writes"])
     for name, constants in faults.get("set", {}).items():
