@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -33,6 +33,7 @@ OBJECT_CODES = frozenset({
 
 _CODE, _MESSAGE = re.compile(r"<Code>([^<]+)</Code>"), re.compile(r"<Message>([^<]+)</Message>")
 _PROVIDER = re.compile(r"credential provider: \w+: (.+)")
+_PREFIXES = ("AWS_", "GOOGLE_", "STORAGE_EMULATOR_HOST")
 _FEW = 16  # requests at a time where a listing is checked
 
 T = TypeVar("T")
@@ -148,40 +149,13 @@ class Bucket:
                 return key
         return None
 
-    @cached_property
+    @property
     def client(self) -> "S3Store | GCSStore":
-        """obstore's client; raises ImportError without it, and ValueError for an endpoint with a password."""
-        from obstore.store import GCSStore, S3Store
+        """obstore's client, shared by this process's buckets of the same name, and its connections with it.
 
-        options: Any = {
-            "connect_timeout": timedelta(seconds=CONNECT_S),
-            "read_timeout": timedelta(seconds=self.limits.read_s),
-            "timeout": timedelta(seconds=self.limits.deadline_s),
-        }
-        retries: Any = {
-            "max_retries": self.limits.attempts - 1,
-            "retry_timeout": timedelta(seconds=self.limits.deadline_s),
-            "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=8), "base": 2},
-        }
-        if self.scheme == "s3":
-            endpoint = s3_endpoint()
-            session = _botocore_session()
-            settings: Any = {"endpoint": endpoint} if endpoint else {}
-            return S3Store(
-                self.name,
-                prefix=self.prefix,
-                client_options=options | {"allow_http": bool(endpoint and endpoint.startswith("http://"))},
-                retry_config=retries,
-                region=s3_region() or session.get_config_variable("region") or "us-east-1",
-                virtual_hosted_style_request=not endpoint and "." not in self.name,
-                disable_bulk_delete=True,
-                credential_provider=lambda: _s3_credentials(session),
-                **settings,
-            )
-        emulator = os.environ.get("STORAGE_EMULATOR_HOST", "")
-        settings = {"base_url": emulator, "skip_signature": True} if emulator else {}
-        options["allow_http"] = emulator.startswith("http://")
-        return GCSStore(self.name, prefix=self.prefix, client_options=options, retry_config=retries, **settings)
+        Raises ImportError without obstore, and ValueError for an endpoint with a password.
+        """
+        return _client(self.scheme, self.name, self.prefix, self.limits, _environment())
 
     def _run(self, request: Callable[[], Awaitable[T]]) -> T:
         """The answer of a request. Raises BucketError, also where none comes in time."""
@@ -206,6 +180,48 @@ class Bucket:
             ) from None
         except Exception as error:  # obstore's classes, and Python's own
             raise _explained(error) from None
+
+
+def _environment() -> tuple[tuple[str, str], ...]:
+    """What a client depends on."""
+    return tuple(sorted((name, text) for name, text in os.environ.items() if name.startswith(_PREFIXES)))
+
+
+@lru_cache(maxsize=64)
+def _client(
+    scheme: str, name: str, prefix: str | None, limits: Limits, environment: tuple[tuple[str, str], ...]
+) -> "S3Store | GCSStore":
+    from obstore.store import GCSStore, S3Store
+
+    options: Any = {
+        "connect_timeout": timedelta(seconds=CONNECT_S),
+        "read_timeout": timedelta(seconds=limits.read_s),
+        "timeout": timedelta(seconds=limits.deadline_s),
+    }
+    retries: Any = {
+        "max_retries": limits.attempts - 1,
+        "retry_timeout": timedelta(seconds=limits.deadline_s),
+        "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=8), "base": 2},
+    }
+    if scheme == "s3":
+        endpoint = s3_endpoint()
+        session = _botocore_session()
+        settings: Any = {"endpoint": endpoint} if endpoint else {}
+        return S3Store(
+            name,
+            prefix=prefix,
+            client_options=options | {"allow_http": bool(endpoint and endpoint.startswith("http://"))},
+            retry_config=retries,
+            region=s3_region() or session.get_config_variable("region") or "us-east-1",
+            virtual_hosted_style_request=not endpoint and "." not in name,
+            disable_bulk_delete=True,
+            credential_provider=lambda: _s3_credentials(session),
+            **settings,
+        )
+    emulator = os.environ.get("STORAGE_EMULATOR_HOST", "")
+    settings = {"base_url": emulator, "skip_signature": True} if emulator else {}
+    options["allow_http"] = emulator.startswith("http://")
+    return GCSStore(name, prefix=prefix, client_options=options, retry_config=retries, **settings)
 
 
 class _Loop:
