@@ -62,7 +62,7 @@ def write_wrong(version: Version, store: Path, wrong: dict[int, int]) -> Version
                     continue
                 masks[place] = version.read_masks([wrong[row]])[0]
                 data = read_image_bytes(resolve(root, version.table["path"][row].as_py()))
-                image = decode_reduced(data, recipe.covers_px, recipe.images.max_pixels)
+                image = decode_reduced(data, recipe.covers_px(), recipe.images.max_pixels)
                 geometry = working_geometry(columns["size"][place], recipe, recipe.mask_px)
                 rgb = geometry.image(image.rgb, shown=image.window)
                 made = make_mask(attention[place], rgb, recipe, version.ids[row])

@@ -8,6 +8,7 @@ Shapes: n rows of a block, H maps, h x w token grid, P side of the backbone's in
 import os
 import socket
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,7 @@ from ..backbones.spec import BackboneSpec
 from ..masks.grabcut import kernels_of
 from ..masks.map_source import MapSource
 from ..masks.quality import KERNELS
-from ..recipe import Recipe
+from ..recipe import REVISIONS, Recipe
 from ..status import Status
 from ..store.reader import Version
 
@@ -33,6 +34,7 @@ class TaskContext:
     reuse           "rows": such rows are copied; "attention": only their attention is, and the mask is made again
     image_limit_s   an image that takes longer kills its process; None: no limit
     maps            the generator whose maps the recipe wants, if it does
+    revisions       of the stages: a version that is derived from an older one has that one's pixels
     """
 
     root: Path | str
@@ -44,6 +46,7 @@ class TaskContext:
     decode_threads: int = 1
     image_limit_s: float | None = None
     maps: MapSource | None = None
+    revisions: Mapping[str, int] = field(default_factory=lambda: dict(REVISIONS))
 
     @property
     def kernels(self) -> tuple[str, ...]:

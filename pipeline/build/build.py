@@ -1,5 +1,6 @@
 """`locloc masks build`: makes a version from images and a recipe, unless the store has it already."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from ..backbones.precision import auto_precision
 from ..catalogs import Catalog
 from ..io.machine import device_name
 from ..masks.map_source import SecondRound
-from ..recipe import Recipe, load_recipe
+from ..recipe import REVISIONS, Recipe, load_recipe
 from ..recipes.choice import GIVEN
 from ..store.location import StoreLocation
 from ..store.reader import open_version
@@ -49,6 +50,7 @@ class BuildRequest:
     maps: SecondRound | None = None  # the generator whose maps the recipe uses
     of: str | None = None  # the version whose images these are, where `masks refine --from` asked for them
     precision_why: str | None = None  # how `auto` was decided, where it was
+    revisions: Mapping[str, int] = field(default_factory=lambda: dict(REVISIONS))  # older ones where it is resumed
 
     def at_one_precision(self) -> "BuildRequest":
         """The request with what `auto` stands for on this machine, in the recipe and so in the fingerprint."""
@@ -120,13 +122,14 @@ def build_version(
     operation = {"kind": "build"} | ({"of": request.of} if request.of is not None else {})
     metadata = provenance(
         catalog, recipe, request.recipe_name, backbone.metadata, operation, recipe_why=request.recipe_why,
-        maps=maps_metadata(maps), precision_why=request.precision_why,
+        maps=maps_metadata(maps), precision_why=request.precision_why, revisions=request.revisions,
     )  # fmt: skip
     with StoreWriter(request.store) as writer:
         if (published := writer.published(metadata["fingerprint"])) is not None:
             version = open_version(f"{writer.store}@{published.tag}")
             check_same_files(catalog, version.status, version.read_column("input_digest"), version.name)
             return already_there(version.tag, published.metadata)
-        context = TaskContext(catalog.root, recipe, backbone.spec, maps=maps.source if maps is not None else None)
+        source = maps.source if maps is not None else None
+        context = TaskContext(catalog.root, recipe, backbone.spec, maps=source, revisions=request.revisions)
         spec = BuildSpec(writer.store, catalog, context, metadata, backbone.attention, request.name, maps=maps)
         return make_version(spec, writer, request.run, on_progress)

@@ -110,7 +110,8 @@ def _decode_row(
         with timed(seconds, "decode"):
             data = read_image_bytes(resolve(context.root, block.paths[row]))
             batch.digest[row] = input_digest(data)
-            image = decode_reduced(data, context.recipe.covers_px, context.recipe.images.max_pixels)
+            covers_px = context.recipe.covers_px(context.revisions["decode"])
+            image = decode_reduced(data, covers_px, context.recipe.images.max_pixels)
             del data
     except MissingImageError as error:
         if isinstance(context.root, Path) and not context.root.is_dir():
@@ -125,7 +126,7 @@ def _decode_row(
 
         def square(side_px: int) -> np.ndarray:
             geometry = working_geometry(batch.size[row], context.recipe, side_px)
-            return geometry.image(image.rgb, shown=image.window)
+            return geometry.image(image.rgb, shown=image.window, revision=context.revisions["geometry"])
 
         batch.images[row] = square(context.recipe.mask_px)
         if len(batch.inputs):

@@ -19,7 +19,7 @@ from ..catalogs.merge import merge_catalogs
 from ..catalogs.paths import parse_location
 from ..errors import BuildError, RecipeError, StoreError
 from ..masks.map_source import OpenRun, SecondRound
-from ..recipe import REVISIONS, Recipe, built_recipe
+from ..recipe import Recipe, built_recipe, recorded_revisions
 from ..recipes.choice import GIVEN
 from ..status import HAS_MASK, Status
 from ..store.location import StoreLocation
@@ -73,15 +73,16 @@ def retry_rows(
     catalog = _with_root(version.catalog, root)
     maps = _same_run(parent, open_run)
     backbone = _same_backbone(recipe, weights, parent, maps, run)
-    operation = {"kind": "retry", "why": why, "rows": len(rows)}
+    operation, revisions = {"kind": "retry", "why": why, "rows": len(rows)}, recorded_revisions(parent)
     metadata = provenance(
         catalog, recipe, parent["recipe_name"], backbone.metadata, operation, version, _recipe_why(parent),
-        maps_metadata(maps),
+        maps_metadata(maps), revisions=revisions,
     )  # fmt: skip
     _check_same_fingerprint(metadata["fingerprint"], version)
     parent_rows = np.arange(len(catalog))
     parent_rows[rows] = -1
-    context = TaskContext(catalog.root, recipe, backbone.spec, version, "rows", maps=maps.source if maps else None)
+    source = maps.source if maps else None
+    context = TaskContext(catalog.root, recipe, backbone.spec, version, "rows", maps=source, revisions=revisions)
     shared = SharedParent(version.tag, np.unique(rows // BLOCK_ROWS))
     spec = BuildSpec(version.store, catalog, context, metadata, backbone.attention, name, parent_rows, shared, maps)
     with StoreWriter(version.store) as writer:
@@ -112,10 +113,11 @@ def refine_again(
     _check_same_attention(recipe, version)
     catalog = _with_root(version.catalog, root)
     metadata = provenance(
-        catalog, recipe, recipe_name, parent["backbone"], {"kind": "refine"}, version, recipe_why, parent.get("maps")
-    )
+        catalog, recipe, recipe_name, parent["backbone"], {"kind": "refine"}, version, recipe_why, parent.get("maps"),
+        revisions=(revisions := recorded_revisions(parent)),
+    )  # fmt: skip
     check_heads(recipe, version.attention_shape[0])
-    context = TaskContext(catalog.root, recipe, None, version, "attention")
+    context = TaskContext(catalog.root, recipe, None, version, "attention", revisions=revisions)
     shared = SharedParent(version.tag, np.arange(block_count(len(catalog))))
     every_row = np.arange(len(catalog))
     spec = BuildSpec(version.store, catalog, context, metadata, version.attention_shape, name, every_row, shared)
@@ -183,15 +185,18 @@ def _extend(
     check_same_files(kept, version.status, version.read_column("input_digest"), version.name)
     maps = _same_run(parent, open_run)
     backbone = _same_backbone(recipe, weights, parent, maps, run)
-    drawn = maps_metadata(maps)
-    _check_same_fingerprint(fingerprint(recipe, parent["catalog"]["sha256"], backbone.metadata, drawn), version)
+    drawn, revisions = maps_metadata(maps), recorded_revisions(parent)
+    made_by = fingerprint(recipe, parent["catalog"]["sha256"], backbone.metadata, drawn, revisions)
+    _check_same_fingerprint(made_by, version)
     old = pa.array(version.ids, pa.string())
     parent_rows = pc.fill_null(pc.index_in(catalog.table["id"], old), -1).to_numpy().astype(np.int64)
     operation = {"kind": "extend", "rows": int((parent_rows < 0).sum())}
     metadata = provenance(
-        catalog, recipe, parent["recipe_name"], backbone.metadata, operation, version, _recipe_why(parent), drawn
-    )
-    context = TaskContext(catalog.root, recipe, backbone.spec, version, "rows", maps=maps.source if maps else None)
+        catalog, recipe, parent["recipe_name"], backbone.metadata, operation, version, _recipe_why(parent), drawn,
+        revisions=revisions,
+    )  # fmt: skip
+    source = maps.source if maps else None
+    context = TaskContext(catalog.root, recipe, backbone.spec, version, "rows", maps=source, revisions=revisions)
     spec = BuildSpec(version.store, catalog, context, metadata, backbone.attention, name, parent_rows, maps=maps)
     summary = _make_unless_published(spec, run, on_progress)
     if not summary.already_there:
@@ -244,11 +249,14 @@ def resume_build(
     maps = _same_run(metadata, open_run) if operation["kind"] == "build" else None
     backbone = _same_backbone(recipe, weights, metadata, maps, run) if operation["kind"] == "build" else None
     resolved = backbone.metadata if backbone else metadata["backbone"]
-    if fingerprint(recipe, catalog.sha256, resolved, metadata.get("maps")) != info.fingerprint:
+    revisions = recorded_revisions(metadata)
+    if fingerprint(recipe, catalog.sha256, resolved, metadata.get("maps"), revisions) != info.fingerprint:
         raise BuildError(_incompatible_release(f"The build {info.build_id[:12]}", metadata))
     if backbone is not None:
         of = operation.get("of")
-        request = BuildRequest(catalog, location, recipe, recipe_name, backbone.spec.weights, name, run, why, maps, of)
+        request = BuildRequest(
+            catalog, location, recipe, recipe_name, backbone.spec.weights, name, run, why, maps, of, revisions=revisions
+        )
         return build_version(request, on_progress, backbone)
     if operation["kind"] == "decide":
         raise BuildError(
@@ -333,7 +341,7 @@ def _check_same_attention(recipe: Recipe, version: Version) -> None:
                     f"{section}.{name} is {value!r} in this recipe and was {was!r} in {version.name}: it needs other "
                     "attention; `locloc masks build` makes it"
                 )
-    if any(parent["revisions"][stage] != REVISIONS[stage] for stage in _ATTENTION_REVISIONS):
+    if any(parent["revisions"][stage] != recorded_revisions(parent)[stage] for stage in _ATTENTION_REVISIONS):
         raise BuildError(_incompatible_release(version.name, parent))
 
 

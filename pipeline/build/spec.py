@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import platform
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -194,7 +194,11 @@ def check_heads(recipe: Recipe, heads: int) -> None:
 
 
 def fingerprint(
-    recipe: Recipe, catalog_sha256: str, backbone: dict[str, Any], maps: dict[str, Any] | None = None
+    recipe: Recipe,
+    catalog_sha256: str,
+    backbone: dict[str, Any],
+    maps: dict[str, Any] | None = None,
+    revisions: Mapping[str, int] = REVISIONS,
 ) -> str:
     """sha256 of everything that masks depend on: recipe, catalog, weights, and the revisions of locloc's stages.
 
@@ -202,6 +206,7 @@ def fingerprint(
     """
     generator = {} if maps is None else {"generator": maps["sha256"]}
     return recipe.fingerprint(
+        revisions,
         schema=SCHEMA,
         catalog=catalog_sha256,
         weights=backbone["sha256"],
@@ -221,6 +226,7 @@ def provenance(
     recipe_why: str = GIVEN,
     maps: dict[str, Any] | None = None,
     precision_why: str | None = None,
+    revisions: Mapping[str, int] = REVISIONS,
 ) -> dict[str, Any]:
     """The metadata of a version: everything its masks depend on, and where the build began.
 
@@ -228,8 +234,9 @@ def provenance(
     recipe_why  how the recipe was chosen, as `RecipeChoice.why`
     maps        the provenance of a generator's maps
     precision_why  how the recipe's precision was chosen, where it was `auto`; of a derived version the parent's
+    revisions   of the stages
     """
-    digest = fingerprint(recipe, catalog.sha256, backbone, maps)
+    digest = fingerprint(recipe, catalog.sha256, backbone, maps, revisions)
     identity = [digest, operation, parent.tag, parent.provenance["published_at"]] if parent is not None else None
     return {
         "fingerprint": digest,
@@ -240,7 +247,7 @@ def provenance(
         "recipe_why": recipe_why,
         "recipe": recipe.model_dump(mode="json"),
         "precision_why": parent.provenance.get("precision_why") if parent is not None else precision_why,
-        "revisions": REVISIONS | {f"refine.{recipe.refine.engine}": recipe.refine.revision},
+        "revisions": recipe.revisions(revisions),
         "catalog": {
             "kind": catalog.kind,
             "root": str(catalog.root),

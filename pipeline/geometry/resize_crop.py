@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from .resample import PILLOW, TORCH, Box, by_pillow, by_torch
+
 RESAMPLE = {
     "nearest": Image.Resampling.NEAREST,
     "area": Image.Resampling.BOX,
@@ -23,7 +25,7 @@ class ResizeCrop:
     """A window of the image (left, top, right, bottom, in its pixels) shown as a square of `target_px`."""
 
     source_px: tuple[int, int]  # width, height of the upright image
-    window: tuple[float, float, float, float]
+    window: Box
     target_px: int
 
     @classmethod
@@ -59,12 +61,15 @@ class ResizeCrop:
         return self.target_px / np.array([right - left, bottom - top])
 
     def image(
-        self, image: np.ndarray, resample: str = "bicubic", shown: tuple[float, float, float, float] | None = None
+        self, image: np.ndarray, resample: str = "bicubic", shown: Box | None = None, revision: int = TORCH
     ) -> np.ndarray:
         """Image `(H, W[, 3]) uint8` > `(target_px, target_px[, 3]) uint8`. The window must lie inside the image.
 
         `image` may be a smaller copy of the source. Its part `shown` (left, top, right, bottom, in its pixels) is then
         the whole source; boxes and sizes stay those of the source.
+
+        revision  of the stage `geometry`: TORCH resamples rgb by torch where it can; PILLOW, as versions of before,
+                  all by Pillow. Other filters than bicubic, and grey, are Pillow's in both
         """
         box = self.window
         if shown is not None:
@@ -76,8 +81,10 @@ class ResizeCrop:
                 min(left + box[2] * x_scale, image.shape[1]),  # Pillow refuses an excess by a rounding error
                 min(top + box[3] * y_scale, image.shape[0]),
             )
-        size = (self.target_px, self.target_px)
-        return np.array(Image.fromarray(image).resize(size, RESAMPLE[resample], box=box))
+        square = None
+        if revision != PILLOW and resample == "bicubic" and image.ndim == 3:
+            square = by_torch(image, box, self.target_px)
+        return by_pillow(image, RESAMPLE[resample], box, self.target_px) if square is None else square
 
     def image_back(self, square: np.ndarray) -> np.ndarray:
         """Square `(target_px, target_px[, C])`, bool, uint8 or float32 > its place in the image, zero outside.

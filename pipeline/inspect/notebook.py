@@ -51,9 +51,9 @@ def _thumbnail(version: Version, row: int) -> str:
     catalog = version.catalog
     try:
         data = read_image_bytes(resolve(catalog.root, catalog.slice(row, row + 1)[1][0]))
-        image = decode_reduced(data, recipe.covers_px, recipe.images.max_pixels)
+        image = decode_reduced(data, recipe.covers_px(), recipe.images.max_pixels)
         geometry = working_geometry(np.array(image.size_px), recipe, recipe.mask_px)
-        rgb = geometry.image(image.rgb, shown=image.window)
+        rgb = geometry.image(image.rgb, "bilinear", image.window)
     except LocLocError:
         rgb = np.full((*mask.shape, 3), 160, np.uint8)
     small = cv2.resize(np.where(mask[..., None], rgb, rgb // 2), (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ImageError
-from .decoding import pillow
+from .decoding import jpeg, pillow
 from .decoding.exif import orientation_of, stored_size, upright, upright_array
 from .decoding.fits import open_fits
 from .decoding.jpeg2000 import decode_deep_colour, deep_colour_bits
@@ -71,6 +71,9 @@ def decode_reduced(data: bytes, covers_px: int | None, max_pixels: int = MAX_PIX
     factor does not divide a side, only a part of its last pixel is image: `window` excludes the rest.
     """
     with _reasons():
+        decoded = _plain_jpeg(data, covers_px, max_pixels)
+        if decoded is not None:
+            return decoded
         found = _open(data)
         if isinstance(found, Opened):
             check_pixels(*found.size_px, max_pixels)
@@ -79,10 +82,12 @@ def decode_reduced(data: bytes, covers_px: int | None, max_pixels: int = MAX_PIX
         with image:
             check_pixels(*image.size, max_pixels)
             orientation = orientation_of(image, data)
-            if covers_px is not None and image.format in ("JPEG", "MPO"):
-                size, reduced = image.size, image.draft(None, (covers_px, covers_px))
-                if reduced is not None:
-                    return _reduced(image, orientation, size, reduced[1][2:])
+            if image.format in ("JPEG", "MPO"):
+                size_px, factor = image.size, jpeg.reduction(image.size, covers_px)
+                if factor > 1 and image.draft(None, (size_px[0] // factor, size_px[1] // factor)) is None:
+                    factor = 1
+                pillow.load(image)
+                return _of_jpeg(pillow.to_rgb(image), orientation, size_px, factor)
             pillow.load(image)
             bits = deep_colour_bits(data) if image.format == "JPEG2000" else None
             if bits is not None:
@@ -159,14 +164,25 @@ def _whole(rgb: np.ndarray, orientation: int) -> Decoded:
     return Decoded(rgb, (width, height), (0.0, 0.0, float(width), float(height)), orientation)
 
 
-def _reduced(image: Image.Image, orientation: int, size_px: tuple[int, int], shown_px: tuple[float, float]) -> Decoded:
-    """A JPEG in draft mode. size_px: of the stored image itself; shown_px: its part of the reduced pixels."""
-    (width, height), (right, bottom) = size_px, shown_px
-    spare_x, spare_y = image.size[0] - right, image.size[1] - bottom
-    pillow.load(image)
-    image = upright(image, orientation)
-    if orientation >= 5:
-        (width, height), (spare_x, spare_y) = (height, width), (spare_y, spare_x)
+def _plain_jpeg(data: bytes, covers_px: int | None, max_pixels: int) -> Decoded | None:
+    """A JPEG that `decoding.jpeg` decodes, else None: Pillow decides. Pillow reads an orientation, if there is any."""
+    header = jpeg.read_header(data)
+    if header is None or header.size_px[0] * header.size_px[1] > max_pixels:
+        return None
+    orientation = 1
+    if header.has_app1:
+        with pillow.open_image(data) as image:
+            orientation = orientation_of(image)
+    factor = jpeg.reduction(header.size_px, covers_px)
+    rgb = jpeg.decode(data, header.size_px, factor)
+    return None if rgb is None else _of_jpeg(rgb, orientation, header.size_px, factor)
+
+
+def _of_jpeg(rgb: np.ndarray, orientation: int, size_px: tuple[int, int], factor: int) -> Decoded:
+    """A JPEG as stored, reduced by a factor, and the size of the stored image itself."""
+    rgb = upright_array(rgb, orientation)
+    width, height = size_px if orientation < 5 else size_px[::-1]
+    rows, columns = rgb.shape[:2]
+    spare_x, spare_y = columns - width / factor, rows - height / factor
     left, top = spare_x * (orientation in (2, 3, 6, 7)), spare_y * (orientation in (3, 4, 7, 8))
-    right, bottom = image.size[0] - spare_x + left, image.size[1] - spare_y + top
-    return Decoded(pillow.to_rgb(image), (width, height), (left, top, right, bottom), orientation)
+    return Decoded(rgb, (width, height), (left, top, columns - spare_x + left, rows - spare_y + top), orientation)

@@ -15,14 +15,25 @@ from locloc.pipeline.config import Settings, settings_toml
 from locloc.pipeline.errors import RecipeError
 from locloc.pipeline.masks.grabcut import REFINERS
 from locloc.pipeline.masks.saliency import SaliencySettings
-from locloc.pipeline.recipe import REVISIONS, BackboneSettings, ImageSettings, Recipe, load_recipe, recipe_names
+from locloc.pipeline.recipe import (
+    KEPT_REVISIONS,
+    REVISIONS,
+    BackboneSettings,
+    ImageSettings,
+    Recipe,
+    load_recipe,
+    recipe_names,
+    recorded_revisions,
+)
 
 unhurried = settings(deadline=None)  # shared machines stall
 SECTIONS = (ImageSettings, BackboneSettings, SaliencySettings, *REFINERS.values())
 INPUTS = {"catalog": "c0ffee", "weights": "f00d", "mean": [0.485, 0.456, 0.406]}
 # Of the recipe `locloc` with INPUTS. Another value makes every store built so far out of date: change it only together
 # with a revision, or with what a recipe holds.
-GOLDEN = "5042cbd119d6a1b3b41cf1c825939a415dc2011378e9b37ee6653ab42820cfc7"
+GOLDEN = "741e0bc259a5583b8cae239e73f7f95dfc29bbb1c5cf45d80f5995fc6a577e37"
+# The same before the revisions 2 of decode and geometry.
+FINGERPRINT_BEFORE = "5042cbd119d6a1b3b41cf1c825939a415dc2011378e9b37ee6653ab42820cfc7"
 
 # Another valid value for every setting.
 OTHER_VALUES = {
@@ -184,6 +195,15 @@ def test_every_revision_moves_the_fingerprint(stage, monkeypatch):
     assert Recipe().fingerprint(**INPUTS) != GOLDEN
 
 
+def test_older_revisions_that_are_kept_are_those_of_their_versions():
+    older = {stage: kept[0] for stage, kept in KEPT_REVISIONS.items()}
+    recorded = {"revisions": {**REVISIONS, **older, "refine.fast": 7}}
+    assert recorded_revisions(recorded) == REVISIONS | older
+    recorded["revisions"]["decode"] = REVISIONS["decode"] + 1  # of a later release
+    assert recorded_revisions(recorded) == REVISIONS | older | {"decode": REVISIONS["decode"]}
+    assert Recipe().fingerprint(REVISIONS | older, **INPUTS) == FINGERPRINT_BEFORE
+
+
 @pytest.mark.parametrize("engine", REFINERS)
 def test_only_its_own_engine_s_revision_moves_the_fingerprint(engine, monkeypatch):
     before = {name: changed("refine.engine", name).fingerprint(**INPUTS) for name in REFINERS}
@@ -331,3 +351,10 @@ def test_recipes_are_frozen():
         Recipe().seed = 1
     with pytest.raises(ValidationError, match="frozen"):
         Recipe().saliency.threshold = 0.04
+
+
+def test_what_a_decoded_image_covers():
+    """Reduced decoding is for all large JPEGs, but only `reduced_decode` leaves no more pixels than are needed."""
+    reduced = Recipe.model_validate({"images": {"reduced_decode": True}, "backbone": {"size_px": 448}})
+    assert [Recipe().covers_px(), reduced.covers_px()] == [512, 448]
+    assert [Recipe().covers_px(1), reduced.covers_px(1)] == [None, 448]

@@ -3,6 +3,7 @@
 S side of a mask, H maps, h x w token grid.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,14 +50,17 @@ class KeptImage:
 class DecodedImages:
     """Images with their pixels at mask size, in memory."""
 
-    def __init__(self, images: list[KeptImage], root: Path | str, recipe: Recipe):
-        """Reads the files. `unreadable`: id and reason of those that cannot be read or were changed since."""
+    def __init__(self, images: list[KeptImage], root: Path | str, recipe: Recipe, revisions: Mapping[str, int]):
+        """Reads the files. `unreadable`: id and reason of those that cannot be read or were changed since.
+
+        revisions  of the stages that made the version
+        """
         self._images = images
         self._pixels: list[np.ndarray | None] = []  # (S, S, 3) uint8
         self.unreadable: dict[str, str] = {}
         for image in images:
             try:
-                self._pixels.append(_decode(image, root, recipe))
+                self._pixels.append(_decode(image, root, recipe, revisions))
             except ImageError as error:
                 self.unreadable[image.id] = str(error)
                 self._pixels.append(None)
@@ -73,11 +77,11 @@ class DecodedImages:
         return found
 
 
-def _decode(image: KeptImage, root: Path | str, recipe: Recipe) -> np.ndarray:
+def _decode(image: KeptImage, root: Path | str, recipe: Recipe, revisions: Mapping[str, int]) -> np.ndarray:
     """As a build decodes it. Raises ImageError."""
     data = read_image_bytes(resolve(root, image.path))
     if image.digest.any() and not np.array_equal(image.digest, input_digest(data)):
         raise ImageError("the file was changed since its attention was taken")
-    decoded = decode_reduced(data, recipe.covers_px, recipe.images.max_pixels)
-    square: np.ndarray = image.geometry.image(decoded.rgb, shown=decoded.window)
+    decoded = decode_reduced(data, recipe.covers_px(revisions["decode"]), recipe.images.max_pixels)
+    square: np.ndarray = image.geometry.image(decoded.rgb, shown=decoded.window, revision=revisions["geometry"])
     return square

@@ -14,7 +14,7 @@ from ...backbones.spec import backbone_family
 from ...catalogs.paths import parse_location
 from ...errors import TruthError, check_known
 from ...io.machine import usable_cores
-from ...recipe import Recipe, built_recipe, load_recipe, recipe_names
+from ...recipe import Recipe, built_recipe, load_recipe, recipe_names, recorded_revisions
 from ...recipes.choice import MADE_FOR
 from ...status import DONE
 from ...store.reader import Version
@@ -130,7 +130,8 @@ def tune_version(
     start = [(version.name, recipe), *_fitting(space)]
     root = parse_location(options.root or version.provenance["catalog"]["root"])
     engines = [one.refine for _, one in start]
-    with scorer(images, root, recipe, options.workers or usable_cores(), engines) as scores:
+    revisions = recorded_revisions(version.provenance)
+    with scorer(images, root, recipe, options.workers or usable_cores(), engines, revisions) as scores:
         if scores.unreadable:
             first, reason = next(iter(sorted(scores.unreadable.items())))
             warnings.append(f"{len(scores.unreadable)} images cannot be read (first {first}: {reason}): left out")

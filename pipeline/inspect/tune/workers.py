@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -21,7 +21,7 @@ import numpy as np
 from ...errors import LocLocError
 from ...masks.grabcut import kernels_of
 from ...masks.grabcut.engine import Engine
-from ...recipe import Recipe
+from ...recipe import REVISIONS, Recipe
 from .images import DecodedImages, KeptImage
 
 
@@ -56,19 +56,25 @@ class Scorer:
 
 @contextmanager
 def scorer(
-    images: list[KeptImage], root: Path | str, recipe: Recipe, workers: int, engines: Sequence[Engine]
+    images: list[KeptImage],
+    root: Path | str,
+    recipe: Recipe,
+    workers: int,
+    engines: Sequence[Engine],
+    revisions: Mapping[str, int] = REVISIONS,
 ) -> Iterator[Scorer]:
     """Starts the processes, which read the images; one worker is this process itself.
 
-    recipe   the version's, for how images are decoded
-    engines  whose kernels are compiled here first, rather than by all processes at once
+    recipe     the version's, for how images are decoded
+    engines    whose kernels are compiled here first, rather than by all processes at once
+    revisions  of the stages that made the version
 
     Raises LocLocError if a process dies.
     """
     for name in {name for engine in engines for name in kernels_of(engine)}:
         importlib.import_module(name)
     count = max(1, min(workers, len(images)))
-    parts = [(images[w::count], root, recipe) for w in range(count)]
+    parts = [(images[w::count], root, recipe, revisions) for w in range(count)]
     if count == 1:
         with _one_thread():
             yield Scorer(images, [_Here(*parts[0])])
@@ -94,8 +100,8 @@ class _Worker(Protocol):
 class _Here:
     """This process."""
 
-    def __init__(self, images: list[KeptImage], root: Path | str, recipe: Recipe):
-        self._images = DecodedImages(images, root, recipe)
+    def __init__(self, images: list[KeptImage], root: Path | str, recipe: Recipe, revisions: Mapping[str, int]):
+        self._images = DecodedImages(images, root, recipe, revisions)
         self._result: Any = self._images.unreadable
 
     def send(self, work: tuple[Recipe, int, int]) -> None:
@@ -108,10 +114,11 @@ class _Here:
 class _Process:
     """Another process. It ends when this one does, however that ends: its pipe is closed then."""
 
-    def __init__(self, images: list[KeptImage], root: Path | str, recipe: Recipe):
+    def __init__(self, images: list[KeptImage], root: Path | str, recipe: Recipe, revisions: Mapping[str, int]):
         context = multiprocessing.get_context("forkserver")
         self._pipe, theirs = context.Pipe()
-        self._process: BaseProcess = context.Process(target=_serve, args=(theirs, images, root, recipe), daemon=True)
+        read = (images, root, recipe, revisions)
+        self._process: BaseProcess = context.Process(target=_serve, args=(theirs, *read), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -143,14 +150,16 @@ class _Process:
             ) from None
 
 
-def _serve(pipe: Connection, images: list[KeptImage], root: Path | str, recipe: Recipe) -> None:
+def _serve(
+    pipe: Connection, images: list[KeptImage], root: Path | str, recipe: Recipe, revisions: Mapping[str, int]
+) -> None:
     """The loop of a process: sends the unreadable images, then the scores of each recipe that it is sent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the process that started this one ends it
     cv2.setNumThreads(1)
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # for torch, if an engine imports it
     with suppress(EOFError, ConnectionError):  # that process has gone
         try:
-            decoded = DecodedImages(images, root, recipe)
+            decoded = DecodedImages(images, root, recipe, revisions)
             pipe.send(decoded.unreadable)
             while True:
                 work = pipe.recv()
