@@ -16,6 +16,7 @@ import pytest
 from locloc.pipeline.catalogs import CatalogRows, build_catalog
 from locloc.pipeline.geometry.boxes import largest_box
 from locloc.pipeline.masks.grabcut import FastGrabCut, kernels_of
+from locloc.pipeline.recipe import REVISIONS
 from locloc.pipeline.status import DONE, Status
 from locloc.pipeline.store import Version, open_version
 from locloc.pipeline.store.schema import BLOCK_ROWS, STATS, content_crc, input_digest, pack_masks, write_block
@@ -132,6 +133,7 @@ def write_version(
         "fingerprint": "ab" * 32,
         "recipe_name": "test",
         "recipe": content.recipe,
+        "revisions": dict(REVISIONS),
         "backbone": {
             "name": "none", "weights": "none", "sha256": "0" * 64, "mean": [0.5] * 3, "std": [0.5] * 3,
         },

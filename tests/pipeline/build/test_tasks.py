@@ -14,13 +14,14 @@ from PIL import Image
 from locloc.pipeline.backbones import vit as backbone_module
 from locloc.pipeline.backbones.spec import BackboneSpec
 from locloc.pipeline.backbones.vit import load_backbone
+from locloc.pipeline.build import decode as decode_module
 from locloc.pipeline.build import tasks as block_module
 from locloc.pipeline.build.block import AttentionBatch
 from locloc.pipeline.build.decode import decode
 from locloc.pipeline.build.isolation import refine_isolated_and_write
 from locloc.pipeline.build.tasks import Block, TaskContext, attend, attend_decoded, refine, refine_and_write
 from locloc.pipeline.masks.pseudo_mask import image_seed, make_mask, rate_mask, working_geometry
-from locloc.pipeline.recipe import Recipe, load_recipe
+from locloc.pipeline.recipe import REVISIONS, Recipe, load_recipe
 from locloc.pipeline.status import Status
 from locloc.pipeline.store.schema import content_crc, unpack_masks
 
@@ -212,18 +213,28 @@ def test_cuts_that_are_not_certified_are_made_again_where_the_images_are(folder)
     assert result.seconds["refine"] > 0
 
 
-def test_a_large_jpeg_is_decoded_smaller_where_the_recipe_allows(folder, tmp_path):
+def test_a_large_jpeg_is_decoded_smaller_where_the_recipe_allows(folder, tmp_path, monkeypatch):
     """Size, digest and box are those of the whole image; the mask is nearly the same."""
     with Image.open(folder / "0.png") as small:
         small.resize((1601, 1203), Image.Resampling.BICUBIC).save(tmp_path / "0.png", "JPEG", quality=92)
+    shapes, real = [], decode_module.decode_reduced
+
+    def decode(*arguments):
+        shapes.append((found := real(*arguments)).rgb.shape[:2])
+        return found
+
+    monkeypatch.setattr(decode_module, "decode_reduced", decode)
     recipe = load_recipe()
     smaller = recipe.model_copy(update={"images": recipe.images.model_copy(update={"reduced_decode": True})})
+    older = replace(job(tmp_path, recipe=recipe), revisions=REVISIONS | {"decode": 1})
+    entire = attend(block("0"), older)
     whole, reduced = (attend(block("0"), job(tmp_path, recipe=one)) for one in (recipe, smaller))
+    assert shapes == [(1203, 1601), (602, 801), (301, 401)], "half of the size covers the square twice"
     assert whole.size.tolist() == reduced.size.tolist() == [[1601, 1203]]
     assert np.array_equal(whole.digest, reduced.digest)
     apart = np.abs(whole.images.astype(int) - reduced.images)
     assert 0 < apart.mean() < 1.5
-    assert reduced.seconds["decode"] < whole.seconds["decode"]
+    assert 0 < np.abs(whole.images.astype(int) - entire.images).mean() < 0.5
     boxes = [refine(found, job(tmp_path, recipe=one))[1].columns["box"] for found, one in
              ((whole, recipe), (reduced, smaller))]  # fmt: skip
     assert (boxes[0][0, 2:] > 256).any() and np.abs(boxes[0] - boxes[1]).max() < 400
