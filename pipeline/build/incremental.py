@@ -70,8 +70,7 @@ def retry_rows(
     open_run  opens the run whose generator drew the version's maps, if one did
     """
     parent, recipe = version.provenance, built_recipe(version.provenance, version.name)
-    catalog = _with_root(version.catalog, root)
-    maps = _same_run(parent, open_run)
+    catalog, maps = _with_root(version.catalog, root), _same_run(parent, open_run)
     backbone = _same_backbone(recipe, weights, parent, maps, run)
     operation, revisions = {"kind": "retry", "why": why, "rows": len(rows)}, recorded_revisions(parent)
     metadata = provenance(
@@ -109,9 +108,8 @@ def refine_again(
     Gives the same bytes as a build with that recipe. What was decided about the old masks is not taken over. Raises
     RecipeError for a recipe that needs other attention.
     """
-    parent = version.provenance
+    catalog, parent = _with_root(version.catalog, root), version.provenance
     _check_same_attention(recipe, version)
-    catalog = _with_root(version.catalog, root)
     metadata = provenance(
         catalog, recipe, recipe_name, parent["backbone"], {"kind": "refine"}, version, recipe_why, parent.get("maps"),
         revisions=(revisions := recorded_revisions(parent)),
@@ -244,12 +242,11 @@ def resume_build(
         raise StoreError(f"The build {info.build_id[:12]} is an import; the same `locloc masks import` resumes it")
     name = name or metadata.get("name")
     recipe, operation = built_recipe(metadata, f"the build {info.build_id[:12]}"), metadata["operation"]
-    recipe_name, why = metadata["recipe_name"], _recipe_why(metadata)
+    recipe_name, why, revisions = metadata["recipe_name"], _recipe_why(metadata), recorded_revisions(metadata)
     catalog = _with_root(unfinished_catalog(location, info.build_id), root)
     maps = _same_run(metadata, open_run) if operation["kind"] == "build" else None
     backbone = _same_backbone(recipe, weights, metadata, maps, run) if operation["kind"] == "build" else None
     resolved = backbone.metadata if backbone else metadata["backbone"]
-    revisions = recorded_revisions(metadata)
     if fingerprint(recipe, catalog.sha256, resolved, metadata.get("maps"), revisions) != info.fingerprint:
         raise BuildError(_incompatible_release(f"The build {info.build_id[:12]}", metadata))
     if backbone is not None:
