@@ -11,7 +11,7 @@ from results import emit, part
 if not ON_GPU:
     os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
 from locloc.pipeline.masks.grabcut import torch_primal_dual as primal_dual
-from locloc.pipeline.masks.grabcut.torch_fused import Fused
+from locloc.pipeline.masks.grabcut.torch_fused import TILE_PX, Fused
 
 
 def fused() -> None:
@@ -39,7 +39,8 @@ def fused() -> None:
 def _measure(
     dtype: torch.dtype, batch: int, unary: torch.Tensor, weights: torch.Tensor, reference: torch.Tensor
 ) -> dict[str, float]:
-    method = Fused(batch, dtype, unary.device)
+    tile_px = TILE_PX if ON_GPU else 64  # one program an image, which the interpreter is slow to start
+    method = Fused(batch, dtype, unary.device, tile_px)
 
     def cut(unary: torch.Tensor, weights: torch.Tensor) -> primal_dual.Cuts:
         return primal_dual.min_cut(unary, weights, dtype=dtype, method=method)
