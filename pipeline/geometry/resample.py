@@ -26,7 +26,8 @@ def by_pillow(image: np.ndarray, resample: Image.Resampling, box: Box, side_px: 
 def by_torch(image: np.ndarray, box: Box, side_px: int) -> np.ndarray | None:
     """The part `box` of an image `(H, W, 3) uint8` > `(side, side, 3) uint8`, by torch.
 
-    None where torch cannot: the box is not whole pixels of the resampled image, or that is very long.
+    None where torch cannot: the box is not whole pixels of the resampled image, or that is very long, or as large as the
+    image, part of whose last pixel is not of the box.
     """
     import torch  # not above: commands that only show a version do without it
     from torch.nn.functional import interpolate
@@ -62,12 +63,14 @@ class _Axis:
 
 
 def _axis(source_px: int, first: float, last: float, side_px: int) -> _Axis | None:
-    """The window from `first` to `last` of `source_px` pixels; None where it is not whole resampled pixels."""
+    """The window from `first` to `last` of `source_px` pixels; None where torch cannot cut it out of resampled ones."""
     step = (last - first) / side_px
     if (resampled := source_px / step) > _LONGEST * side_px:
         return None
     for start, flipped in ((first / step, False), ((source_px - last) / step, True)):
         if _is_whole(start) and (_is_whole(resampled) or int(resampled) >= round(start) + side_px):
+            if int(resampled) == source_px and not _is_whole(resampled):
+                return None  # torch does not resample to the size that is there, whatever the scale
             return _Axis(round(resampled), round(start), 1 / step, _is_whole(resampled), flipped)
     return None
 

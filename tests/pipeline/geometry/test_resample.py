@@ -55,6 +55,16 @@ def test_the_same_bytes_whatever_the_processor_can(capability):
     assert int(found.stdout) == GOLDEN
 
 
+@pytest.mark.parametrize("bottom", [8.875, 8.5])
+def test_a_part_that_becomes_as_large_as_the_image_is_left_to_pillow(bottom):
+    """torch gives the image back, whatever the scale."""
+    image, shown = smooth(9, 9), (0, 0, 9, bottom)
+    geometry = ResizeCrop.stretch((72, round(8 * bottom)), 9)
+    assert by_torch(image, shown, 9) is None
+    ours, pillow_s = geometry.image(image, shown=shown), geometry.image(image, shown=shown, revision=PILLOW)
+    np.testing.assert_array_equal(ours, pillow_s)
+
+
 @unhurried
 @given(width=sides, height=sides, target_px=st.integers(8, 300), data=st.data())
 def test_pillow_s_pixels(width, height, target_px, data):
