@@ -26,8 +26,8 @@ def by_pillow(image: np.ndarray, resample: Image.Resampling, box: Box, side_px: 
 def by_torch(image: np.ndarray, box: Box, side_px: int) -> np.ndarray | None:
     """The part `box` of an image `(H, W, 3) uint8` > `(side, side, 3) uint8`, by torch.
 
-    None where torch cannot: the box is not whole pixels of the resampled image, or that is very long, or as large as the
-    image, part of whose last pixel is not of the box.
+    None where torch cannot: the box is not whole pixels of the resampled image, that is very long, or it would be as
+    large as the image although a part of the last pixel is not of the box.
     """
     import torch  # not above: commands that only show a version do without it
     from torch.nn.functional import interpolate
