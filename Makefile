@@ -12,7 +12,7 @@ PYTEST := $(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 demo: $(INSTALLED)
 	$(RUN)/locloc demo demo
 
-# What a change needs, in five minutes on two cores.
+# What a change needs, in some seven minutes on two cores.
 test: $(INSTALLED)
 	$(PYTEST) -m "not slow"
 
