@@ -26,6 +26,7 @@ from ...errors import BuildError
 from ...io.machine import may_have_gpu
 from .cluster import silence_dask
 
+_METHOD = "distributed.worker.multiprocessing-method"
 _CONFIG = {
     "distributed.scheduler.work-stealing": True,
     "distributed.scheduler.no-workers-timeout": "300s",  # for a resource that no worker has
@@ -35,7 +36,7 @@ _CONFIG = {
     "distributed.comm.timeouts.connect": "60s",
     # Workers are forked from a process that has imported everything and started no thread. A fork of this process would
     # hang once Icechunk or torch has threads; spawned workers would each import torch, into memory of their own.
-    "distributed.worker.multiprocessing-method": "forkserver",
+    _METHOD: "forkserver",
 }
 
 GPU_SHARES = 4
@@ -51,7 +52,8 @@ def start_forkserver(kernels: tuple[str, ...]) -> None:
     Thread counts are set before its imports; Dask's own variables for that take effect too late.
     """
     forkserver = multiprocessing.get_context("forkserver")
-    get_mp_context()  # Dask sets its own preload list at the first call, so it must come before ours
+    with dask.config.set({_METHOD: "forkserver"}):  # whatever the user's configuration says
+        get_mp_context()  # Dask sets its own preload list at the first call, so it must come before ours
     imported = ("distributed", "locloc.pipeline.backbones.vit", "locloc.pipeline.build.isolation", *kernels)
     forkserver.set_forkserver_preload(list(imported))
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
