@@ -89,8 +89,19 @@ class Block:
         return np.ones(len(self), bool) if self.parent_rows is None else self.parent_rows < 0
 
 
+class _Rows:
+    """The rows of a block, of which some may fail."""
+
+    status: np.ndarray
+    errors: dict[int, str]
+
+    def fail(self, row: int, status: Status, reason: str) -> None:
+        self.status[row] = status
+        self.errors[row] = reason
+
+
 @dataclass
-class DecodedBatch:
+class DecodedBatch(_Rows):
     """The result of `decode`. Rows that failed are zero in all arrays but `status`."""
 
     block: Block
@@ -103,10 +114,6 @@ class DecodedBatch:
     attention: np.ndarray | None = None  # (n, H, h, w) float16, of the parent where it is used
     errors: dict[int, str] = field(default_factory=dict)  # by row of the block
     seconds: Counter[str] = field(default_factory=Counter)  # by stage
-
-    def fail(self, row: int, status: Status, reason: str) -> None:
-        self.status[row] = status
-        self.errors[row] = reason
 
 
 @dataclass
@@ -121,7 +128,7 @@ class Attended:
 
 
 @dataclass
-class AttentionBatch:
+class AttentionBatch(_Rows):
     """The result of `attend`: a block that only has to be refined. Rows that failed are zero in all but `status`."""
 
     block: Block
@@ -147,10 +154,6 @@ class AttentionBatch:
         for row in attended.not_finite:
             batch.fail(row, Status.NON_FINITE, "the backbone's attention is not finite")
         return batch
-
-    def fail(self, row: int, status: Status, reason: str) -> None:
-        self.status[row] = status
-        self.errors[row] = reason
 
 
 @dataclass

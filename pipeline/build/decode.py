@@ -35,7 +35,7 @@ def decode(block: Block, context: TaskContext) -> DecodedBatch:
     with watchdog(context.image_limit_s) as feed:
 
         def decode_row(row: int, seconds: Counter[str]) -> None:
-            _decode_row(row, block, context, batch, seconds)
+            _decode_row(row, context, batch, seconds)
 
         for _ in _in_order(decode_row, np.flatnonzero(block.new).tolist(), context, batch):
             feed()
@@ -59,7 +59,7 @@ def _parent_rows(block: Block, context: TaskContext) -> DecodedBatch:
 
         def decode_row(row: int, seconds: Counter[str]) -> None:
             before = batch.digest[row].copy()
-            _decode_row(row, block, context, batch, seconds)
+            _decode_row(row, context, batch, seconds)
             if batch.status[row] == Status.OK and not np.array_equal(before, batch.digest[row]):
                 batch.fail(row, Status.MISSING, "the file was changed since its attention was taken")
 
@@ -98,17 +98,11 @@ def _in_order(
             yield row
 
 
-def _decode_row(
-    row: int,
-    block: Block,
-    context: TaskContext,
-    batch: DecodedBatch,
-    seconds: Counter[str],
-) -> None:
+def _decode_row(row: int, context: TaskContext, batch: DecodedBatch, seconds: Counter[str]) -> None:
     """Reads one image into its row of `batch`."""
     try:
         with timed(seconds, "decode"):
-            data = read_image_bytes(resolve(context.root, block.paths[row]))
+            data = read_image_bytes(resolve(context.root, batch.block.paths[row]))
             batch.digest[row] = input_digest(data)
             covers_px = context.recipe.covers_px(context.revisions["decode"])
             image = decode_reduced(data, covers_px, context.recipe.images.max_pixels)

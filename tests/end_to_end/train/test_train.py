@@ -261,30 +261,8 @@ def test_interrupted_it_says_how_to_go_on(version, tmp_path):
     assert state["step"] == len(losses(out, "generator")) >= 1
 
 
-def test_losses_that_are_read_a_step_late_are_the_same(run, version, tmp_path, monkeypatch):
-    """As on a GPU. A run that is interrupted and resumed, too."""
-    out, calls = tmp_path / "run", []
-
-    def interrupted(*arguments: Any) -> StepLoss:
-        calls.append(compute_gradients(*arguments))
-        if len(calls) == 5:
-            signal.raise_signal(signal.SIGTERM)
-        return calls[-1]
-
-    monkeypatch.setattr(loop, "reads_late", lambda device: True)
-    monkeypatch.setattr(loop, "compute_gradients", interrupted)
-    arguments = ("train", version, "--out", out, "--stage", "generator", *SMALL)
-    assert app([*map(str, arguments)], standalone_mode=False) == 130
-    state = torch.load(out / "generator" / "state.pt", weights_only=True)
-    assert state["step"] == len(losses(out, "generator")) == 4
-    in_process("train", "--out", out, "--workers", 0, "--resume")
-    mine, theirs = (folder / "generator" / "last.safetensors" for folder in (out, run))
-    assert mine.read_bytes() == theirs.read_bytes()
-    assert losses(out, "generator") == losses(run, "generator")
-
-
-def test_a_step_that_is_interrupted_is_given_up_and_done_again(run, version, tmp_path, monkeypatch):
-    """It may take minutes, so that a signal cannot wait for its end. The weights are those of an undisturbed run."""
+def interrupted_and_resumed(run, version, tmp_path, monkeypatch) -> Path:
+    """Interrupts a training in its fifth step, resumes it, and returns its folder. Its weights are those of `run`."""
     out, calls = tmp_path / "run", []
 
     def interrupted(*arguments: Any) -> StepLoss:
@@ -301,3 +279,16 @@ def test_a_step_that_is_interrupted_is_given_up_and_done_again(run, version, tmp
     in_process("train", "--out", out, "--workers", 0, "--resume")
     mine, theirs = (folder / "generator" / "last.safetensors" for folder in (out, run))
     assert mine.read_bytes() == theirs.read_bytes()
+    return out
+
+
+def test_losses_that_are_read_a_step_late_are_the_same(run, version, tmp_path, monkeypatch):
+    """As on a GPU. A run that is interrupted and resumed, too."""
+    monkeypatch.setattr(loop, "reads_late", lambda device: True)
+    out = interrupted_and_resumed(run, version, tmp_path, monkeypatch)
+    assert losses(out, "generator") == losses(run, "generator")
+
+
+def test_a_step_that_is_interrupted_is_given_up_and_done_again(run, version, tmp_path, monkeypatch):
+    """It may take minutes, so that a signal cannot wait for its end. The weights are those of an undisturbed run."""
+    interrupted_and_resumed(run, version, tmp_path, monkeypatch)

@@ -31,6 +31,15 @@ def agree(actual: np.ndarray, expected: torch.Tensor) -> bool:
     return float(np.abs(actual - expected.numpy()).max()) <= 1e-4 * max(1.0, float(expected.abs().max()))
 
 
+def use_onnx(width_px: int, tmp_path, monkeypatch) -> dict:
+    """The variables of the exported script, run on image.png, a ramp with a red rectangle."""
+    ramp = np.linspace(0, 255, 60 * width_px * 3).reshape(60, width_px, 3).astype(np.uint8)
+    ramp[20:50, 30:70] = (200, 30, 60)
+    Image.fromarray(ramp).save(tmp_path / "image.png")
+    monkeypatch.setattr(sys, "argv", ["use_onnx.py", str(tmp_path / "out" / "model.onnx"), str(tmp_path / "image.png")])
+    return runpy.run_path(str(tmp_path / "out" / "use_onnx.py"))
+
+
 def test_one_graph_gives_map_mask_and_logits_and_the_script_uses_it(save_run, tmp_path, monkeypatch, capsys):
     run = save_run("generator", "classifier", images={"fit": "stretch"})
     exported = export_run(run, tmp_path / "out")
@@ -56,11 +65,7 @@ def test_one_graph_gives_map_mask_and_logits_and_the_script_uses_it(save_run, tm
     assert (about["tau"], about["classes"], about["run"]) == (0.4, ["ant", "bee", "cat"], "run")
     assert about["inputs"]["images"]["fit"] == "stretch" and about["normalisation"]["std"] == [0.2, 0.3, 0.25]
 
-    ramp = np.linspace(0, 255, 60 * 80 * 3).reshape(60, 80, 3).astype(np.uint8)
-    ramp[20:50, 30:70] = (200, 30, 60)
-    Image.fromarray(ramp).save(tmp_path / "image.png")
-    monkeypatch.setattr(sys, "argv", ["use_onnx.py", str(tmp_path / "out" / "model.onnx"), str(tmp_path / "image.png")])
-    said = runpy.run_path(str(tmp_path / "out" / "use_onnx.py"))
+    said = use_onnx(80, tmp_path, monkeypatch)
     prediction = load(run, "cpu")(tmp_path / "image.png")[0]
     assert np.abs(said["box"] - prediction.box).max() <= 80 / 32 + 1
     assert said["name"] in ("ant", "bee", "cat")
@@ -154,11 +159,7 @@ def test_a_classifier_with_a_square_of_its_own_says_what_predict_says(save_run, 
     map_, _, logits = session.run(None, squares)
     resized = F.interpolate(localizer.maps(squares["images"])[:, None], size=32, mode="bilinear")[:, 0]
     assert agree(map_, resized) and agree(logits, localizer.logits(squares["class_images"]))
-    ramp = np.linspace(0, 255, 60 * 90 * 3).reshape(60, 90, 3).astype(np.uint8)
-    ramp[20:50, 30:70] = (200, 30, 60)
-    Image.fromarray(ramp).save(tmp_path / "image.png")
-    monkeypatch.setattr(sys, "argv", ["use_onnx.py", str(tmp_path / "out" / "model.onnx"), str(tmp_path / "image.png")])
-    said = runpy.run_path(str(tmp_path / "out" / "use_onnx.py"))
+    said = use_onnx(90, tmp_path, monkeypatch)
     prediction = load(run, "cpu")(tmp_path / "image.png")[0]
     assert said["name"] == prediction.classes[0]
     assert said["shares"].max() / said["shares"].sum() == pytest.approx(prediction.scores[0], abs=0.02)
