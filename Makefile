@@ -55,12 +55,13 @@ bench: $(INSTALLED)
 	$(RUN)/python scripts/measure_build.py $(if $(IMAGES),--images $(IMAGES))
 	$(if $(TRUTH),$(RUN)/python scripts/measure_grabcut.py $(IMAGES) $(TRUTH))
 
-# Wheels of locloc and of all that it needs, in dist/wheelhouse, for machines without internet (docs/cluster.md) and for
-# images (Dockerfile, apptainer.def). Run it with the Python and on the kind of machine that will use them. For CPUs alone
-# set PIP_INDEX_URL or PIP_CONSTRAINT so that pip takes a torch without CUDA.
+# Wheels of locloc and of all that it needs, in dist/wheelhouse-cpu or -cuda, for machines without internet
+# (docs/cluster.md) and for images (Dockerfile, apptainer.def). For CPUs alone set TORCH_INDEX to the index of PyTorch's CPU
+# wheels; for a Python or system other than this one's set FOR, as in
+#   make wheelhouse FOR="--python-version 3.13 --platform manylinux_2_28_aarch64"
+DEVICE ?= cpu
 wheelhouse:
-	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --wheel-dir dist/wheelhouse '.[cluster]'
-	@echo "dist/wheelhouse: $$(ls dist/wheelhouse | wc -l) wheels, $$(du -sh dist/wheelhouse | cut -f1)"
+	$(PYTHON) scripts/wheelhouse.py dist/wheelhouse-$(DEVICE) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX)) $(FOR)
 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
