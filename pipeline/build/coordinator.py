@@ -22,6 +22,7 @@ from ..io.interrupts import raise_if_interrupted, signals_held_back
 from ..io.timing import timed
 from ..masks.grabcut import refines_on_gpu
 from ..status import Status
+from ..store.icechunk_errors import first_message
 from ..store.writer import StoreWriter
 from .block import Block, BlockResult, TaskContext
 from .cluster import Cluster, open_cluster
@@ -320,7 +321,7 @@ class BlockLoop:
 
     def _retry(self, attempt: _Attempt, error: Exception) -> _Attempt:
         """The next try of a block after a transient error. Raises BuildError after TRIES."""
-        reason = short_reason(error)
+        reason = first_message(error)
         self._log.write("fault", block=attempt.block.index, why=reason)
         if attempt.failures + 1 == TRIES:
             raise BuildError(
@@ -328,11 +329,6 @@ class BlockLoop:
                 "command resumes from there"
             ) from error
         return replace(attempt, failures=attempt.failures + 1)
-
-
-def short_reason(error: Exception) -> str:
-    """The first line of an error with text: Icechunk formats its errors as trees."""
-    return next(line for line in f"{error}\n{type(error).__name__}".splitlines() if line.strip(" x|")).strip(" x|")
 
 
 def _block_name(block: Block) -> str:

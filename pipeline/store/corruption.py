@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from icechunk import IcechunkError
 
 from ..errors import CatalogError, StoreError
+from .icechunk_errors import first_message
 
 CORRUPTION_ERRORS = (
     IcechunkError, StoreError, CatalogError, RuntimeError, ValueError, TypeError, KeyError, MemoryError,
@@ -14,9 +15,8 @@ CORRUPTION_ERRORS = (
 
 
 def corruption_reason(name: str, error: Exception) -> str:
-    """The first line of an error that reading the version `name` raised."""
-    lines = str(error).removeprefix(f"{name}: ").strip(" x|\n").splitlines()
-    return lines[0] if lines else type(error).__name__
+    """What an error that reading the version `name` raised says first."""
+    return first_message(error).removeprefix(f"{name}: ")
 
 
 @contextmanager

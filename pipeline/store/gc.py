@@ -15,10 +15,11 @@ import icechunk
 import zarr
 
 from ..errors import StoreError, did_you_mean
+from .icechunk_errors import icechunk_errors
 from .lease import Lease
 from .location import StoreLocation
 from .lock import store_lock
-from .repository import BUILD_PREFIX, first_snapshot, icechunk_errors, open_repository
+from .repository import BUILD_PREFIX, first_snapshot, open_repository
 from .versions import tag_snapshots, version_metadata
 
 _EVERYTHING = datetime(9999, 1, 1, tzinfo=UTC)

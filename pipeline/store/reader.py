@@ -17,9 +17,10 @@ from ..recipe import Recipe
 from ..status import HAS_MASK, Status, usable_rows
 from .arrays import Array, open_array, open_subgroup, read_array
 from .decisions import Decisions, read_decisions
+from .icechunk_errors import icechunk_errors
 from .location import StoreLocation
 from .location import split_version_name as split_version_name
-from .repository import icechunk_errors, open_repository
+from .repository import open_repository
 from .row_selection import RowSelection, select_rows, similar_id
 from .schema import (
     ADDED_COLUMNS,

@@ -11,12 +11,9 @@ import contextlib
 import errno
 import glob
 import os
-import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ import icechunk
 
 from ..errors import StoreError, os_error_reason
 from ..io.output_folder import check_writable_folder
+from .icechunk_errors import icechunk_errors
 from .location import StoreLocation
 from .object_store import PROBE, check_conditional_writes, open_object_store
 
@@ -150,33 +148,6 @@ def first_snapshot(repository: icechunk.Repository) -> str:
     Looked up by its name, because walking the ancestry costs one request for each checkpoint.
     """
     return repository.lookup_snapshot(_FIRST_SNAPSHOT).id
-
-
-@contextmanager
-def icechunk_errors(where: str) -> Iterator[None]:
-    """Raises Icechunk's errors, a dozen lines each, as a StoreError of one line: the operation and the root cause."""
-    try:
-        yield
-    except icechunk.ConflictError as error:
-        raise StoreError(
-            f"{where}: another process has committed here in the meantime; run the command again"
-        ) from error
-    except icechunk.IcechunkError as error:
-        if "snapshot timestamp" in str(error):
-            clocks = re.findall("`(.*?)`", re.sub(r"\s*\n[ |]*", " ", str(error)))
-            raise StoreError(
-                f"{where}: the clock of this machine differs from that of the storage or of the last writer "
-                f"({', '.join(clocks)}); synchronise them (NTP) and run the same command again"
-            ) from error
-        lines = [line for line in str(error).splitlines() if line.strip(" |")]
-        operation = lines[0].strip(" x|") if lines else str(error)
-        causes = [line.lstrip(" |`->").strip() for line in lines if line.lstrip().startswith(("|->", "`->"))]
-        cause = causes[-1] if causes else ""
-        if answer := re.search(r'message: "(.*?)"', cause):
-            cause = answer[1]
-        raise StoreError(
-            f"{where}: {operation}" + (f" ({cause})" if cause and cause not in operation else "")
-        ) from error
 
 
 def _config() -> icechunk.RepositoryConfig:

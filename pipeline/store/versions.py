@@ -8,8 +8,9 @@ import icechunk
 import zarr
 
 from ..catalogs.catalog import Catalog
+from .icechunk_errors import icechunk_errors
 from .location import StoreLocation
-from .repository import BUILD_PREFIX, first_snapshot, icechunk_errors, open_repository
+from .repository import BUILD_PREFIX, first_snapshot, open_repository
 from .schema import read_catalog, read_metadata
 
 

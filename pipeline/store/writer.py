@@ -32,9 +32,10 @@ from .arrays import Array, open_array, read_array
 from .corruption import corruption_as_error
 from .decisions import Decisions, write_decisions
 from .gc import delete_empty_branches
+from .icechunk_errors import icechunk_errors
 from .location import StoreLocation
 from .lock import store_lock
-from .repository import ensure_repository, first_snapshot, icechunk_errors, open_repository
+from .repository import ensure_repository, first_snapshot, open_repository
 from .schema import (
     ATTRIBUTE,
     BLOCK_ROWS,

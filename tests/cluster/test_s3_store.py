@@ -16,6 +16,7 @@ import zarr
 from locloc.pipeline.errors import StoreError, StoreLockedError
 from locloc.pipeline.store import lease
 from locloc.pipeline.store.gc import collect_garbage
+from locloc.pipeline.store.icechunk_errors import icechunk_errors
 from locloc.pipeline.store.location import StoreLocation
 from locloc.pipeline.store.lock import store_lock
 from locloc.pipeline.store.object_store import PROBE, check_conditional_writes, open_object_store
@@ -24,7 +25,6 @@ from locloc.pipeline.store.repository import (
     ensure_repository,
     first_snapshot,
     has_repository,
-    icechunk_errors,
     open_repository,
 )
 

@@ -19,7 +19,7 @@ from icechunk import IcechunkError
 
 from locloc.pipeline.build import coordinator as run_module
 from locloc.pipeline.build.cluster import ClusterSpec
-from locloc.pipeline.build.coordinator import BlockLoop, make_version, short_reason
+from locloc.pipeline.build.coordinator import BlockLoop, make_version
 from locloc.pipeline.build.spec import BuildSpec, RunSettings
 from locloc.pipeline.build.tasks import Block, BlockResult, TaskContext
 from locloc.pipeline.catalogs import CatalogRows, build_catalog
@@ -29,6 +29,7 @@ from locloc.pipeline.masks.grabcut import REFINERS, FastGrabCut
 from locloc.pipeline.recipe import Recipe
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import list_versions, open_version
+from locloc.pipeline.store.icechunk_errors import first_message
 from locloc.pipeline.store.location import StoreLocation
 from locloc.pipeline.store.schema import COLUMNS, content_crc, write_block
 from locloc.pipeline.store.writer import StoreWriter
@@ -213,7 +214,7 @@ def test_a_block_that_fails_twice_and_then_works(make, work, error):
     check_whole(work)
     assert [block for _, block, _ in make.cluster.client.sent].count(2) == 3
     assert [fault["block"] for fault in events(make, "fault")] == [2, 2]
-    assert all(short_reason(error) in fault["why"] for fault in events(make, "fault"))
+    assert all(first_message(error) in fault["why"] for fault in events(make, "fault"))
 
 
 def test_a_block_that_fails_three_times_ends_the_build_and_what_is_finished_is_kept(make, work):
@@ -335,8 +336,3 @@ def test_a_log_that_cannot_be_written_stops_no_build(make, work, log):
     if log.startswith("/proc"):
         assert summary.log is None
         assert any("no log, since /proc/nowhere/run.jsonl cannot be written" in said.message for said in make.said)
-
-
-def test_the_reason_of_an_error_is_its_first_line_with_text():
-    assert short_reason(IcechunkError("  x \n  x disk full\n  | more")) == "disk full"
-    assert short_reason(ValueError()) == "ValueError"

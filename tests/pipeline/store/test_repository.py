@@ -1,4 +1,4 @@
-"""Icechunk's errors in one line; leftovers of a killed creation of a store."""
+"""Leftovers of a killed creation of a store."""
 
 import os
 import time
@@ -12,33 +12,8 @@ from locloc.pipeline.store.repository import (
     check_can_hold_store,
     ensure_repository,
     has_repository,
-    icechunk_errors,
     open_repository,
 )
-
-# From icechunk 1.1.21, with a clock that was a day ahead (LD_PRELOAD) and then right again.
-DRIFTED = """\
-  x session error: snapshot timestamp is invalid, please verify if the machine clock has drifted: local clock: \
-`2026-11-24 08:22:05.529242 UTC`, object store clock: `2026-11-23 08:22:05.530532110
-  | UTC`
-  |
-  | context:
-  |    0: icechunk::session::_commit
-"""
-OUT_OF_ORDER = """\
-  x session error: invalid snapshot timestamp ordering. parent: `2026-11-24 08:22:05.060642 UTC`, child: \
-`2026-11-23 08:22:15.407826 UTC`
-  |
-  | context:
-"""
-
-
-@pytest.mark.parametrize("error_text", [DRIFTED, OUT_OF_ORDER])
-def test_clocks_that_differ_are_named_with_the_remedy(error_text):
-    message = r"photos.store: the clock .* differs .* \(2026-11-24 08:22:05.* UTC, 2026-11-23 08:22:.* UTC\); synch"
-    with pytest.raises(StoreError, match=message) as error, icechunk_errors("photos.store"):
-        raise icechunk.IcechunkError(error_text)
-    assert "\n" not in str(error.value)
 
 
 def test_old_leftovers_of_a_killed_creation_are_removed_and_recent_ones_stay(tmp_path):
