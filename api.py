@@ -44,7 +44,7 @@ def build_masks(
     recipe: str | Path | Recipe | None = None,
     backbone: str | None = None,
     weights: str | Path | None = None,
-    precision: Literal["fp32", "bf16", "fp16", "auto"] | None = None,
+    precision: Literal["fp32", "tf32", "bf16", "fp16", "auto"] | None = None,
     from_run: str | Path | None = None,
     name: str | None = None,
     workers: int | None = None,
@@ -67,7 +67,7 @@ def build_masks(
                  file that names no `base`
     backbone     a timm name; None: the recipe's, or the bundled `pocket` where no recipe is given either
     weights      a file, or "random"; None: the backbone's published ones
-    precision    "fp32", "bf16", "fp16" or "auto"; None: the recipe's
+    precision    "fp32", "bf16", "fp16" or "tf32" (GPUs), or "auto"; None: the recipe's
     from_run     a trained run, whose generator's maps take the place of the attention; backbone and weights are its own
     name         of the version; None: the next v1, v2, ...
     workers      processes on this machine; None: one for each core

@@ -43,9 +43,16 @@ class ImageSettings(Settings):
         "of the square move by 0.2 to 0.4 levels on average.",
     )
     max_pixels: int = Field(MAX_PIXELS, gt=0, description="An image with more pixels than this is not decoded.")
+    decoder: Literal["pillow", "nvjpeg"] = Field(
+        "pillow",
+        description="nvjpeg: GPU workers decode upright baseline JPEGs in grey or YCbCr, whole, and Pillow the others; "
+        "masks differ a little. It needs a GPU wherever images are read, in `masks refine` too.",
+    )
+
+    ADDED: ClassVar[frozenset[str]] = frozenset({"decoder"})
 
 
-Precision = Literal["fp32", "bf16", "fp16", "auto"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "auto"]
 
 GENERATOR_TOO = "attention+contrast+generator"
 """The value of `backbone.maps` that keeps a generator's maps."""
@@ -56,8 +63,9 @@ class BackboneSettings(Settings):
     size_px: int = Field(224, gt=0, description="Side of its input, a multiple of its patch.")
     precision: Precision = Field(
         "fp32",
-        description="Of the matrix products; sums and norms are fp32. auto: bf16 where the CPU has AMX, or the GPU "
-        "has bf16; a version records which it was.",
+        description="Of the matrix products; sums and norms are fp32. fp32 is IEEE's on GPUs too; tf32, on GPUs alone, "
+        "rounds what is multiplied. auto: bf16 where the CPU has AMX, or the GPU has bf16; a version records which it "
+        "was.",
     )
     maps: Literal["attention", "attention+contrast", "attention+contrast+generator"] = Field(
         "attention",

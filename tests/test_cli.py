@@ -113,6 +113,7 @@ def test_mistakes_in_arguments_are_told_without_torch(tmp_path):
         ("eval r s --write-score-maps o", "writes the maps of one target: name one RUN"),
         ("eval --score-maps . --metadata . --images .", "--images says nothing to --score-maps, which needs neither"),
         ("train s@v1 --out o --accelerator cpu --precision fp16", "--precision fp16 needs a GPU"),
+        ("train s@v1 --out o --accelerator cpu --precision tf32", "--precision tf32 needs a GPU"),
     ],
 )
 def test_what_would_be_ignored_or_end_the_work_later_is_refused(line, says, tmp_path, monkeypatch):

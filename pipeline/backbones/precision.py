@@ -1,4 +1,4 @@
-"""Which precision `auto` stands for on a machine. Imports torch only where GPUs may be used."""
+"""What `auto` stands for on a machine, and whether it has TF32. Imports torch only where GPUs may be used."""
 
 from dataclasses import dataclass
 
@@ -11,6 +11,18 @@ class AutoPrecision:
 
     precision: str  # "fp32", "bf16" or "fp16"
     why: str
+
+
+def why_no_tf32(with_gpu: bool) -> str | None:
+    """Why precision tf32 cannot be had on this machine's first GPU, if `with_gpu`, else on its CPU; None: it can."""
+    if with_gpu and may_have_gpu():
+        import torch
+
+        if torch.cuda.is_available():
+            if torch.cuda.get_device_capability(0) >= (8, 0):
+                return None
+            return f"precision tf32 needs a GPU with TF32; {torch.cuda.get_device_name(0)} has none: use fp32 or fp16"
+    return "precision tf32 needs a GPU; on a CPU use fp32 or bf16"
 
 
 def auto_precision(with_gpu: bool) -> AutoPrecision:

@@ -5,6 +5,8 @@ D width, H heads. Two families of timm are supported: VisionTransformer (DINO, D
 """
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from .contrast import contrast_map
 from .create import Vit, create_vit
 from .spec import BackboneSpec
 from .state_dict import weights_sha256
+from .tf32 import float32_products
 
 
 class Backbone:
@@ -62,7 +65,7 @@ class Backbone:
     @torch.no_grad()  # not inference mode: models trained on these tokens need them in their backward pass
     def embed(self, rgb: np.ndarray | Tensor, blocks: int = 0) -> Tensor:
         """rgb `(B, S, S, 3) uint8` > tokens after the first `blocks`, `(B, P + T, D)`: CLS, registers, patches."""
-        with self._autocast():
+        with self._products():
             tokens, ropes = self._embed(rgb)
             return self._run(tokens, ropes, 0, blocks)
 
@@ -74,7 +77,7 @@ class Backbone:
     @torch.no_grad()
     def embed_and_patch_features(self, rgb: np.ndarray | Tensor, blocks: int = 0) -> tuple[Tensor, Tensor]:
         """`embed` and `patch_features` of the same images, with nothing computed twice."""
-        with self._autocast():
+        with self._products():
             tokens, ropes = self._embed(rgb)
             embedded = self._run(tokens, ropes, 0, blocks)
             tokens = self._run(embedded, ropes, blocks, None)
@@ -83,13 +86,13 @@ class Backbone:
     @torch.no_grad()
     def norm_features(self, features: Tensor) -> Tensor:
         """Output of `patch_features` `(B, D, h, w)` > the same after the final norm."""
-        with self._autocast():
+        with self._products():
             return self._vit.norm(features.movedim(1, 3)).movedim(3, 1)
 
     @torch.no_grad()
     def last_cls_tokens(self, rgb: np.ndarray | Tensor, blocks: int) -> Tensor:
         """rgb `(B, S, S, 3) uint8` > CLS after each of the last `blocks`, through the final norm, `(B, blocks * D)`."""
-        with self._autocast():
+        with self._products():
             tokens, ropes = self._embed(rgb)
             cls_tokens = []
             for block, rope in zip(self._vit.blocks, ropes, strict=True):
@@ -104,7 +107,7 @@ class Backbone:
         Softmax over all tokens, CLS and registers included, so the patches sum to less than 1. Of the last block, only
         the CLS row is computed: the CLS query against every key, without values, projection and MLP.
         """
-        with self._autocast():
+        with self._products():
             tokens, ropes = self._embed(rgb)
             tokens = self._run(tokens, ropes, 0, -1)
             return self._cls_row(tokens, ropes, -1)[0]
@@ -121,13 +124,13 @@ class Backbone:
     def maps_and_features(self, rgb: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
         """`attention_and_contrast` and `patch_features` of the same images: the whole last block is run once."""
         maps, tokens, rope = self._before_the_last_block(rgb)
-        with self._autocast():
+        with self._products():
             tokens = _run_block(self._vit.blocks[-1], tokens, rope)
         return maps, tokens[:, self.prefix :].transpose(1, 2).unflatten(2, self.grid)
 
     def _before_the_last_block(self, rgb: np.ndarray | Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Maps of the heads and of contrast `(B, H + 1, h, w)`, the last block's input, its rotary embedding."""
-        with self._autocast():
+        with self._products():
             tokens, ropes = self._embed(rgb)
             before = max(len(ropes) - 2, 0)
             tokens = self._run(tokens, ropes, 0, before)
@@ -170,9 +173,13 @@ class Backbone:
             tokens = _run_block(block, tokens, rope)
         return tokens
 
-    def _autocast(self) -> torch.autocast:
+    @contextmanager
+    def _products(self) -> Iterator[None]:
+        """Products inside have the backbone's precision."""
         dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
-        return torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32" and not self._cast_once)
+        casts = self.precision in ("bf16", "fp16") and not self._cast_once
+        with float32_products(self.precision), torch.autocast(self.device.type, dtype, enabled=casts):
+            yield
 
 
 @functools.lru_cache(maxsize=2)  # two builds may share a worker

@@ -9,7 +9,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -52,6 +52,12 @@ class TaskContext:
     def kernels(self) -> tuple[str, ...]:
         """Modules that are imported before the time limit of the first image starts, since that compiles kernels."""
         return kernels_of_recipe(self.recipe)
+
+    @property
+    def decodes_on_gpu(self) -> bool:
+        """Whether a task leaves images to GPU workers."""
+        reads = self.backbone is not None or self.recipe.refine.uses_pixels
+        return reads and self.recipe.images.decoder == "nvjpeg"
 
     def map_count(self, heads: int) -> int:
         """Maps of an image that are kept, for a backbone of so many heads."""
@@ -102,7 +108,7 @@ class _Rows:
 
 @dataclass
 class DecodedBatch(_Rows):
-    """The result of `decode`. Rows that failed are zero in all arrays but `status`."""
+    """The result of `decode`. Rows that failed, and those of `jpegs`, are zero in all arrays of pixels."""
 
     block: Block
     inputs: np.ndarray  # (n, P, P, 3) uint8, for the backbone; no rows where no attention is computed
@@ -114,6 +120,12 @@ class DecodedBatch(_Rows):
     attention: np.ndarray | None = None  # (n, H, h, w) float16, of the parent where it is used
     errors: dict[int, str] = field(default_factory=dict)  # by row of the block
     seconds: Counter[str] = field(default_factory=Counter)  # by stage
+    jpegs: dict[int, bytes] = field(default_factory=dict)  # by row: files that a GPU worker is to decode
+
+    def copy(self) -> "DecodedBatch":
+        """With pixels and statuses of its own."""
+        arrays = {name: getattr(self, name).copy() for name in ("inputs", "images", "size", "orientation", "status")}
+        return replace(self, **arrays, errors=dict(self.errors))
 
 
 @dataclass
@@ -125,6 +137,7 @@ class Attended:
     cuts: np.ndarray  # (n, S, S) bool, of an engine that cuts batches; no rows for other engines
     is_cut: np.ndarray  # (n,) bool: rows of `cuts` that are masks
     seconds: Counter[str]  # by stage
+    decoded: DecodedBatch | None = None  # the batch with the files that were decoded there, if any; without `inputs`
 
 
 @dataclass
@@ -146,6 +159,7 @@ class AttentionBatch(_Rows):
     @classmethod
     def of(cls, decoded: DecodedBatch, attended: Attended) -> "AttentionBatch":
         """Joins the two. Changes neither: Dask may compute with them again."""
+        decoded = attended.decoded or decoded
         batch = cls(
             decoded.block, attended.attention, decoded.images, decoded.size, decoded.orientation, decoded.digest,
             decoded.status.copy(), attended.cuts, attended.is_cut, dict(decoded.errors),

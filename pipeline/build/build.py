@@ -19,6 +19,7 @@ from ..store.writer import StoreWriter
 from .block import TaskContext
 from .coordinator import make_version
 from .describe import local_kernels
+from .needs_gpu import check_this_machine
 from .spec import (
     BuildSpec,
     BuildSummary,
@@ -82,6 +83,7 @@ def plan_build(request: BuildRequest) -> BuildPlan:
     """The plan of `build_version` for a request. Writes nothing."""
     store, request = StoreLocation.of(request.store), request.at_one_precision()
     check_can_hold_store(store)
+    check_this_machine(request.recipe, request.run.cluster)
     backbone = resolve_backbone(request.recipe, request.weights, None, request.maps, forked_with=())
     digest = fingerprint(request.recipe, request.catalog.sha256, backbone.metadata, maps_metadata(request.maps))
     same = [info for info in list_versions(store) if info.fingerprint == digest] if has_repository(store) else []
@@ -116,6 +118,7 @@ def build_version(
     """
     check_can_hold_store(request.store)
     request = request.at_one_precision()
+    check_this_machine(request.recipe, request.run.cluster)
     kernels = local_kernels(request.recipe, request.run.cluster)
     backbone = backbone or resolve_backbone(request.recipe, request.weights, None, request.maps, kernels)
     catalog, recipe, maps = request.catalog, request.recipe, request.maps

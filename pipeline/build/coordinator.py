@@ -29,6 +29,7 @@ from .cluster import Cluster, open_cluster
 from .decode import decode
 from .event_log import EventLog, default_event_log
 from .isolation import refine_isolated_and_write
+from .needs_gpu import check_workers
 from .progress import ProgressCounter
 from .spec import BuildSpec, BuildSummary, OnProgress, RunSettings, precision_text
 from .tasks import attend, attend_decoded, join_refine_and_write, refine_and_write
@@ -100,6 +101,7 @@ def _make_blocks(
         counter.report(note)
     kernels, start = spec.context.kernels, time.monotonic()
     with open_cluster(run.cluster, spec.context.backbone, unfinished, counter.report, kernels) as cluster:
+        check_workers(spec.context, cluster)
         log.write("ready", seconds=round(time.monotonic() - start, 3), device=cluster.device, kernels=kernels)
         context = replace(
             spec.context,
@@ -224,7 +226,7 @@ class BlockLoop:
         name = f"{self._cluster.run}-{block.index}-{self._submit_count}"
         attend_on, refine_on = self._cluster.attend_on, self._cluster.refine_on
         cuts_there = refines_on_gpu(context.recipe.refine)
-        if context.backbone is None and not cuts_there:
+        if context.backbone is None and not cuts_there and not context.decodes_on_gpu:
             attend_on = refine_on  # there is nothing for a GPU to do
         fork = self._writer.fork
         if attempt.isolated:

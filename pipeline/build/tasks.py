@@ -29,7 +29,7 @@ from ..status import Status
 from ..store.reader import Version
 from ..store.schema import COLUMNS, STATS, content_crc, pack_masks, write_block
 from .block import Attended, AttentionBatch, Block, BlockResult, DecodedBatch, TaskContext
-from .decode import decode
+from .decode import decode, decode_left
 from .watchdog import watchdog
 
 if TYPE_CHECKING:
@@ -48,9 +48,10 @@ def attend(block: Block, context: TaskContext) -> AttentionBatch:
 
 
 def attend_decoded(decoded: DecodedBatch, context: TaskContext) -> Attended:
-    """What of a block's work runs on a device: its attention, and the cuts of an engine that makes them there."""
+    """What of a block's work runs on a device: attention, cuts of an engine that makes them there, JPEGs for nvJPEG."""
     seconds: Counter[str] = Counter()
     with watchdog(context.image_limit_s) as feed:
+        left, decoded = bool(decoded.jpegs), decode_left(decoded, context, feed, seconds)
         not_finite: list[int] = []
         if (attention := decoded.attention) is None:
             attention, not_finite = _attention_of(decoded, context, feed, seconds)
@@ -66,7 +67,8 @@ def attend_decoded(decoded: DecodedBatch, context: TaskContext) -> Attended:
             part = rows[start : start + batch_size]
             images = decoded.images[part]
             cuts[part], is_cut[part] = cut_masks(attention[part], images, context.recipe, context.device, seconds)
-    return Attended(attention, not_finite, cuts, is_cut, seconds)
+    seen = replace(decoded, inputs=decoded.inputs[:0], attention=None) if left else None
+    return Attended(attention, not_finite, cuts, is_cut, seconds, seen)
 
 
 def _attention_of(
@@ -109,11 +111,14 @@ def _maps_of(backbone: "Backbone", context: TaskContext) -> "Callable[[np.ndarra
     import torch
     from torch.nn import functional as F
 
+    from ..backbones.tf32 import float32_products
+
     draw = context.maps.load(context.device)
 
     def with_drawn(rgb: np.ndarray) -> torch.Tensor:
         maps, features = backbone.maps_and_features(rgb)
-        drawn = F.pixel_unshuffle(draw(features)[:, None], GENERATOR_SCALE)  # as `pack_map`
+        with float32_products(backbone.precision):
+            drawn = F.pixel_unshuffle(draw(features)[:, None], GENERATOR_SCALE)  # as `pack_map`
         return torch.cat([maps, drawn], dim=1)
 
     return with_drawn

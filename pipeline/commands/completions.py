@@ -28,7 +28,7 @@ PROTOCOLS = ("all", "locloc", "locloc-official", "ppd", "wsol")
 FORMATS = ("coco", "json", "mask", "overlay")
 MODELS = ("auto", "locloc", "ppd")
 DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("bf16", "fp16", "fp32")
+PRECISIONS = ("bf16", "fp16", "fp32", "tf32")
 PRECISIONS_OR_AUTO = ("auto", *PRECISIONS)
 
 

@@ -105,8 +105,8 @@ Precision = Annotated[
     str | None,
     typer.Option(
         autocompletion=one_of(PRECISIONS_OR_AUTO),
-        help="Of the ViT: fp32, bf16, fp16 (GPUs), or auto: bf16 where this machine's CPU or GPU multiplies it faster "
-        "(docs/performance.md). Default: the recipe's, fp32 in all built-in ones.",
+        help="Of the ViT: fp32, bf16, fp16 or tf32 (GPUs), or auto: bf16 where this machine's CPU or GPU multiplies it "
+        "faster (docs/performance.md). Default: the recipe's, fp32 in all built-in ones.",
     ),
 ]
 

@@ -166,7 +166,7 @@ def _whole(rgb: np.ndarray, orientation: int) -> Decoded:
 
 def _plain_jpeg(data: bytes, covers_px: int | None, max_pixels: int) -> Decoded | None:
     """A JPEG that `decoding.jpeg` decodes, else None: Pillow decides. Pillow reads an orientation, if there is any."""
-    header = jpeg.read_header(data)
+    header = jpeg.read_header(data) if jpeg.AVAILABLE else None
     if header is None or header.size_px[0] * header.size_px[1] > max_pixels:
         return None
     orientation = 1

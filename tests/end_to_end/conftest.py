@@ -2,8 +2,11 @@
 
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -14,7 +17,8 @@ import pytest
 from PIL import Image
 
 from locloc.cli import app, main
-from locloc.pipeline.store import Version
+from locloc.pipeline.errors import StoreError
+from locloc.pipeline.store import Version, list_versions
 from locloc.pipeline.store.schema import COLUMNS
 
 # The smallest ViT that timm has with three heads: a build of 150 images takes seconds.
@@ -101,6 +105,41 @@ def assert_same(one: Version, other: Version) -> None:
     mine, theirs = everything(one), everything(other)
     differing = [name for name in mine if not np.array_equal(mine[name], theirs[name])]
     assert not differing, f"{one.name} and {other.name} differ in {differing}"
+
+
+def blocks_done(store: Path) -> int:
+    try:
+        return max((info.metadata.get("counts", {}).get("blocks_done", 0) for info in list_versions(store)), default=0)
+    except StoreError:
+        return 0
+
+
+def children_of(pid: int) -> set[int]:
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            child, _, rest = stat.read_text().partition(" (")
+            parent = int(rest.rpartition(") ")[2].split()[1])
+        except (OSError, ValueError):
+            continue
+        if parent == pid:
+            found |= {int(child)} | children_of(int(child))
+    return found
+
+
+def kill_after(
+    building: list[str], store: Path, blocks: int, delay_s: float, env: dict[str, str] | None = None
+) -> set[int]:
+    """Starts a build, kills it `delay_s` after it has `blocks` blocks in checkpoints; returns its workers."""
+    started = subprocess.Popen(building, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
+    give_up = time.monotonic() + 120
+    while blocks_done(store) < blocks and started.poll() is None and time.monotonic() < give_up:
+        time.sleep(0.1)  # each look costs as much as some images
+    time.sleep(delay_s)
+    workers = children_of(started.pid)
+    os.kill(started.pid, signal.SIGKILL)
+    assert started.wait() == -signal.SIGKILL, "the build was over before it could be killed"
+    return workers
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,12 @@ Tasks go where they would go on a machine with one GPU, and computations are tho
 import signal
 
 from locloc.pipeline.build import cluster as cluster_room
+from locloc.pipeline.build import needs_gpu
 from locloc.pipeline.build.cluster import cluster
 
 REPLACED = (
     (cluster_room, "usable_gpus", lambda wanted: 1),
+    (needs_gpu, "may_have_gpu", lambda: True),
     (cluster, "_task_resources", lambda _: ("cpu", "GPU", "CPU")),
 )
 

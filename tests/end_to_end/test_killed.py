@@ -14,30 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from locloc.pipeline.errors import StoreError
 from locloc.pipeline.store import list_versions, open_version
 
-from .conftest import BUILD, assert_same, build, command, everything
-
-
-def blocks_done(store: Path) -> int:
-    try:
-        return max((info.metadata.get("counts", {}).get("blocks_done", 0) for info in list_versions(store)), default=0)
-    except StoreError:
-        return 0
-
-
-def children_of(pid: int) -> set[int]:
-    found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            child, _, rest = stat.read_text().partition(" (")
-            parent = int(rest.rpartition(") ")[2].split()[1])
-        except (OSError, ValueError):
-            continue
-        if parent == pid:
-            found |= {int(child)} | children_of(int(child))
-    return found
+from .conftest import BUILD, assert_same, blocks_done, build, command, everything, kill_after
 
 
 @contextmanager
@@ -60,31 +39,16 @@ def alive(pids: set[int]) -> set[int]:
     }
 
 
-def kill_after(images: Path, store: Path, blocks: int, delay_s: float) -> set[int]:
-    """Starts the command, kills it `delay_s` after it has `blocks` blocks in checkpoints; returns its workers."""
-    started = subprocess.Popen(
-        command(*BUILD, images, "--store", store, "--workers", 2, "--checkpoint-s", 0),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    give_up = time.monotonic() + 120
-    while blocks_done(store) < blocks and started.poll() is None and time.monotonic() < give_up:
-        time.sleep(0.1)  # each look costs as much as some images
-    time.sleep(delay_s)
-    workers = children_of(started.pid)
-    os.kill(started.pid, signal.SIGKILL)
-    assert started.wait() == -signal.SIGKILL, "the build was over before it could be killed"
-    return workers
-
-
 @pytest.mark.slow
 def test_killed_twice_and_resumed_gives_the_same_bytes(photos, undisturbed, tmp_path):
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
     rng, store = random.Random(seed), tmp_path / "masks.store"
     with reading(store, tmp_path / "seen.jsonl") as views:
-        workers = kill_after(photos, store, 1, rng.uniform(0, 0.5))
+        building = command(*BUILD, photos, "--store", store, "--workers", 2, "--checkpoint-s", 0)
+        workers = kill_after(building, store, 1, rng.uniform(0, 0.5))
         first = blocks_done(store)
-        workers |= kill_after(photos, store, first + 1, rng.uniform(0, 0.3))
+        workers |= kill_after(building, store, first + 1, rng.uniform(0, 0.3))
         second = blocks_done(store)
         assert 1 <= first < second < 5
         assert [info.tag for info in list_versions(store)] == [None]

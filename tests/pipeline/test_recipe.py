@@ -40,6 +40,7 @@ OTHER_VALUES = {
     "images.fit": "centre_crop",
     "images.reduced_decode": True,
     "images.max_pixels": 1000,
+    "images.decoder": "nvjpeg",
     "backbone.name": "vit_base_patch16_224.dino",
     "backbone.size_px": 448,
     "backbone.precision": "bf16",
@@ -93,7 +94,7 @@ def recipes(draw):
         backbone=BackboneSettings(
             name=draw(st.text(st.characters(codec="utf-8"))),
             size_px=draw(st.integers(1, 10_000)),
-            precision=draw(st.sampled_from(["fp32", "bf16", "fp16"])),
+            precision=draw(st.sampled_from(["fp32", "tf32", "bf16", "fp16"])),
         ),
         saliency=SaliencySettings(
             heads=draw(st.just("mean") | heads),
@@ -314,7 +315,10 @@ def test_unreadable_recipes(tmp_path):
         ("mask_px = 'large'\n", "mask_px: Input should be a valid integer"),
         ("saliency = 3\n", "saliency: Input should be"),
         ("[backbone]\nname = 3\n", "backbone.name: Input should be a valid string$"),
-        ("[backbone]\nprecision = 'fp8'\n", "backbone.precision: Input should be 'fp32', 'bf16', 'fp16' or 'auto'$"),
+        (
+            "[backbone]\nprecision = 'fp8'\n",
+            "backbone.precision: Input should be 'fp32', 'tf32', 'bf16', 'fp16' or 'auto'$",
+        ),
         ("[images]\nfit = 'pad'\n", "images.fit: Input should be 'stretch' or 'centre_crop'$"),
         ("[saliency]\nheads = ['a']\n", "saliency.heads.0: Input should be a valid integer"),
         ("[saliency]\nheads = 'max'\n", "saliency.heads: "),

@@ -23,13 +23,14 @@ class BenchRequest:
     backbone: str = "vit_small_patch16_224"
     rounds: int = 0  # 0: depends on the device
     quick: bool = False  # one round of everything, to test that it runs
+    compiles: bool = True  # on a GPU, whether torch.compile is tried
 
     def check(self) -> None:
         """Raises BenchError for what no machine supports."""
         check_known(BenchError, "--device", self.device, ("cpu", "cuda"))
-        check_known(BenchError, "--precision", self.precision, ("fp32", "bf16", "fp16"))
-        if self.device == "cpu" and self.precision == "fp16":
-            raise BenchError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16")
+        check_known(BenchError, "--precision", self.precision, ("fp32", "tf32", "bf16", "fp16"))
+        if self.device == "cpu" and self.precision in ("fp16", "tf32"):
+            raise BenchError(f"--precision {self.precision} needs a GPU; on a CPU use fp32 or bf16")
         if not 0 <= self.shared_blocks < 1:
             raise BenchError(
                 f"--shared-blocks {self.shared_blocks:g} is no share: 0.33 shares a third of the blocks, 0 none"

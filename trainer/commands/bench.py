@@ -63,7 +63,7 @@ def bench(
     precision: Annotated[
         str,
         typer.Option(
-            autocompletion=one_of(PRECISIONS), help="fp32, bf16 or fp16 (GPU only). Tuned runs choose their own."
+            autocompletion=one_of(PRECISIONS), help="fp32, bf16, fp16 or tf32 (GPUs only). Tuned runs choose their own."
         ),
     ] = "fp32",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads. 0: torch's default. Engines use one.")] = 0,

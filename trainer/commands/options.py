@@ -14,7 +14,7 @@ Precision = Annotated[
     str,
     typer.Option(
         autocompletion=one_of(PRECISIONS_OR_AUTO),
-        help="fp32, bf16, fp16 (GPU only), or auto: bf16 where the CPU has AMX or the GPU has it.",
+        help="fp32, bf16, fp16 or tf32 (GPUs only), or auto: bf16 where the CPU has AMX or the GPU has it.",
     ),
 ]
 ImportedBackbone = Annotated[

@@ -60,7 +60,7 @@ def train(
     accelerator: Annotated[str, typer.Option(autocompletion=one_of(DEVICES), help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[
         str | None,
-        typer.Option(autocompletion=one_of(PRECISIONS), help="fp32 (the default), bf16 or fp16 (GPU only)."),
+        typer.Option(autocompletion=one_of(PRECISIONS), help="fp32 (the default), bf16, fp16 or tf32 (GPUs only)."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Loading processes per device. Default: by the cores.")

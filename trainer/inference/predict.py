@@ -105,7 +105,7 @@ def load(
 
     run        folder of `locloc train` or `locloc weights import`, or "hf:USER/NAME" of the Hugging Face hub
     device     "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1"
-    precision  "fp32", "bf16", "fp16" (GPU only) or "auto"
+    precision  "fp32", "bf16", "fp16" or "tf32" (GPUs only), or "auto"
     models     "locloc" or "ppd", for a run that holds both; "auto": LocLoc's if there are any
     backbone   a timm name, for imported weights, whose files do not hold the backbone
     weights    file of the backbone's weights, if they were moved

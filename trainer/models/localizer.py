@@ -7,6 +7,8 @@ LocLoc is GEG and LFDM, PPD its decoder and its linear classifier; a run may hol
 zarr or icechunk: it runs on a bare GPU machine.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...pipeline.backbones.precision import auto_precision
+from ...pipeline.backbones.precision import auto_precision, why_no_tf32
 from ...pipeline.backbones.spec import BackboneSpec, canonical_name, recorded_weights
+from ...pipeline.backbones.tf32 import float32_products
 from ...pipeline.backbones.vit import Backbone
 from ...pipeline.errors import TrainError, check_known
 from ...pipeline.geometry.resize_crop import ResizeCrop
@@ -30,7 +33,7 @@ from .ppd import LAST_CLS
 from .run_tasks import TASKS_BY_KIND, WEIGHTS, Kind, find_tasks
 from .token_selection import select_tokens
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 RESIZE_PX = 256
 """Short side before the central crop, where the header has none: as in all released code."""
@@ -150,20 +153,24 @@ class Localizer:
         assert self._map_model is not None, "has_maps"
         if self.kind == "ppd":
             features = self.backbone.norm_features(features)
-        with self._autocast():
+        with self._products():
             return self._map_model(features.contiguous(memory_format=torch.channels_last))[:, 0].float()
 
     def _logits_of(self, tokens: Tensor, maps: Tensor | None = None) -> Tensor:
         """maps: those that select the tokens of guided LFDM."""
         assert self._class_model is not None, "has_classes"
         keep = None if maps is None else select_tokens(maps, self._classifier.grid, self._classifier.keep_tokens)
-        with self._autocast():
+        with self._products():
             logits = self._class_model(tokens) if keep is None else self._class_model(tokens, keep)
             return logits.float()
 
-    def _autocast(self) -> torch.autocast:
+    @contextmanager
+    def _products(self) -> Iterator[None]:
+        """Products inside have the precision that was asked for."""
         dtype = PRECISIONS[self.precision]
-        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+        autocast = torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+        with float32_products(self.precision), autocast:
+            yield
 
 
 def load_localizer(
@@ -177,7 +184,7 @@ def load_localizer(
     """Loads the best weights of a RUN of `locloc train` or `locloc weights import`, or of `hf:USER/NAME`.
 
     device     "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1"
-    precision  "fp32", "bf16", "fp16" (GPU only), or "auto", what `auto_precision` takes on the device
+    precision  "fp32", "bf16", "fp16" or "tf32" (GPUs only), or "auto", what `auto_precision` takes on the device
     models     "locloc" or "ppd", for a run that holds both; "auto": LocLoc's if there are any
     backbone   a timm name, for imported weights, whose files do not hold the backbone
     weights    file of the backbone's weights, if they were moved; "random" to try the code without them
@@ -214,6 +221,8 @@ def _checked_device(name: str, precision: str) -> torch.device:
         raise TrainError(f"--device {name}, but this machine has {torch.cuda.device_count()} GPUs")
     if device.type == "cpu" and precision == "fp16":
         raise TrainError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16")
+    if precision == "tf32" and (why := why_no_tf32(device.type == "cuda")) is not None:
+        raise TrainError(why)
     return device
 
 

@@ -29,7 +29,7 @@ class RuntimeConfig:
 
     devices: int | None = None  # None: every GPU, or one CPU process
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     workers: int | None = None  # loading processes of each device; None: by the cores
     cache_tokens: bool = False
     checkpoint_s: float = 300.0  # between saved states within an epoch
@@ -75,12 +75,12 @@ def resolve_request(given: TrainArguments) -> TrainRequest:
     """Fills in what was not given. Raises a subclass of LocLocError."""
     for value, known, option in (
         (given.stage, TASK_GROUPS, "--stage"),
-        (given.precision, ("fp32", "bf16", "fp16"), "--precision"),
+        (given.precision, ("fp32", "tf32", "bf16", "fp16"), "--precision"),
     ):
         if value is not None:
             check_known(TrainError, option, value, known)
-    if given.precision == "fp16" and given.runtime.accelerator == "cpu":
-        raise TrainError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16")
+    if given.precision in ("fp16", "tf32") and given.runtime.accelerator == "cpu":
+        raise TrainError(f"--precision {given.precision} needs a GPU; on a CPU use fp32 or bf16")
     recipe, name, before = _recipe(given)
     asked: dict[str, Any] = before.get("request", {})
     runtime: Any = given.runtime

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
+from ...pipeline.backbones.precision import why_no_tf32
 from ...pipeline.backbones.spec import BackboneSpec, recorded_weights
+from ...pipeline.backbones.tf32 import set_tf32
 from ...pipeline.backbones.vit import Backbone
 from ...pipeline.catalogs.row_filter import RowFilter, read_row_filter
 from ...pipeline.errors import LocLocError, TrainError, os_error_reason
@@ -54,7 +56,7 @@ from .run_page import write_run_page
 from .second_round import write_seen
 from .training_tasks import TrainingTask, create_task, load_guide, needs_guide
 
-PRECISIONS: dict[str, Precision] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+PRECISIONS: dict[str, Precision] = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 OnProgress = Callable[[TrainingProgress], None]
 
@@ -256,6 +258,7 @@ def prepare_task(
     fabric: Fabric, job: Job, name: str, guide: torch.nn.Module | None, on_progress: OnProgress | None
 ) -> PreparedTask:
     """A task with its data. on_progress: of the feature cache; None: features are not cached."""
+    set_tf32(job.request.runtime.precision == "tf32")  # in each rank, for the models that learn too
     rows = job.rows
     inputs = task_inputs(name, job.request.recipe, job.backbone, str(fabric.device))
     recipe, backbone = inputs.recipe, inputs.backbone
@@ -310,6 +313,8 @@ def resolve_runtime(runtime: RuntimeConfig) -> RuntimeConfig:
         raise TrainError(f"--devices {runtime.devices or 1}, but this machine has {gpus} GPUs")
     if accelerator == "cpu" and runtime.precision == "fp16":
         raise TrainError("--precision fp16 needs a GPU; on a CPU use fp32 or bf16")
+    if runtime.precision == "tf32" and (why := why_no_tf32(accelerator == "cuda")) is not None:
+        raise TrainError(why)
     return replace(runtime, accelerator=accelerator)
 
 

@@ -93,6 +93,7 @@ class PrepareWorker(WorkerPlugin):
 
         import torch  # not before the versions are checked
 
+        from ...backbones.precision import why_no_tf32
         from ...backbones.spec import BackboneSpec
         from ...backbones.vit import load_backbone
         from ..worker_init import prepare_process
@@ -111,6 +112,8 @@ class PrepareWorker(WorkerPlugin):
         elif "GPU" in worker.state.total_resources:
             if not torch.cuda.is_available():
                 raise BuildError("it declares the resource GPU, but its torch sees no CUDA device")
+            if self.backbone["precision"] == "tf32" and (why := why_no_tf32(with_gpu=True)) is not None:
+                raise BuildError(why)
             load_backbone(BackboneSpec(**self.backbone), self.device)
 
     async def teardown(self, worker: Worker) -> None:

@@ -14,7 +14,8 @@ AVAILABLE = find_spec("simplejpeg") is not None
 
 _SIZES = (0xC0, 0xC1, 0xC2)  # frames that are baseline, extended or progressive, with Huffman codes
 _OTHERS = (0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))  # lossless, hierarchical, arithmetic
-_SCAN, _APP1 = 0xDA, 0xE1
+_SCAN, _APP1, _APP14 = 0xDA, 0xE1, 0xEE
+BASELINE = 0xC0
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Jpeg:
 
     size_px: tuple[int, int]  # width, height as stored
     has_app1: bool  # EXIF or XMP, one of which may have an orientation
+    frame: int  # its marker: BASELINE, 0xC1 extended, 0xC2 progressive
+    is_ycbcr: bool  # or grey, for sure: neither Adobe's marker nor the numbers of its components say RGB
 
 
 def reduction(size_px: tuple[int, int], covers_px: int | None) -> int:
@@ -32,20 +35,22 @@ def reduction(size_px: tuple[int, int], covers_px: int | None) -> int:
 
 def read_header(data: bytes) -> Jpeg | None:
     """The header, up to the first scan. None where `decode` should not try."""
-    if not AVAILABLE or not data.startswith(b"\xff\xd8\xff"):
+    if not data.startswith(b"\xff\xd8\xff"):
         return None
-    at, size, has_app1 = 2, None, False
+    at, size, has_app1, frame, is_ycbcr = 2, None, False, 0, True
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == _SCAN:
-            return Jpeg(size, has_app1) if size is not None and all(size) else None
+            return Jpeg(size, has_app1, frame, is_ycbcr) if size is not None and all(size) else None
         if marker in _SIZES:
             if size is not None or at + 10 > len(data) or data[at + 4] != 8 or data[at + 9] not in (1, 3):
                 return None
-            size = int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7])
+            size, frame = (int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7])), marker
+            is_ycbcr &= data[at + 9] == 1 or data[at + 10 : at + 19 : 3] == b"\1\2\3"
         elif marker in _OTHERS or marker < 0xC0 or 0xD0 <= marker <= 0xD9 or marker == 0xFF:
             return None
         has_app1 |= marker == _APP1
+        is_ycbcr &= not (marker == _APP14 and data[at + 4 : at + 9] == b"Adobe" and data[at + 15 : at + 16] == b"\0")
         at += 2 + int.from_bytes(data[at + 2 : at + 4])
     return None
 

@@ -20,8 +20,9 @@ from locloc.pipeline.build.block import AttentionBatch
 from locloc.pipeline.build.decode import decode
 from locloc.pipeline.build.isolation import refine_isolated_and_write
 from locloc.pipeline.build.tasks import Block, TaskContext, attend, attend_decoded, refine, refine_and_write
+from locloc.pipeline.io.images import decode_image
 from locloc.pipeline.masks.pseudo_mask import image_seed, make_mask, rate_mask, working_geometry
-from locloc.pipeline.recipe import REVISIONS, Recipe, load_recipe
+from locloc.pipeline.recipe import REVISIONS, ImageSettings, Recipe, load_recipe
 from locloc.pipeline.status import Status
 from locloc.pipeline.store.schema import content_crc, unpack_masks
 
@@ -61,6 +62,38 @@ def test_a_mask_does_not_depend_on_its_neighbours(folder):
             assert np.array_equal(values[mine], mixed_result.columns[name][other]), name
     assert not mixed_packed[[1, 3]].any()
     assert mixed_result.errors == {1: "not an image of a known format", 3: "no such file"}
+
+
+def test_a_gpu_worker_decodes_plain_jpegs(folder, tmp_path, monkeypatch):
+    """Its decoder is a fake that refuses the third of them; the masks are those of Pillow's pixels."""
+    names, files = ("0.jpg", "1.jpg", "2.jpg", "turned.jpg", "0.png", "bad.png", "gone.jpg"), []
+    (tmp_path / "0.png").write_bytes((folder / "0.png").read_bytes())
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for number, name in enumerate(names[:4]):
+        options = {"exif": turned.tobytes()} if number == 3 else {}
+        Image.open(folder / f"{number}.png").save(tmp_path / name, **options)
+
+    def decode_some(jpegs, device):
+        files.extend(jpegs)
+        return [None if data == files[2] else decode_image(data) for data in jpegs]
+
+    monkeypatch.setattr(decode_module.nvjpeg, "decode", decode_some)
+    images = Block(0, 0, list(names), list(names))
+    recipe = load_recipe().model_copy(update={"images": ImageSettings(decoder="nvjpeg")})
+    context = job(tmp_path, recipe=recipe, decode_threads=3)
+    decoded = decode(images, context)
+    assert sorted(decoded.jpegs) == [0, 1, 2] and not decoded.images[:3].any() and decoded.images[3].any()
+    before = pickle.dumps(decoded)
+    found = AttentionBatch.of(decoded, pickle.loads(pickle.dumps(attend_decoded(decoded, context))))
+    assert pickle.dumps(decoded) == before, "Dask may compute with it again"
+    assert files == [(tmp_path / name).read_bytes() for name in names[:3]]
+    wanted = attend(images, job(tmp_path))
+    assert found.errors == wanted.errors and {"decode", "resize", "vit"} <= set(found.seconds)
+    for name in ("attention", "images", "size", "orientation", "digest", "status"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name), err_msg=name)
+    np.testing.assert_array_equal(attend(images, context).images, wanted.images)
 
 
 def test_columns_describe_the_masks(folder):

@@ -87,7 +87,7 @@ def test_a_build_starts_from_the_default_recipe_for_the_backbone(backbone, start
     choice = built(file, backbone)
     start_recipe = load_recipe(start).with_backbone(backbone)
     assert choice.recipe == with_changes(start_recipe, saliency={"unknown_init": "foreground"})
-    assert choice.notes == (f"{file} sets 1 of {19 if start == 'pocket' else 23} settings; the others are those of the "
+    assert choice.notes == (f"{file} sets 1 of {20 if start == 'pocket' else 24} settings; the others are those of the "
                             f"recipe {start}",)  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def test_a_refinement_inherits_from_the_version(write):
     file = write(LOWER)
     choice = refined(file, PARENT)
     assert choice.recipe == with_changes(PARENT, saliency={"threshold": 0.3})
-    assert choice.notes == (f"{file} sets 1 of 19 settings; the others are those of s.store@v1",)
+    assert choice.notes == (f"{file} sets 1 of 20 settings; the others are those of s.store@v1",)
     assert (choice.name, choice.warnings) == ("mine", ())
 
 
@@ -275,7 +275,7 @@ def test_masks_recipe_shows_a_file_as_a_build_takes_it(write, tmp_path):
 def test_a_dry_run_says_what_a_file_starts_from_and_lists_warnings(write, tmp_path, photos):
     command = ["masks", "build", str(photos), "--store", str(tmp_path / "s"), "--backbone", "pocket", "--dry-run"]
     said = CliRunner().invoke(app, [*command, "--recipe", str(write(LOWER))])
-    assert "note: " in said.stderr and "sets 1 of 19 settings; the others are those of the recipe pocket" in said.stderr
+    assert "note: " in said.stderr and "sets 1 of 20 settings; the others are those of the recipe pocket" in said.stderr
     assert "note: recipe mine: from the file" in said.stderr and "warning" not in said.stderr
     said = CliRunner().invoke(app, [*command, "--recipe", "official", "--json"])
     assert said.stderr.count("warning: the thresholds of the recipe official were made for DINO") == 1

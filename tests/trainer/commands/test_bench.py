@@ -103,8 +103,9 @@ def test_errors_are_one_line_on_a_bare_machine_too():
     ("arguments", "message"),
     [
         (["--device", "gpu"], "No --device 'gpu'"),
-        (["--precision", "fp8"], "No --precision 'fp8'; known: bf16, fp16, fp32"),
+        (["--precision", "fp8"], "No --precision 'fp8'; known: bf16, fp16, fp32, tf32"),
         (["--precision", "fp16"], "--precision fp16 needs a GPU"),
+        (["--precision", "tf32"], "--precision tf32 needs a GPU"),
         (["--shared-blocks", "4"], "--shared-blocks 4 is no share: 0.33 shares a third of the blocks, 0 none"),
         (["--plot", "a.txt"], "a name that ends in .png, .svg or .pdf"),
         (["--masks", "--plot", "a.txt"], "a name that ends in .png, .svg or .pdf"),

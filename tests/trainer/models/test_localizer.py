@@ -156,6 +156,7 @@ def test_a_classifier_of_another_grid_is_refused(tmp_path, pocket):
         ({"device": "cuda:64"}, "--device cuda:64, but this machine has"),
         ({"precision": "half"}, "No precision 'half'"),
         ({"precision": "fp16"}, "fp16 needs a GPU"),
+        ({"precision": "tf32"}, "tf32 needs a GPU"),
         ({"models": "pdd"}, "No models 'pdd'; did you mean 'ppd'?"),
         ({"models": "ppd"}, "holds no decoder/linear with best.safetensors; `locloc train"),
         ({"weights": "/nowhere.pth"}, "No weights file /nowhere.pth"),
