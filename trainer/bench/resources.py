@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
+from ...pipeline.backbones.tf32 import float32_products
+from ..models.localizer import PRECISIONS
 from .inference_stages import System, model_run, random_views
 from .systems import Lap
-from .timing import Clock, in_turn, spread
+from .timing import Clock, Where, in_turn, spread
 
 SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices that are multiplied
 COPIED_MB = {"cpu": 64, "cuda": 1024}
@@ -30,7 +32,7 @@ class Throughput:
     batch: int
     images_per_s: float
     peak_share: float
-    memory_mb: float | None  # peak of the device, with weights; None on a CPU, where torch does not measure it
+    memory_mb: float | None  # the system's own peak, with its weights; None on a CPU, where torch does not measure it
 
 
 def measure_peak(device: torch.device, dtype: torch.dtype, clock: Clock) -> Peak:
@@ -51,21 +53,54 @@ def _best(work: Callable[[], object], clock: Clock, times: int = 8) -> float:
     return min(clock.time(run).total_s for _ in range(times))
 
 
+def measure_peaks(where: Where, precisions: tuple[str, ...]) -> dict[str, Peak]:
+    """By precision."""
+    peaks = {}
+    for precision in precisions:
+        with float32_products(precision):
+            peaks[precision] = measure_peak(where.device, PRECISIONS[precision], where.clock)
+    return peaks
+
+
 def measure_throughput(
-    systems: dict[str, System], macs: dict[str, int], batches: list[int], device: torch.device, clock: Clock,
-    peak: Peak, rounds: int,
-) -> list[Throughput]:  # fmt: skip
+    systems: dict[str, System], macs: dict[str, int], batches: list[int], where: Where, peak: Peak, rounds: int
+) -> list[Throughput]:
     """Model stages at several batch sizes: images a second by wall time, the share of the peak by the clock."""
     throughput = []
     for batch in batches:
         for name, system in systems.items():
-            views = random_views(system.form, batch, device)
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats()
-            readings = in_turn({name: model_run(system, views)}, clock, rounds, warm_up=1)[name]
+            own = OwnMemory.create(where.device)
+            views = random_views(system.form, batch, where.device)
+            readings = in_turn({name: model_run(system, views)}, where.clock, rounds, warm_up=1)[name]
             wall = spread([reading.wall_s for reading in readings]).median
             share = peak.share(batch * macs[name], spread([reading.total_s for reading in readings]).median)
-            memory = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else None
-            throughput.append(Throughput(name, batch, batch / wall, share, memory))
+            throughput.append(Throughput(name, batch, batch / wall, share, own.peak_mb(system)))
     return throughput
+
+
+@dataclass(frozen=True)
+class OwnMemory:
+    """The peak of a device's memory since this was created, without what was there before."""
+
+    device: torch.device
+    before: int  # bytes
+
+    @classmethod
+    def create(cls, device: torch.device) -> "OwnMemory":
+        if device.type != "cuda":
+            return cls(device, 0)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return cls(device, torch.cuda.memory_allocated())
+
+    def peak_mb(self, system: System) -> float | None:
+        """With the weights of this system alone, which were there before too; None on a CPU."""
+        if self.device.type != "cuda":
+            return None
+        return (torch.cuda.max_memory_allocated() - self.before + weight_bytes(system)) / 2**20
+
+
+def weight_bytes(system: System) -> int:
+    """Of parameters and buffers, each storage counted once."""
+    tensors = [*system.parameters(), *system.buffers()]
+    return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())

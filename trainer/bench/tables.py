@@ -14,14 +14,15 @@ def print_report(report: BenchReport) -> None:
     machine, asked = report.machine, report.asked
     where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} threads"
     out.print(f"[bold]{escape(where)}[/], torch {machine['versions']['torch']}, {machine['date']}, {machine['commit']}")
-    out.print(f"batch {asked['batch']}, {asked['classes']} classes, {asked['precision']}, {asked['rounds']} rounds\n")
+    out.print(f"batch {asked['batch']}, {asked['classes']} classes, {asked['precision']}, {asked['rounds']} rounds")
+    out.print(f"[dim]{report.float32}[/]\n")
     if asked["quick"]:
         out.print("[dim]--quick: to see that it runs. A round is no measurement: quote none of the times.[/]\n")
     _modules(report)
     if report.printed:
         _printed(report.printed)
     _pipelines(report)
-    for timings in (report.model, report.whole, report.tuned):
+    for timings in (report.model, *report.larger, report.whole, report.tuned):
         _timings(timings, report.unit)
     _trials(report)
     _classifiers(report)
@@ -68,13 +69,20 @@ def _pipelines(report: BenchReport) -> None:
 
 def _timings(timings: Timings, unit: str) -> None:
     stages = list(dict.fromkeys(stage for line in timings.lines for stage in line.stages))
-    columns = ("system", "settings", *stages, "total", "p10", "p90", "wall", "of PPD released", "of PPD at 224")
+    with_no_trip = any(line.to_no_trip is not None for line in timings.lines)
+    with_share = any(line.peak_share is not None for line in timings.lines)
+    columns = (
+        "system", "settings", *stages, "total", "p10", "p90", "wall", "of PPD released", "of PPD at 224",
+        *(["no round trip"] if with_no_trip else []), *(["of the peak"] if with_share else []),
+    )  # fmt: skip
     table = table_of(f"{timings.what}: seconds a batch, {unit}, median of {timings.lines[0].total.runs}", *columns)
     for line in timings.lines:
         table.add_row(
             line.system, line.setting, *(f"{line.stages[stage].median:.4f}" for stage in stages),
             f"{line.total.median:.4f}", f"{line.total.p10:.4f}", f"{line.total.p90:.4f}", f"{line.wall.median:.4f}",
             _ratio(line.to_released), _ratio(line.to_224),
+            *([_ratio(line.to_no_trip)] if with_no_trip else []),
+            *(["" if line.peak_share is None else f"{line.peak_share:.0%}"] if with_share else []),
         )  # fmt: skip
     table.columns[1].justify = "left"
     table.caption = f"noise: {timings.noise_of} takes {timings.noise:.3f} times as long as itself (A/A, same rounds)"

@@ -96,6 +96,19 @@ def create_clock(device: torch.device) -> Clock:
     return CudaClock() if device.type == "cuda" else ProcessClock()
 
 
+@dataclass(frozen=True)
+class Where:
+    """What systems run on, and what times them."""
+
+    device: torch.device
+    clock: Clock
+    on_gpu: bool
+
+    @classmethod
+    def of(cls, device: torch.device) -> "Where":
+        return cls(device, create_clock(device), device.type == "cuda")
+
+
 def in_turn(
     runs: dict[str, Run], clock: Clock, rounds: int, warm_up: int, done: Callable[[], object] = lambda: None
 ) -> dict[str, list[Reading]]:
