@@ -200,6 +200,17 @@ def test_the_box_of_a_map_lies_in_the_original_image():
     assert map_box(rectangle(INNER, 0.6), 0.5, geometry).tolist() == pytest.approx(wanted)
 
 
+def test_any_number_of_threads_finds_the_same_boxes(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = rows_with({row: [in_image(INNER, row)] for row in range(4)})
+    maps = [np.maximum(rectangle(INNER, rng.random()), rectangle(OUTER, rng.random())) for _ in range(4)]
+    sums = []
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        sums.append(added(MaskMetrics(rows, True), maps, [rectangle(INNER)] * 4, [0, 1, 2, 3]).sums)
+    assert np.array_equal(*sums) and len(set(sums[0][4:])) > 1
+
+
 def test_values_of_each_image_whatever_order_they_come_in():
     rows = rows_with({row: [in_image(INNER, row)] for row in (0, 1, 3)})
     figures = MaskMetrics(rows, True, each=ImageValues(np.array([0, 1, 2, 3]), 2 + len(VALIDATION_TAUS)))
