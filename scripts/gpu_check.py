@@ -1,12 +1,13 @@
 """What locloc does on a GPU, within a budget of seconds: each step in a process of its own, with a time limit.
 
-    python scripts/gpu_check.py [--only a,b] [--budget 470] [--out DIR] [--wheels DIR]
+    python scripts/gpu_check.py [--only a,b] [--budget 470] [--out DIR] [--wheels DIR] [--tiny]
     python scripts/gpu_check.py step NAME --out DIR    one step, in this process
     python scripts/gpu_check.py cli ...                a `locloc` command that prints its peak GPU memory
 
-Results are lines of DIR/results.jsonl; DIR/log.txt has the steps' output. Without CUDA, steps run in small sizes on the
-CPU, to test their code. Needs no network: packages that the Python lacks are installed from the folder of --wheels
-(gpu/wheels.sh or `make wheelhouse` makes one) into a folder of their own. docs/gpu.md lists the steps.
+Results are lines of DIR/results.jsonl, a line `ran` or `skipped` for each step; DIR/log.txt has the steps' output. The
+exit code is 1 if a part of a step failed. With --tiny, and without CUDA, steps run in small sizes on the CPU, to test
+their code. Needs no network: packages that the Python lacks are installed from the folder of --wheels (gpu/wheels.sh or
+`make wheelhouse` makes one) into a folder of their own. docs/gpu.md lists the steps.
 """
 
 import argparse
@@ -23,8 +24,8 @@ from typing import TextIO
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).with_name("gpu")))
 
-from commands import kill_group, run_cli, start_group  # noqa: E402
-from results import begin_step, emit  # noqa: E402
+from commands import PATIENCE, kill_group, run_cli, start_group  # noqa: E402
+from results import begin_step, emit, line_count, lines_of  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,13 @@ def run_step(name: str, out: Path) -> None:
     emit("step done", seconds=time.perf_counter() - begin)
 
 
-def run_all(out: Path, budget_s: float, only: list[str], patience: float, environment: dict[str, str]) -> None:
-    """Runs steps one after the other until `budget_s` is spent. `patience` multiplies their limits."""
+def run_all(out: Path, budget_s: float, only: list[str], patience: float, environment: dict[str, str]) -> list[str]:
+    """Runs steps one after the other until `budget_s` is spent. Returns the names of those in which something failed.
+
+    patience  multiplies the limits of steps
+    """
     begin_step(out, "run")
+    failing = []
     begin = time.monotonic()
     with (out / "log.txt").open("a") as log:
 
@@ -82,20 +87,39 @@ def run_all(out: Path, budget_s: float, only: list[str], patience: float, enviro
                 emit("skipped", name=name, why="no time is left")
                 continue
             limit, step_begin = min(STEPS[name].limit_s * patience, left), time.monotonic()
-            process = start(name)
+            before, process = line_count(out), start(name)
             try:
                 code: int | str = process.wait(limit)
             except subprocess.TimeoutExpired:
                 kill_group(process)
                 code = f"killed after {limit:.0f} s"
             now = time.monotonic()
-            emit("ran", name=name, exit=code, seconds=now - step_begin, left_s=budget_s - (now - begin))
+            failed, skipped = outcome(out, name, before)
+            if code != 0 or failed:
+                failing.append(name)
+            emit(
+                "ran", name=name, exit=code, failed=failed, skipped=skipped, seconds=now - step_begin,
+                left_s=budget_s - (now - begin),
+            )  # fmt: skip
         if prepare is not None and prepare.poll() is None:
             kill_group(prepare)
     print((out / "results.jsonl").read_text()[-9000:])
+    return failing
 
 
-def environment_of(work: Path, wheels: Path | None) -> dict[str, str]:
+def outcome(out: Path, step: str, start: int) -> tuple[list[str], dict[str, str]]:
+    """Parts of a step that failed, and those that were skipped, with the reason.
+
+    start  lines of results that were there before
+    """
+    lines = lines_of(out, step, start)
+    return (
+        [line["what"] for line in lines if line.get("failed")],
+        {line["what"]: line["skipped"] for line in lines if "skipped" in line},
+    )
+
+
+def environment_of(work: Path, wheels: Path | None, tiny: bool, patience: float) -> dict[str, str]:
     """The variables of steps, with packages from `wheels` and, unless it is installed, locloc on the path."""
     site = work / "site"
     site.mkdir(parents=True, exist_ok=True)
@@ -122,6 +146,8 @@ def environment_of(work: Path, wheels: Path | None) -> dict[str, str]:
         os.environ
         | {name: os.environ.get(name, value) for name, value in ours.items()}
         | {"PYTHONPATH": ours["PYTHONPATH"]}
+        | {PATIENCE: str(patience)}
+        | ({"CUDA_VISIBLE_DEVICES": ""} if tiny else {})
     )
 
 
@@ -134,17 +160,21 @@ def main() -> None:
     parser.add_argument("name", nargs="?", choices=[*STEPS, PREPARE])
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "/tmp/locloc-gpu-out")))
     parser.add_argument("--work", type=Path, default=Path("/tmp/locloc-gpu-work"), help="data, stores, runs, packages")
-    parser.add_argument("--budget", type=float, default=470.0, help="seconds for all steps")
+    parser.add_argument("--budget", type=float, help="seconds for all steps; 470, with --tiny 1800")
     parser.add_argument("--only", default="", help="names of steps, separated by commas")
     parser.add_argument("--wheels", type=Path, help="folder of wheels to install first")
-    parser.add_argument("--patience", type=float, default=1.0, help="factor on the limits of steps, for slow machines")
+    parser.add_argument("--patience", type=float, help="factor on the limits of steps, for slow machines; --tiny has 4")
+    parser.add_argument("--tiny", action="store_true", help="small sizes on the CPU, to test the check itself")
     arguments = parser.parse_args()
     only = [name for name in arguments.only.split(",") if name]
     if unknown := set(only) - set(STEPS):
         parser.error(f"no step {', '.join(sorted(unknown))}; steps are {', '.join(STEPS)}")
     if arguments.what == "run":
-        environment = environment_of(arguments.work.absolute(), arguments.wheels)
-        run_all(arguments.out.absolute(), arguments.budget, only, arguments.patience, environment)
+        budget_s, patience = (1800, 4) if arguments.tiny else (470, 1)
+        budget_s, patience = arguments.budget or budget_s, arguments.patience or patience
+        environment = environment_of(arguments.work.absolute(), arguments.wheels, arguments.tiny, patience)
+        if failing := run_all(arguments.out.absolute(), budget_s, only, patience, environment):
+            sys.exit(f"failed: {', '.join(failing)}")
     elif arguments.name:
         run_step(arguments.name, arguments.out)
     else:

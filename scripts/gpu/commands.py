@@ -11,6 +11,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUN = REPOSITORY / "scripts/gpu_check.py"
+PATIENCE = "GPU_CHECK_PATIENCE"
+"""Environment variable: a factor on all limits of time."""
 PEAK = "PEAK"
 """Begins the line on standard error with the peak GPU memory."""
 
@@ -39,16 +41,21 @@ def locloc_command(*arguments: object) -> list[str]:
     return [sys.executable, str(RUN), "cli", *map(str, arguments)]
 
 
+def patient(limit_s: float) -> float:
+    """A limit of time, multiplied for slow machines."""
+    return limit_s * float(os.environ.get(PATIENCE, 1))
+
+
 def run_locloc(*arguments: object, limit_s: float = 120) -> Finished:
-    """Runs a `locloc` command, killed after `limit_s`."""
+    """Runs a `locloc` command, killed after `patient(limit_s)`."""
     begin = time.perf_counter()
     process = start_group(locloc_command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        out, err = process.communicate(timeout=limit_s)
+        out, err = process.communicate(timeout=patient(limit_s))
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
-        err += f"\nkilled after {limit_s} s"
+        err += f"\nkilled after {patient(limit_s):g} s"
     return Finished(process.returncode, out, err, time.perf_counter() - begin)
 
 

@@ -23,12 +23,26 @@ def out_dir() -> Path:
 
 
 def emit(what: str, **values) -> None:
-    """Prints and writes one line. Floats are rounded to 5 digits."""
+    """Prints and writes one line. Floats are rounded to 5 digits.
+
+    `failed` and `skipped` among the values, unless empty, say why there is no result.
+    """
     rounded = {name: float(f"{value:.5g}") if isinstance(value, float) else value for name, value in values.items()}
     line = json.dumps({"step": _step, "what": what, **rounded})
     print(line, flush=True)
     with (out_dir() / "results.jsonl").open("a") as file:
         file.write(line + "\n")
+
+
+def lines_of(out: Path, step: str, start: int) -> list[dict]:
+    """The lines of a step after the first `start` lines of all."""
+    lines = map(json.loads, (out / "results.jsonl").read_text().splitlines()[start:])
+    return [line for line in lines if line["step"] == step]
+
+
+def line_count(out: Path) -> int:
+    file = out / "results.jsonl"
+    return len(file.read_text().splitlines()) if file.exists() else 0
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from commands import patient
 from measure import ON_GPU
 from results import emit
 
@@ -75,8 +76,8 @@ def wait_for_scenes(limit_s: float = 90) -> None:
     """Waits until `prepare`, which runs in another process, has ended."""
     begin = time.monotonic()
     while not READY.exists():
-        if time.monotonic() - begin > limit_s:
-            raise TimeoutError(f"the scenes were not written within {limit_s:g} s")
+        if time.monotonic() - begin > patient(limit_s):
+            raise TimeoutError(f"the scenes were not written within {patient(limit_s):g} s")
         time.sleep(0.2)
 
 

@@ -8,7 +8,7 @@ import torch
 from measure import DEVICE, ON_GPU, VIT, capture_graph
 from results import emit, out_dir, part
 
-from locloc.trainer.bench import KEEP_TOKENS, SHARED_BLOCKS, report, tuned
+from locloc.trainer.bench import KEEP_TOKENS, SHARED_BLOCKS, report
 from locloc.trainer.bench.inference_stages import System, model_run, random_views
 from locloc.trainer.bench.report import BenchReport, BenchRequest, Timings
 from locloc.trainer.bench.systems import (
@@ -41,32 +41,26 @@ def bench() -> None:
         for form in forms(True, KEEP_TOKENS, SHARED_BLOCKS)
         if form.name in wanted
     }
-    for precision, tf32 in (("fp32", False), ("fp32", True), ("bf16", None)) if ON_GPU else (("fp32", None),):
-        if tf32 is not None:  # for products and convolutions alike, unlike torch's defaults
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    for precision in ("fp32", "tf32", "bf16") if ON_GPU else ("fp32",):
         choice = Choice(precision=precision)
         systems = {name: apply_choice(system, choice, torch.device(DEVICE)) for name, system in created.items()}
         for batch in (32, 256) if ON_GPU else (2,):
-            settings = {"precision": precision, "tf32_everywhere": tf32, "batch": batch}
-            with part(f"ratios {precision} {tf32} {batch}"):
+            settings = {"precision": precision, "batch": batch}
+            with part(f"ratios {precision} {batch}"):
                 _eager(systems, settings)
             if ON_GPU:
-                with part(f"graphs {precision} {tf32} {batch}"):
+                with part(f"graphs {precision} {batch}"):
                     _graphs(systems, settings)
 
 
 def _locloc_bench() -> None:
     """What `locloc bench --compare-ppd` measures, with the settings that need no compiler."""
-    choices = tuned.choices
-    tuned.choices = lambda _: choices(torch.device("cpu")) if ON_GPU else [Choice()]
     begin = time.perf_counter()
     request = BenchRequest(
-        compare_ppd=True, device=DEVICE, batch=BATCH, backbone=BACKBONE, rounds=6 if ON_GPU else 1, quick=not ON_GPU
-    )
-    try:
-        result = report.run_bench(request, print)
-    finally:
-        tuned.choices = choices
+        compare_ppd=True, device=DEVICE, batch=BATCH, backbone=BACKBONE, rounds=6 if ON_GPU else 1, quick=not ON_GPU,
+        compiles=False,
+    )  # fmt: skip
+    result = report.run_bench(request, print)
     (out_dir() / "bench.json").write_text(json.dumps(result.as_json(), indent=1, default=str))
     _emit_bench(result, time.perf_counter() - begin)
 

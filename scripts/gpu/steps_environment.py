@@ -4,10 +4,11 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from commands import REPOSITORY
+from commands import REPOSITORY, patient
 from measure import DEVICE, ON_GPU, capture_graph, median_seconds, stream_seconds
 from results import emit, part
 
@@ -28,8 +29,7 @@ TESTS = (
 
 def environment() -> None:
     """Versions, devices, imports, and the machine's peaks."""
-    with part("what naming the device takes"):  # device_name() in a build's coordinator
-        emit("what naming the device takes", mb=_memory_of_naming())
+    _of_a_gpu("what naming the device takes", _memory_of_naming)  # device_name() in a build's coordinator
     _machine()
     with part("torchvision nvjpeg"):
         import torchvision
@@ -37,14 +37,7 @@ def environment() -> None:
         folder = Path(torchvision.__file__).parent.parent / "torchvision.libs"
         libraries = sorted(file.name for file in folder.glob("*nvjpeg*"))
         emit("torchvision nvjpeg", libs=libraries, version=torchvision.__version__)
-    with part("nvidia-smi"):
-        done = subprocess.run(
-            ["nvidia-smi", f"--query-gpu={NVIDIA_SMI}", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-        )
-        emit("nvidia-smi", said=done.stdout.strip() or done.stderr.strip()[:200])
+    _of_a_gpu("nvidia-smi", _nvidia_smi)
     with part("import of every entry"):
         from locloc.pipeline.build import build, incremental  # noqa: F401
         from locloc.pipeline.inspect import verify  # noqa: F401
@@ -58,7 +51,22 @@ def environment() -> None:
     _transfers()
 
 
-def _memory_of_naming() -> float:
+def _of_a_gpu(what: str, measure: Callable[[], dict]) -> None:
+    """A part that there is nothing to measure of without a GPU."""
+    if not ON_GPU:
+        emit(what, skipped="no GPU")
+        return
+    with part(what):
+        emit(what, **measure())
+
+
+def _nvidia_smi() -> dict[str, str]:
+    command = ["nvidia-smi", f"--query-gpu={NVIDIA_SMI}", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    return {"said": done.stdout.strip() or done.stderr.strip()[:200]}
+
+
+def _memory_of_naming() -> dict[str, float]:
     """MB of GPU memory that `torch.cuda.get_device_name` occupies."""
     import pynvml
 
@@ -66,7 +74,7 @@ def _memory_of_naming() -> float:
     handle = pynvml.nvmlDeviceGetHandleByIndex(0)
     before = pynvml.nvmlDeviceGetMemoryInfo(handle).used
     torch.cuda.get_device_name(0)
-    return (pynvml.nvmlDeviceGetMemoryInfo(handle).used - before) / 2**20
+    return {"mb": (pynvml.nvmlDeviceGetMemoryInfo(handle).used - before) / 2**20}
 
 
 def _machine() -> None:
@@ -89,13 +97,10 @@ def _machine() -> None:
 
 
 def _products() -> None:
-    """Matrix products by precision."""
-    side = 8192 if ON_GPU else 512
-    for name, dtype, tf32 in (
-        ("fp32", torch.float32, False),
-        ("tf32", torch.float32, True),
-        ("bf16", torch.bfloat16, False),
-    ):
+    """Matrix products by precision. A CPU has no TF32."""
+    side = 8192 if ON_GPU else 128
+    kinds = [("fp32", torch.float32, False), ("bf16", torch.bfloat16, False)]
+    for name, dtype, tf32 in [*kinds, ("tf32", torch.float32, True)] if ON_GPU else kinds:
         with part(f"product {name}"):
             torch.backends.cuda.matmul.allow_tf32 = tf32
             a, b = (torch.randn(side, side, device=DEVICE, dtype=dtype) for _ in range(2))
@@ -123,20 +128,21 @@ def _transfers() -> None:
         if ON_GPU:
             times["graph_us"] = stream_seconds(capture_graph(launch_1000), 3) * 1e3
         emit("launches", **times)
-    if not ON_GPU:
-        return
-    with part("host to device"):
-        for pinned in (False, True):
-            host = torch.empty(256 << 20, dtype=torch.uint8, pin_memory=pinned)
+    for pinned in (False, True):
+        _of_a_gpu(f"host to device, {'pinned' if pinned else 'pageable'}", lambda pinned=pinned: _copy_rate(pinned))
 
-            def copy(host=host) -> None:
-                host.to("cuda")
 
-            emit("host to device", pinned=pinned, gb_s=host.nbytes / median_seconds(copy, 0.3) / 1e9)
+def _copy_rate(pinned: bool) -> dict[str, float]:
+    host = torch.empty(256 << 20, dtype=torch.uint8, pin_memory=pinned)
+
+    def copy() -> None:
+        host.to("cuda")
+
+    return {"gb_s": host.nbytes / median_seconds(copy, 0.3) / 1e9}
 
 
 def tests() -> None:
-    """Tests that run on this machine's device; without CUDA the first file alone."""
+    """Tests that run on this machine's device; without CUDA the code of those in the first file alone."""
     names = TESTS if ON_GPU else TESTS[:1]
     files = [str(REPOSITORY / "tests" / name) for name in names]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default"]
@@ -145,9 +151,12 @@ def tests() -> None:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=patient(50),
+        env=os.environ | {"LOCLOC_GPU_TESTS": DEVICE},
     )
     print(done.stdout[-4000:], done.stderr[-1000:])
     lines = done.stdout.strip().splitlines()
-    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
-    emit("pytest", files=names, exit=done.returncode, end=(lines or [""])[-1], failed=failed[:8])
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))][:8]
+    if done.returncode and not failed:
+        failed = [f"pytest ended with {done.returncode}: {done.stderr.strip()[-200:]}"]
+    emit("pytest", files=names, end=(lines or [""])[-1], failed=failed)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import torch
-from commands import PEAK, Finished, kill_group, locloc_command, run_locloc, start_group
+from commands import PEAK, Finished, kill_group, locloc_command, patient, run_locloc, start_group
 from measure import ON_GPU, VIT, find_synchronizations, median_seconds
 from results import emit, part
 from scenes import WORK
@@ -44,10 +44,10 @@ def training() -> None:
     with part("predict"):
         images = sorted((WORK / "few").iterdir())[: 512 if ON_GPU else 3]
         done = run_locloc("predict", RUN, *images, "--precision", PRECISION, "--json", limit_s=40)
-        emit("predict", exit=done.code, images=len(images), wall_s=done.seconds, said=_error_of(done))
+        emit("predict", images=len(images), wall_s=done.seconds, failed=_error_of(done))
     with part("eval"):
         done = run_locloc("eval", RUN, "--json", WORK / "eval.json", "--protocol", "wsol", limit_s=60)
-        emit("eval", exit=done.code, wall_s=done.seconds, said=_error_of(done))
+        emit("eval", wall_s=done.seconds, failed=_error_of(done))
 
 
 def _set(task: str, *fields: str) -> list[str]:
@@ -55,7 +55,8 @@ def _set(task: str, *fields: str) -> list[str]:
 
 
 def _error_of(done: Finished) -> str:
-    return done.err.strip()[-200:] if done.code else ""
+    """Why a command failed; empty if it did not."""
+    return f"exit {done.code}: {done.err.strip()[-200:]}" if done.code else ""
 
 
 def _metrics(run: Path, task: str) -> list[dict]:
@@ -67,24 +68,29 @@ def _metrics(run: Path, task: str) -> list[dict]:
 
 def _kill_and_resume() -> None:
     """Kills a training run after some steps, resumes it, and checks that each step was logged once."""
-    settings = _set("generator", f"batch_size={BATCH}", f"epochs={2 if ON_GPU else 1}")
+    settings = _set("generator", f"batch_size={BATCH}", f"epochs={2 if ON_GPU else 6}")
     arguments = [
         "train", VERSION, "--out", RUN, "--stage", "generator", *COMMON, "--checkpoint-s", "0.2", *settings,
     ]  # fmt: skip
     process = start_group(locloc_command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     begin, enough = time.monotonic(), 5 if ON_GPU else 1
-    while time.monotonic() - begin < 60 and process.poll() is None:
+    while time.monotonic() - begin < patient(60) and process.poll() is None:
         if (RUN / "generator/state.pt").exists() and len(_metrics(RUN, "generator")) >= enough:
             break
         time.sleep(0.1)
-    if process.poll() is None:
+    ended = process.poll()
+    if ended is None:
         kill_group(process)
     before = _metrics(RUN, "generator")
-    emit("killed", after_s=time.monotonic() - begin, at_step=before[-1]["step"] if before else None)
+    emit(
+        "killed", after_s=time.monotonic() - begin, at_step=before[-1]["step"] if before else None,
+        failed="" if ended is None else f"it ended with {ended} before that",
+    )  # fmt: skip
     done = run_locloc(*arguments, "--resume", limit_s=70)
     _report(RUN, "generator", done)
     steps = [line["step"] for line in _metrics(RUN, "generator") if "loss" in line]
-    emit("resumed", steps=len(steps), each_once=len(set(steps)) == len(steps), of=steps[-1] if steps else None)
+    wrong = "" if steps and steps == sorted(set(steps)) else f"steps {steps}"
+    emit("resumed", steps=len(steps), of=steps[-1] if steps else None, failed=wrong)
 
 
 def _report(run: Path, task: str, done: Finished) -> None:

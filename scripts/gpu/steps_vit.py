@@ -20,18 +20,13 @@ def agreement() -> None:
     rgb, settings = squares(16 if ON_GPU else 2), load_recipe("pocket").saliency
     for name, weights in (("pocket", None), (VIT, "random"))[: 2 if ON_GPU else 1]:
         reference = Backbone(BackboneSpec(name, weights=weights)).cls_attention(rgb).double()
-        for precision in ("fp32", "bf16", "fp16") if ON_GPU else ("fp32", "bf16"):
+        for precision in ("fp32", "tf32", "bf16", "fp16") if ON_GPU else ("fp32", "bf16"):
             with part(f"attention {name} {precision}"):
                 backbone = Backbone(BackboneSpec(name, precision=precision, weights=weights), DEVICE)
-                for tf32 in (True, False) if precision == "fp32" and ON_GPU else (None,):
-                    if tf32 is not None:
-                        torch.backends.cudnn.allow_tf32 = tf32
-                    _compare(backbone, rgb, reference, settings, tf32)
+                _compare(backbone, rgb, reference, settings)
 
 
-def _compare(
-    backbone: Backbone, rgb: np.ndarray, reference: torch.Tensor, settings: SaliencySettings, tf32: bool | None
-) -> None:
+def _compare(backbone: Backbone, rgb: np.ndarray, reference: torch.Tensor, settings: SaliencySettings) -> None:
     attention = backbone.cls_attention(rgb).double().cpu()
     alone = torch.cat([backbone.cls_attention(image[None]) for image in rgb]).double().cpu()
     values = {}
@@ -39,7 +34,7 @@ def _compare(
         changed = _trimaps(attention, settings) != _trimaps(reference, settings)
         values["trimap_changed"] = float(changed.mean())
     emit(
-        "attention", backbone=backbone.name, precision=backbone.precision, conv_tf32=tf32,
+        "attention", backbone=backbone.name, precision=backbone.precision,
         rel=float((attention - reference).norm() / reference.norm()),
         max_abs=float((attention - reference).abs().max()), finite=bool(attention.isfinite().all()),
         batch_against_alone=float((attention - alone).norm() / reference.norm()), **values,
@@ -54,17 +49,11 @@ def _trimaps(attention: torch.Tensor, settings: SaliencySettings) -> np.ndarray:
 def throughput() -> None:
     """Images per second by batch and precision: as builds call the ViT, and with settings that builds do not use."""
     name, weights = (VIT, "random") if ON_GPU else ("pocket", None)
-    for precision in ("fp32", "bf16"):
+    for precision in ("fp32", "tf32", "bf16") if ON_GPU else ("fp32", "bf16"):
         backbone = Backbone(BackboneSpec(name, precision=precision, weights=weights), DEVICE)
-        for batch in (8, 32, 64, 128, 256, 512) if ON_GPU else (1, 4):
+        for batch in (256,) if precision == "tf32" else (8, 32, 64, 128, 256, 512) if ON_GPU else (1, 4):
             with part(f"vit {precision} {batch}"):
                 _time_batch(backbone, batch)
-        if precision == "fp32" and ON_GPU:
-            with part("vit tf32"):
-                torch.backends.cuda.matmul.allow_tf32 = True
-                attend = _on_device(backbone, 256)
-                emit("vit", precision="tf32", batch=256, images_s=256 / stream_seconds(attend, 10))
-                torch.backends.cuda.matmul.allow_tf32 = False
     with part("vit pure bf16"):
         backbone = Backbone(BackboneSpec(name, weights=weights), DEVICE)
         normalise = backbone.normalise
