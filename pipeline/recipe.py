@@ -18,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from .backbones.spec import canonical_name
 from .config import BuiltinRecipes, Settings, is_recipe_file, merge_settings, validate_settings
 from .errors import RecipeError, StoreError, check_known
-from .io.images import MAX_PIXELS
+from .io.decoding.pixel_limit import MAX_PIXELS
 from .masks.grabcut import AnyEngine, FastGrabCut
 from .masks.saliency import GENERATOR_MAPS, SaliencySettings
 

@@ -1,13 +1,11 @@
 """The commands that build versions: `locloc masks build`, `resume`, `retry`, `refine` and `extend`."""
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..recipes.choice import SECOND_ROUND
 from .completions import BACKBONES, CATALOGS, RECIPES, STATUSES, one_of
 from .json_option import Json, JsonCommand, print_or_write
 from .options import (
@@ -17,6 +15,7 @@ from .options import (
     Name,
     Precision,
     Root,
+    RunOptions,
     SameWeights,
     StoreName,
     VersionName,
@@ -27,11 +26,7 @@ from .options import (
 from .wiring import wiring
 
 if TYPE_CHECKING:
-    from ..build.spec import BuildSummary, OnProgress, RunSettings
-
-
-RunOptions = Callable[[], "RunSettings"]
-"""Type of the parameter `run`, see `with_run_options`."""
+    from ..build.spec import BuildSummary, OnProgress
 
 
 def add_to(masks: typer.Typer) -> None:
@@ -126,12 +121,13 @@ def build(
 
     **Example:** locloc masks build photos --store photos.store
     """
+    run.begin_local_workers()
     from ..backbones.spec import check_weights_file
     from ..catalogs import read_catalog, summarize
     from ..inspect.ground_truth.boxes import suspicious_boxes, upright_catalog
     from ..inspect.ground_truth.boxes_in import check_boxes_in
     from ..io.console import print_warning
-    from ..recipes.choice import choose_recipe
+    from ..recipes.choice import SECOND_ROUND, choose_recipe
     from ..store.repository import check_can_hold_store
     from .rendering.builds import print_choice, print_plan
     from .rendering.catalogs import print_catalog
@@ -279,7 +275,7 @@ def refine(
     **Example:** locloc masks refine photos.store@v1 --recipe mine.toml
     """
     from ..io.console import print_note
-    from ..recipes.choice import choose_refinement
+    from ..recipes.choice import SECOND_ROUND, choose_refinement
     from ..store.reader import open_version, split_version_name
 
     if recipe is None and from_run is None:
@@ -328,6 +324,7 @@ def extend(
 
     **Example:** locloc masks extend photos.store@v1 photos
     """
+    run.begin_local_workers()
     from ..catalogs import read_catalog
     from ..catalogs.merge import root_notes
     from ..store.reader import open_version, split_version_name

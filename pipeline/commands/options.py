@@ -139,6 +139,24 @@ def _run_options(
     return RunSettings(cluster, checkpoint_s, image_limit_s, log)
 
 
+class RunOptions:
+    """What a command's parameter `run` holds, see `with_run_options`."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self._given = given
+
+    def __call__(self) -> "RunSettings":
+        """Imports the code that builds: call it after the other arguments are checked."""
+        return _run_options(**self._given)
+
+    def begin_local_workers(self) -> None:
+        """Starts importing torch in the process that workers will be forked from, while images are listed."""
+        from ..build.forkserver import begin_early
+
+        if self._given["scheduler"] is None and self._given["slurm"] is None:
+            begin_early()
+
+
 def _check_run_options(scheduler: str | None, slurm: Path | None, gpus: str, **_: Any) -> None:
     if scheduler is not None and slurm is not None:
         raise typer.BadParameter("give --scheduler or --slurm, not both")
@@ -147,18 +165,14 @@ def _check_run_options(scheduler: str | None, slurm: Path | None, gpus: str, **_
 
 
 def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replaces a command's parameter `run` by the options of `_run_options`.
-
-    The command gets `run` as a function that returns the RunSettings: it is called after the other arguments are
-    checked, because it imports the code that builds.
-    """
+    """Replaces a command's parameter `run`, a RunOptions, by the options of `_run_options`."""
     signature, run_parameters = inspect.signature(command), inspect.signature(_run_options).parameters
 
     @functools.wraps(command)
     def wrapper(**arguments: Any) -> None:
         run_arguments = {name: arguments.pop(name) for name in run_parameters}
         _check_run_options(**run_arguments)
-        command(run=lambda: _run_options(**run_arguments), **arguments)
+        command(run=RunOptions(run_arguments), **arguments)
 
     parameters: list[inspect.Parameter] = []
     for name, parameter in signature.parameters.items():

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from ..masks.map_source import OpenRun
+if TYPE_CHECKING:
+    from ..masks.map_source import OpenRun
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Wiring:
                  its progress
     """
 
-    open_run: OpenRun
+    open_run: "OpenRun"
     build_round: Callable[[str, Path], str]
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,21 +12,23 @@ from ...pipeline.catalogs.left_out import EVERY_KIND, left_out_from_json, left_o
 from ...pipeline.io.console import err, one_line, out
 from ...pipeline.io.progress_bar import ProgressLine, duration, progress_bar
 from ...pipeline.io.tables import print_table
-from ..export.exported import Exported
-from ..inference.batch import PredictSummary
-from ..training.loop import TrainingProgress
-from ..training.plan import TrainingPlan
-from ..training.run import OnProgress, TrainSummary
+
+if TYPE_CHECKING:  # `predict` prints its summary without the trainer's imports
+    from ..export.exported import Exported
+    from ..inference.batch import PredictSummary
+    from ..training.loop import TrainingProgress
+    from ..training.plan import TrainingPlan
+    from ..training.run import OnProgress, TrainSummary
 
 
 @contextmanager
-def training_progress_bar() -> Iterator[OnProgress]:
+def training_progress_bar() -> "Iterator[OnProgress]":
     """Yields the `on_progress` of a training run."""
     with progress_bar() as show:
         yield lambda progress: show(_line(progress))
 
 
-def _line(progress: TrainingProgress) -> ProgressLine:
+def _line(progress: "TrainingProgress") -> ProgressLine:
     description = f"{progress.task}, epoch {progress.epoch} of {progress.epochs}"
     facts = ""
     if not math.isnan(progress.loss):
@@ -37,7 +40,7 @@ def _line(progress: TrainingProgress) -> ProgressLine:
     return ProgressLine(description, progress.step, progress.steps, facts, plain, progress.message)
 
 
-def print_plan(plan: TrainingPlan, console: Console = err) -> None:
+def print_plan(plan: "TrainingPlan", console: Console = err) -> None:
     """What is taken for what, on standard error; the answer of a dry run on standard output."""
     drawn = ", drawn from train class by class" if plan.val_drawn else ""
     only = f", of which --only {one_line(plan.only)} chooses" if plan.only else ""
@@ -65,7 +68,7 @@ def print_plan(plan: TrainingPlan, console: Console = err) -> None:
 _SHOWN_CLASSES = 10
 
 
-def print_trained(summary: TrainSummary) -> None:
+def print_trained(summary: "TrainSummary") -> None:
     out.print(f"[bold]{escape(summary.run)}[/]: trained on the masks of {escape(summary.version)}")
     table = []
     for name, best in summary.stages.items():
@@ -86,7 +89,7 @@ _LABELS = {
 }
 
 
-def print_predicted(summary: PredictSummary) -> None:
+def print_predicted(summary: "PredictSummary") -> None:
     """Prints a line per image if nothing was written, then the counts, then the images that failed."""
     if summary.images:
         table = []
@@ -105,7 +108,7 @@ def print_predicted(summary: PredictSummary) -> None:
         print_table(("failed", "reason"), reasons)
 
 
-def print_exported_run(exported: Exported) -> None:
+def print_exported_run(exported: "Exported") -> None:
     """What was written, how near it is to torch, and what is left to do."""
     files = ", ".join(exported.files)
     out.print(escape(f"{exported.out}: {files}, {exported.bytes / 1e6:.1f} MB"))

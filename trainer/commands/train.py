@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
-from rich.markup import escape
 
 from ...pipeline.commands.completions import DEVICES, PRECISIONS, STAGES, TRAIN_RECIPES, one_of
 from ...pipeline.commands.json_option import Json, JsonCommand, print_or_write
@@ -163,6 +162,8 @@ def train(
 def _train_rounds(
     given: "TrainArguments", rounds: int, build_round: Callable[[str, Path], str], json: str | None
 ) -> None:
+    from rich.markup import escape
+
     from ...pipeline.errors import TrainError
     from ...pipeline.io.console import err, print_error
     from ..training.launchers import find_launcher

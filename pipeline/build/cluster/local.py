@@ -9,10 +9,8 @@ import importlib.util
 import logging
 import multiprocessing.forkserver
 import os
-import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -24,6 +22,7 @@ from distributed.utils import get_mp_context
 
 from ...errors import BuildError
 from ...io.machine import may_have_gpu
+from ..forkserver import begin_forkserver, wait_for_forkserver
 from .cluster import silence_dask
 
 _METHOD = "distributed.worker.multiprocessing-method"
@@ -41,48 +40,16 @@ _CONFIG = {
 
 GPU_SHARES = 4
 """Memory of a GPU worker, in shares of a CPU worker's: CUDA takes 2 to 3 GB, and blocks wait there for their turn."""
-_ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 _BOKEH = importlib.util.find_spec("bokeh") is not None  # comes with `pip install locloc[cluster]`
 
 
 def start_forkserver(kernels: tuple[str, ...]) -> None:
-    """Starts the process that workers are forked from, once, with the modules `kernels` imported.
-
-    Thread counts are set before its imports; Dask's own variables for that take effect too late.
-    """
-    forkserver = multiprocessing.get_context("forkserver")
+    """Starts the process that workers are forked from, once, and returns when it has imported everything."""
     with dask.config.set({_METHOD: "forkserver"}):  # whatever the user's configuration says
         get_mp_context()  # Dask sets its own preload list at the first call, so it must come before ours
-    imported = ("distributed", "locloc.pipeline.backbones.vit", "locloc.pipeline.build.isolation", *kernels)
-    forkserver.set_forkserver_preload(list(imported))
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ |= dict.fromkeys(_ONE_THREAD, "1")
-    try:
-        with _sigint_ignored():
-            multiprocessing.forkserver.ensure_running()
-        # Wait until everything is imported. Workers requested earlier would still be forked after this process was
-        # interrupted, and print tracebacks.
-        (first := forkserver.Process(target=int)).start()
-        first.join()
-    finally:
-        for name, value in before.items():
-            del os.environ[name]
-            if value is not None:
-                os.environ[name] = value
-
-
-@contextmanager
-def _sigint_ignored() -> Iterator[None]:
-    """Processes started inside ignore SIGINT: Ctrl-C reaches all of them, and the coordinator handles it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    begin_forkserver(kernels)
+    wait_for_forkserver()
 
 
 @contextmanager
