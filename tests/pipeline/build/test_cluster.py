@@ -135,11 +135,13 @@ def test_workers_that_cannot_load_the_backbone_are_named(monkeypatch):
 
 @pytest.mark.parametrize(("wanted", "used"), [(None, 2), (0, 0), (1, 1), (2, 2)])
 def test_visible_gpus_are_used(monkeypatch, wanted, used):
+    monkeypatch.setattr(local, "may_have_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert usable_gpus(wanted) == used
 
 
 def test_more_gpus_than_visible_are_an_error(monkeypatch):
+    monkeypatch.setattr(local, "may_have_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(BuildError, match="--gpus 3: this machine shows 2"):
         usable_gpus(3)
