@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from ...pipeline.commands.completions import DEVICES, PRECISIONS, STAGES, TRAIN_RECIPES, one_of
+from ...pipeline.commands.completions import DEVICES, PRECISIONS_OR_AUTO, STAGES, TRAIN_RECIPES, one_of
 from ...pipeline.commands.json_option import Json, JsonCommand, print_or_write
 from ...pipeline.commands.options import BoxesIn
 from ...pipeline.commands.wiring import wiring
@@ -59,7 +59,11 @@ def train(
     accelerator: Annotated[str, typer.Option(autocompletion=one_of(DEVICES), help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[
         str | None,
-        typer.Option(autocompletion=one_of(PRECISIONS), help="fp32 (the default), bf16, fp16 or tf32 (GPUs only)."),
+        typer.Option(
+            autocompletion=one_of(PRECISIONS_OR_AUTO),
+            help="fp32 (the default), bf16, fp16 or tf32 (GPUs only), or auto: bf16 where the CPU has AMX or the GPU "
+            "has it.",
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Loading processes per device. Default: by the cores.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ...pipeline.backbones.precision import auto_precision
 from ...pipeline.config import settings_toml
 from ...pipeline.errors import TrainError, check_known
 from ...pipeline.store import open_version
@@ -29,7 +30,7 @@ class RuntimeConfig:
 
     devices: int | None = None  # None: every GPU, or one CPU process
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16", "auto"] = "fp32"  # auto: what `resolve_request` makes of it
     workers: int | None = None  # loading processes of each device; None: by the cores
     cache_tokens: bool = False
     checkpoint_s: float = 300.0  # between saved states within an epoch
@@ -49,6 +50,7 @@ class TrainRequest:
     runtime: RuntimeConfig = RuntimeConfig()
     boxes_in: str = "upright"  # "stored": true boxes were drawn before EXIF turns an image
     only: str | None = None  # a choice of rows, or a file of ids (pipeline/catalogs/row_filter.py)
+    auto: str | None = None  # why `runtime.precision` was chosen, where it was
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def resolve_request(given: TrainArguments) -> TrainRequest:
     """Fills in what was not given. Raises a subclass of LocLocError."""
     for value, known, option in (
         (given.stage, TASK_GROUPS, "--stage"),
-        (given.precision, ("fp32", "tf32", "bf16", "fp16"), "--precision"),
+        (given.precision, ("fp32", "tf32", "bf16", "fp16", "auto"), "--precision"),
     ):
         if value is not None:
             check_known(TrainError, option, value, known)
@@ -83,19 +85,13 @@ def resolve_request(given: TrainArguments) -> TrainRequest:
         raise TrainError(f"--precision {given.precision} needs a GPU; on a CPU use fp32 or bf16")
     recipe, name, before = _recipe(given)
     asked: dict[str, Any] = before.get("request", {})
-    runtime: Any = given.runtime
-    if given.resume:
-        runtime = replace(
-            runtime,
-            precision=given.precision or before.get("precision", "fp32"),
-            cache_tokens=given.cache_tokens or before.get("cache_tokens", False),
-        )
-    else:
-        runtime = replace(
-            runtime,
-            precision=given.precision or runtime.precision,
-            cache_tokens=given.cache_tokens or runtime.cache_tokens,
-        )
+    precision, why = _precision(given, before)
+    runtime: Any = replace(
+        given.runtime,
+        precision=precision,
+        cache_tokens=given.cache_tokens
+        or (before.get("cache_tokens", False) if given.resume else given.runtime.cache_tokens),
+    )
     return TrainRequest(
         _version_of(given, before),
         given.out or Path(),
@@ -109,7 +105,20 @@ def resolve_request(given: TrainArguments) -> TrainRequest:
         runtime,
         given.boxes_in if given.boxes_in != "upright" else asked.get("boxes_in", "upright"),
         given.only,
+        why,
     )
+
+
+def _precision(given: TrainArguments, before: dict[str, Any]) -> tuple[str, str | None]:
+    """The precision, and why, if that was left to `auto`. A resumed run keeps its own."""
+    own = before.get("precision", "fp32") if given.resume else given.runtime.precision
+    asked = given.precision or own
+    if asked != "auto":
+        return asked, None
+    if given.resume:
+        return own, None
+    auto = auto_precision(with_gpu=given.runtime.accelerator != "cpu")
+    return auto.precision, auto.why
 
 
 def shown_recipe(given: TrainArguments) -> str:

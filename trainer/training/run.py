@@ -187,7 +187,8 @@ def _begin(
     else:
         check_writable_folder(request.out, "--out", TrainError)
         differing = check_resumed(before, job.metadata, run_fingerprint(version, before.recipe, job.metadata))
-    notes = (*([note] if note else []), *differing)
+    auto = [f"precision {request.runtime.precision}, {request.auto}"] if request.auto else []
+    notes = (*([note] if note else []), *auto, *differing)
     text = None if only is None else only.text
     plan = plan_training(version, job.rows, recipe, request.stage, job.backbone, request.out, devices, text, notes)
     on_plan(plan)

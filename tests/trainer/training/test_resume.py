@@ -1,18 +1,20 @@
 """What of a run may differ when it is resumed, and where its settings come from. Trains nothing."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from locloc.pipeline.backbones import precision as precision_room
 from locloc.pipeline.config import settings_toml
 from locloc.pipeline.errors import RecipeError, TrainError
 from locloc.pipeline.store import Version
 from locloc.trainer.models.checkpoint import save_checkpoint
 from locloc.trainer.models.ppd import LinearClassifier
 from locloc.trainer.recipe import load_train_recipe
-from locloc.trainer.training.request import TrainArguments, resolve_request, shown_recipe
+from locloc.trainer.training.request import RuntimeConfig, TrainArguments, resolve_request, shown_recipe
 from locloc.trainer.training.resume import check_resumed, read_run, resumed_recipe
 from locloc.trainer.training.run_metadata import begin_run, cache_key, record_changes, run_fingerprint, run_metadata
 
@@ -134,6 +136,20 @@ def test_a_resumed_run_takes_over_what_is_not_given_again(version, out):
     assert request.allow_changed_images and request.runtime.precision == "bf16" and request.recipe_name == "locloc"
     request = resolve_request(TrainArguments(None, out, stage="all", images="/here", precision="fp32", resume=True))
     assert (request.stage, request.images, request.runtime.precision) == ("all", "/here", "fp32")
+    request = resolve_request(TrainArguments(None, out, precision="auto", resume=True))
+    assert (request.runtime.precision, request.auto) == ("bf16", None)  # the run's own, on any machine
+
+
+@pytest.mark.parametrize(("amx", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_auto_is_decided_when_a_run_begins(version, out, monkeypatch, amx, precision):
+    monkeypatch.setattr(precision_room, "has_amx", lambda: amx)
+    runtime = RuntimeConfig(accelerator="cpu", precision="auto")
+    for given in (
+        TrainArguments(version.name, out, precision="auto", runtime=replace(runtime, precision="fp32")),
+        TrainArguments(version.name, out, runtime=runtime),
+    ):
+        request = resolve_request(given)
+        assert request.runtime.precision == precision and request.auto.startswith("auto: this CPU, ")
 
 
 @pytest.mark.parametrize(("content", "complaint"), [("{", "is damaged"), ("{}", "is damaged"), ("[]", "is damaged")])
