@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from locloc.trainer.bench.cuda_graph import capture
+
 VIT = "vit_small_patch16_224"
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
@@ -52,18 +54,9 @@ def stream_seconds(work: Work, runs: int = 20, warm_up: int = 3) -> float:
     return begin.elapsed_time(end) / 1e3 / runs
 
 
-def capture_graph(work: Work, warm_up: int = 3) -> Callable[[], None]:
+def capture_graph(work: Work, warm_up: int = 3) -> Callable[[], object]:
     """Captures `work` as a CUDA graph and returns its replay."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(warm_up):
-            work()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
-    return graph.replay
+    return capture(work, warm_up)[1]
 
 
 def find_synchronizations(work: Work) -> list[str]:
