@@ -243,6 +243,8 @@ def _masks_at(given: Path, masks_format: str | None, note: ExportNote | None) ->
     """The file or folder of the masks, and their format. Raises TruthError where there is none."""
     if not given.exists():
         raise TruthError(f"{given} is no folder of masks and no file of annotations: there is nothing")
+    if (given / "zarr.json").is_file():
+        raise TruthError(f"{given} is an export to zarr; masks are imported from {', '.join(_EXPORTED)}")
     if given.is_dir() and note is not None and masks_format in (None, note.format):
         inside = given / _EXPORTED.get(note.format, "")
         if note.format not in _EXPORTED:

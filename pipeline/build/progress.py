@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..status import DONE
+from ..status import HAS_MASK
 from .block import BlockResult
 
 
@@ -75,4 +75,4 @@ class ProgressCounter:
 
 def _usable(status: np.ndarray) -> int:
     """Rows with a mask."""
-    return sum(int((status == code).sum()) for code in DONE)
+    return sum(int((status == code).sum()) for code in HAS_MASK)

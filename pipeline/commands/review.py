@@ -70,10 +70,10 @@ def report(
     with interruptible(), count_bar("drawing") as on_progress:
         summary = write_report(request, on_progress)
     print_or_write(summary, json, lambda: print_report(summary))
-    if summary.without_image:
+    if summary.lost_images:
         print_warning(
-            f"{summary.without_image} of {summary.rows} images cannot be read; if they were moved, give their folder "
-            "with --root"
+            f"{summary.lost_images} of {summary.rows} images have a mask and cannot be read; if they were moved, give "
+            "their folder with --root"
         )
 
 

@@ -22,16 +22,19 @@ def check_output_file(file: Path, option: str, kind: type[LocLocError]) -> None:
     if not os.path.isdir(folder):
         raise kind(f"{said}: No folder {folder} to write {file.name} to; make it first")
     try:
-        if not os.access(file if os.path.exists(file) else folder, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        if not is_stream(file):
-            with replacing_target(file) as part:
-                part.touch()
-                raise _Tried
+        if is_stream(file):
+            if not os.access(file, os.W_OK):  # opening a pipe would wait for its reader
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
+        if os.path.exists(file):
+            os.close(os.open(file, os.O_WRONLY))  # replacing it needs no permission of its own
+        with replacing_target(file) as part:
+            part.touch()
+            raise _Tried
     except _Tried:
         return
     except OSError as error:
-        raise kind(f"{said} cannot be written by this user: {os_error_reason(error)}; name another file") from None
+        raise kind(f"{said} cannot be written: {os_error_reason(error)}; name another file") from None
 
 
 def write_output(file: Path, content: bytes | str) -> None:

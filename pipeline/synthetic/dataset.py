@@ -40,6 +40,7 @@ def _write_scenes(out: Path, images: int, classes: int, seed: int) -> None:
     with open(out / "list.csv", "w", newline="") as stream:
         rows = csv.writer(stream, lineterminator="\n")
         rows.writerow(COLUMNS)
+        stream.flush()  # after a kill, --overwrite knows the folder by this line
         for index in range(images):
             scene, name = make_scene(seed, index, classes), f"{index:06d}"
             bgr = scene.rgb[..., ::-1]

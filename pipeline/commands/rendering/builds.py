@@ -11,6 +11,7 @@ from ...catalogs import Catalog, summarize
 from ...catalogs.left_out import LeftOut, left_out_text
 from ...io.console import out, print_note, print_warning
 from ...io.progress_bar import ProgressLine, duration, progress_bar
+from ...status import HAS_MASK
 
 if TYPE_CHECKING:  # these import torch, which is slow and not needed here
     from ...build.build import BuildPlan
@@ -70,14 +71,16 @@ def print_summary(summary: "BuildSummary", store: str) -> None:
     name, counts = f"{store}@{summary.version}", summary.counts
     if summary.already_there:
         out.print(f"{escape(name)} already has fingerprint {summary.fingerprint[:12]}: nothing to do")
-        if summary.coverage < 1:
+        if _failed(counts):
             out.print(f"[dim]{_failed(counts)} failed; `locloc masks retry {escape(name)}` redoes them[/]")
         print_left_out(summary.left_out)
         return
     done = counts["ok"] + counts["fallback"]
+    rejected = f", {counts['rejected']} rejected" if counts.get("rejected") else ""
     out.print(
         f"[bold]{escape(name)}[/]: {done} of {counts['rows']} images, coverage {summary.coverage:.1%} "
-        f"({counts['fallback']} empty or fallback, {_failed(counts)} failed), {summary.images_per_s:.1f} images/s"
+        f"({counts['fallback']} empty or fallback, {_failed(counts)} failed{rejected}), "
+        f"{summary.images_per_s:.1f} images/s"
     )
     print_left_out(summary.left_out)
     if summary.log:
@@ -99,4 +102,4 @@ def print_left_out(items: Sequence[LeftOut]) -> None:
 
 
 def _failed(counts: dict[str, int]) -> int:
-    return counts["rows"] - counts["ok"] - counts["fallback"]
+    return counts["rows"] - sum(counts.get(status.label, 0) for status in HAS_MASK)

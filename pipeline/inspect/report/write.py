@@ -21,9 +21,11 @@ import numpy as np
 
 from ...catalogs.paths import parse_location
 from ...errors import StoreError, os_error_reason
+from ...io.atomic import write_atomic
 from ...io.interrupts import raise_if_interrupted
 from ...io.machine import usable_cores
 from ...io.output_folder import Results, create_output_folder
+from ...status import HAS_MASK
 from ...store.reader import Version
 from .block import ROWS
 from .compare import common_rows, compared_metrics
@@ -79,6 +81,7 @@ class ReportSummary:
     rows: int
     of: int  # rows of the version, or of both versions
     without_image: int  # images that cannot be read
+    lost_images: int  # of these, those that a mask was made from
     bytes: int
     truth: list[str] = field(default_factory=list)  # how ground truth was read, and what was left out
 
@@ -107,7 +110,7 @@ def write_report(request: ReportRequest, on_progress: OnProgress = lambda done, 
     job = PageJob(version, other, root, request.out.absolute(), tile_px)
     try:
         with _emptied_on_error(request.out):
-            (request.out / MARKER).write_text(MARKER_TEXT)
+            write_atomic(request.out / MARKER, MARKER_TEXT)  # an empty one would be no page of ours to empty
             found = _make_blocks(job, shown, other_rows, truth, request.workers or usable_cores(), on_progress)
             lines = list(truth.describe()) if truth is not None else []
             metrics = list(shown.metrics)
@@ -134,7 +137,8 @@ def write_report(request: ReportRequest, on_progress: OnProgress = lambda done, 
     size = sum(file.stat().st_size for file in request.out.rglob("*") if file.is_file())
     names = version.name, None if other is None else other.name
     without_image = int(np.count_nonzero(~found.has_tile))
-    return ReportSummary(str(request.out), *names, len(rows), of, without_image, size, lines)
+    lost_images = int(np.count_nonzero(~found.has_tile & np.isin(version.status[rows], HAS_MASK)))
+    return ReportSummary(str(request.out), *names, len(rows), of, without_image, lost_images, size, lines)
 
 
 class _Found:

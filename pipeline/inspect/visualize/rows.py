@@ -66,7 +66,9 @@ def view_images(
     if viewed and not any(one.rgb is not None for one in viewed):
         file = resolve(where, version.table["path"][rows[0]].as_py())
         of = f"none of {len(rows)} images can be read; " if len(rows) > 1 else ""
-        raise ImageError(f"{of}{file}: {viewed[0].notes[0]}; if the images were moved, give their folder with --root")
+        were_read = np.isin(version.status[rows], HAS_MASK).any()  # by the build
+        advice = "; if the images were moved, give their folder with --root" if were_read else ""
+        raise ImageError(f"{of}{file}: {viewed[0].notes[0]}{advice}")
     return viewed
 
 

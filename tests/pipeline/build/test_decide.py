@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from locloc.pipeline.build.decide import decide_version
+from locloc.pipeline.build.progress import ProgressCounter
+from locloc.pipeline.build.spec import BuildSummary
+from locloc.pipeline.commands.rendering.builds import print_summary
 from locloc.pipeline.errors import StoreError
 from locloc.pipeline.inspect.diff import diff_versions
 from locloc.pipeline.inspect.report.decisions_csv import HEADER, decisions_csv, read_decisions_csv
@@ -176,3 +179,16 @@ def test_equal_lines_count_once(tmp_path):
     file = tmp_path / "decisions.csv"
     file.write_text("id,decision,note\na,rejected,x\na,rejected,\na,rejected,y\na,rejected,x\n")
     assert [(one.decision, one.note) for one in read_decisions_csv(file).values()] == [("rejected", "x; y")]
+
+
+def test_rejected_rows_have_not_failed(version, decide, capsys):
+    """After `masks retry` and `extend` of a version with decisions."""
+    decided = decide(version, ("000.jpg", "rejected"), ("001.jpg", "rejected"))
+    snapshots = []
+    counter = ProgressCounter(snapshots.append)
+    counter.begin(open_version(f"{version.store}@{decided.version}").status)
+    counter.report("")
+    assert snapshots[0].failed == 4
+    counts = open_version(f"{version.store}@{decided.version}").provenance["counts"]
+    print_summary(BuildSummary("v3", "0" * 64, counts), "masks.store")
+    assert "(1 empty or fallback, 4 failed, 2 rejected)" in " ".join(capsys.readouterr().out.split())

@@ -15,6 +15,7 @@ from locloc.pipeline.build.import_source import ImportRequest
 from locloc.pipeline.catalogs import read_catalog
 from locloc.pipeline.errors import StoreError, TruthError
 from locloc.pipeline.export import ExportOptions, export_version
+from locloc.pipeline.export.zarr import export_zarr
 from locloc.pipeline.geometry.resize_crop import ResizeCrop
 from locloc.pipeline.inspect.score import score_version
 from locloc.pipeline.status import Status
@@ -256,4 +257,7 @@ def test_settings_that_do_not_fit(exported, images, masks, tmp_path):
     export_version(version, tmp_path / "hdf5", "hdf5")
     with pytest.raises(TruthError, match="is an export to hdf5; masks are imported from png, coco, labelstudio, yolo"):
         imported(tmp_path / "hdf5", photos, tmp_path)
+    export_zarr(version, tmp_path / "zarr")
+    with pytest.raises(TruthError, match="is an export to zarr; masks are imported from png"):
+        imported(tmp_path / "zarr", photos, tmp_path)
     assert not os.path.exists(tmp_path / "imported.store")

@@ -20,8 +20,8 @@ def everything(folder: Path) -> list[str]:
         ("none/a.json", "none to write a.json to; make it first"),
         ("folder", "is a folder; name a file in it"),
         ("file/a.json", "No folder .*file to write"),
-        ("a" * 256, "cannot be written by this user: file name too long"),
-        ("a" * 253, "cannot be written by this user: file name too long"),
+        ("a" * 256, "cannot be written: file name too long"),
+        ("a" * 253, "cannot be written: file name too long"),
     ],
 )
 def test_a_file_that_cannot_be_written_is_named_with_its_option(tmp_path, name, message):
@@ -35,8 +35,19 @@ def test_a_file_that_cannot_be_written_is_named_with_its_option(tmp_path, name, 
 
 @pytest.mark.parametrize("place", ["/proc/a.json", "/sys/a.json"])
 def test_a_file_system_that_takes_none_refuses_root_too(place):
-    with pytest.raises(TrainError, match=f"--json {place} cannot be written by this user"):
+    with pytest.raises(TrainError, match=f"--json {place} cannot be written"):
         check_output_file(Path(place), "--json", TrainError)
+
+
+def test_a_file_of_a_read_only_file_system_is_refused_with_that_reason(tmp_path, monkeypatch):
+    (tmp_path / "a.json").write_text("before")
+
+    def read_only(*args: object) -> int:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "open", read_only)
+    with pytest.raises(TrainError, match=r"a\.json cannot be written: read-only file system"):
+        check_output_file(tmp_path / "a.json", "--json", TrainError)
 
 
 def test_a_file_that_can_be_written_is_left_as_it_is(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from locloc.pipeline.catalogs import read_catalog
 from locloc.pipeline.errors import CatalogError
-from locloc.pipeline.synthetic import make_scene, split_of, write_dataset
+from locloc.pipeline.synthetic import dataset, make_scene, split_of, write_dataset
 from locloc.pipeline.synthetic.scene import MAX_AREA, MIN_AREA
 
 
@@ -89,12 +89,20 @@ def test_boxes_in_the_list_are_json(tmp_path):
     assert json.loads(line.split(",", 4)[4].strip('"')) == [list(make_scene(0, 0, 1).box)]
 
 
-def test_scenes_replace_scenes_when_asked_and_nothing_else(tmp_path):
+def test_scenes_replace_scenes_when_asked_and_nothing_else(tmp_path, monkeypatch):
     write_dataset(tmp_path / "scenes", 3, 1, 0)
     with pytest.raises(CatalogError, match="holds earlier results; replace them with --overwrite"):
         write_dataset(tmp_path / "scenes", 2, 1, 1)
     write_dataset(tmp_path / "scenes", 2, 1, 1, overwrite=True)
     assert len(list((tmp_path / "scenes").rglob("*.*"))) == 5
+    written = []
+    monkeypatch.setattr(
+        dataset,
+        "make_scene",
+        lambda *a: written.append((tmp_path / "scenes" / "list.csv").read_text()) or make_scene(*a),
+    )
+    write_dataset(tmp_path / "scenes", 2, 1, 1, overwrite=True)
+    assert written[0] == "path,id,label,split,boxes\n"  # so scenes of a process that was killed are replaced, too
     (tmp_path / "scenes" / "images" / "cat.jpg").write_bytes(b"a photograph")
     with pytest.raises(CatalogError, match=r"holds images/cat\.jpg"):
         write_dataset(tmp_path / "scenes", 2, 1, 1, overwrite=True)

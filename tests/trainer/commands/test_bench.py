@@ -1,7 +1,6 @@
 """`locloc bench` without dask, zarr and icechunk, and what it refuses."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,10 +127,9 @@ def test_bad_input_is_refused_before_anything_is_measured(arguments, message):
     assert isinstance(result.exception, BenchError) and message in str(result.exception)
 
 
-def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (tmp_path, os.W_OK))  # root may write anywhere
-    result = CliRunner().invoke(app, ["bench", "--masks", "--json", str(tmp_path / "a.json")])
-    assert isinstance(result.exception, BenchError) and "a.json cannot be written by this user" in str(result.exception)
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured():
+    result = CliRunner().invoke(app, ["bench", "--masks", "--json", "/proc/a.json"])  # root may write elsewhere
+    assert isinstance(result.exception, BenchError) and "a.json cannot be written" in str(result.exception)
     assert "\n" not in str(result.exception)
 
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,6 +45,7 @@ def test_a_page(with_images, tmp_path):
         ReportRequest(version, tmp_path / "page", workers=1), lambda part, all_: done.append((part, all_))
     )
     assert (summary.rows, summary.of, summary.without_image) == (150, 150, 2)  # one is missing, one crashed
+    assert summary.lost_images == 0
     assert done == [(64, 150), (128, 150), (150, 150)]
     out = tmp_path / "page"
     assert summary.bytes == sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
@@ -148,6 +150,15 @@ def test_folders(with_images, tmp_path, monkeypatch):
     with pytest.raises(StoreError, match="cannot be written: no space left"):
         write_report(ReportRequest(version, out, workers=1))
     assert not list(out.iterdir())
+    real = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", lambda file, data: (real(file, b"") and None) or _no_space())
+    with pytest.raises(StoreError, match="cannot be written: no space left"):  # with its first file, as on a full disk
+        write_report(ReportRequest(version, out, workers=1))
+    assert not list(out.iterdir())
+
+
+def _no_space() -> None:
+    raise OSError(28, "No space left on device")
 
 
 def test_an_image_that_changed_is_said(with_images, tmp_path):

@@ -13,7 +13,7 @@ from locloc.pipeline.inspect.visualize.output import FORMATS, check_view_file
 from locloc.pipeline.inspect.visualize.panels import BOX, MASK, TRIMAP, TRUTH, panels_of
 from locloc.pipeline.inspect.visualize.rows import view_images
 from locloc.pipeline.inspect.visualize.truth import ViewTruth
-from locloc.pipeline.status import Status
+from locloc.pipeline.status import HAS_MASK, Status
 
 IDS = ["a$b$.png", "猫\ue000.png", "x" * 200 + "end.png", "empty.png", "gone.png", "text.png", "[bold]x.png"]
 SIZE = (64, 48)
@@ -121,6 +121,12 @@ def test_a_figure_that_is_too_large_names_columns(version, tmp_path, monkeypatch
 def test_images_that_were_moved_are_an_error_that_names_root(version, tmp_path):
     with pytest.raises(ImageError, match="none of 7 images can be read; .*no such file; .*--root"):
         viewed(version, root=tmp_path)
+
+
+def test_images_that_the_build_could_not_read_either_are_not_moved(version, tmp_path):
+    failed = np.flatnonzero(~np.isin(version.status, HAS_MASK))
+    with pytest.raises(ImageError, match="no such file$"):
+        view_images(version, [int(failed[0])], tmp_path)
 
 
 def test_a_changed_image_is_said(version, tmp_path):
