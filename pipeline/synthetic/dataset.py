@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CatalogError, os_error_reason
+from ..io.atomic import write_atomic
 from ..io.output_folder import Results, create_output_folder
 from .scene import make_scene
 
 COLUMNS = ("path", "id", "label", "split", "boxes")
-SCENES = Results(r"list\.csv|images/(\d{6,}\.jpg)?|masks/(\d{6,}\.png)?", "list.csv", ",".join(COLUMNS) + "\n")
+HEADER = ",".join(COLUMNS) + "\n"
+SCENES = Results(r"list\.csv|images(/\d{6,}\.jpg)?|masks(/\d{6,}\.png)?", "list.csv", HEADER)
 
 
 def split_of(index: int) -> str:
@@ -35,12 +37,11 @@ def write_dataset(out: str | Path, images: int, classes: int, seed: int, overwri
 
 
 def _write_scenes(out: Path, images: int, classes: int, seed: int) -> None:
+    write_atomic(out / "list.csv", HEADER)  # first: by it --overwrite knows what a kill or a full disk left
     for name in ("images", "masks"):
         (out / name).mkdir()
-    with open(out / "list.csv", "w", newline="") as stream:
+    with open(out / "list.csv", "a", newline="") as stream:
         rows = csv.writer(stream, lineterminator="\n")
-        rows.writerow(COLUMNS)
-        stream.flush()  # after a kill, --overwrite knows the folder by this line
         for index in range(images):
             scene, name = make_scene(seed, index, classes), f"{index:06d}"
             bgr = scene.rgb[..., ::-1]

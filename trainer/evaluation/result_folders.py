@@ -6,4 +6,4 @@ REPORT = Results(
     r"index\.html|evaluation\.json|images\.parquet|curves\.png|[^/]+-(best|worst|random)\.png", "evaluation.json"
 )
 
-SCORE_MAPS = Results(r"metadata/.*|(.*/)?[^/]+\.npy", "metadata")
+SCORE_MAPS = Results(r"metadata(/.*)?|(.*/)?[^/]+\.npy", "metadata")

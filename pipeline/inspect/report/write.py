@@ -49,7 +49,7 @@ IN_FLIGHT = 2
 """Blocks a process: one at work and one waiting."""
 
 RESULTS = Results(
-    r"locloc-report\.txt|index\.html|data\.js|tiles/\d+/\d\d\.webp|blocks/\d+\.js|assets/[\w-]+\.(js|css)",
+    r"locloc-report\.txt|index\.html|data\.js|tiles(/\d+(/\d\d\.webp)?)?|blocks(/\d+\.js)?|assets(/[\w-]+\.(js|css))?",
     MARKER,
     MARKER_TEXT,
 )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -89,20 +90,30 @@ def test_boxes_in_the_list_are_json(tmp_path):
     assert json.loads(line.split(",", 4)[4].strip('"')) == [list(make_scene(0, 0, 1).box)]
 
 
-def test_scenes_replace_scenes_when_asked_and_nothing_else(tmp_path, monkeypatch):
+@pytest.mark.parametrize("fails_in", ["write_atomic", "make_scene"])
+def test_scenes_replace_what_an_error_or_a_kill_left(tmp_path, monkeypatch, fails_in):
+    left = []
+
+    def fail(*args: object) -> None:
+        shutil.copytree(tmp_path / "scenes", tmp_path / "killed", dirs_exist_ok=True)  # before anything is closed
+        left.extend(tmp_path.glob("killed/*"))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(dataset, fails_in, fail)
+    with pytest.raises(CatalogError, match="no space left"):
+        write_dataset(tmp_path / "scenes", 2, 1, 1)
+    monkeypatch.undo()
+    assert len(left) == (3 if fails_in == "make_scene" else 0)
+    for folder in ("scenes", "killed"):
+        write_dataset(tmp_path / folder, 2, 1, 1, overwrite=True)
+
+
+def test_scenes_replace_scenes_when_asked_and_nothing_else(tmp_path):
     write_dataset(tmp_path / "scenes", 3, 1, 0)
     with pytest.raises(CatalogError, match="holds earlier results; replace them with --overwrite"):
         write_dataset(tmp_path / "scenes", 2, 1, 1)
     write_dataset(tmp_path / "scenes", 2, 1, 1, overwrite=True)
     assert len(list((tmp_path / "scenes").rglob("*.*"))) == 5
-    written = []
-    monkeypatch.setattr(
-        dataset,
-        "make_scene",
-        lambda *a: written.append((tmp_path / "scenes" / "list.csv").read_text()) or make_scene(*a),
-    )
-    write_dataset(tmp_path / "scenes", 2, 1, 1, overwrite=True)
-    assert written[0] == "path,id,label,split,boxes\n"  # so scenes of a process that was killed are replaced, too
     (tmp_path / "scenes" / "images" / "cat.jpg").write_bytes(b"a photograph")
     with pytest.raises(CatalogError, match=r"holds images/cat\.jpg"):
         write_dataset(tmp_path / "scenes", 2, 1, 1, overwrite=True)

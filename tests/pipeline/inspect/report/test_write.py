@@ -14,7 +14,7 @@ from locloc.pipeline.errors import StoreError
 from locloc.pipeline.inspect.report import write
 from locloc.pipeline.inspect.report.decisions_csv import Decision
 from locloc.pipeline.inspect.report.neighbours import nearest_rows
-from locloc.pipeline.inspect.report.page import SCRIPTS, asset_names
+from locloc.pipeline.inspect.report.page import MARKER, MARKER_TEXT, SCRIPTS, asset_names
 from locloc.pipeline.inspect.report.rows import choose_rows
 from locloc.pipeline.inspect.report.write import ReportRequest, write_report
 from locloc.pipeline.store import open_version
@@ -155,6 +155,11 @@ def test_folders(with_images, tmp_path, monkeypatch):
     with pytest.raises(StoreError, match="cannot be written: no space left"):  # with its first file, as on a full disk
         write_report(ReportRequest(version, out, workers=1))
     assert not list(out.iterdir())
+    monkeypatch.undo()
+    for folder in ("tiles/0", "blocks", "assets"):  # a kill may leave them empty
+        (out / folder).mkdir(parents=True)
+    (out / MARKER).write_text(MARKER_TEXT)
+    write_report(ReportRequest(version, out, workers=1))
 
 
 def _no_space() -> None:
