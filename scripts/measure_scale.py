@@ -2,6 +2,7 @@
 
     python scripts/measure_scale.py [--rows 20000 100000 400000] [--workers 2]     builds through Dask
     python scripts/measure_scale.py --rows 100000 --workers 500                    the same, with many workers
+    python scripts/measure_scale.py --rows 20000 --store s3://bucket/scale         the same, in a bucket
     python scripts/measure_scale.py --writer 1280000 14000000                      the store's writer alone
     python scripts/measure_scale.py --checkpoints 1000 4000 13000                  the cost of long histories
     python scripts/measure_scale.py --real 64                                      the time of a real block
@@ -100,7 +101,7 @@ def timed_block_loop(costs: Costs, pids: list[int]) -> type[coordinator.BlockLoo
     return TimedBlockLoop
 
 
-def measure_build(store: Path, rows: int, address: str, pids: list[int], checkpoint_s: float = 2.0) -> Costs:
+def measure_build(store: Path | str, rows: int, address: str, pids: list[int], checkpoint_s: float = 2.0) -> Costs:
     """One build of stub blocks through the workers at `address`, into a fresh store; then `gc`."""
     costs = Costs(rows, block_count(rows))
     with timed(costs.seconds, "catalog"):
@@ -122,9 +123,9 @@ def measure_build(store: Path, rows: int, address: str, pids: list[int], checkpo
     return costs
 
 
-def tidy_up(store: Path, costs: Costs) -> None:
-    """Adds the time to list versions and to collect garbage, and the store's bytes."""
-    costs.bytes |= bytes_by_kind(store)
+def tidy_up(store: Path | str, costs: Costs) -> None:
+    """Adds the time to list versions and to collect garbage, and the bytes of a local store."""
+    costs.bytes |= bytes_by_kind(store) if isinstance(store, Path) else {}
     with timed(costs.seconds, "list"):
         list_versions(store)
     with timed(costs.seconds, "gc"):
@@ -229,6 +230,7 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=int, nargs="*", default=[])
     parser.add_argument("--real", type=int, default=0, metavar="IMAGES")
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), help="where stores are made")
+    parser.add_argument("--store", help="URL of a new prefix, for the builds through Dask")
     arguments = parser.parse_args()
     if not (arguments.writer or arguments.checkpoints or arguments.real):
         arguments.rows = arguments.rows or [20_000, 100_000, 400_000]
@@ -243,7 +245,8 @@ def main() -> None:
         for rows in arguments.rows:
             with cluster_processes(folder / f"{rows}", arguments.workers) as (address, pids):
                 console.print(f"load {os.getloadavg()[0]:.1f}")
-                measure_build(folder / f"{rows}.store", rows, address, pids, arguments.checkpoint_s).show()
+                store = f"{arguments.store}/{rows}.store" if arguments.store else folder / f"{rows}.store"
+                measure_build(store, rows, address, pids, arguments.checkpoint_s).show()
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def synthetic_catalog(rows: int) -> Catalog:
     return build_catalog("list", Path("/data"), catalog_rows, names, where=lambda row, column: "", looked_for="")
 
 
-def synthetic_spec(store: Path, catalog: Catalog) -> BuildSpec:
+def synthetic_spec(store: Path | str, catalog: Catalog) -> BuildSpec:
     """The build of a version without a backbone."""
     recipe = load_recipe().model_copy(update={"mask_px": MASK_PX})
     backbone = {"name": "none", "weights": "none", "sha256": "0" * 64, "mean": [0.5] * 3, "std": [0.5] * 3}

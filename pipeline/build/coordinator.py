@@ -33,6 +33,7 @@ from .needs_gpu import check_workers
 from .progress import ProgressCounter
 from .spec import BuildSpec, BuildSummary, OnProgress, RunSettings, precision_text
 from .tasks import attend, attend_decoded, join_refine_and_write, refine_and_write
+from .verification import SMALL_PARTS, intact_parts
 
 BLOCKS_IN_FLIGHT = 2  # a worker: one running and one waiting, so that no worker idles while the coordinator commits
 TRIES = 3  # of a block
@@ -69,10 +70,11 @@ def make_version(spec: BuildSpec, writer: StoreWriter, run: RunSettings, on_prog
             blocks_to_do=unfinished,
             **{name: spec.metadata[name] for name in logged},
         )
-        worker_s = _make_blocks(spec, unfinished, writer, run, counter, log) if unfinished else 0.0
-        counter.report("verifying")
+        worker_s, intact = _make_blocks(spec, unfinished, writer, run, counter, log) if unfinished else (0.0, set())
+        if not intact:
+            counter.report("verifying")
         with timed(counter.coordinator_s, "verify"):
-            writer.verify()
+            writer.verify(intact)
         raise_if_interrupted()
         with signals_held_back(), timed(counter.coordinator_s, "publish"):
             version = writer.publish(spec.name)
@@ -95,8 +97,8 @@ def make_version(spec: BuildSpec, writer: StoreWriter, run: RunSettings, on_prog
 
 def _make_blocks(
     spec: BuildSpec, unfinished: int, writer: StoreWriter, run: RunSettings, counter: ProgressCounter, log: EventLog
-) -> float:
-    """Makes the unfinished blocks on a cluster. Returns workers x seconds."""
+) -> tuple[float, set[int]]:
+    """Makes the unfinished blocks on a cluster. Returns workers x seconds, and the parts that workers found intact."""
     for note in _backbone_notes(spec):
         counter.report(note)
     kernels, start = spec.context.kernels, time.monotonic()
@@ -112,7 +114,13 @@ def _make_blocks(
         counter.start()
         loop = BlockLoop(cluster, spec, context, writer, run.checkpoint_s, counter, log)
         loop.run()
-        return loop.worker_s
+        intact: set[int] = set()
+        if len(parts := writer.parts()) >= SMALL_PARTS or not run.cluster.is_local:
+            counter.report("verifying")
+            with timed(counter.coordinator_s, "verify"):
+                intact = intact_parts(parts, cluster)
+            log.write("verified", parts=len(parts), intact=len(intact))
+        return loop.worker_s, intact
 
 
 def _backbone_notes(spec: BuildSpec) -> Iterator[str]:

@@ -6,6 +6,7 @@ workers     their number, at every change
 block       its index, worker, seconds by stage, rows by status, and number of the attempt (1 for the first)
 fault       a block that has to be made again, and why
 checkpoint  seconds, blocks done
+verified    by workers: parts of 1,024 rows, and how many they found intact
 end         the version, or the error
 """
 

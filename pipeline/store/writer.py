@@ -14,6 +14,7 @@ The protocol, which every writer follows:
 """
 
 import os
+from collections.abc import Container
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,16 +43,14 @@ from .schema import (
     COLUMN_ROWS,
     SCHEMA,
     add_missing_columns,
-    content_crc,
     create_arrays,
     read_columns,
     read_metadata,
     reopen_arrays,
     write_catalog,
 )
+from .verification import PART_ROWS, Part
 from .versions import VersionInfo, build_branch, list_versions, tag_snapshots
-
-VERIFY_ROWS = 16 * BLOCK_ROWS
 
 
 @dataclass(frozen=True)
@@ -229,28 +228,39 @@ class StoreWriter:
         self._complete_interrupted()
         return tag
 
-    def verify(self) -> None:
-        """Checks every row against its CRC. Raises StoreError if rows are missing or wrong, and resets wrong blocks."""
+    def parts(self) -> list[Part]:
+        """What has to be verified, as of a checkpoint that this makes. Raises StoreError if rows are missing."""
         self.checkpoint()
         missing = int((self.block_done == 0).sum())
         if missing or (self.status == Status.PENDING).any():
             raise StoreError(
                 f"Store {self.store}: {missing} of {len(self.block_done)} blocks are missing at the end of a build"
             )
-        root, expected = self._root, self._columns["content_crc"]
-        for start in range(0, len(expected), VERIFY_ROWS):
-            rows = slice(start, start + VERIFY_ROWS)
+        with icechunk_errors(str(self.store)):
+            snapshot = self._repository.lookup_branch(self._branch)
+        expected = self._columns["content_crc"]
+        starts = range(0, len(expected), PART_ROWS)
+        return [Part(self.store, snapshot, start, expected[start : start + PART_ROWS]) for start in starts]
+
+    def verify(self, intact: Container[int] = ()) -> None:
+        """Checks every row against its CRC. Raises StoreError if rows are missing or wrong, and resets wrong blocks.
+
+        intact  first rows of `parts` that workers have found intact since the last checkpoint; they are not read again
+        """
+        parts, root = self.parts(), self._root
+        for part in parts:
+            if part.start in intact:
+                continue
             with self._corruption_as_error():
-                actual = content_crc(read_array(root, "mask", rows), read_array(root, "attention", rows))
-            wrong = np.flatnonzero(actual != expected[rows])
+                wrong = part.start + np.flatnonzero(part.wrong_rows(root))
             if len(wrong):
                 # The next run redoes these blocks: a lost commit costs a block, never a version.
-                blocks = np.unique((start + wrong) // BLOCK_ROWS)
+                blocks = np.unique(wrong // BLOCK_ROWS)
                 self.block_done[blocks] = 0
                 self._dirty.update(blocks.tolist())
                 self.checkpoint()
                 raise StoreError(
-                    f"Store {self.store}: {len(wrong)} rows from {start + int(wrong[0])} on were not stored as "
+                    f"Store {self.store}: {len(wrong)} rows from {int(wrong[0])} on were not stored as "
                     "written (disk full, or another program writing here?); run the same command to redo them"
                 )
         self._verified = True
