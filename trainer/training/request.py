@@ -86,12 +86,8 @@ def resolve_request(given: TrainArguments) -> TrainRequest:
     recipe, name, before = _recipe(given)
     asked: dict[str, Any] = before.get("request", {})
     precision, why = _precision(given, before)
-    runtime: Any = replace(
-        given.runtime,
-        precision=precision,
-        cache_tokens=given.cache_tokens
-        or (before.get("cache_tokens", False) if given.resume else given.runtime.cache_tokens),
-    )
+    cached = before.get("cache_tokens", False) if given.resume else given.runtime.cache_tokens
+    settings: dict[str, Any] = {"precision": precision, "cache_tokens": given.cache_tokens or cached}
     return TrainRequest(
         _version_of(given, before),
         given.out or Path(),
@@ -102,7 +98,7 @@ def resolve_request(given: TrainArguments) -> TrainRequest:
         given.weights or asked.get("weights"),
         given.allow_changed_images or asked.get("allow_changed_images", False),
         given.resume,
-        runtime,
+        replace(given.runtime, **settings),
         given.boxes_in if given.boxes_in != "upright" else asked.get("boxes_in", "upright"),
         given.only,
         why,
