@@ -89,10 +89,13 @@ def main() -> None:
     options = parser.parse_args()
     if bool(options.python_version) != bool(options.platform):
         parser.error("give both of --python-version and --platform, or neither")
-    if options.platform:
-        fetch_for(options.folder, options.extras, options.torch_index, options.python_version, options.platform)
-    else:
-        fetch_for_here(options.folder, options.extras, options.torch_index)
+    try:
+        if options.platform:
+            fetch_for(options.folder, options.extras, options.torch_index, options.python_version, options.platform)
+        else:
+            fetch_for_here(options.folder, options.extras, options.torch_index)
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(error.returncode) from None  # it has said what is wrong
     wheels = list(options.folder.glob("*.whl"))
     size = sum(wheel.stat().st_size for wheel in wheels) / 1e6
     cuda = any(wheel.name.startswith("nvidia_") for wheel in wheels)
