@@ -42,10 +42,8 @@ def begin_forkserver(kernels: tuple[str, ...] = KERNELS) -> None:
 def begin_early() -> None:
     """`begin_forkserver` for a command that may still end before it forks: then the process is ended with it."""
     begin_forkserver()
-    process_id = getattr(forkserver._forkserver, "_forkserver_pid", None)
-    if (
-        process_id is not None
-    ):  # an attribute that Python does not document: without it the process ends some seconds later
+    # Python does not document the attribute; without it the process would end some seconds after the command.
+    if (process_id := getattr(forkserver._forkserver, "_forkserver_pid", None)) is not None:
         _unused.add(process_id)
 
 
