@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ...backbones.spec import BackboneSpec
 
 NO_WORKERS_S = 300.0  # longer than a nanny needs to restart a worker and import torch on a busy machine
+CLOCK_SET_BACK_S = 10.0  # Dask's own waits for the clock are milliseconds
 REPLY_S = 15.0  # for a reply of the scheduler or a worker; one that is importing torch does not reply meanwhile
 CONTACT_TRIES = 3
 PREPARE_S = 300.0  # hundreds of workers may read the same weights from one file server
@@ -100,6 +101,7 @@ class Cluster:
         has not replied for NO_WORKERS_S, or where for that long no worker could run one of the two tasks: such tasks
         would wait for ever.
         """
+        self._send_what_waits_for_another_clock()
         while self._refusals:
             refusal = self._refusals.popleft()
             self.on_message(f"{refusal['refused']} was refused: it {refusal['why']}")
@@ -115,6 +117,14 @@ class Cluster:
                     "finished is kept: start workers and run the same command"
                 )
         return sum(self.run in worker["resources"] for worker in workers or ())
+
+    def _send_what_waits_for_another_clock(self) -> None:
+        """Dask's client waits for a time of the wall clock before it sends: for hours, where that was set back."""
+        stream: Any = self.client.scheduler_comm  # a BatchedSend; None where the scheduler is lost
+        deadline = getattr(stream, "next_deadline", None)
+        if deadline is not None and deadline > time.time() + CLOCK_SET_BACK_S and self.client.loop is not None:
+            stream.next_deadline = time.time()
+            self.client.loop.add_callback(stream.waker.set)
 
     def _absent_s(self, what: str, available: bool) -> float:
         """Seconds since `what` was last available, or since the first call for it."""

@@ -9,7 +9,7 @@ import time
 import cv2
 import pytest
 import torch
-from distributed import get_worker
+from distributed import Client, LocalCluster, get_worker
 from distributed.scheduler import NoValidWorkerError
 
 from locloc.pipeline.backbones.vit import BackboneSpec
@@ -167,3 +167,25 @@ def test_a_difference_names_package_and_both_versions():
     assert difference(ours, dict(ours)) is None
     theirs = {"python": "3.11", "torch": "2.9.1", "zarr": None}
     assert difference(theirs, ours) == "has torch 2.9.1, no zarr; the coordinator has torch 2.11.0, zarr 3.1.6"
+
+
+def test_what_dask_holds_back_after_the_clock_was_set_back_is_sent():
+    """Its client waits for a time of the wall clock between two messages to the scheduler."""
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as local_dask,
+        Client(local_dask) as client,
+    ):
+        stream = client.scheduler_comm
+        cluster = running.Cluster(
+            client, "cpu", 1, {}, {}, "here", None, "run", print, lambda left, ready: None, True, stream
+        )  # fmt: skip
+        stream.next_deadline = time.time() + 7200
+        future = client.submit(int)
+        time.sleep(0.3)
+        assert not local_dask.scheduler.tasks
+        assert cluster.check() == 0
+        give_up = time.monotonic() + 20
+        while future.key not in local_dask.scheduler.tasks:
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+        assert stream.next_deadline is None or stream.next_deadline < time.time() + 60
