@@ -49,13 +49,13 @@ def icechunk_errors(where: str) -> Iterator[None]:
             f"{where}: another process has committed here in the meantime; run the command again"
         ) from error
     except icechunk.IcechunkError as error:
-        if "snapshot timestamp" in str(error):
-            clocks = re.findall("`(.*?)`", re.sub(r"\s*\n[ |]*", " ", str(error)))
+        operation, *causes = error_messages(error)
+        if "snapshot timestamp" in operation:
+            clocks = re.findall("`(.*?)`", operation)
             raise StoreError(
                 f"{where}: the clock of this machine differs from that of the storage or of the last writer "
                 f"({', '.join(clocks)}); synchronise them (NTP) and run the same command again"
             ) from error
-        operation, *causes = error_messages(error)
         cause = causes[-1] if causes else ""
         if answer := re.search(r'message: "(.*?)"', cause):
             cause = answer[1]
