@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 
 from ..masks.quality import KERNELS
+from . import preload
 
 MODULES = ("distributed", "locloc.pipeline.backbones.vit", "locloc.pipeline.build.isolation")
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -26,9 +27,10 @@ def begin_forkserver(kernels: tuple[str, ...] = KERNELS) -> None:
 
     Thread counts are set before its imports; Dask's own variables for that take effect too late.
     """
-    multiprocessing.get_context("forkserver").set_forkserver_preload([*MODULES, *kernels])
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ |= dict.fromkeys(_ONE_THREAD, "1")
+    multiprocessing.get_context("forkserver").set_forkserver_preload([preload.__name__])
+    its_own = dict.fromkeys(_ONE_THREAD, "1") | {preload.NAMES: ",".join([*MODULES, *kernels])}
+    before = {name: os.environ.get(name) for name in its_own}
+    os.environ |= its_own
     try:
         with _sigint_ignored():
             forkserver.ensure_running()

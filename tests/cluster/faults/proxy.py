@@ -65,7 +65,8 @@ class Proxy:
             self._selector.register(one, selectors.EVENT_READ)
 
     def _forward(self, one: socket.socket) -> None:
-        other = self._pairs[one]
+        if (other := self._pairs.get(one)) is None:
+            return  # closed with its other end, whose turn came before its own
         try:
             data = one.recv(1 << 16)
             if data:

@@ -37,6 +37,21 @@ if __name__ == "__main__":
     print(process.exitcode, "torch" in sys.modules)
 """
 
+PRELOADED = """
+import multiprocessing, sys
+from locloc.pipeline.build import forkserver
+
+def modules():
+    print("broken" in sys.modules, "whole" in sys.modules)
+
+if __name__ == "__main__":
+    forkserver.MODULES = ("broken",)
+    forkserver.begin_forkserver(("whole",))
+    process = multiprocessing.get_context("forkserver").Process(target=modules)
+    process.start()
+    process.join()
+"""
+
 
 def test_a_command_that_ends_early_leaves_no_process():
     """Were it left, it would hold this pipe open for as long as it imports torch."""
@@ -50,6 +65,16 @@ def test_workers_are_forked_from_the_process_that_was_begun_early(tmp_path):
     (tmp_path / "used.py").write_text(USED)
     ended = subprocess.run([sys.executable, tmp_path / "used.py"], capture_output=True, text=True, timeout=300)
     assert (ended.returncode, ended.stdout) == (0, "0 False\n"), ended.stderr
+
+
+def test_what_cannot_be_imported_there_says_nothing_and_the_rest_is_imported(tmp_path):
+    (tmp_path / "broken.py").write_text("raise ValueError('a configuration is malformed')\n")
+    (tmp_path / "whole.py").write_text("")
+    (tmp_path / "preloaded.py").write_text(PRELOADED)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, tmp_path / "preloaded.py"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "False True\n", "")
 
 
 def test_a_mistyped_folder_is_told_at_once_and_leaves_no_process(tmp_path):

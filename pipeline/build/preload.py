@@ -1,0 +1,16 @@
+"""Imports, where workers are forked from, the modules that NAMES lists, separated by commas.
+
+The standard library's own preloading lets any error but ImportError end that process with a traceback. Here nothing
+does: whoever needs a module that cannot be imported meets the same error, and says it in one line.
+"""
+
+import importlib
+import os
+from contextlib import suppress
+
+NAMES = "LOCLOC_PRELOAD"
+"""The environment variable."""
+
+for _name in filter(None, os.environ.get(NAMES, "").split(",")):
+    with suppress(Exception):
+        importlib.import_module(_name)
