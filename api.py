@@ -13,7 +13,8 @@ from .pipeline.build.cluster.spec import ClusterSpec
 from .pipeline.build.incremental import refine_again, refine_from
 from .pipeline.build.progress import BuildProgress
 from .pipeline.build.spec import BuildSummary, RunSettings
-from .pipeline.catalogs import Catalog, read_catalog
+from .pipeline.catalogs.catalog import Catalog
+from .pipeline.catalogs.registry import read_catalog
 from .pipeline.inspect.ground_truth.boxes import upright_catalog
 from .pipeline.io.machine import usable_cores
 from .pipeline.recipe import Recipe

@@ -22,7 +22,8 @@ from locloc.pipeline.build.build import BuildRequest, build_version, plan_build
 from locloc.pipeline.build.cluster.spec import ClusterSpec
 from locloc.pipeline.build.progress import BuildProgress
 from locloc.pipeline.build.spec import RunSettings
-from locloc.pipeline.catalogs import Catalog, CatalogRows, build_catalog, read_catalog
+from locloc.pipeline.catalogs.catalog import Catalog, CatalogRows, build_catalog
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.recipe import load_recipe
 
 console = Console(width=110)

@@ -25,7 +25,7 @@ from locloc.pipeline.backbones.vit import Backbone, load_backbone
 from locloc.pipeline.build.block import Block, TaskContext
 from locloc.pipeline.build.tasks import attend, refine
 from locloc.pipeline.build.worker_init import prepare_process
-from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.io import timing
 from locloc.pipeline.io.machine import cpu_name, has_amx
 from locloc.pipeline.masks.grabcut import REFINERS

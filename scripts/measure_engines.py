@@ -19,7 +19,7 @@ from rich.table import Table
 from locloc.pipeline.build.build import BuildRequest, build_version
 from locloc.pipeline.build.cluster.spec import ClusterSpec
 from locloc.pipeline.build.spec import RunSettings
-from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.inspect.score import score_version
 from locloc.pipeline.masks.grabcut import FastGrabCut, OpenCVGrabCut
 from locloc.pipeline.recipe import load_recipe

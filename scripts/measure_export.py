@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.export import ExportOptions, export_version
 from locloc.pipeline.geometry.boxes import largest_box
 from locloc.pipeline.recipe import Recipe

@@ -42,7 +42,7 @@ from locloc.pipeline.build.cluster import ClusterSpec
 from locloc.pipeline.build.spec import BuildSpec, RunSettings, provenance, resolve_backbone
 from locloc.pipeline.build.tasks import TaskContext, attend, refine, refine_and_write
 from locloc.pipeline.build.worker_init import prepare_process
-from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.store.gc import collect_garbage
 from locloc.pipeline.store.repository import first_snapshot

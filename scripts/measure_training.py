@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from locloc.pipeline.build.build import BuildRequest, build_version
-from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.geometry.boxes import box_iou
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.store import open_version

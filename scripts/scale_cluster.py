@@ -22,7 +22,7 @@ import numpy as np
 
 from locloc.pipeline.build.spec import BuildSpec, provenance
 from locloc.pipeline.build.tasks import Block, BlockResult, TaskContext
-from locloc.pipeline.catalogs import Catalog, CatalogRows, build_catalog
+from locloc.pipeline.catalogs.catalog import Catalog, CatalogRows, build_catalog
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.status import Status
 from locloc.pipeline.store.location import StoreLocation

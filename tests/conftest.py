@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from locloc.pipeline.catalogs import CatalogRows, build_catalog
+from locloc.pipeline.catalogs.catalog import CatalogRows, build_catalog
 from locloc.pipeline.geometry.boxes import largest_box
 from locloc.pipeline.masks.grabcut import FastGrabCut, kernels_of
 from locloc.pipeline.recipe import REVISIONS

@@ -18,7 +18,7 @@ import numpy as np
 from ..backbones.spec import BackboneSpec
 from ..masks.grabcut import kernels_of
 from ..masks.map_source import MapSource
-from ..masks.quality import KERNELS
+from ..masks.quality.kernels import KERNELS
 from ..recipe import REVISIONS, Recipe
 from ..status import Status
 from ..store.reader import Version

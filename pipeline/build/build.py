@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..backbones.precision import auto_precision
-from ..catalogs import Catalog
+from ..catalogs.catalog import Catalog
 from ..io.machine import device_name
 from ..masks.map_source import SecondRound
 from ..recipe import REVISIONS, Recipe, load_recipe

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 
-from ..masks.quality import KERNELS
+from ..masks.quality.kernels import KERNELS
 from . import preload
 
 MODULES = ("distributed", "locloc.pipeline.backbones.vit", "locloc.pipeline.build.isolation")

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..catalogs import Catalog, resolve
+from ..catalogs.catalog import Catalog
+from ..catalogs.paths import resolve
 from ..config import validate_settings
 from ..errors import ImageError, RecipeError, StoreError, TruthError, check_known, os_error_reason
 from ..geometry.boxes import largest_box

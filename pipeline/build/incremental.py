@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..backbones.spec import recorded_weights
-from ..catalogs import Catalog
+from ..catalogs.catalog import Catalog
 from ..catalogs.merge import merge_catalogs
 from ..catalogs.paths import parse_location
 from ..errors import BuildError, RecipeError, StoreError

@@ -17,8 +17,9 @@ import numpy as np
 
 from ... import __version__
 from ..backbones.spec import BUNDLED_NAMES, BackboneSpec
-from ..catalogs import Catalog, resolve
+from ..catalogs.catalog import Catalog
 from ..catalogs.left_out import LeftOut, left_out_from_json, left_out_json
+from ..catalogs.paths import resolve
 from ..errors import ImageError, RecipeError, StoreError
 from ..io.images import read_image_bytes
 from ..io.machine import device_name

@@ -123,7 +123,8 @@ def build(
     """
     run.begin_local_workers()
     from ..backbones.spec import check_weights_file
-    from ..catalogs import read_catalog, summarize
+    from ..catalogs.registry import read_catalog
+    from ..catalogs.summary import summarize
     from ..inspect.ground_truth.boxes import suspicious_boxes, upright_catalog
     from ..inspect.ground_truth.boxes_in import check_boxes_in
     from ..io.console import print_warning
@@ -325,8 +326,8 @@ def extend(
     **Example:** locloc masks extend photos.store@v1 photos
     """
     run.begin_local_workers()
-    from ..catalogs import read_catalog
     from ..catalogs.merge import root_notes
+    from ..catalogs.registry import read_catalog
     from ..store.reader import open_version, split_version_name
 
     opened, (store, _) = open_version(version), split_version_name(version)

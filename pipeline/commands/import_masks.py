@@ -63,7 +63,7 @@ def import_(
 
     **Example:** locloc masks import corrected --images photos --store photos.store
     """
-    from ..catalogs import read_catalog
+    from ..catalogs.registry import read_catalog
     from ..inspect.ground_truth.boxes import upright_catalog
     from ..inspect.ground_truth.boxes_in import check_boxes_in
     from ..io.console import print_error

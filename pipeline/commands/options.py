@@ -19,7 +19,7 @@ from .json_option import print_or_write
 if TYPE_CHECKING:
     from ..build.progress import BuildProgress
     from ..build.spec import BuildSummary, OnProgress, RunSettings
-    from ..catalogs import Catalog
+    from ..catalogs.catalog import Catalog
     from ..recipes.choice import RecipeChoice
 
 INTERRUPTED, COVERAGE_TOO_LOW = 130, 3

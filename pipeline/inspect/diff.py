@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from ..catalogs import Catalog
+from ..catalogs.catalog import Catalog
 from ..status import HAS_MASK, Status
 from ..store.arrays import open_array
 from ..store.corruption import corruption_as_error

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ..catalogs import Catalog, resolve
-from ..catalogs.paths import parse_location
+from ..catalogs.catalog import Catalog
+from ..catalogs.paths import parse_location, resolve
 from ..errors import ImageError, StoreError
 from ..io.images import read_image_bytes
 from ..status import HAS_MASK, Status

@@ -12,8 +12,6 @@ from zarr.types import AnyArray
 
 from ..catalogs.catalog import Catalog
 from ..errors import StoreError, check_known, did_you_mean
-from ..geometry.resize_crop import ResizeCrop
-from ..recipe import Recipe
 from ..status import HAS_MASK, Status, usable_rows
 from .arrays import Array, open_array, open_subgroup, read_array
 from .decisions import Decisions, read_decisions
@@ -239,6 +237,9 @@ class Version:
             raise StoreError(f"{self.ids[row]} has no mask in {self.name}: {status.label} ({error})")
 
     def _at_original_size(self, mask: Array, size: Array) -> Array:
+        from ..geometry.resize_crop import ResizeCrop  # here: whoever only lists or shows versions needs no OpenCV
+        from ..recipe import Recipe
+
         fit = Recipe.model_validate(self.provenance["recipe"]).images.fit
         return ResizeCrop.of_fit(fit, (int(size[0]), int(size[1])), len(mask)).image_back(mask)
 

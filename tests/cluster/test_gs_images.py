@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("obstore")
 
-from locloc.pipeline.catalogs import read_catalog, resolve
+from locloc.pipeline.catalogs.paths import resolve
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import UnreachableError
 from locloc.pipeline.io import fsspec_io as remote
 from locloc.pipeline.io.images import MissingImageError, read_image_bytes

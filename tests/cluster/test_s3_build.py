@@ -12,7 +12,7 @@ import pytest
 from locloc.cli import main
 from locloc.pipeline.build.spec import provenance, resolve_backbone
 from locloc.pipeline.build.tasks import TaskContext
-from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import StoreError
 from locloc.pipeline.inspect.verify import verify_version
 from locloc.pipeline.recipe import load_recipe

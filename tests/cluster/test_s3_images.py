@@ -16,7 +16,8 @@ import pytest
 pytest.importorskip("obstore")
 pytest.importorskip("moto.server")
 
-from locloc.pipeline.catalogs import read_catalog, resolve
+from locloc.pipeline.catalogs.paths import resolve
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import CatalogError, UnreachableError
 from locloc.pipeline.io import fsspec_io as remote
 from locloc.pipeline.io.images import MissingImageError, read_image_bytes

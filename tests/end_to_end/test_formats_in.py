@@ -19,7 +19,10 @@ from PIL import Image
 
 from locloc.pipeline.build.spec import resolve_backbone
 from locloc.pipeline.build.tasks import Block, TaskContext, attend, refine
-from locloc.pipeline.catalogs import SPLITS, Catalog, read_catalog, resolve
+from locloc.pipeline.catalogs.catalog import Catalog
+from locloc.pipeline.catalogs.paths import resolve
+from locloc.pipeline.catalogs.registry import read_catalog
+from locloc.pipeline.catalogs.split_words import SPLITS
 from locloc.pipeline.io.images import read_image_bytes
 from locloc.pipeline.recipe import Recipe
 from locloc.pipeline.recipes.choice import choose_recipe

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from locloc.pipeline.catalogs import CATALOGS
+from locloc.pipeline.catalogs.registry import CATALOGS
 from locloc.pipeline.errors import RecipeError
 from locloc.trainer.recipe import (
     ClassifierSettings,

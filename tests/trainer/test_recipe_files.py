@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from locloc.pipeline.catalogs import CATALOGS
+from locloc.pipeline.catalogs.registry import CATALOGS
 from locloc.pipeline.config import settings_toml
 from locloc.pipeline.errors import RecipeError
 from locloc.trainer.recipe import (

@@ -9,7 +9,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
-from ...pipeline.catalogs import SPLITS, parse_location
+from ...pipeline.catalogs.paths import parse_location
+from ...pipeline.catalogs.split_words import SPLITS
 from ...pipeline.errors import TrainError, check_known
 from ...pipeline.geometry.boxes import largest_box
 from ...pipeline.recipe import Recipe

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ...pipeline.catalogs import parse_location
 from ...pipeline.catalogs.catalog import SPLIT_CODES
+from ...pipeline.catalogs.paths import parse_location
 from ...pipeline.catalogs.row_filter import RowFilter, read_row_filter
 from ...pipeline.errors import TrainError
 from ...pipeline.inspect.ground_truth.boxes import boxes_of_version

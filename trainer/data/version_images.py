@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ...pipeline.catalogs import resolve
+from ...pipeline.catalogs.paths import resolve
 from ...pipeline.errors import ImageError, TrainError
 from ...pipeline.io.image_files import ImagePlace
 from ...pipeline.io.images import decode_image, read_image_bytes

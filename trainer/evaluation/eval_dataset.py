@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...pipeline.catalogs import Catalog, parse_location
-from ...pipeline.catalogs.catalog import SPLIT_CODES
+from ...pipeline.catalogs.catalog import SPLIT_CODES, Catalog
+from ...pipeline.catalogs.paths import parse_location
 from ...pipeline.catalogs.row_filter import RowFilter
 from ...pipeline.errors import TrainError
 from ...pipeline.inspect.ground_truth.boxes import boxes_of_catalog, boxes_of_version

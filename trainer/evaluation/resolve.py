@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ...pipeline.catalogs import Catalog, read_catalog
+from ...pipeline.catalogs.catalog import Catalog
+from ...pipeline.catalogs.registry import read_catalog
 from ...pipeline.errors import TrainError
 from ...pipeline.geometry.normalize import min_max_or_zeros
 from ...pipeline.inspect.ground_truth.boxes import check_boxes

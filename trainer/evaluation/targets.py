@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ...pipeline.catalogs import CATALOGS
+from ...pipeline.catalogs.registry import CATALOGS
 from ...pipeline.errors import TrainError, check_known
 from ..models.hub_runs import is_hub_run
 from ..models.run_tasks import find_tasks

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from ...catalogs import Catalog, summarize
+from ...catalogs.catalog import Catalog
 from ...catalogs.left_out import LeftOut, left_out_text
+from ...catalogs.summary import summarize
 from ...io.console import out, print_note, print_warning
 from ...io.progress_bar import ProgressLine, duration, progress_bar
 from ...status import HAS_MASK

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from rich.markup import escape
 
-from ...catalogs import Catalog, CatalogSummary, summarize
+from ...catalogs.catalog import Catalog
 from ...catalogs.left_out import counted, left_out_text
+from ...catalogs.summary import CatalogSummary, summarize
 from ...io.console import err, print_warning
 
 NAME_CHARACTERS = 24

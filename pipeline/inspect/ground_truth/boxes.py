@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ...catalogs import SCHEMA, Catalog
+from ...catalogs.catalog import SCHEMA, Catalog
 from ...errors import TruthError
 from ...geometry.orientation import SWAPPED, stored_size, upright_boxes
 from ...store.reader import Version

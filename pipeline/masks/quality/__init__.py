@@ -4,11 +4,6 @@
 functions of their arguments. docs/quality.md says how the formula was fitted, and when to trust it.
 """
 
-from ..grabcut import FastGrabCut
-
-KERNELS = FastGrabCut.kernels
-"""Modules whose compiled kernels `cut_stability` runs, whatever engine made the mask: see `grabcut.kernels_of`."""
-
 REVISION = 1
 """Raised when the same mask gets another quality. Masks do not depend on it, so fingerprints do not either."""
 

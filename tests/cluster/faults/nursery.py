@@ -29,7 +29,7 @@ PRELOADED = (
     "distributed.cli.dask_worker",
     "locloc.cli",
     "locloc.pipeline.build.isolation",
-    "locloc.pipeline.catalogs",
+    "locloc.pipeline.catalogs.registry",
     "locloc.pipeline.build.incremental",
     "locloc.pipeline.store.gc",
     "locloc.pipeline.commands.rendering.versions",

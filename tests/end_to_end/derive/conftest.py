@@ -16,7 +16,7 @@ from locloc.pipeline.build.cluster import ClusterSpec, local
 from locloc.pipeline.build.cluster import cluster as running
 from locloc.pipeline.build.cluster.local import local_cluster
 from locloc.pipeline.build.spec import RunSettings
-from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.io import exit_codes
 from locloc.pipeline.recipe import load_recipe
 from locloc.pipeline.store import Version, open_version

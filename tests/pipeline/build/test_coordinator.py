@@ -22,7 +22,7 @@ from locloc.pipeline.build.cluster import ClusterSpec
 from locloc.pipeline.build.coordinator import BlockLoop, make_version
 from locloc.pipeline.build.spec import BuildSpec, RunSettings
 from locloc.pipeline.build.tasks import Block, BlockResult, TaskContext
-from locloc.pipeline.catalogs import CatalogRows, build_catalog
+from locloc.pipeline.catalogs.catalog import CatalogRows, build_catalog
 from locloc.pipeline.errors import BuildError, StoreError, UnreachableError
 from locloc.pipeline.io.interrupts import interruptible
 from locloc.pipeline.masks.grabcut import REFINERS, FastGrabCut

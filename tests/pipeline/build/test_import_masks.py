@@ -12,7 +12,7 @@ from PIL import Image
 from locloc.pipeline.build import import_masks
 from locloc.pipeline.build.import_masks import import_version
 from locloc.pipeline.build.import_source import ImportRequest
-from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import StoreError, TruthError
 from locloc.pipeline.export import ExportOptions, export_version
 from locloc.pipeline.export.zarr import export_zarr

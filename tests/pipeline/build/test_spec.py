@@ -16,7 +16,7 @@ from locloc.pipeline.build.spec import (
     resolve_backbone,
 )
 from locloc.pipeline.build.tasks import TaskContext
-from locloc.pipeline.catalogs import CatalogRows, build_catalog
+from locloc.pipeline.catalogs.catalog import CatalogRows, build_catalog
 from locloc.pipeline.errors import BackboneError, RecipeError, StoreError
 from locloc.pipeline.recipe import REVISIONS, Recipe
 from locloc.pipeline.status import Status

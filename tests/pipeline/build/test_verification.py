@@ -22,7 +22,7 @@ from locloc.pipeline.build.coordinator import make_version
 from locloc.pipeline.build.spec import BuildSpec, RunSettings
 from locloc.pipeline.build.tasks import TaskContext
 from locloc.pipeline.build.verification import intact_parts
-from locloc.pipeline.catalogs import CatalogRows, build_catalog
+from locloc.pipeline.catalogs.catalog import CatalogRows, build_catalog
 from locloc.pipeline.errors import BuildError, StoreError
 from locloc.pipeline.io.interrupts import interruptible
 from locloc.pipeline.recipe import Recipe

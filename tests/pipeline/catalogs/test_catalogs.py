@@ -11,16 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locloc.pipeline.catalogs import (
-    CATALOGS,
-    SCHEMA,
-    CatalogRows,
-    build_catalog,
-    read_catalog,
-    resolve,
-    to_os_path,
-    to_text,
-)
+from locloc.pipeline.catalogs.catalog import SCHEMA, CatalogRows, build_catalog
+from locloc.pipeline.catalogs.paths import resolve, to_os_path, to_text
+from locloc.pipeline.catalogs.registry import CATALOGS, read_catalog
 from locloc.pipeline.errors import CatalogError
 
 TINY = [("b/2.png", 1, 2, [(0, 0, 10.5, 20), (1, 2, 3, 4)]), ("a/1.jpg", 0, 1, []), ("é.jpg", -1, 0, [(-0.0, 1, 2, 3)])]

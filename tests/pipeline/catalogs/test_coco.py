@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import CatalogError
 
 CONTENT = {

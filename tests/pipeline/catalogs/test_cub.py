@@ -2,7 +2,7 @@
 
 import pytest
 
-from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import CatalogError
 
 FILES = {

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from locloc.pipeline.catalogs import CATALOGS
 from locloc.pipeline.catalogs.lists.columns import LABEL_NAMES, PATH_NAMES, XYWH_NAMES
 from locloc.pipeline.catalogs.lists.list import FORMATS
 from locloc.pipeline.catalogs.lists.list_values import MISSING_WORDS
+from locloc.pipeline.catalogs.registry import CATALOGS
 from locloc.pipeline.catalogs.split_words import SPLIT_CODES, SPLITS
 
 PAGE = (Path(__file__).parents[3] / "docs/data.md").read_text(encoding="utf-8")

@@ -2,7 +2,9 @@
 
 import pytest
 
-from locloc.pipeline.catalogs import exclude_images, merge_catalogs, read_catalog
+from locloc.pipeline.catalogs.exclude import exclude_images
+from locloc.pipeline.catalogs.merge import merge_catalogs
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import CatalogError
 
 

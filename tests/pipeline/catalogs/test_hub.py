@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from locloc.pipeline.catalogs import read_catalog, resolve
+from locloc.pipeline.catalogs.paths import resolve
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import CatalogError
 from locloc.pipeline.io.images import read_image_bytes
 

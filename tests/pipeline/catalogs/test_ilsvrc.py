@@ -2,8 +2,8 @@
 
 import pytest
 
-from locloc.pipeline.catalogs import read_catalog
 from locloc.pipeline.catalogs.ilsvrc_annotations import read_text
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import CatalogError
 
 FISH, SHARK, VIPER = "n01440764", "n01491361", "n01756291"

@@ -1,6 +1,5 @@
 """What a folder leaves out is counted and named, and never a row."""
 
-from locloc.pipeline.catalogs import read_catalog
 from locloc.pipeline.catalogs.folders import walk as walk_module
 from locloc.pipeline.catalogs.left_out import (
     OTHER,
@@ -12,6 +11,7 @@ from locloc.pipeline.catalogs.left_out import (
     left_out_text,
     merge_left_out,
 )
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.io.formats import SUFFIXES as DECODED
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from locloc.pipeline.catalogs import SCHEMA, Catalog, CatalogRows, build_catalog, merge_catalogs, read_catalog
+from locloc.pipeline.catalogs.catalog import SCHEMA, Catalog, CatalogRows, build_catalog
+from locloc.pipeline.catalogs.merge import merge_catalogs
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import CatalogError
 
 

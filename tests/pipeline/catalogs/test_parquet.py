@@ -6,7 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from locloc.pipeline.catalogs import parquet, read_catalog, resolve
+from locloc.pipeline.catalogs import parquet
+from locloc.pipeline.catalogs.paths import resolve
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import CatalogError
 from locloc.pipeline.io.archives import table_rows
 from locloc.pipeline.io.images import MissingImageError, read_image_bytes

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from locloc.pipeline.catalogs import parse_location, read_catalog, resolve
+from locloc.pipeline.catalogs.paths import parse_location, resolve
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import CatalogError, UnreachableError
 from locloc.pipeline.io import fsspec_io
 from locloc.pipeline.io.images import read_image_bytes

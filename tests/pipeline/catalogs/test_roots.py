@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from locloc.pipeline.catalogs import read_catalog, resolve
+from locloc.pipeline.catalogs.paths import resolve
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.catalogs.roots import common_folder
 from locloc.pipeline.errors import CatalogError
 

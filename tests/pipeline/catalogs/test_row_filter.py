@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from locloc.pipeline.catalogs import CatalogRows, build_catalog
+from locloc.pipeline.catalogs.catalog import CatalogRows, build_catalog
 from locloc.pipeline.catalogs.row_filter import read_row_filter
 from locloc.pipeline.errors import CatalogError
 

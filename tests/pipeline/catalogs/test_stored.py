@@ -10,7 +10,7 @@ import pytest
 import zarr
 from zarr.storage import MemoryStore
 
-from locloc.pipeline.catalogs import SCHEMA, CatalogRows, build_catalog, catalog_from_columns
+from locloc.pipeline.catalogs.catalog import SCHEMA, CatalogRows, build_catalog, catalog_from_columns
 from locloc.pipeline.catalogs.left_out import LeftOut, left_out_json
 from locloc.pipeline.errors import CatalogError
 from locloc.pipeline.store.schema import read_catalog, read_text, write_catalog

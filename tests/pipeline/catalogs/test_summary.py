@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from locloc.pipeline.catalogs import CatalogRows, build_catalog, read_catalog, summarize
+from locloc.pipeline.catalogs.catalog import CatalogRows, build_catalog
 from locloc.pipeline.catalogs.data_warnings import catalog_warnings
 from locloc.pipeline.catalogs.left_out import LeftOut
+from locloc.pipeline.catalogs.registry import read_catalog
+from locloc.pipeline.catalogs.summary import summarize
 from locloc.pipeline.commands.rendering.catalogs import catalog_lines
 from locloc.pipeline.errors import CatalogError
 

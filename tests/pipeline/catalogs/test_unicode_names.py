@@ -4,7 +4,8 @@ import unicodedata
 
 import pytest
 
-from locloc.pipeline.catalogs import read_catalog, resolve
+from locloc.pipeline.catalogs.paths import resolve
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.catalogs.unicode_names import find_on_disk, normal_form
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from locloc.pipeline.catalogs import read_catalog, resolve
+from locloc.pipeline.catalogs.paths import resolve
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import CatalogError
 from locloc.pipeline.io.images import read_image_bytes
 
@@ -181,7 +182,8 @@ def test_local_work_needs_no_fsspec(tmp_path):
     shutil.copy(__file__, tmp_path / "a.jpg")
     code = (
         "import sys; sys.modules['fsspec'] = None\n"
-        "from locloc.pipeline.catalogs import read_catalog, resolve\n"
+        "from locloc.pipeline.catalogs.paths import resolve\n"
+        "from locloc.pipeline.catalogs.registry import read_catalog\n"
         "from locloc.pipeline.io.images import read_image_bytes\n"
         f"catalog = read_catalog({str(tmp_path)!r}); assert read_image_bytes(resolve(catalog.root, 'a.jpg'))\n"
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import CatalogError
 
 OBJECT = "<object><name>{0}</name><difficult>1</difficult><bndbox><xmin>{1}</xmin><ymin>{2}</ymin><xmax>{3}</xmax>"

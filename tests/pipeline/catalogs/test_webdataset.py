@@ -8,7 +8,10 @@ from itertools import pairwise
 
 import pytest
 
-from locloc.pipeline.catalogs import exclude_images, merge_catalogs, read_catalog, resolve
+from locloc.pipeline.catalogs.exclude import exclude_images
+from locloc.pipeline.catalogs.merge import merge_catalogs
+from locloc.pipeline.catalogs.paths import resolve
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.catalogs.shards.files import expand_braces, split_of_shard
 from locloc.pipeline.errors import CatalogError
 from locloc.pipeline.io.archives import tar, tar_index

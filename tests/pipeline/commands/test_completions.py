@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from locloc.pipeline.catalogs import CATALOGS
+from locloc.pipeline.catalogs.registry import CATALOGS
 from locloc.pipeline.commands import completions
 from locloc.pipeline.export import EXPORTERS
 from locloc.pipeline.inspect.ground_truth.masks import FORMATS as MASK_FORMATS

@@ -2,7 +2,7 @@
 
 import pytest
 
-from locloc.pipeline.catalogs import parse_location
+from locloc.pipeline.catalogs.paths import parse_location
 from locloc.pipeline.commands.home import with_home
 from locloc.pipeline.store.location import StoreLocation
 

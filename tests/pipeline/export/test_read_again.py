@@ -2,7 +2,9 @@
 
 import pytest
 
-from locloc.pipeline.catalogs import SPLITS, read_catalog, resolve
+from locloc.pipeline.catalogs.paths import resolve
+from locloc.pipeline.catalogs.registry import read_catalog
+from locloc.pipeline.catalogs.split_words import SPLITS
 from locloc.pipeline.export import ExportOptions, export_version
 from locloc.pipeline.io.images import read_image_bytes
 from locloc.pipeline.status import DONE, Status

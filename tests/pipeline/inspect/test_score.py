@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from locloc.cli import app
-from locloc.pipeline.catalogs import CatalogRows, build_catalog
+from locloc.pipeline.catalogs.catalog import CatalogRows, build_catalog
 from locloc.pipeline.errors import TruthError
 from locloc.pipeline.inspect.score import score_version, write_per_image
 from locloc.pipeline.recipe import load_recipe

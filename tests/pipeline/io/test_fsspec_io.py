@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import UnreachableError
 from locloc.pipeline.io import fsspec_io, image_files
 from locloc.pipeline.io.buckets import BucketError

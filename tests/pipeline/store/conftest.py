@@ -7,8 +7,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from locloc.pipeline.catalogs import CatalogRows, build_catalog
-from locloc.pipeline.catalogs.catalog import Catalog
+from locloc.pipeline.catalogs.catalog import Catalog, CatalogRows, build_catalog
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import open_version
 from locloc.pipeline.store.schema import BLOCK_ROWS, COLUMNS, content_crc, pack_masks, write_block

@@ -13,7 +13,7 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from locloc.pipeline.catalogs import CatalogRows, build_catalog
+from locloc.pipeline.catalogs.catalog import CatalogRows, build_catalog
 from locloc.pipeline.errors import StoreError, StoreLockedError
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import list_versions, open_version

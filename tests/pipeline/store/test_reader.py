@@ -20,6 +20,14 @@ from locloc.pipeline.store.schema import BLOCK_ROWS
 from locloc.pipeline.store.writer import StoreWriter
 
 
+def test_versions_are_shown_without_what_makes_masks():
+    """Whoever lists and shows versions waits for imports most of the time."""
+    code = "import sys, locloc.pipeline.store, locloc.pipeline.commands.rendering.versions; print(*sys.modules)"
+    imported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "zarr" in imported
+    assert not {"torch", "cv2", "PIL", "pandas", "dask", "locloc.pipeline.catalogs.registry"} & set(imported)
+
+
 def test_what_was_written_is_read(store, build):
     assert build.publish(store) == "v1"
     build.check(f"{store}@v1")

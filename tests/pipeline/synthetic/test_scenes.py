@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import CatalogError
 from locloc.pipeline.synthetic import dataset, make_scene, split_of, write_dataset
 from locloc.pipeline.synthetic.scene import MAX_AREA, MIN_AREA

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from locloc.pipeline.catalogs import SPLITS, CatalogRows, build_catalog
+from locloc.pipeline.catalogs.catalog import CatalogRows, build_catalog
+from locloc.pipeline.catalogs.split_words import SPLITS
 from locloc.pipeline.recipe import Recipe
 from locloc.pipeline.status import DONE, Status
 from locloc.pipeline.store import Version, open_version

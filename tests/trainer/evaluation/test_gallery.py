@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from locloc.pipeline.catalogs import CatalogRows, build_catalog
+from locloc.pipeline.catalogs.catalog import CatalogRows, build_catalog
 from locloc.pipeline.errors import ImageError
 from locloc.pipeline.geometry.resize_crop import ResizeCrop
 from locloc.trainer.evaluation.eval_dataset import dataset_of_catalog

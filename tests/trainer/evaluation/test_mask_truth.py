@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from locloc.pipeline.catalogs import read_catalog
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import TrainError, TruthError
 from locloc.pipeline.geometry.resize_crop import ResizeCrop
 from locloc.trainer.evaluation.eval_dataset import EvalDataset, dataset_of_catalog

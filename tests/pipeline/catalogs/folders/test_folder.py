@@ -5,9 +5,10 @@ import socket
 
 import pytest
 
-from locloc.pipeline.catalogs import IMAGE_SUFFIXES, read_catalog, resolve
-from locloc.pipeline.catalogs.folders.walk import walk_images
+from locloc.pipeline.catalogs.folders.walk import IMAGE_SUFFIXES, walk_images
 from locloc.pipeline.catalogs.left_out import LeftOut
+from locloc.pipeline.catalogs.paths import resolve
+from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import CatalogError
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from locloc.pipeline.catalogs import CatalogRows, build_catalog
+from locloc.pipeline.catalogs.catalog import CatalogRows, build_catalog
 from locloc.pipeline.errors import TruthError
 from locloc.pipeline.inspect.ground_truth.boxes import boxes_of_catalog, suspicious_boxes, upright_catalog
 from locloc.pipeline.inspect.ground_truth.frames import read_frames
