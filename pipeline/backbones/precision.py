@@ -13,6 +13,11 @@ class AutoPrecision:
     why: str
 
 
+def needs_gpu(precision: str) -> str:
+    """What is said of fp16 and tf32 where no GPU is."""
+    return f"precision {precision} needs a GPU; on a CPU use fp32 or bf16"
+
+
 def why_no_tf32(with_gpu: bool) -> str | None:
     """Why precision tf32 cannot be had on this machine's first GPU, if `with_gpu`, else on its CPU; None: it can."""
     if with_gpu and may_have_gpu():
@@ -22,7 +27,7 @@ def why_no_tf32(with_gpu: bool) -> str | None:
             if torch.cuda.get_device_capability(0) >= (8, 0):
                 return None
             return f"precision tf32 needs a GPU with TF32; {torch.cuda.get_device_name(0)} has none: use fp32 or fp16"
-    return "precision tf32 needs a GPU; on a CPU use fp32 or bf16"
+    return needs_gpu("tf32")
 
 
 def auto_precision(with_gpu: bool) -> AutoPrecision:

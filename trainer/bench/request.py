@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...pipeline.backbones.precision import needs_gpu
 from ...pipeline.errors import BenchError, check_known
 from . import KEEP_TOKENS, SHARED_BLOCKS
 
@@ -30,7 +31,7 @@ class BenchRequest:
         check_known(BenchError, "--device", self.device, ("cpu", "cuda"))
         check_known(BenchError, "--precision", self.precision, ("fp32", "tf32", "bf16", "fp16"))
         if self.device == "cpu" and self.precision in ("fp16", "tf32"):
-            raise BenchError(f"--precision {self.precision} needs a GPU; on a CPU use fp32 or bf16")
+            raise BenchError("--" + needs_gpu(self.precision))
         if not 0 <= self.shared_blocks < 1:
             raise BenchError(
                 f"--shared-blocks {self.shared_blocks:g} is no share: 0.33 shares a third of the blocks, 0 none"

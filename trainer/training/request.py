@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ...pipeline.backbones.precision import auto_precision
+from ...pipeline.backbones.precision import auto_precision, needs_gpu
 from ...pipeline.config import settings_toml
 from ...pipeline.errors import TrainError, check_known
 from ...pipeline.store import open_version
@@ -82,7 +82,7 @@ def resolve_request(given: TrainArguments) -> TrainRequest:
         if value is not None:
             check_known(TrainError, option, value, known)
     if given.precision in ("fp16", "tf32") and given.runtime.accelerator == "cpu":
-        raise TrainError(f"--precision {given.precision} needs a GPU; on a CPU use fp32 or bf16")
+        raise TrainError("--" + needs_gpu(given.precision))
     recipe, name, before = _recipe(given)
     asked: dict[str, Any] = before.get("request", {})
     precision, why = _precision(given, before)

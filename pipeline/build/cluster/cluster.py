@@ -119,12 +119,18 @@ class Cluster:
         return sum(self.run in worker["resources"] for worker in workers or ())
 
     def _send_what_waits_for_another_clock(self) -> None:
-        """Dask's client waits for a time of the wall clock before it sends: for hours, where that was set back."""
-        stream: Any = self.client.scheduler_comm  # a BatchedSend; None where the scheduler is lost
-        deadline = getattr(stream, "next_deadline", None)
-        if deadline is not None and deadline > time.time() + CLOCK_SET_BACK_S and self.client.loop is not None:
-            stream.next_deadline = time.time()
-            self.client.loop.add_callback(stream.waker.set)
+        """Dask waits for a time of the wall clock before it sends: for hours, where that was set back.
+
+        That is mended in this process: for the client, and for the scheduler of a build on this machine.
+        """
+        streams: list[Any] = [self.client.scheduler_comm]  # of the type BatchedSend; None where the scheduler is lost
+        if (scheduler := getattr(self.client.cluster, "scheduler", None)) is not None:
+            streams += [*scheduler.stream_comms.copy().values(), *scheduler.client_comms.copy().values()]
+        latest = time.time() + CLOCK_SET_BACK_S
+        for stream in streams:
+            if (deadline := getattr(stream, "next_deadline", None)) is not None and deadline > latest:
+                stream.next_deadline = time.time()
+                stream.loop.add_callback(stream.waker.set)
 
     def _absent_s(self, what: str, available: bool) -> float:
         """Seconds since `what` was last available, or since the first call for it."""

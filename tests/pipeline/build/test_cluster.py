@@ -169,23 +169,30 @@ def test_a_difference_names_package_and_both_versions():
     assert difference(theirs, ours) == "has torch 2.9.1, no zarr; the coordinator has torch 2.11.0, zarr 3.1.6"
 
 
-def test_what_dask_holds_back_after_the_clock_was_set_back_is_sent():
-    """Its client waits for a time of the wall clock between two messages to the scheduler."""
+@pytest.mark.parametrize("whose", ["client", "scheduler"])
+def test_what_dask_holds_back_after_the_clock_was_set_back_is_sent(whose):
+    """It waits for a time of the wall clock between two messages; the scheduler of a local build is in this process."""
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=None) as local_dask,
         Client(local_dask) as client,
     ):
-        stream = client.scheduler_comm
+        scheduler, stream = local_dask.scheduler, client.scheduler_comm
         cluster = running.Cluster(
             client, "cpu", 1, {}, {}, "here", None, "run", print, lambda left, ready: None, True, stream
         )  # fmt: skip
+        arrived: list[str] = []
+        if whose == "scheduler":
+            (stream,) = scheduler.client_comms.values()
+            client.subscribe_topic("topic", lambda event: arrived.append("event"))
+            time.sleep(0.3)  # the subscription itself is a message
         stream.next_deadline = time.time() + 7200
-        future = client.submit(int)
+        future = client.submit(int) if whose == "client" else client.log_event("topic", "event")
         time.sleep(0.3)
-        assert not local_dask.scheduler.tasks
+        assert not arrived and not scheduler.tasks
         assert cluster.check() == 0
         give_up = time.monotonic() + 20
-        while future.key not in local_dask.scheduler.tasks:
+        while not (arrived or scheduler.tasks):
             assert time.monotonic() < give_up
             time.sleep(0.01)
         assert stream.next_deadline is None or stream.next_deadline < time.time() + 60
+        assert future is None or future.key in scheduler.tasks
