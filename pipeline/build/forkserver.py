@@ -15,7 +15,9 @@ from multiprocessing import forkserver
 from ..masks.quality.kernels import KERNELS
 from . import preload
 
-MODULES = ("distributed", "locloc.pipeline.backbones.vit", "locloc.pipeline.build.isolation")
+MODULES = ("distributed", "locloc.pipeline.backbones.vit", "locloc.pipeline.masks.pseudo_mask", "zarr")
+"""None of them imports Icechunk: version 2 starts threads at import, for which each fork would wait for ever."""
+
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 _unused: set[int] = set()

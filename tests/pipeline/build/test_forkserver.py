@@ -21,7 +21,7 @@ from locloc.pipeline.build.forkserver import begin_early, begin_forkserver, wait
 
 def modules(queue):
     import os
-    queue.put((os.environ["OMP_NUM_THREADS"], "torch" in sys.modules, os.getppid()))
+    queue.put((os.environ["OMP_NUM_THREADS"], "torch" in sys.modules, "icechunk" in sys.modules, os.getppid()))
 
 if __name__ == "__main__":
     begin_early()
@@ -33,7 +33,7 @@ if __name__ == "__main__":
         process = context.Process(target=modules, args=(queue,))
         process.start()
         process.join()
-    assert queue.get() == queue.get()
+    assert (one := queue.get()) == queue.get() and one[1:3] == (True, False), one
     print(process.exitcode, "torch" in sys.modules)
 """
 
