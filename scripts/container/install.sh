@@ -5,4 +5,4 @@ set -eu
 
 python3 -m venv /opt/locloc
 /opt/locloc/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-index --find-links="$1" \
-    'locloc[cluster]'
+    --upgrade 'locloc[cluster]'
