@@ -235,9 +235,18 @@ def recorded_revisions(metadata: dict[str, Any]) -> dict[str, int]:
     return REVISIONS | kept
 
 
+IMPORTED = "masks were imported; of the recipe only fit, size and backbone have a meaning"
+"""Why an imported version has its recipe, in its provenance and in that of what was decided about it."""
+
+
+def are_imported(metadata: dict[str, Any]) -> bool:
+    """True for the masks of `masks import`, also after `masks decide`: there is no attention to make others from."""
+    return metadata.get("operation", {}).get("kind") == "import" or metadata.get("recipe_why") == IMPORTED
+
+
 def built_recipe(metadata: dict[str, Any], where: str) -> Recipe:
     """As `recorded_recipe`, for what needs attention. Raises StoreError for imported masks, which have none."""
-    if metadata.get("operation", {}).get("kind") == "import":
+    if are_imported(metadata):
         raise StoreError(
             f"{where} holds imported masks, and no attention to make others from; `locloc masks import` takes "
             "corrected ones, `locloc masks build` makes masks of the same images"

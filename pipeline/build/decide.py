@@ -65,13 +65,14 @@ def take_decisions_over(version: Version, other: Version, name: str | None = Non
     For versions whose masks of these images are the same. Where both decided, `other` counts.
     """
     decisions, with_mask = other.decisions, set(np.flatnonzero(np.isin(version.status, HAS_MASK)).tolist())
+    own = version.decisions.codes(len(version))
     row_of = {image_id: row for row, image_id in enumerate(version.ids)}
     decided = {}
     for row, code in zip(decisions.rows.tolist(), decisions.code.tolist(), strict=True):
-        image_id, label = other.ids[row], DECISIONS[code]
-        assert label is not None  # undecided rows are not stored
-        if row_of.get(image_id) in with_mask:
-            decided[image_id] = Decision(image_id, label, decisions.notes.get(row, ""), 0)
+        image_id = other.ids[row]
+        here = row_of.get(image_id)
+        if here in with_mask and (code or not own[here]):  # a mere note does not undo what was decided here
+            decided[image_id] = Decision(image_id, DECISIONS[code] or UNDECIDED, decisions.notes.get(row, ""), 0)
     made = decide_version(version, decided, name).version
     return version if made == version.tag else open_version(f"{version.store}@{made}")
 
@@ -88,7 +89,7 @@ def _merge(version: Version, decided: Mapping[str, Decision]) -> Decisions:
     codes, notes = version.decisions.codes(len(version)), dict(version.decisions.notes)
     for one in decided.values():
         row = row_of[one.id]
-        if version.status[row] not in HAS_MASK:
+        if version.status[row] not in HAS_MASK and one.decision != UNDECIDED:
             label = Status(version.status[row]).label
             raise StoreError(
                 f"{one.place}: {one.id!r} has no mask to decide about in {version.name} (status {label}); "
@@ -96,8 +97,9 @@ def _merge(version: Version, decided: Mapping[str, Decision]) -> Decisions:
             )
         codes[row] = 0 if one.decision == UNDECIDED else DECISIONS.index(one.decision)
         notes[row] = one.note
-    rows = np.flatnonzero(codes)
-    return Decisions(rows, codes[rows], {row: notes[row] for row in rows.tolist() if notes.get(row)})
+    notes = {row: note for row, note in sorted(notes.items()) if note}
+    rows = np.union1d(np.flatnonzero(codes), np.array([*notes], np.int64))
+    return Decisions(rows, codes[rows], notes)
 
 
 def _changed(count: int, one: Decisions, other: Decisions) -> int:

@@ -24,7 +24,7 @@ from ..inspect.ground_truth.masks import FORMATS, TrueMasks, find_truth, format_
 from ..inspect.ground_truth.pixels import UnreadableMask
 from ..inspect.ground_truth.placement import MaskPlacement
 from ..io.images import MissingImageError, read_image_bytes, read_orientation
-from ..recipe import Recipe, default_recipe, load_recipe, recorded_recipe
+from ..recipe import IMPORTED, Recipe, default_recipe, load_recipe, recorded_recipe
 from ..status import Status
 from ..store.location import StoreLocation
 from ..store.schema import STATS, input_digest
@@ -111,8 +111,7 @@ class MaskSource:
             "read_as": self.masks.read_as,
             "exported_from": None if self.note is None else self.note.version,
         }
-        why = "masks were imported; of the recipe only fit, size and backbone have a meaning"
-        made = provenance(self.catalog, self.recipe, "imported", backbone, operation, recipe_why=why)
+        made = provenance(self.catalog, self.recipe, "imported", backbone, operation, recipe_why=IMPORTED)
         identity = [digest, self.catalog.sha256, self.recipe.mask_px, self.recipe.images.fit, backbone["sha256"], kind]
         identity += [request.truth_class, request.boxes_in]
         fingerprint = hashlib.sha256(json.dumps(["import", *identity]).encode()).hexdigest()

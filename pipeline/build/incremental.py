@@ -240,6 +240,11 @@ def resume_build(
     metadata = info.metadata
     if metadata["operation"]["kind"] == "import":
         raise StoreError(f"The build {info.build_id[:12]} is an import; the same `locloc masks import` resumes it")
+    if metadata["operation"]["kind"] == "decide":
+        raise BuildError(
+            f"The build {info.build_id[:12]} is a `locloc masks decide` of {metadata['parent']} that was interrupted; "
+            f"run that command again, or delete it with `locloc masks delete {location}@{info.build_id[:12]}`"
+        )
     name = name or metadata.get("name")
     recipe, operation = built_recipe(metadata, f"the build {info.build_id[:12]}"), metadata["operation"]
     recipe_name, why, revisions = metadata["recipe_name"], _recipe_why(metadata), recorded_revisions(metadata)
@@ -255,11 +260,6 @@ def resume_build(
             catalog, location, recipe, recipe_name, backbone.spec.weights, name, run, why, maps, of, revisions=revisions
         )
         return build_version(request, on_progress, backbone)
-    if operation["kind"] == "decide":
-        raise BuildError(
-            f"The build {info.build_id[:12]} is a `locloc masks decide` of {metadata['parent']} that was interrupted; "
-            f"run that command again, or delete it with `locloc masks delete {location}@{info.build_id[:12]}`"
-        )
     parent = open_version(f"{location}@{metadata['parent']}")
     if operation["kind"] == "retry":
         rows = retried_rows(parent, operation["why"])

@@ -287,10 +287,10 @@ def refine(
     maps = wiring(context).open_run(from_run, None) if from_run is not None else None
     chosen = recipe or SECOND_ROUND
     choice = choose_refinement(chosen, opened.name, opened.provenance, store, with_generator=maps is not None)
-    if len(opened.decisions):
-        print_note(
-            f"{len(opened.decisions)} decisions about masks of {opened.name} are not taken over: these masks are new"
-        )
+    if count := len(opened.decisions):
+        decided = opened.decisions.decided
+        what = f"{decided} decisions" + (f" and {count - decided} notes" if count > decided else "")
+        print_note(f"{what} about masks of {opened.name} are not taken over: these masks are new")
     from ..build.incremental import refine_again, refine_from  # imports torch: after the checks above
 
     settings = run()

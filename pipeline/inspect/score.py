@@ -22,7 +22,7 @@ from ..geometry.centred_box import PROPORTIONS, centred_boxes
 from ..io.outputs import write_output
 from ..masks.pseudo_mask import heads_or_contrast
 from ..masks.saliency import saliency_map
-from ..recipe import Recipe
+from ..recipe import Recipe, are_imported
 from ..status import DONE, Seen, Status, rejected_note
 from ..store.reader import Version
 from ..store.schema import BLOCK_ROWS
@@ -133,7 +133,7 @@ def score_version(
     recipe = Recipe.model_validate(version.provenance["recipe"])
     baseline = f"thresholded {MAP_NAMES.get(recipe.saliency.strategy, 'attention')}"
     rows: dict[str, list[tuple[float, ...]]] = {"masks": []}
-    if is_built := version.provenance.get("operation", {}).get("kind") != "import":  # else there is no attention
+    if is_built := not are_imported(version.provenance):  # else there is no attention
         rows[baseline] = []
     per_image: list[ImageScore] = []
     shapes = _CentredShapes()

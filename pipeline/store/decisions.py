@@ -18,7 +18,7 @@ from .schema import read_text
 GROUP = "decisions"
 
 DECISIONS = (None, "accepted", "rejected")
-"""By code. Stored as numbers, whose meaning must never change; 0, undecided, is not stored."""
+"""By code. Stored as numbers, whose meaning must never change; rows with 0, undecided, are stored only with a note."""
 
 ACCEPTED, REJECTED = 1, 2
 
@@ -27,7 +27,7 @@ UNDECIDED = "undecided"
 
 @dataclass(frozen=True)
 class Decisions:
-    """D decided rows of a version."""
+    """D rows of a version that are decided, or have a note."""
 
     rows: Array = field(default_factory=lambda: np.zeros(0, np.int64))  # (D,) ascending
     code: Array = field(default_factory=lambda: np.zeros(0, np.uint8))  # (D,) of DECISIONS
@@ -35,6 +35,11 @@ class Decisions:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def decided(self) -> int:
+        """How many rows are accepted or rejected."""
+        return int(np.count_nonzero(self.code))
 
     @property
     def accepted(self) -> Array:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...pipeline.errors import TrainError
+from ...pipeline.recipe import are_imported
 from ...pipeline.store import Version
 from ..recipe import DataSettings
 
@@ -53,6 +54,6 @@ def mask_quality(version: Version, settings: DataSettings, train: np.ndarray) ->
 
 
 def _remedy(version: Version) -> str:
-    if version.provenance.get("recipe_name") == "imported":
+    if are_imported(version.provenance):
         return "masks of other tools have none: leave both settings out"
     return "`locloc masks refine` with the version's own recipe adds it"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from locloc.pipeline.build.decide import decide_version
+from locloc.pipeline.build.decide import decide_version, take_decisions_over
 from locloc.pipeline.build.progress import ProgressCounter
 from locloc.pipeline.build.spec import BuildSummary
 from locloc.pipeline.commands.rendering.builds import print_summary
@@ -103,6 +103,27 @@ def test_decisions_add_up_and_are_taken_back(version, decide):
     decide(third, ("011.jpg", "undecided"), ("012.jpg", "undecided"))
     fourth = open_version(f"{version.store}@v4")
     assert "decisions" not in fourth.group and np.array_equal(fourth.status, version.status)
+
+
+def test_a_note_needs_no_decision(version, decide):
+    assert decide(version, ("010.jpg", "rejected"), ("012.jpg", "undecided", "look"), ("005.jpg", "undecided", "why?"))
+    second = open_version(f"{version.store}@v2")
+    assert [second.table["note"][row].as_py() for row in (5, 10, 12)] == ["why?", None, "look"]
+    assert [second.table["decision"][row].as_py() for row in (5, 10, 12)] == [None, "rejected", None]
+    assert (len(second.decisions), second.decisions.decided) == (3, 1) and verify_version(second, files=False).ok
+    assert decide(second, ("012.jpg", "undecided", "look")).already_there
+    decide(second, ("012.jpg", "undecided"), ("010.jpg", "undecided", "was rejected"))
+    third = open_version(f"{version.store}@v3")
+    assert third.decisions.notes == {5: "why?", 10: "was rejected"} and not third.decisions.decided
+    assert np.array_equal(third.status, version.status)
+
+
+def test_notes_of_another_version_do_not_undo_decisions(version, decide):
+    decide(version, ("010.jpg", "rejected", "mine"))
+    decide(version, ("010.jpg", "undecided", "theirs"), ("011.jpg", "undecided", "new"), name="other")
+    own, other = (open_version(f"{version.store}@{tag}") for tag in ("v2", "other"))
+    joined = take_decisions_over(own, other)
+    assert joined.decisions.rejected.tolist() == [10] and joined.decisions.notes == {10: "mine", 11: "new"}
 
 
 def test_the_same_decisions_are_published_once(version, decide):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from locloc.pipeline.build import import_masks
+from locloc.pipeline.build.decide import decide_version
 from locloc.pipeline.build.import_masks import import_version
 from locloc.pipeline.build.import_source import ImportRequest
 from locloc.pipeline.catalogs.registry import read_catalog
@@ -17,7 +18,9 @@ from locloc.pipeline.errors import StoreError, TruthError
 from locloc.pipeline.export import ExportOptions, export_version
 from locloc.pipeline.export.zarr import export_zarr
 from locloc.pipeline.geometry.resize_crop import ResizeCrop
+from locloc.pipeline.inspect.report.decisions_csv import Decision
 from locloc.pipeline.inspect.score import score_version
+from locloc.pipeline.recipe import Recipe
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import open_version
 
@@ -151,16 +154,22 @@ def test_an_import_that_is_stopped_is_resumed(images, masks, tmp_path, monkeypat
     assert import_version(request).version == "v1"
 
 
-def test_imported_masks_are_scored_and_not_refined(images, masks, tmp_path):
-    from locloc.pipeline.build.incremental import failed_rows, retry_rows
+@pytest.mark.parametrize("judged", [False, True])
+def test_imported_masks_are_scored_and_not_refined(images, masks, tmp_path, judged):
+    from locloc.pipeline.build.incremental import failed_rows, refine_again, retry_rows
     from locloc.pipeline.build.spec import RunSettings
 
     version, _ = imported(masks, images, tmp_path)
+    if judged:
+        decided = {version.ids[0]: Decision(version.ids[0], "accepted", "", 0)}
+        version = open_version(f"{version.store}@{decide_version(version, decided).version}")
     report = score_version(version, str(masks))
     assert report.scores["masks"].mask_iou == 1.0 and report.images == 2
     assert not any("threshold" in name for name in report.scores)  # of attention, which there is not
     with pytest.raises(StoreError, match="holds imported masks, and no attention"):
         retry_rows(version, failed_rows(version), "missing", RunSettings())
+    with pytest.raises(StoreError, match="holds imported masks, and no attention"):
+        refine_again(version, Recipe(), "locloc", RunSettings())
 
 
 COCO_BASE = {

@@ -48,7 +48,7 @@ def test_what_cannot_be_is_told(version, tmp_path, made, write, ids, monkeypatch
     old = write(tmp_path / "old.store", made(ids), tmp_path / "old")
     with pytest.raises(TrainError, match=r"have no quality, .* `locloc masks refine`"):
         rows_of(old, weighting="quality")
-    monkeypatch.setitem(old.provenance, "recipe_name", "imported")
+    monkeypatch.setitem(old.provenance, "operation", {"kind": "import"})
     with pytest.raises(
         TrainError, match=r"have no quality, .* masks of other tools have none: leave both settings out"
     ):
