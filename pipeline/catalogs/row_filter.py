@@ -12,11 +12,14 @@ split   train, val, test or none, in every spelling that lists may use
 class   by its name; label by its number, -1 for none
 status  ok, fallback, undecodable, ...; only of rows that have one, those of a store
 
+Names are also found that are the same text in another Unicode normal form, where none is exactly as written.
+
 "and", "or", "not" and "in" may be in capitals. Lists and chains may be of any length, brackets 100 deep.
 """
 
 import fnmatch
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +29,7 @@ import numpy as np
 from ..errors import CatalogError, did_you_mean, os_error_reason
 from ..status import Status
 from .catalog import SPLITS, Catalog, split_code
+from .unicode_names import name_among, normal_form
 
 FIELDS = ("id", "split", "class", "label", "status")
 
@@ -102,7 +106,7 @@ def _read_ids(file: Path) -> RowFilter:
         raise CatalogError(f"--only {file} is empty; write an id a line")
 
     def select(catalog: Catalog, _: np.ndarray | None) -> np.ndarray:
-        row_of = {image_id: row for row, image_id in enumerate(catalog.table["id"].to_pylist())}
+        row_of = _rows_of(ids, catalog.table["id"].to_pylist())
         unknown = [image_id for image_id in ids if image_id not in row_of]
         if unknown:
             first = min(unknown, key=numbered.__getitem__)
@@ -113,6 +117,17 @@ def _read_ids(file: Path) -> RowFilter:
         return chosen
 
     return RowFilter(str(file), ids, select)
+
+
+def _rows_of(wanted: tuple[str, ...], ids: list[str]) -> dict[str, int]:
+    """The row of each wanted id that is there, or the only one that is the same text in another normal form."""
+    row_of = {image_id: row for row, image_id in enumerate(ids)}
+    if not all(map(row_of.__contains__, wanted)):
+        alike = Counter(map(normal_form, ids))
+        in_form = {normal_form(image_id): row for image_id, row in row_of.items()}
+        others = {one: normal_form(one) for one in wanted if one not in row_of}
+        row_of |= {one: in_form[form] for one, form in others.items() if alike[form] == 1}
+    return row_of
 
 
 class _Parser:
@@ -242,8 +257,8 @@ def _matching(catalog: Catalog, pattern: str) -> np.ndarray:
     exact = np.array([image_id == pattern for image_id in ids])
     if exact.any():
         return exact
-    regular = re.compile(fnmatch.translate(pattern))
-    return np.array([regular.match(image_id) is not None for image_id in ids])
+    written, normal = (re.compile(fnmatch.translate(text)).match for text in (pattern, normal_form(pattern)))
+    return np.array([bool(written(name) or (not name.isascii() and normal(normal_form(name)))) for name in ids])
 
 
 def _split(value: str) -> int:
@@ -268,8 +283,8 @@ def _label(value: str) -> int:
 
 
 def _label_of_class(catalog: Catalog, value: str) -> int:
-    if value in catalog.classes:
-        return catalog.classes.index(value)
+    if (name := name_among(value, catalog.classes)) is not None:
+        return catalog.classes.index(name)
     if not catalog.classes:
         raise CatalogError(f"--only class={value}: these classes have no names; write label={value}")
     close = did_you_mean(value, catalog.classes) if len(catalog.classes) <= 20 else _close(value, catalog)

@@ -6,12 +6,19 @@ changed. Names are *compared* by `normal_form`, and a path that a list gives is 
 
 import os
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 
 def normal_form(text: str) -> str:
     """The text in NFC: equal for names that look the same."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def name_among(wanted: str, names: Iterable[str]) -> str | None:
+    """`wanted` where it is one of the names, else the only one that is the same text in another form; else None."""
+    alike = [name for name in names if name == wanted or normal_form(name) == normal_form(wanted)]
+    return wanted if wanted in alike else alike[0] if len(alike) == 1 else None
 
 
 def find_on_disk(root: Path, path: str) -> Path:

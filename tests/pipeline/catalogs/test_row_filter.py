@@ -98,6 +98,29 @@ def test_a_status_is_of_a_store_alone(catalog):
         read_row_filter("status=ok").rows(catalog)
 
 
+def test_names_in_another_normal_form(tmp_path):
+    """`é` as one code point, as people type it, and as two, as macOS writes names."""
+    one, two = "\u00e9", "e\u0301"
+    rows = CatalogRows()
+    for image_id, label in ((f"{two}/1.jpg", 0), (f"{two}/2.jpg", 0), (f"both {one}", 1), (f"both {two}", 2)):
+        rows.add(image_id, image_id, label)
+    classes = [f"caf{two}", f"both {one}", f"both {two}"]
+    catalog = build_catalog("list", tmp_path, rows, classes, where=lambda *_: "", looked_for="")
+
+    def chosen(only):
+        return np.flatnonzero(read_row_filter(only).rows(catalog)).tolist()
+
+    assert chosen(f"class=caf{one}") == chosen(f"id='{one}/*'") == chosen("id='?/*'") == [2, 3]
+    assert chosen(f"class='both {one}'") == [1] and chosen(f"class='both {two}'") == [0]
+    assert chosen(f"id='both {two}'") == [0]
+    file = tmp_path / "ids.txt"
+    file.write_text(f"{one}/2.jpg\nboth {one}\n")
+    assert chosen(str(file)) == [1, 3]
+    file.write_text(f"{one}/3.jpg\n")
+    with pytest.raises(CatalogError, match=r"ids.txt:1: no image has the id"):
+        chosen(str(file))
+
+
 def test_a_file_has_an_id_a_line(catalog, tmp_path):
     file = tmp_path / "ids.txt"
     file.write_bytes("\ufeffa/1.jpg\r\n\r\nc/é 1.jpg\r\nd".encode())
