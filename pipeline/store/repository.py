@@ -39,7 +39,7 @@ _MAIN_REF = "refs/branch.main/ref.json"  # Icechunk too tests for this file to f
 _FORMAT_2 = "repo"  # and for this one, which has all references, of format 2
 _FIRST_SNAPSHOT = "1CECHNKREP0F1RSTCMT0"  # the same in every repository
 
-_opened_in: int | None = None
+_opened_in: int | None = os.getpid() if _FORMAT else None  # Icechunk 2 starts threads when it is imported
 
 
 def open_repository(store: str | Path | StoreLocation) -> icechunk.Repository:
@@ -218,6 +218,6 @@ def _refuse_fork(location: StoreLocation) -> None:
         _opened_in = os.getpid()
     elif _opened_in != os.getpid():
         raise StoreError(
-            f"{location} was opened before this process was forked, and would hang here; start worker processes with "
-            "the method 'forkserver' or 'spawn' (a DataLoader's multiprocessing_context)"
+            f"{location} was opened, or Icechunk 2 imported, before this process was forked, and would hang here; "
+            "start worker processes with the method 'forkserver' or 'spawn' (a DataLoader's multiprocessing_context)"
         )

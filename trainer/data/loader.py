@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...pipeline.errors import LocLocError
+from ...pipeline.io.clean_processes import clean_processes
 from .batches import Batch
 from .datasets import NO_AUGMENTATION, Sample
 
@@ -66,7 +67,7 @@ class EpochLoader:
     def __init__(self, dataset: Dataset[Batch], sampler: EpochSampler, workers: int, pin: bool = False):
         self._sampler = sampler
         processes: dict[str, Any] = (
-            {"multiprocessing_context": "forkserver", "persistent_workers": True} if workers else {}
+            {"multiprocessing_context": clean_processes(), "persistent_workers": True} if workers else {}
         )
         self._loader = DataLoader(
             _ErrorsAsValues(dataset),

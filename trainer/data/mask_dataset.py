@@ -13,6 +13,7 @@ from ...pipeline.catalogs.paths import parse_location
 from ...pipeline.catalogs.split_words import SPLITS
 from ...pipeline.errors import TrainError, check_known
 from ...pipeline.geometry.boxes import largest_box
+from ...pipeline.io.clean_processes import clean_processes
 from ...pipeline.recipe import Recipe
 from ...pipeline.status import usable_rows
 from ...pipeline.store import Version, open_version
@@ -97,7 +98,7 @@ class MaskDataset(Dataset[Any]):
         options  of torch.utils.data.DataLoader
         """
         processes: dict[str, Any] = (
-            {"multiprocessing_context": "forkserver", "persistent_workers": True} if workers else {}
+            {"multiprocessing_context": clean_processes(), "persistent_workers": True} if workers else {}
         )
         return DataLoader(
             self, batch_size, shuffle, num_workers=workers, **{"worker_init_fn": _init_worker, **processes, **options}

@@ -9,7 +9,6 @@ OUT/assets/       stylesheet and scripts
 Memory holds the columns and a few blocks, however many rows there are.
 """
 
-import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +21,7 @@ import numpy as np
 from ...catalogs.paths import parse_location
 from ...errors import StoreError, os_error_reason
 from ...io.atomic import write_atomic
+from ...io.clean_processes import clean_processes
 from ...io.interrupts import raise_if_interrupted
 from ...io.machine import usable_cores
 from ...io.output_folder import Results, create_output_folder
@@ -195,8 +195,7 @@ def _results(job: PageJob, blocks: Iterator[BlockJob], workers: int) -> Iterator
         for block in blocks:
             yield make_block(job, block, block.number * ROWS)
         return
-    context = multiprocessing.get_context("forkserver")
-    pool = ProcessPoolExecutor(workers, context, prepare, (job,))
+    pool = ProcessPoolExecutor(workers, clean_processes(), prepare, (job,))
     waiting: list[Future[BlockDone]] = []
     try:
         for block in blocks:

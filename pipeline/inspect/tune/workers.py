@@ -4,7 +4,6 @@ Images are dealt out like cards: the first k of all are nearly equal parts of ev
 """
 
 import importlib
-import multiprocessing
 import os
 import signal
 import traceback
@@ -19,6 +18,7 @@ import cv2
 import numpy as np
 
 from ...errors import LocLocError
+from ...io.clean_processes import clean_processes
 from ...masks.grabcut import kernels_of
 from ...masks.grabcut.engine import Engine
 from ...recipe import REVISIONS, Recipe
@@ -115,7 +115,7 @@ class _Process:
     """Another process. It ends when this one does, however that ends: its pipe is closed then."""
 
     def __init__(self, images: list[KeptImage], root: Path | str, recipe: Recipe, revisions: Mapping[str, int]):
-        context = multiprocessing.get_context("forkserver")
+        context = clean_processes()
         self._pipe, theirs = context.Pipe()
         read = (images, root, recipe, revisions)
         self._process: BaseProcess = context.Process(target=_serve, args=(theirs, *read), daemon=True)

@@ -181,12 +181,16 @@ def test_versions_are_passed_to_worker_processes(store, method, build):
         assert list(pool.map(read_in_child, [version] * 4)) == [expected] * 4
 
 
-def test_a_forked_process_gets_an_error_instead_of_hanging(store, build):
+@pytest.mark.parametrize("opened", [True, False])
+def test_a_forked_process_gets_an_error_instead_of_hanging(store, build, opened):
+    """If its parent has opened a store, or with Icechunk 2 if it has imported the package."""
     build.publish(store)
+    if not opened and icechunk.__version__ < "2":
+        pytest.skip("Icechunk 1 starts no thread at import")
     code = (
         "import os, sys\nfrom locloc.pipeline.store import open_version\n"
         "from locloc.pipeline.errors import StoreError\n"
-        "v = open_version(sys.argv[1]); v.read_masks([0])\n"
+        f"v = open_version(sys.argv[1]); {opened} and v.read_masks([0])\n"
         "if os.fork() == 0:\n"
         "    try: v.read_masks([0])\n"
         "    except StoreError as error: print(error); os._exit(0)\n"
