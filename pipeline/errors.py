@@ -7,7 +7,7 @@
     ├── ImageError            one image that cannot be decoded: becomes a status row in the store, never ends a build
     ├── UnreachableError      images cannot be reached now (network, credentials): the block failed, not its rows
     ├── StoreError            a store or version that cannot be read or written
-    │   └── StoreLockedError  another process is writing to the store
+    │   └── StoreLockedError  another process is writing to the store; or it took over a run from this one
     ├── BuildError            a build that had to stop; its checkpoints are kept
     ├── TruthError            a folder of ground-truth masks, or one of its files, that cannot be used
     ├── TrainError            a training run that cannot start, or had to stop; its last checkpoint is kept

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def check_output_folder(
     earlier: Results | None = None,
     overwrite: bool = False,
     keep: bool = False,
+    ignored: Collection[str] = (),
 ) -> None:
     """Raises `error` unless `out` follows the rule, can be made, and can be written to. Leaves nothing behind.
 
@@ -60,11 +62,13 @@ def check_output_folder(
     earlier    how to recognize results of an earlier run; None: they are never replaced
     overwrite  the results of an earlier run will be removed
     keep       accepts the results of an earlier run
+    ignored    names in `out` that do not count
     """
     said = f"{option} {out}"
     try:
-        if os.path.isdir(out) and any(out.iterdir()):
-            stranger = earlier.stranger(out) if earlier else next(iter(sorted(os.listdir(out))))
+        entries = sorted(set(os.listdir(out)).difference(ignored)) if os.path.isdir(out) else []
+        if entries:
+            stranger = earlier.stranger(out) if earlier else entries[0]
             if stranger is not None:
                 held = f"it holds {stranger}" if os.path.lexists(out / stranger) else f"it holds no {stranger} of ours"
                 raise error(f"{said} is not empty: {held}; name a new or empty folder")

@@ -142,10 +142,12 @@ class Lease:
                 try:
                     self._write_heartbeat()
                 except StoreError as error:
-                    raise StoreError(f"{error}; without it the store's lock cannot be kept up") from error
+                    raise StoreError(
+                        f"{error}; without it the {self._location.kind}'s lock cannot be kept up"
+                    ) from error
         if self._new_holder is not None:
             raise StoreLockedError(
-                f"Store {self._location} was taken over by {self._new_holder} while this process was suspended or cut "
+                f"{self._location.said} was taken over by {self._new_holder} while this process was suspended or cut "
                 "off; nothing was written since; run the command again when the other one has finished"
             )
 
@@ -210,7 +212,7 @@ def current_holder(location: StoreLocation) -> Holder | None:
 
 def locked_error(location: StoreLocation, holder: Holder | None) -> StoreLockedError:
     name = "another process" if holder is None or holder.released else str(holder)
-    return StoreLockedError(f"Store {location} is being written to by {name}; wait for it")
+    return StoreLockedError(f"{location.said} is being written to by {name}; wait for it")
 
 
 def newest_epoch(objects: ObjectStore) -> int:

@@ -64,6 +64,16 @@ class StoreLocation:
         return f"{self.scheme}://{self.key}" if self.is_remote else self.path
 
     @property
+    def kind(self) -> str:
+        """What is written there: the lock of a store (`lock.py`) is a run's too."""
+        return "store"
+
+    @property
+    def said(self) -> str:
+        """How error lines of the lock begin."""
+        return f"Store {self}"
+
+    @property
     def is_remote(self) -> bool:
         return self.scheme != "file"
 

@@ -12,11 +12,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..errors import StoreError, os_error_reason
-from .lease import Lease, current_holder, hold_lease, locked_error
+from .lease import LEASE_FOLDER, Lease, current_holder, hold_lease, locked_error
 from .location import StoreLocation
 from .object_store import check_conditional_writes
 
 LOCK_FILE = "locloc.lock"
+LOCK_ENTRIES = (LOCK_FILE, LEASE_FOLDER)
+"""What the lock leaves in a folder."""
+
 NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -40,7 +43,7 @@ def _flock(location: StoreLocation) -> Iterator[None]:
     try:
         file = (location.folder / LOCK_FILE).open("a+")  # not "w", which would truncate it
     except OSError as error:
-        raise StoreError(f"Store {location} cannot be written to: {os_error_reason(error)}") from None
+        raise StoreError(f"{location.said} cannot be written to: {os_error_reason(error)}") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -48,5 +51,5 @@ def _flock(location: StoreLocation) -> Iterator[None]:
             raise locked_error(location, current_holder(location)) from None
         except OSError as error:
             if error.errno not in NO_FLOCK:
-                raise StoreError(f"Store {location} cannot be locked: {os_error_reason(error)}") from None
+                raise StoreError(f"{location.said} cannot be locked: {os_error_reason(error)}") from None
         yield

@@ -122,7 +122,7 @@ class FolderObjectStore:
         try:
             yield
         except OSError as error:
-            raise StoreError(f"Store {self._location} cannot be {action}: {os_error_reason(error)}") from None
+            raise StoreError(f"{self._location.said} cannot be {action}: {os_error_reason(error)}") from None
 
 
 class BucketObjectStore:

@@ -15,11 +15,12 @@ import safetensors
 from ...pipeline.config import validate_settings
 from ...pipeline.errors import RecipeError, TrainError, os_error_reason
 from ...pipeline.io.output_folder import check_output_folder
+from ...pipeline.store.lock import LOCK_ENTRIES
 from ..models import is_guided
 from ..recipe import TrainRecipe, apply_changes, load_train_recipe
 
 FROM_HERE_ON = {
-    "epochs": "more epochs",
+    "epochs": "more or fewer epochs",
     "lr_base": "the learning rate",
     "lr_base_batch": "the learning rate",
     "schedule": "the learning rate",
@@ -61,7 +62,7 @@ def check_new(out: Path) -> None:
     """Raises TrainError unless `out` can become the folder of a new run."""
     if os.path.exists(out / "run.json"):
         raise TrainError(f"{out} holds a run already; resume it with --resume, or name another --out")
-    check_output_folder(out, "--out", TrainError)
+    check_output_folder(out, "--out", TrainError, ignored=LOCK_ENTRIES)
 
 
 def read_run(out: Path) -> RunBefore:
@@ -116,7 +117,8 @@ def _allowed(run: RunBefore, name: str, old: Any, new: Any) -> str:
     task, _, rest = name.partition(".")
     setting = rest.removeprefix("fit.") if rest.startswith("fit.") else rest or task
     differs = f"{name} = {_shown(old)}, now {_shown(new)}"
-    if setting == "epochs" and (done := _epochs_done(run, task)) > new:
+    done = _epochs_done(run, task) if setting == "epochs" else 0
+    if setting == "epochs" and done > new:
         raise TrainError(f"{run.out}: {task} has {done} epochs already, so {name} cannot become {new}; leave it out")
     if rest and task != "data" and not (run.out / task / "state.pt").exists():
         return f"{differs}: {task} has not begun, and takes it from its start"
@@ -126,14 +128,15 @@ def _allowed(run: RunBefore, name: str, old: Any, new: Any) -> str:
             f"{run.out} is another run: {name} = {_shown(old)}, not {_shown(new)}; that cannot change in a run: "
             f"{why}; name another --out"
         )
-    return f"{differs}: {FROM_HERE_ON[setting]} from the next step on{_schedule_note(run, task, setting)}"
-
-
-def _schedule_note(run: RunBefore, task: str, setting: str) -> str:
-    settings = run.recipe.get(task, {})
     if setting != "epochs":
-        return ""
-    schedule = settings.get("fit", {}).get("schedule")
+        return f"{differs}: {FROM_HERE_ON[setting]} from the next step on"
+    if done == new:
+        return f"{differs}: {task} has {done} epochs already, and is trained no further"
+    return f"{differs}: {'more' if new > old else 'fewer'} epochs from the next step on; {_schedule_note(run, task)}"
+
+
+def _schedule_note(run: RunBefore, task: str) -> str:
+    schedule = run.recipe.get(task, {}).get("fit", {}).get("schedule")
     if schedule == "cosine":
         note = "its cosine schedule spans all epochs, so the learning rate jumps to where the new span has it"
     else:
@@ -141,7 +144,7 @@ def _schedule_note(run: RunBefore, task: str, setting: str) -> str:
     guided = is_guided(run.recipe.get("classifier", {}).get("keep_tokens", 1.0))
     if task == "generator" and guided and (run.out / "classifier" / "state.pt").exists():
         note += "; the classifier was selected with the tokens of the generator as it was"
-    return f"; {note}"
+    return note
 
 
 def _epochs_done(run: RunBefore, task: str) -> int:

@@ -44,14 +44,8 @@ from .plan import TrainingPlan, plan_training, task_rows
 from .request import TASK_GROUPS, RuntimeConfig, TrainRequest
 from .resume import RunBefore, check_new, check_resumed, read_run
 from .run_dir import TaskDir
-from .run_metadata import (
-    begin_run,
-    cache_key,
-    record_changes,
-    recorded_choice,
-    run_fingerprint,
-    run_metadata,
-)  # fmt: skip
+from .run_lock import RunLock
+from .run_metadata import begin_run, cache_key, record_changes, recorded_choice, run_fingerprint, run_metadata
 from .run_page import write_run_page
 from .second_round import write_seen
 from .training_tasks import TrainingTask, create_task, load_guide, needs_guide
@@ -59,6 +53,7 @@ from .training_tasks import TrainingTask, create_task, load_guide, needs_guide
 PRECISIONS: dict[str, Precision] = {"fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 OnProgress = Callable[[TrainingProgress], None]
+ProgressBar = Callable[[], AbstractContextManager[OnProgress]]
 
 
 @dataclass(frozen=True)
@@ -96,7 +91,7 @@ class PreparedTask:
 
 def train(
     request: TrainRequest,
-    progress_bar: Callable[[], AbstractContextManager[OnProgress]] | None = None,
+    progress_bar: ProgressBar | None = None,
     on_plan: Callable[[TrainingPlan], None] = lambda plan: None,
 ) -> TrainSummary:
     """Trains the tasks of a stage one after the other. A resumed run continues where it was interrupted.
@@ -125,27 +120,29 @@ def train(
     job = replace(job, workers=worker_count(runtime, fabric.world_size))
     if launcher.is_external:
         fabric.launch()
-    error: LocLocError | None = None
-    plan: TrainingPlan | None = None
-    if leads:
-        try:
-            plan = _begin(job, version, only, before, fabric.world_size, launcher.note, on_plan)
-        except LocLocError as caught:
-            error = caught
-        except OSError as caught:
-            error = TrainError(f"{out} cannot be written: {os_error_reason(caught)}")
-    if launcher.is_external:
-        raise_on_all_ranks(fabric, error)
-    elif error is not None:
-        raise error
-    train_rank = partial(_train_rank, job=job, progress_bar=progress_bar or _no_progress)
-    spawned = fabric.world_size > 1 and not launcher.is_external
-    result = launch_ranks(fabric, train_rank) if spawned else train_rank(fabric)
-    if isinstance(result, LocLocError):
-        raise result
-    if leads:
-        with suppress(OSError):  # a full disk: the weights are there, and --resume makes the page again
-            write_run_page(out)
+    with RunLock(out) as lock:
+        error: LocLocError | None = None
+        plan: TrainingPlan | None = None
+        if leads:
+            try:
+                plan = _begin(job, version, only, before, fabric.world_size, launcher.note, on_plan, lock)
+            except LocLocError as caught:
+                error = caught
+            except OSError as caught:
+                error = TrainError(f"{out} cannot be written: {os_error_reason(caught)}")
+        if launcher.is_external:
+            raise_on_all_ranks(fabric, error)
+        elif error is not None:
+            raise error
+        spawned = fabric.world_size > 1 and not launcher.is_external
+        check = None if spawned else lock.check  # this process keeps the lock
+        train_rank = partial(_train_rank, job=job, progress_bar=progress_bar or _no_progress, check=check)
+        result = launch_ranks(fabric, train_rank) if spawned else train_rank(fabric)
+        if isinstance(result, LocLocError):
+            raise result
+        if leads:
+            with suppress(OSError):  # a full disk: the weights are there, and --resume makes the page again
+                write_run_page(out)
     return TrainSummary(str(out), version.name, result, plan)
 
 
@@ -178,14 +175,17 @@ def _begin(
     devices: int,
     note: str,
     on_plan: Callable[[TrainingPlan], None],
+    lock: RunLock,
 ) -> TrainingPlan:
-    """On rank 0: checks everything, shows the plan, and writes the first files of the run."""
+    """On rank 0: checks everything, shows the plan, takes the lock, and writes the first files of the run."""
     request, recipe = job.request, job.request.recipe
     differing: list[str] = []
     if before is None:
         check_new(request.out)
     else:
         check_writable_folder(request.out, "--out", TrainError)
+        lock.acquire()
+        before = read_run(request.out)  # as the last holder left it
         differing = check_resumed(before, job.metadata, run_fingerprint(version, before.recipe, job.metadata))
     auto = [f"precision {request.runtime.precision}, {request.auto}"] if request.auto else []
     notes = (*([note] if note else []), *auto, *differing)
@@ -193,6 +193,7 @@ def _begin(
     plan = plan_training(version, job.rows, recipe, request.stage, job.backbone, request.out, devices, text, notes)
     on_plan(plan)
     if before is None:
+        lock.acquire()
         sizes = {task.name: task.sizes for task in plan.tasks}
         metadata = job.metadata | {"request": _asked(request), "inputs": sizes}
         begin_run(request.out, recipe, metadata, None if only is None else only.ids)
@@ -217,7 +218,7 @@ def _asked(request: TrainRequest) -> dict[str, Any]:
 
 
 def _train_rank(
-    fabric: Fabric, job: Job, progress_bar: Callable[[], AbstractContextManager[OnProgress]]
+    fabric: Fabric, job: Job, progress_bar: ProgressBar, check: Callable[[], None] | None
 ) -> dict[str, dict[str, Any]] | LocLocError:
     """Trains on one rank. Returns LocLocErrors instead of raising them: a spawned rank would print a traceback."""
     if fabric.device.type == "cpu" and fabric.world_size > 1:
@@ -226,7 +227,7 @@ def _train_rank(
     try:
         with progress_bar() if fabric.is_global_zero else nullcontext(lambda _: None) as on_progress:
             for name in TASK_GROUPS[job.request.stage]:
-                best[name] = _train_task(fabric, job, name, on_progress)
+                best[name] = _train_task(fabric, job, name, on_progress, check)
     except LocLocError as error:
         return error
     except RuntimeError as error:
@@ -238,12 +239,14 @@ def _train_rank(
     return best
 
 
-def _train_task(fabric: Fabric, job: Job, name: str, on_progress: OnProgress) -> dict[str, Any]:
-    """Trains one task; returns the header of its best weights."""
+def _train_task(
+    fabric: Fabric, job: Job, name: str, on_progress: OnProgress, check: Callable[[], None] | None
+) -> dict[str, Any]:
+    """Trains one task; returns the header of its best weights. check: called before each write."""
     request = job.request
     guide = load_guide(request.out, request.recipe).to(fabric.device) if needs_guide(name, request.recipe) else None
     prepared = prepare_task(fabric, job, name, guide, on_progress)
-    with TaskDir(request.out / name, name, prepared.metadata, fabric.is_global_zero) as task_dir:
+    with TaskDir(request.out / name, name, prepared.metadata, fabric.is_global_zero, check) as task_dir:
         best = fit(
             fabric, prepared.task, request.recipe.seed, prepared.train, prepared.val, task_dir,
             request.runtime.checkpoint_s, on_progress,

@@ -4,6 +4,7 @@ RUN/recipe.toml        every setting, resolved
 RUN/run.json           the store's version, fingerprints, weights, device, versions of packages
 RUN/index.html         a page of the run, once it has ended
 RUN/cache/             masks-*.npy, and tokens-*.npy with --cache-tokens; may be deleted after training
+RUN/locloc.lock, locloc.lease/  the lock that gives a run one writer at a time (`run_lock.py`)
 RUN/STAGE/
   metrics.jsonl        a line a step (loss, lr) and a line an epoch (val_..., images_per_s, waiting)
   events.out.*         the same, for TensorBoard
@@ -16,6 +17,7 @@ RUN/STAGE/
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -40,10 +42,18 @@ class TaskDir:
     kind      the task's name
     metadata  of the run, for the header of each checkpoint
     writes    False on ranks other than 0, which write nothing
+    check     called before each write; raises StoreLockedError if the run has another writer by now
     """
 
-    def __init__(self, folder: Path, kind: str, metadata: dict[str, Any], writes: bool = True):
-        self.folder, self.kind, self.metadata, self.writes = folder, kind, metadata, writes
+    def __init__(
+        self,
+        folder: Path,
+        kind: str,
+        metadata: dict[str, Any],
+        writes: bool = True,
+        check: Callable[[], None] | None = None,
+    ):
+        self.folder, self.kind, self.metadata, self.writes, self._check = folder, kind, metadata, writes, check
         self._lines: TextIO | None = None
         self._events: SummaryWriter | None = None
 
@@ -57,9 +67,14 @@ class TaskDir:
             if stream is not None:
                 stream.close()
 
+    def _may_write(self) -> bool:
+        if self.writes and self._check is not None:
+            self._check()
+        return self.writes
+
     def log(self, step: int, **facts: float) -> None:
         """Writes a line of metrics.jsonl, and the same for TensorBoard."""
-        if not self.writes:
+        if not self._may_write():
             return
         if self._lines is None or self._events is None:
             self._lines = (self.folder / "metrics.jsonl").open("a")
@@ -72,7 +87,7 @@ class TaskDir:
     def forget_after(self, step: int) -> None:
         """Deletes the lines of steps after `step` from metrics.jsonl: a resumed run repeats these steps."""
         file = self.folder / "metrics.jsonl"
-        if not self.writes or not file.exists():
+        if not self._may_write() or not file.exists():
             return
         lines = []
         for line in file.read_text().splitlines():
@@ -85,18 +100,18 @@ class TaskDir:
 
     def save_weights(self, name: str, model: nn.Module, header: dict[str, Any]) -> None:
         """Writes NAME.safetensors."""
-        if self.writes:
+        if self._may_write():
             save_checkpoint(self.folder / f"{name}.safetensors", model, self.kind, self.metadata | header)
 
     def save_validation(self, per_image: dict[str, np.ndarray]) -> None:
         """Writes validation.npz."""
-        if not self.writes:
+        if not self._may_write():
             return
         with replacing(self.folder / VALIDATION) as part, part.open("wb") as stream:
             np.savez_compressed(stream, **per_image)  # type: ignore[arg-type]  # numpy's stubs take one keyword for its own
 
     def save_state(self, content: dict[str, Any]) -> None:
-        if not self.writes:
+        if not self._may_write():
             return
         with replacing(self.folder / "state.pt") as part:
             torch.save(content, part)

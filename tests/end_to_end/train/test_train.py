@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import signal
 import subprocess
 import tomllib
@@ -16,11 +17,14 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
+import locloc
 from locloc.cli import app
 from locloc.pipeline.backbones.spec import BackboneSpec
 from locloc.pipeline.backbones.vit import Backbone
+from locloc.pipeline.errors import TrainError
 from locloc.pipeline.geometry.boxes import box_iou
 from locloc.pipeline.store import open_version
+from locloc.pipeline.store.lease import LEASE_FOLDER
 from locloc.trainer.data.datasets import LabelledImages, MaskPairs
 from locloc.trainer.data.loader import EpochLoader, EpochSampler
 from locloc.trainer.data.mask_cache import MaskCache
@@ -33,6 +37,7 @@ from locloc.trainer.recipe import TrainRecipe
 from locloc.trainer.training import loop
 from locloc.trainer.training.distributed import create_fabric
 from locloc.trainer.training.loop import compute_gradients, evaluate
+from locloc.trainer.training.run_lock import RunLock
 from locloc.trainer.training.step_loss import StepLoss
 from locloc.trainer.training.training_tasks import create_task
 
@@ -225,6 +230,19 @@ def test_a_folder_that_is_in_use_is_left_alone(locloc, version, run, tmp_path):
     said = locloc("train", version, "--out", tmp_path)
     assert said.code == 1 and "is not empty: it holds" in said.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_that_is_still_training_is_not_resumed_beside_it(run):
+    def files() -> dict[Path, bytes]:
+        found = (file for file in sorted(run.rglob("*")) if file.is_file() and file.parent.name != LEASE_FOLDER)
+        return {file: file.read_bytes() for file in found}
+
+    with RunLock(run) as lock:
+        lock.acquire()
+        before = files()
+        with pytest.raises(TrainError, match=f"^{run} is being written to by process {os.getpid()} on .*; wait for it"):
+            locloc.train(None, run, resume=True, changes=["generator.fit.epochs=3"])
+        assert files() == before
 
 
 def test_an_unfinished_build_is_not_trained_on(locloc, tmp_path):

@@ -59,10 +59,14 @@ def test_settings_are_the_run_s_own_whether_they_are_given_again_or_not(version,
     assert differing(version, out, *changes, recipe=recipe) == []
 
 
-def test_more_epochs_and_what_else_may_change_is_said(version, out):
+def test_more_or_fewer_epochs_and_what_else_may_change_is_said(version, out):
     (line,) = differing(version, out, "generator.fit.epochs=9")
     assert line.startswith("generator.fit.epochs = 5, now 9: more epochs from the next step on; ")
     assert line.endswith("its constant schedule goes on without a seam")
+    (line,) = differing(version, out, "generator.fit.epochs=4")
+    assert line.startswith("generator.fit.epochs = 5, now 4: fewer epochs from the next step on; its constant schedule")
+    (line,) = differing(version, out, "generator.fit.epochs=3")
+    assert line == "generator.fit.epochs = 5, now 3: generator has 3 epochs already, and is trained no further"
     (line,) = differing(version, out, "generator.fit.lr_base=0.1")
     assert line.endswith("now 0.1: the learning rate from the next step on")
     lines = differing(version, out, "classifier.fit.batch_size=3", "classifier.flip=false")
@@ -72,6 +76,8 @@ def test_more_epochs_and_what_else_may_change_is_said(version, out):
     (out / "classifier" / "state.pt").touch()
     (line,) = differing(version, out, "classifier.fit.epochs=9")
     assert "its cosine schedule spans all epochs, so the learning rate jumps" in line
+    (line,) = differing(version, out, "classifier.fit.epochs=2")
+    assert ": fewer epochs from the next step on; its cosine schedule spans all epochs, so the learning rate j" in line
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import safetensors
 import torch
 
-from locloc.pipeline.errors import TrainError
+from locloc.pipeline.errors import StoreLockedError, TrainError
 from locloc.trainer.models.checkpoint import load_checkpoint
 from locloc.trainer.models.ppd import LinearClassifier
 from locloc.trainer.training.run_dir import SCHEMA, TaskDir
@@ -30,6 +30,27 @@ def lines(place: Path) -> list[dict]:
 
 def names(place: Path) -> set[str]:
     return {file.name for file in place.iterdir() if not file.name.startswith("events.out")}
+
+
+def test_a_run_that_another_process_took_over_is_not_written_to(place):
+    def taken_over() -> None:
+        raise StoreLockedError("taken over")
+
+    with stage(place) as folder:
+        folder.log(1, loss=0.5)
+        folder.save_state({"schema": SCHEMA})
+    before = {file: file.read_bytes() for file in place.iterdir()}
+    with TaskDir(place, "linear", {}, check=taken_over) as folder:
+        for write in (
+            lambda: folder.log(2, loss=0.5),
+            lambda: folder.forget_after(0),
+            lambda: folder.save_state({}),
+            lambda: folder.save_validation({}),
+            lambda: folder.save_weights("best", LinearClassifier(**SHAPE), {}),
+        ):
+            with pytest.raises(StoreLockedError, match="taken over"):
+                write()
+    assert {file: file.read_bytes() for file in place.iterdir()} == before
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------
