@@ -118,12 +118,25 @@ def load_training_rows(
         None if data is None else mask_quality(version, data, train[share[train] > 0]),
     )
     if not len(rows.train) or not len(rows.val):
-        raise TrainError(
-            f"{version.name} has {len(rows.train)} images to train on and {len(rows.val)} to choose a model on"
-            f"{'' if only is None else f', of those that --only {only.text} chooses'}; "
-            f"`locloc masks show {version.name}` says what became of its images"
+        raise too_few_images(
+            version.name, f"{len(rows.train)} images to train on", rows.val, rows, None if only is None else only.text
         )
     return rows
+
+
+def too_few_images(version: str, train: str, val: np.ndarray, rows: TrainingRows, only: str | None) -> TrainError:
+    """The error of a version that has too few images.
+
+    train  what there is to train on, and what it takes
+    val    rows to choose a model on
+    only   the text of `--only`
+    """
+    drawn = " (drawn from the training images)" if rows.val_drawn and len(val) else ""
+    return TrainError(
+        f"{version} has {train} and {len(val)} to choose a model on{drawn}"
+        f"{'' if only is None else f', of those that --only {only} chooses'}; "
+        f"`locloc masks show {version}` says what became of its images"
+    )
 
 
 def recorded_filter(metadata: dict[str, Any], run: Path) -> RowFilter | None:

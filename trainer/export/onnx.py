@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ... import __version__
 from ...pipeline.errors import TrainError
+from ...pipeline.io.log_level import log_level
 from ...pipeline.io.new_folder import new_folder
 from ..models.localizer import Localizer
 from .exported import Exported
@@ -142,15 +143,10 @@ def _mask(maps: np.ndarray, tau: float) -> np.ndarray:
 @contextlib.contextmanager
 def _quiet() -> Any:
     """Keeps what torch prints, logs and warns of while it exports from the terminal."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    quiet = log_level("torch.onnx", logging.ERROR), contextlib.redirect_stdout(io.StringIO())
+    with warnings.catch_warnings(), quiet[0], quiet[1]:
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _one_line(error: Exception) -> str:

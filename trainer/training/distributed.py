@@ -1,15 +1,18 @@
 """Distributed training: launching ranks, raising errors on all of them, and batch norm over the whole batch."""
 
+import logging
 import multiprocessing
+import re
+import signal
+import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from multiprocessing.queues import SimpleQueue
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as differentiable
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
@@ -17,6 +20,7 @@ from torch.multiprocessing.spawn import ProcessExitedException
 
 from ...pipeline.errors import LocLocError, TrainError
 from ...pipeline.io.interrupts import interruptible
+from ...pipeline.io.log_level import log_level
 from ...pipeline.io.signal_watch import STOP_S, watched
 from ..data.batches import Batch
 from .launchers import find_launcher
@@ -72,7 +76,8 @@ def launch_ranks(fabric: Fabric, train_rank: Callable[[Fabric], ResultT]) -> Res
     """
     errors = multiprocessing.get_context("spawn").SimpleQueue()
     try:
-        result: ResultT = fabric.launch(partial(_heard_rank, train_rank, errors))
+        with log_level("torch.multiprocessing.spawn", logging.ERROR):  # a line for each rank that it ends
+            result: ResultT = fabric.launch(partial(_heard_rank, train_rank, errors))
     except KeyboardInterrupt:
         ranks = multiprocessing.active_children()
         for rank in ranks:
@@ -83,29 +88,54 @@ def launch_ranks(fabric: Fabric, train_rank: Callable[[Fabric], ResultT]) -> Res
         for rank in ranks:
             rank.kill()
         raise
-    except ProcessExitedException:  # a rank that was killed: the others were ended by torch
-        if (error := _first_cause(errors)) is not None:
-            raise error from None
-        raise TrainError("A rank was killed (out of memory?); the same command with --resume continues") from None
-    if isinstance(result, RankGone) and (error := _first_cause(errors)) is not None:
+    except ProcessExitedException as ended:  # the others were ended by torch
+        returned = _returned(errors)
+        raise cause_of_end(ended, returned, fabric.world_size) from None
+    if isinstance(result, RankGone) and (error := _first_cause(_returned(errors).values())) is not None:
         raise error
     return result
 
 
-def _heard_rank(train_rank: Callable[[Fabric], ResultT], errors: "SimpleQueue[LocLocError]", fabric: Fabric) -> ResultT:
+def _heard_rank(
+    train_rank: Callable[[Fabric], ResultT], errors: "SimpleQueue[tuple[int, LocLocError]]", fabric: Fabric
+) -> ResultT:
     with interruptible(), watched(EXIT_AFTER_S, STOPPED_WAITING):
         result = train_rank(fabric)
         if isinstance(result, LocLocError):
-            errors.put(result)
+            errors.put((fabric.global_rank, result))
         return result
 
 
-def _first_cause(errors: "SimpleQueue[LocLocError]") -> LocLocError | None:
-    """Of the errors that ranks have returned, one that is not about another rank; else any; None without one."""
-    returned = []
+def _returned(errors: "SimpleQueue[tuple[int, LocLocError]]") -> dict[int, LocLocError]:
+    """By rank: the errors that ranks have returned."""
+    returned = {}
     while not errors.empty():
-        returned.append(errors.get())
-    return next((error for error in returned if not isinstance(error, RankGone)), next(iter(returned), None))
+        rank, error = errors.get()
+        returned[rank] = error
+    return returned
+
+
+def _first_cause(returned: Iterable[LocLocError]) -> LocLocError | None:
+    """Of the errors that ranks have returned, one that is not about another rank; else any; None without one."""
+    errors = list(returned)
+    return next((error for error in errors if not isinstance(error, RankGone)), next(iter(errors), None))
+
+
+def cause_of_end(ended: ProcessExitedException, returned: dict[int, LocLocError], ranks: int) -> LocLocError:
+    """Why a run ended in which the process of a rank did.
+
+    returned  by rank: its error. One that has an error may abort later, in its clean-up.
+    """
+    error, rank, code = _first_cause(returned.values()), ended.error_index, ended.exit_code
+    if error is not None and (rank in returned or not isinstance(error, RankGone)):
+        return error
+    how = f"ended with exit code {code}"
+    if code < 0:
+        name = f"{ended.signal_name}{'; out of memory?' if code == -signal.SIGKILL else ''}"
+        how = f"was killed by signal {-code} ({name})"
+    return TrainError(
+        f"Rank {rank} of {ranks} {how}; the same command with --resume continues from the last saved state"
+    )
 
 
 def is_rank_zero() -> bool:
@@ -145,9 +175,11 @@ def _sum_or_raise(fabric: Fabric, number: int, error: LocLocError | None) -> int
 
 def rank_gone(fabric: Fabric, error: RuntimeError) -> RankGone:
     """The error for an exchange with other ranks that failed."""
-    reason = str(error).splitlines()[0][:200]
+    sentence = str(error).splitlines()[0].split(". ")[0]
+    reason = re.sub(r"^\[[^\]]*\] ", "", sentence)  # gloo begins with a place in its source
     return RankGone(
-        f"Rank {fabric.global_rank} of {fabric.world_size} lost another rank, whose own message says why ({reason}); "
+        f"Rank {fabric.global_rank} of {fabric.world_size} lost another rank, which has printed an error, or was "
+        f"killed without one (out of memory?): {textwrap.shorten(reason, 160, placeholder=' ...')}; "
         "the same command with --resume continues"
     )
 
@@ -186,6 +218,24 @@ def sync_batch_norms(model: nn.Module, fabric: Fabric) -> nn.Module:
     return model
 
 
+class _DifferentiableSum(torch.autograd.Function):
+    """The sum of a tensor over all ranks; its gradient is the sum of their gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return _DifferentiableSum._sum(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _DifferentiableSum._sum(gradient)
+
+    @staticmethod
+    def _sum(values: Tensor) -> Tensor:
+        total = values.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+
 class SyncBatchNorm2dCpu(nn.BatchNorm2d):
     """torch.nn.SyncBatchNorm for CPUs, for `(B, C, h, w)`. B may differ between ranks."""
 
@@ -199,10 +249,10 @@ class SyncBatchNorm2dCpu(nn.BatchNorm2d):
         if not self.training:
             return super().forward(features)
         count = torch.full((1,), features.numel() / features.shape[1], dtype=features.dtype)
-        total = differentiable.all_reduce(torch.cat([features.sum((0, 2, 3)), count]))
+        total = _DifferentiableSum.apply(torch.cat([features.sum((0, 2, 3)), count]))
         mean = total[:-1] / total[-1]
         centred = features - mean[:, None, None]
-        variance = differentiable.all_reduce(centred.square().sum((0, 2, 3))) / total[-1]
+        variance = _DifferentiableSum.apply(centred.square().sum((0, 2, 3))) / total[-1]
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
         with torch.no_grad():

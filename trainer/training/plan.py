@@ -15,11 +15,14 @@ from ...pipeline.errors import TrainError
 from ...pipeline.status import DONE, Status
 from ...pipeline.store import Version
 from ..data.loader import EpochSampler
-from ..data.splits import TrainingRows
+from ..data.splits import TrainingRows, too_few_images
 from ..recipe import TrainRecipe
 from .input_sizes import task_inputs
 from .request import TASK_GROUPS
 from .training_tasks import check_classifier_rows, create_task, load_guide, needs_guide
+
+IMAGES_PER_DEVICE = 2
+"""Of a batch, at least: batch norm takes a variance."""
 
 FEW_IMAGES = 50
 FEW_VALIDATION_IMAGES = 10
@@ -82,7 +85,7 @@ def plan_training(
     """
     names = TASK_GROUPS[stage]
     for name in names:
-        _check_rows(name, rows, version.name)
+        _check_rows(name, rows, version.name, devices, only)
     tasks = tuple(_plan_task(name, rows, recipe, names, backbone, out, devices) for name in names)
     classes = _classes(version, rows)
     plan = TrainingPlan(
@@ -105,10 +108,13 @@ def task_rows(name: str, rows: TrainingRows) -> tuple[np.ndarray, np.ndarray]:
     return rows.train[rows.learned[rows.train]], rows.val[rows.with_mask[rows.val]]
 
 
-def _check_rows(name: str, rows: TrainingRows, version: str) -> None:
+def _check_rows(name: str, rows: TrainingRows, version: str, devices: int, only: str | None) -> None:
     train, val = task_rows(name, rows)
-    if not len(train) or not len(val):
-        raise TrainError(f"{version}: {len(train)} masks to train {name} on and {len(val)} to select it by")
+    least = IMAGES_PER_DEVICE * devices
+    if len(train) < least or not len(val):
+        images = f"{len(train)} {'image' if len(train) == 1 else 'images'}{' with masks' if learns_masks(name) else ''}"
+        needed = f"at least {least} are needed{f' on {devices} devices' if devices > 1 else ''}"
+        raise too_few_images(version, f"{images} to train {name} on ({needed})", val, rows, only)
     if not learns_masks(name):
         check_classifier_rows(rows)
 
@@ -134,8 +140,11 @@ def _plan_task(
     task = create_task(name, recipe, backbone, rows, guide)
     train, val = task_rows(name, rows)
     sampler = EpochSampler(train, settings.fit.batch_size, recipe.seed, 0, devices)
-    if len(sampler.steps(0)[-1]) < 2 * devices:  # batch norm needs two images
-        raise TrainError(f"{name}: {len(train)} images are too few to train on with --devices {devices}")
+    if len(sampler.steps(0)[-1]) < IMAGES_PER_DEVICE * devices:
+        raise TrainError(
+            f"{name}: batches of {settings.fit.batch_size} images are too small for {devices} devices; "
+            f"--set {name}.fit.batch_size={IMAGES_PER_DEVICE * devices}, or more"
+        )
     parameters = sum(parameter.numel() for parameter in task.model.parameters())
     fit = settings.fit
     counts = (len(train), len(val), fit.batch_size, len(sampler), fit.epochs)

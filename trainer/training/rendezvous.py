@@ -4,6 +4,7 @@ PyTorch waits for ten to thirty minutes in C, where Python hears no signal. So e
 store that rank 0 serves, and the waiting is done in a thread, for a limited time.
 """
 
+import logging
 import os
 import socket
 import threading
@@ -17,6 +18,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # re-exported without __all__
 
 from ...pipeline.errors import TrainError
+from ...pipeline.io.log_level import log_level
 
 LIMIT_S = 60.0
 """Seconds that a rank waits for the others; LOCLOC_RENDEZVOUS_S changes it."""
@@ -39,7 +41,8 @@ class MeetingDDP(DDPStrategy):
         where = environment.main_address, environment.main_port
         # The store lives as long as the strategy: rank 0 serves it, also to the process group.
         self._meeting = meet(*where, self.global_rank, self.world_size, limit_s)
-        hear_signals(super()._setup_distributed, limit_s, f"the process group of {self.world_size} ranks")
+        with log_level("lightning_fabric", logging.WARNING):  # else every rank prints a banner
+            hear_signals(super()._setup_distributed, limit_s, f"the process group of {self.world_size} ranks")
 
 
 def rendezvous_limit_s() -> float:

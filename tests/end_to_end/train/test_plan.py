@@ -107,6 +107,16 @@ def test_a_choice_is_kept_with_the_run(version, tmp_path, locloc):
         (["--only", "label=7"], "none of 40 images"),
         (["--only", "split=trian"], "no such split; did you mean 'train'?"),
         (["--only", "split=test"], "has 0 images to train on"),
+        (
+            ["--only", "id in (000000, 000001)"],
+            "has 1 image with masks to train generator on (at least 2 are needed) and 1 to choose a model on, of those "
+            "that --only id in (000000, 000001) chooses; `locloc masks show ",
+        ),
+        (["--devices", "16", "--accelerator", "cpu"], "(at least 32 are needed on 16 devices) and 8 to choose"),
+        (
+            ["--devices", "4", "--accelerator", "cpu", "--set", "generator.fit.batch_size=3"],
+            "generator: batches of 3 images are too small for 4 devices; --set generator.fit.batch_size=8, or more",
+        ),
         (["--out", "/proc/run"], "--out /proc/run cannot be written"),
         (["--out", "a" * 256], "cannot be written: file name too long"),
         (["--stage", "classifier", "--recipe", "guided"], "has no generator yet"),

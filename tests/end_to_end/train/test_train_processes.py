@@ -42,9 +42,10 @@ def assert_same_curves(one: Path, other: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(version, alone, tmp_path):
     changes = [part for change in CHANGES for part in ("--set", change)]
-    run_command(
+    said = run_command(
         "train", version, "--out", tmp_path / "run", "--devices", 2, "--accelerator", "cpu", "--workers", 0, *changes
     )
+    assert not any(word in said.stderr for word in ("Warning", "Initializing", "backend")), said.stderr
     assert_same_curves(tmp_path / "run", alone)
 
 
@@ -90,10 +91,8 @@ def test_tasks_of_srun_meet_and_train_as_one(version, alone, tmp_path):
     assert_same_curves(tmp_path / "run", alone)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_the_first_process_ends_the_ranks_it_started(version, tmp_path, stop):
-    out = tmp_path / "run"
+def two_in_training(version: str, out: Path) -> subprocess.Popen:
+    """A process that has started two ranks, which are past their first step."""
     started = subprocess.Popen(
         command(
             "train", version, "--out", out, "--devices", 2, "--accelerator", "cpu", "--workers", 0, "--stage",
@@ -104,6 +103,27 @@ def test_a_signal_to_the_first_process_ends_the_ranks_it_started(version, tmp_pa
     for line in started.stderr:
         if "steps, loss" in line:
             break
+    return started
+
+
+@pytest.mark.slow
+def test_a_killed_rank_is_named_in_one_line(version, tmp_path):
+    started = two_in_training(version, tmp_path / "run")
+    children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+    ranks = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(ranks) == 2
+    os.kill(int(ranks[1]), signal.SIGKILL)
+    _, err = started.communicate(timeout=40)
+    (line,) = [line for line in err.splitlines() if line and not line.startswith("generator, epoch")]
+    assert started.returncode == 1
+    assert line.startswith("error: Rank 1 of 2 was killed by signal 9 (SIGKILL; out of memory?); the same command with")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_first_process_ends_the_ranks_it_started(version, tmp_path, stop):
+    out = tmp_path / "run"
+    started = two_in_training(version, out)
     started.send_signal(stop)
     _, err = started.communicate(timeout=40)
     assert started.returncode == 130 and "Traceback" not in err, err
