@@ -1,6 +1,6 @@
 """The images of an export: copied, linked or embedded, each checked to be the file that its mask was made from."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -36,16 +36,18 @@ class ExportImages:
         return data
 
     def put(self, row: ExportRow, folder: Path, name: str | None = None) -> str | None:
-        """Copies or links an image below `folder`, as its name with the image's suffix; returns both.
+        """Copies or links an image below `folder`, as `name` with the image's suffix; returns both.
 
-        name  None: the row's
+        name  None: the row's, without a second suffix if it has the image's own already
 
         None where no images are written.
         """
         if self.mode == "none":
             return None
         data = self.read(row) if self.mode == "copy" else b""
-        name = (name or row.name) + image_suffix(row.file_name, data)
+        own = PurePosixPath(row.file_name)
+        in_full = name is None and own.suffix != "" and PurePosixPath(row.name).name == own.name
+        name = (name or row.name) + ("" if in_full else image_suffix(row.file_name, data))
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         if self.mode == "copy":

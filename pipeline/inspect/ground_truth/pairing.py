@@ -8,6 +8,9 @@ rules are tried with the mask's name freed of what marks it as a mask:
     mask_cat.png seg-cat.png                                   such a word before it
     cat.jpg.png                                                the image's own suffix, before cat.png.png
 
+A file is the mask of one image. Of two that could have it by these rules it is that of the one whose name it has with
+its suffix, `cat.jpg` for `cat.jpg.png`; else it is an error.
+
 Names are compared in the Unicode normal form NFC, because macOS writes `é` as two characters. If two files have an
 image's path, the one whose name differs from the image's is the mask: images may lie beside their masks.
 """
@@ -101,21 +104,39 @@ def pair_masks(paths: Sequence[str], folder: Path, root: Path | str | None = Non
             marked.add(str(PurePosixPath(key).with_name(bare)), mask)
     images_with_name = Counter(PurePosixPath(_key(path)).name for path in paths)
     beside = _share_files(folder, root)
-    files: dict[str, Path] = {}
-    named: Counter[str] = Counter()
+    mask_of: dict[str, str] = {}
     itself = 0
+
+    def by_mark(image: str, taken: frozenset[str] = frozenset()) -> list[str]:
+        others = (image, *taken)
+        found = [mask for mask in marked.find(_key(image), images_with_name) if mask not in others]
+        if len(found) > 1:  # `cat.jpg.png` and `cat.png.png`, of two images
+            found = [mask for mask in found if _key(mask) == normal_form(image)] or found
+        return found
+
     for image in paths:
         found = _without_image(exact.find(_key(image), images_with_name), image, folder, root if beside else None)
         itself += bool(found is None)
-        if not found:
-            found = [mask for mask in marked.find(_key(image), images_with_name) if mask != image]
-        if len(found) > 1:  # `cat.jpg.png` and `cat.png.png`, of two images
-            found = [mask for mask in found if _key(mask) == normal_form(image)] or found
+        found = found or by_mark(image)
         if len(found) > 1:
             raise TruthError(f"--truth {folder} has two masks of {image}, {found[0]} and {found[1]}; remove one")
         if found:
-            files[image] = _file(folder, found[0])
-            named[_naming(found[0], image)] += 1
+            mask_of[image] = found[0]
+    for mask, images in _claimed_twice(mask_of).items():
+        owners = [image for image in images if _key(mask) == normal_form(image)]
+        if len(owners) != 1:
+            raise TruthError(
+                f"--truth {folder} has one mask for both {images[0]} and {images[1]}, {mask}; name the masks of images "
+                f"whose names differ by their suffix {PurePosixPath(images[0]).name}.png and so on"
+            )
+        for image in images:
+            if image != owners[0]:
+                others = by_mark(image, frozenset(mask_of.values()))
+                mask_of |= {image: others[0]} if len(others) == 1 else {}
+                if mask_of[image] == mask:
+                    del mask_of[image]
+    files = {image: _file(folder, mask) for image, mask in mask_of.items()}
+    named = Counter(_naming(mask, image) for image, mask in mask_of.items())
     if not files and itself:
         raise TruthError(f"--truth {folder} holds the images themselves, not their masks; name the folder of masks")
     if not files:
@@ -126,6 +147,16 @@ def pair_masks(paths: Sequence[str], folder: Path, root: Path | str | None = Non
         )
     used = {*paths, *(file.relative_to(folder).as_posix() for file in files.values())}
     return Pairs(files, dict(named.most_common()), sum(mask not in used for mask in masks))
+
+
+def _claimed_twice(mask_of: dict[str, str]) -> dict[str, list[str]]:
+    """By mask that several images have: these images."""
+    if len(set(mask_of.values())) == len(mask_of):
+        return {}
+    images: defaultdict[str, list[str]] = defaultdict(list)
+    for image, mask in mask_of.items():
+        images[mask].append(image)
+    return {mask: these for mask, these in images.items() if len(these) > 1}
 
 
 def _without_image(found: list[str], image: str, folder: Path, root: Path | str | None) -> list[str] | None:

@@ -3,6 +3,7 @@
 An image's mask is the union of its polygons, drawn with their border as ultralytics does. A line of five numbers is a
 box and no mask. Labels are in the folder `labels`, or in the folder itself. The file of an image has its path, or the
 end of it that no other image has, perhaps below a folder train, val or test; else it is the only file of its name.
+`a.jpg.txt` is of `a.jpg` where there is no `a.txt`: so exports name it where there is an `a.png` too.
 """
 
 from collections import Counter
@@ -101,12 +102,15 @@ def read_yolo(
         by_name.setdefault(PurePosixPath(key).name, []).append(file)
     keys = {path: normal_form(str(PurePosixPath(path).with_suffix(""))) for path in paths}
     images_with = Counter(end for key in keys.values() for end in _ends(key))
+    own = _named_in_full(keys, by_key)
+    owned = {file for found in own.values() for file in found}
     files: dict[str, Path] = {}
     for path, key in keys.items():
         end = next((end for end in _ends(key) if end in by_key and (end == key or images_with[end] == 1)), None)
         name = PurePosixPath(key).name
         found = by_key[end] if end is not None else by_name.get(name, []) if images_with[name] == 1 else []
-        if len(found) > 1 and end is not None:
+        found = own.get(path) or [file for file in found if file not in owned]
+        if len(found) > 1 and (end is not None or path in own):
             raise TruthError(f"{folder} has two label files of {path}, {found[0]} and {found[1]}; remove one")
         if len(found) == 1:
             files[path] = found[0]
@@ -117,6 +121,20 @@ def read_yolo(
             f"is {paths[0]}"
         )
     return YoloMasks(root, files, _numbers(truth_class), addresses, count - len(files))
+
+
+def _named_in_full(keys: dict[str, str], by_key: dict[str, list[Path]]) -> dict[str, list[Path]]:
+    """The files of images that have none by their path without suffix, or only another image's by its path with it."""
+    own: dict[str, list[Path]] = {}
+    owned: set[Path] = set()
+    in_full = {path: full for path in keys if (full := normal_form(path)) in by_key}
+    while more := {
+        path: by_key[full] for path, full in in_full.items() if owned.issuperset(by_key.get(keys[path], ()))
+    }:
+        own |= more
+        owned.update(file for found in more.values() for file in found)
+        in_full = {path: full for path, full in in_full.items() if path not in own}
+    return own
 
 
 def _ends(key: str) -> list[str]:

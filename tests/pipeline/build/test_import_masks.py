@@ -82,6 +82,25 @@ def test_a_round_trip_gives_the_same_masks(exported, tmp_path, to, options):
     assert again.attention_shape == version.attention_shape
 
 
+@pytest.mark.parametrize("to", ["png", "coco", "yolo", "labelstudio"])
+@pytest.mark.parametrize("mode", ["none", "copy"])
+def test_images_whose_names_differ_by_their_suffix_get_their_own_masks_back(tmp_path, made, write, to, mode):
+    rng, ids = np.random.default_rng(4), ["a.jpg", "a.jpg.png", "a.png", "b.png"]
+    content = made(ids)
+    content.status[:] = Status.OK
+    content.errors = {}
+    content.masks[:] = False
+    for row in range(len(ids)):
+        content.masks[row, : SIDE // 2, row * SIDE // 4 : (row + 1) * SIDE // 4] = True
+    content.files = [photo(rng, (64, 48)) for _ in ids]
+    version = write(tmp_path / "masks.store", content, tmp_path / "images")
+    export_version(version, tmp_path / "out", to, ExportOptions(images=mode))
+    again, summary = imported(tmp_path / "out", tmp_path / "images", tmp_path)
+    assert summary.counts["ok"] == len(ids)
+    for one, other in zip(again.read_masks(ids), version.read_masks(ids), strict=True):
+        assert (one & other).sum() / (one | other).sum() > 0.9
+
+
 def test_yolo_comes_back_as_polygons(exported, tmp_path):
     version, images = exported
     export_version(version, tmp_path / "out", "yolo")

@@ -155,6 +155,8 @@ def test_images_without_labels_are_objects(tmp_path, write, made):
 def test_names_of_files():
     assert export_names(["a/x.jpg", "a/y.png"]) == ["a/x", "a/y"]
     assert export_names(["x.jpg", "x.png", "X.JPG"]) == ["x.jpg-0", "x.png", "X.JPG-2"]  # for file systems without case
+    assert export_names(["x.jpg", "x.png", "x.jpg.png", "y.png"]) == ["x.jpg", "x.png", "x.jpg.png", "y"]
+    assert export_names(["x.jpg", "X.JPG", "x.jpg-0.png"]) == ["x.jpg-0-0", "X.JPG-1", "x.jpg-0-2"]
     assert export_names(["/data/x.jpg", "s3://bucket/y.jpg"]) == ["data/x", "bucket/y"]
     assert export_names(["a/x.jpg", "a/x.jpg"]) == ["a/x.jpg-0", "a/x.jpg-1"]
 

@@ -283,9 +283,11 @@ def test_urls_are_named_below_what_they_share():
 
 
 def test_files_of_one_stem_do_not_overwrite_each_other(tmp_path):
-    metadata = RunMetadata(tmp_path, "run", Brightness(), 0.5, ["a.jpg", "b/a.jpg", "A.png", "plain", "b/x.y.jpg"])
-    files = [metadata.file("masks", number, ".png").relative_to(tmp_path).as_posix() for number in range(5)]
-    assert files == ["masks/a.jpg.png", "masks/b/a.png", "masks/A.png.png", "masks/plain.png", "masks/b/x.y.png"]
+    metadata = RunMetadata(
+        tmp_path, "run", Brightness(), 0.5, ["a.jpg", "b/a.jpg", "A.png", "plain", "b/x.y.jpg", "a.jpg.png"]
+    )
+    files = [metadata.file("masks", number, ".png").relative_to(tmp_path / "masks").as_posix() for number in range(6)]
+    assert files == ["a.jpg.png", "b/a.png", "A.png.png", "plain.png", "b/x.y.png", "a.jpg.png.png"]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (24, 16), (640, 480), (3000, 1000)])

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from ....pipeline.errors import PredictError, os_error_reason
 from ....pipeline.io.atomic import write_atomic
+from ....pipeline.io.unique_names import unique_names
 from ...models.localizer import Localizer
 from ..predict import Prediction
 
@@ -39,22 +39,16 @@ class RunMetadata:
 
     def file(self, folder: str, number: int, suffix: str) -> Path:
         """OUT/folder/NAME.suffix, whose folder is created; `a.jpg.png` if there is an `a.png` among the images too."""
-        stem = self._stem(number)
-        name = self.names[number] if self._stems[stem.lower()] > 1 else stem
-        target = self.out / folder / f"{name}{suffix}"
+        target = self.out / folder / f"{self._file_names[number]}{suffix}"
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(target, error) from None
         return target
 
-    def _stem(self, number: int) -> str:
-        folder, slash, name = self.names[number].rpartition("/")
-        return f"{folder}{slash}{name.rpartition('.')[0] or name}"
-
     @cached_property
-    def _stems(self) -> Counter:
-        return Counter(self._stem(number).lower() for number in range(len(self.names)))
+    def _file_names(self) -> list[str]:
+        return unique_names(self.names)
 
     def header(self) -> dict[str, Any]:
         """The head of JSON files: the run, its settings, and the images that failed."""

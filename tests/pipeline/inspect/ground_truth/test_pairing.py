@@ -31,6 +31,34 @@ def test_masks_are_paired_by_path_or_unique_name(tmp_path):
     }
 
 
+SAME_BUT_FOR_SUFFIXES = ["a.jpg", "a.jpg.png", "a.png", "b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (SAME_BUT_FOR_SUFFIXES, ["a.jpg.png", "a.jpg.png.png", "a.png.png", "b.png"]),  # as exports name them
+        (["a.jpg", "a.jpg.png"], ["a.png", "a.jpg.png"]),  # all without suffix
+        (["a.jpg", "a.jpg.png"], ["a.jpg.png", None]),
+        (["x/a.jpg", "x/a.png"], [None, "x/a.png.png"]),
+    ],
+)
+def test_a_file_is_the_mask_of_one_image(tmp_path, images, masks):
+    touch(tmp_path, *filter(None, masks))
+    wanted = {image: tmp_path / mask for image, mask in zip(images, masks, strict=True) if mask is not None}
+    assert pair_masks(images, tmp_path).files == wanted
+    assert pair_masks(images[::-1], tmp_path).files == wanted
+
+
+def test_a_file_for_two_images_is_an_error(tmp_path):
+    touch(tmp_path, "a.bmp", "b.bmp")
+    message = (
+        "has one mask for both a.jpg and a.png, a.bmp; name the masks of images whose names .* a.jpg.png and so on"
+    )
+    with pytest.raises(TruthError, match=message):
+        pair_masks(["a.jpg", "a.png", "b.jpg"], tmp_path)
+
+
 def test_two_masks_of_an_image_are_an_error_but_the_image_beside_its_mask_is_not_one(tmp_path):
     touch(tmp_path, "a/b.png", "a/b.jpg", "c.png")
     with pytest.raises(TruthError, match=r"^--truth .* has two masks of a/b.bmp, a/b.jpg and a/b.png; remove one$"):
