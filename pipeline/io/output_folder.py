@@ -15,6 +15,11 @@ from pathlib import Path
 
 from ..errors import LocLocError, os_error_reason
 
+UNFINISHED = ".unfinished"
+"""The folder inside a result that the next one is written to, see `new_folder.replaced_folder`."""
+
+_OF_UNFINISHED = re.compile(rf"\A{re.escape(UNFINISHED)}(/(new|old))?(/|$)")
+
 
 @dataclass(frozen=True)
 class Results:
@@ -32,7 +37,8 @@ class Results:
     def stranger(self, folder: Path) -> str | None:
         """The first file of `folder` that the command did not write; None where there is none."""
         pattern = re.compile(self.files)
-        strangers = (name for name in sorted(_files_below(folder)) if not pattern.fullmatch(name))
+        names = ((name, _OF_UNFINISHED.sub("", name, count=1)) for name in sorted(_files_below(folder)))
+        strangers = (name for name, part in names if part and not pattern.fullmatch(part))
         return next(strangers, None) or self._wrong_marker(folder / self.marker)
 
     def _wrong_marker(self, marker: Path) -> str | None:

@@ -1,8 +1,10 @@
 """The work on one block of the page, which a process of the pool does: thumbnails and drawings of 64 rows, to files."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +68,15 @@ def block_name(block: int) -> str:
     return f"{BLOCKS}/{block:05}.js"
 
 
-def make_block(job: PageJob, block: BlockJob, first: int) -> BlockDone:
-    """Writes thumbnails and drawings of a block. first: number of its first row on the page."""
+class StoppedError(Exception):
+    """The page is not wanted any more."""
+
+
+def make_block(job: PageJob, block: BlockJob, first: int, stopped: Callable[[], bool] = lambda: False) -> BlockDone:
+    """Writes thumbnails and drawings of a block. first: number of its first row on the page.
+
+    Raises StoppedError between two images once `stopped` returns True, FileNotFoundError if the page's folder has gone.
+    """
     recipe = _recipe(job.version)
     digests = job.version.read_column("input_digest", block.rows)
     count = len(block.rows)
@@ -75,13 +84,15 @@ def make_block(job: PageJob, block: BlockJob, first: int) -> BlockDone:
     colours = np.zeros((count, GRID, GRID, 3), np.float32)
     notes, written = {}, 0
     for n, path in enumerate(block.paths):
+        if stopped():
+            raise StoppedError
         thumbnail = make_thumbnail(job.root, path, job.tile_px, recipe.images.max_pixels, digests[n])
         size[n], colours[n] = thumbnail.size_px, thumbnail.colours
         if thumbnail.note:
             notes[n] = thumbnail.note
         if thumbnail.webp is not None:
             file = job.out / tile_name(first + n)
-            file.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(file.parent, job.out)
             file.write_bytes(thumbnail.webp)
             has_tile[n], written = True, written + len(thumbnail.webp)
     mine = read_mask_block(job.version, recipe, block.rows, np.maximum(size, 1))
@@ -93,9 +104,16 @@ def make_block(job: PageJob, block: BlockJob, first: int) -> BlockDone:
     truth = {str(n): {"o": one.path, "b": one.boxes} for n, one in block.truth.items()}
     text = script_call("onBlock", block.number, versions, truth).encode()
     file = job.out / block_name(block.number)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(file.parent, job.out)
     file.write_bytes(text)
     return BlockDone(block.number, size, has_tile, colours, mine.shapes, iou, notes, written + len(text))
+
+
+def _make_folder(folder: Path, out: Path) -> None:
+    """With the folders between it and `out`, but not `out`, which is removed after an interrupt."""
+    if folder.parent != out:
+        folder.parent.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
 
 
 def _iou(one: MaskBlock, other: MaskBlock, comparable: bool) -> np.ndarray:
@@ -117,18 +135,19 @@ def _recipe(version: Version) -> Recipe:
 
 
 _job: Any = None
+_stop: Any = None
 
 
-def prepare(job: PageJob) -> None:
+def prepare(job: PageJob, stop: Event) -> None:
     """In each process of the pool, once."""
     import signal
 
-    global _job
+    global _job, _stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the process that started this one ends it
     cv2.setNumThreads(1)
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    _job = job
+    _job, _stop = job, stop
 
 
 def make_block_of_pool(block: BlockJob, first: int) -> BlockDone:
-    return make_block(_job, block, first)
+    return make_block(_job, block, first, _stop.is_set)

@@ -9,10 +9,10 @@ OUT/assets/       stylesheet and scripts
 Memory holds the columns and a few blocks, however many rows there are.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,11 +20,11 @@ import numpy as np
 
 from ...catalogs.paths import parse_location
 from ...errors import StoreError, os_error_reason
-from ...io.atomic import write_atomic
 from ...io.clean_processes import clean_processes
 from ...io.interrupts import raise_if_interrupted
 from ...io.machine import usable_cores
-from ...io.output_folder import Results, create_output_folder
+from ...io.new_folder import replaced_folder
+from ...io.output_folder import Results
 from ...status import HAS_MASK
 from ...store.reader import Version
 from .block import ROWS
@@ -90,7 +90,7 @@ def write_report(request: ReportRequest, on_progress: OnProgress = lambda done, 
     """Writes the page of a version, or of two versions side by side. Replaces an earlier page in the same folder.
 
     Raises StoreError where the folder cannot be written or holds other things, TruthError for ground truth that cannot
-    be used. After an error or an interrupt the folder is empty.
+    be used. After an error or an interrupt the folder is as it was.
     """
     version, other = request.version, request.other
     root = parse_location(request.root or version.provenance["catalog"]["root"])
@@ -105,12 +105,11 @@ def write_report(request: ReportRequest, on_progress: OnProgress = lambda done, 
     truth = None
     if request.truth is not None:
         truth = PageTruth(version, request.truth, rows, request.boxes_in, request.truth_class, request.root)
-    create_output_folder(request.out, "--out", StoreError, RESULTS, overwrite=True)
     tile_px = LARGE_TILE_PX if len(rows) <= LARGE_UP_TO else SMALL_TILE_PX
-    job = PageJob(version, other, root, request.out.absolute(), tile_px)
     try:
-        with _emptied_on_error(request.out):
-            write_atomic(request.out / MARKER, MARKER_TEXT)  # an empty one would be no page of ours to empty
+        with replaced_folder(request.out, "--out", StoreError, RESULTS) as out:
+            (out / MARKER).write_text(MARKER_TEXT, encoding="ascii")
+            job = PageJob(version, other, root, out, tile_px)
             found = _make_blocks(job, shown, other_rows, truth, request.workers or usable_cores(), on_progress)
             lines = list(truth.describe()) if truth is not None else []
             metrics = list(shown.metrics)
@@ -129,9 +128,9 @@ def write_report(request: ReportRequest, on_progress: OnProgress = lambda done, 
                 "neighbours": None if near is None else packed(near.reshape(-1), "u4"),
                 "of": of,
             }
-            (request.out / "data.js").write_text(script_call("onData", page), encoding="ascii")
-            write_assets(request.out)
-            write_index(request.out, version, other, live=False)
+            (out / "data.js").write_text(script_call("onData", page), encoding="ascii")
+            write_assets(out)
+            write_index(out, version, other, live=False)
     except OSError as error:
         raise StoreError(f"{request.out} cannot be written: {os_error_reason(error)}; name another --out") from None
     size = sum(file.stat().st_size for file in request.out.rglob("*") if file.is_file())
@@ -180,22 +179,25 @@ def _make_blocks(
             theirs = None if other_rows is None else other_rows[part]
             yield BlockJob(number, shown.rows[part], theirs, shown.paths[part], of_truth)
 
-    for result in _results(job, block_jobs(), min(workers, -(-len(shown) // ROWS))):
-        raise_if_interrupted()
-        found.add(result)
-        done += len(result.size)
-        on_progress(done, len(shown))
+    with closing(_results(job, block_jobs(), min(workers, -(-len(shown) // ROWS)))) as results:
+        for result in results:
+            raise_if_interrupted()
+            found.add(result)
+            done += len(result.size)
+            on_progress(done, len(shown))
     found.notes = dict(sorted(found.notes.items()))
     return found
 
 
-def _results(job: PageJob, blocks: Iterator[BlockJob], workers: int) -> Iterator[BlockDone]:
-    """The results in the order of the blocks, of which a few are at work at a time."""
+def _results(job: PageJob, blocks: Iterator[BlockJob], workers: int) -> Generator[BlockDone]:
+    """The results in the order of the blocks, of which a few are at work at a time. Once closed, nothing is written."""
     if workers <= 1:
         for block in blocks:
             yield make_block(job, block, block.number * ROWS)
         return
-    pool = ProcessPoolExecutor(workers, clean_processes(), prepare, (job,))
+    context = clean_processes()
+    stop = context.Event()
+    pool = ProcessPoolExecutor(workers, context, prepare, (job, stop))
     waiting: list[Future[BlockDone]] = []
     try:
         for block in blocks:
@@ -209,13 +211,5 @@ def _results(job: PageJob, blocks: Iterator[BlockJob], workers: int) -> Iterator
             "A process that draws the page ended (out of memory?); try fewer --workers, or a smaller --sample"
         ) from None
     finally:
+        stop.set()  # all blocks are done, or none of them will be used
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _emptied_on_error(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        create_output_folder(out, "--out", StoreError, RESULTS, overwrite=True)
-        raise

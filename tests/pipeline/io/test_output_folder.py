@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from locloc.pipeline.errors import StoreError
+from locloc.pipeline.io.new_folder import replaced_folder
 from locloc.pipeline.io.output_folder import (
+    UNFINISHED,
     Results,
     check_output_folder,
     check_writable_folder,
@@ -117,3 +119,57 @@ def test_nothing_is_written_inside_a_store(tmp_path):
             check_output_folder(out, "--out", StoreError)
     check_writable_folder(store, "--store", StoreError)  # the store itself
     check_output_folder(tmp_path / "page", "--out", StoreError)
+
+
+def replace(out, parts=("1.png",)) -> None:
+    with replaced_folder(out, "--out", StoreError, OURS) as new:
+        (new / "parts").mkdir()
+        for name in parts:
+            (new / "parts" / name).write_text("new")
+        (new / "head.txt").write_text("ours\nnew")
+
+
+def below(folder) -> dict[str, str]:
+    return {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*") if file.is_file()}
+
+
+NEW = {"head.txt": "ours\nnew", "parts/1.png": "new"}
+
+
+def test_results_take_the_place_of_earlier_ones_in_the_same_folder(earlier, tmp_path):
+    (earlier / "parts" / "2.png").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    for out in (earlier, tmp_path / "link", tmp_path / "new" / "below"):
+        before = out.stat().st_ino if out.exists() else None
+        replace(out)
+        assert below(out) == NEW and sorted(os.listdir(out)) == ["head.txt", "parts"]
+        assert before in (None, out.stat().st_ino)  # it may be a mount point, or the current folder
+
+
+def test_what_a_kill_left_is_replaced(earlier, tmp_path):
+    for out in (earlier, tmp_path / "new"):
+        (out / UNFINISHED / "new" / "parts").mkdir(parents=True)
+        (out / UNFINISHED / "old").mkdir()
+        (out / UNFINISHED / "new" / "parts" / "9.png").touch()
+        (out / "head.txt").write_text("ours\n")  # is there before anything else
+        replace(out)
+        assert below(out) == NEW and UNFINISHED not in os.listdir(out)
+
+
+def test_results_that_cannot_take_their_place_leave_the_earlier_ones(earlier, monkeypatch):
+    before, rename = below(earlier), Path.rename
+
+    def fails_for_the_last(source, target):
+        if source == earlier / UNFINISHED / "new" / "head.txt":
+            raise OSError(5, "Input/output error")
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", fails_for_the_last)
+    with pytest.raises(OSError, match="Input/output"):
+        replace(earlier)
+    monkeypatch.undo()
+    assert below(earlier) == before and UNFINISHED not in os.listdir(earlier)
+    with pytest.raises(StoreError, match="it holds mine"), replaced_folder(earlier, "--out", StoreError, OURS):
+        (earlier / "mine").touch()
+    assert below(earlier) == before | {"mine": ""} and UNFINISHED not in os.listdir(earlier)

@@ -146,20 +146,41 @@ def test_folders(with_images, tmp_path, monkeypatch):
         write_report(ReportRequest(version, out, workers=1))
     assert (out / "index.html").exists()
     (out / "mine.txt").unlink()
+    page = content(tmp_path / "page")
     monkeypatch.setattr(write, "write_index", lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(StoreError, match="cannot be written: no space left"):
         write_report(ReportRequest(version, out, workers=1))
-    assert not list(out.iterdir())
     real = Path.write_bytes
     monkeypatch.setattr(Path, "write_bytes", lambda file, data: (real(file, b"") and None) or _no_space())
-    with pytest.raises(StoreError, match="cannot be written: no space left"):  # with its first file, as on a full disk
-        write_report(ReportRequest(version, out, workers=1))
-    assert not list(out.iterdir())
+    for folder in (out, tmp_path / "new"):  # with its first file, as on a full disk
+        with pytest.raises(StoreError, match="cannot be written: no space left"):
+            write_report(ReportRequest(version, folder, workers=1))
+    assert content(out) == page and not (tmp_path / "new").exists()
     monkeypatch.undo()
     for folder in ("tiles/0", "blocks", "assets"):  # a kill may leave them empty
-        (out / folder).mkdir(parents=True)
-    (out / MARKER).write_text(MARKER_TEXT)
-    write_report(ReportRequest(version, out, workers=1))
+        (tmp_path / "killed" / folder).mkdir(parents=True)
+    (tmp_path / "killed" / MARKER).write_text(MARKER_TEXT)
+    write_report(ReportRequest(version, tmp_path / "killed", workers=1))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All below a folder, by name; folders are empty."""
+    return {str(file.relative_to(folder)): file.read_bytes() if file.is_file() else b"" for file in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_interrupt_leaves_the_earlier_page_whole(with_images, tmp_path, workers):
+    def interrupt(done: int, total: int) -> None:
+        assert done == 64 and list(tmp_path.rglob("*.webp"))
+        raise KeyboardInterrupt
+
+    version, out = with_images(IDS), tmp_path / "a" / "page"
+    for _ in range(2):  # without and with an earlier page
+        before = content(tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            write_report(ReportRequest(version, out, workers=workers), interrupt)
+        assert content(tmp_path) == before
+        write_report(ReportRequest(version, out, sample=2, workers=1))
 
 
 def _no_space() -> None:
