@@ -130,6 +130,26 @@ def commands(group, *path):
         yield from commands(one, *path, name) if hasattr(one, "commands") else [[*path, name]]
 
 
+def test_numbers_with_a_range_are_finite(capsys):
+    """Click's ranges let NaN pass, and all let infinity pass that have one end."""
+    from typer.main import get_command
+
+    root, refused = get_command(app), set()
+    for path in commands(root):
+        command = root
+        for name in path:
+            command = command.commands[name]
+        required = [p for p in command.params if p.required]
+        words = [word for p in required for word in ([p.opts[0]] if p.param_type_name == "option" else []) + ["x"]]
+        ranged = [p for p in command.params if isinstance(getattr(getattr(p, "type", p), "min", None), float)]
+        for option, value in ((p.opts[0], value) for p in ranged for value in ("nan", "inf", "-inf")):
+            with pytest.raises(SystemExit) as left:
+                root.main([*path, *words, option, value], "locloc")
+            assert left.value.code == 2 and option in capsys.readouterr().err
+            refused.add(option)
+    assert refused == {"--min-quality", "--sample", "--min-coverage", "--checkpoint-s", "--image-limit-s", "--clean"}
+
+
 def test_every_command_has_help_by_both_names_within_80_columns():
     from typer.main import get_command
 

@@ -180,7 +180,7 @@ def _extend(
         return already_there(version.tag, parent)
     # The old rows, where the union has them.
     kept = replace(catalog, table=_rows_of(catalog.table, version.ids), annotated_size=None)
-    check_same_files(kept, version.status, version.read_column("input_digest"), version.name)
+    check_same_files(kept, version.status, version.read_column("input_digest"), version.name, extends=True)
     maps = _same_run(parent, open_run)
     backbone = _same_backbone(recipe, weights, parent, maps, run)
     drawn, revisions = maps_metadata(maps), recorded_revisions(parent)

@@ -276,11 +276,16 @@ def precision_text(precision: str, why: str | None) -> str:
     return f"{precision} ({why})" if why else precision
 
 
-def check_same_files(catalog: Catalog, status: np.ndarray, digest: np.ndarray, where: str) -> None:
+def check_same_files(
+    catalog: Catalog, status: np.ndarray, digest: np.ndarray, where: str, extends: bool = False
+) -> None:
     """Compares the files of SAMPLED_FILES finished rows with the digests of the files their masks were made from.
 
     The fingerprint covers names, not contents: reading a million files again would cost as much as decoding them. Rows
     that were missing or crashed are left to `masks retry`. Raises StoreError for a file that differs.
+
+    where    the version, STORE@VERSION
+    extends  whether other images are added to the version, rather than the same ones asked for again
     """
     done = np.flatnonzero(digest.any(1) & (status != Status.PENDING))
     for row in np.unique(done[np.linspace(0, len(done) - 1, min(len(done), SAMPLED_FILES)).astype(int)]).tolist():
@@ -290,7 +295,12 @@ def check_same_files(catalog: Catalog, status: np.ndarray, digest: np.ndarray, w
         except ImageError:  # a missing file cannot be compared
             continue
         if not np.array_equal(now, digest[row]):
+            made = f"{image_id} was another file when {where} was made"
+            if extends:
+                raise StoreError(
+                    f"{made}, and its old mask would be kept; put the old file back, or make masks of all images anew: "
+                    f"`locloc masks build IMAGES --store {where.rpartition('@')[0]}`"
+                )
             raise StoreError(
-                f"{image_id} was another file when {where} was made from images of the same names; "
-                "give these images a store of their own with --store"
+                f"{made} from images of the same names; give these images a store of their own with --store"
             )

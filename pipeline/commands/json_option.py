@@ -9,6 +9,7 @@
 """
 
 import json as as_text
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,13 +27,25 @@ STDOUT = "-"
 
 
 class JsonCommand(TyperCommand):
-    """A command whose option `--json` may have no value."""
+    """A command whose option `--json` may have no value, and whose numbers with a range are finite."""
 
     any_word_is_file = False
     json_error: type[LocLocError] = LocLocError
 
     def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:  # type: ignore[override]  # typer has two Contexts
-        return super().parse_args(ctx, with_json_value(args, self.any_word_is_file))
+        rest = super().parse_args(ctx, with_json_value(args, self.any_word_is_file))
+        for parameter in self.params:
+            value = ctx.params.get(parameter.name or "")
+            if (
+                isinstance(value, float) and not math.isfinite(value) and _has_range(parameter)
+            ):  # click's ranges let NaN pass
+                raise typer.BadParameter(f"{value} is no finite number.", ctx, parameter)
+        return rest
+
+
+def _has_range(parameter: Any) -> bool:
+    kind = getattr(parameter, "type", parameter)  # older typers have the range in the parameter's type
+    return getattr(kind, "min", None) is not None or getattr(kind, "max", None) is not None
 
 
 class JsonFileCommand(JsonCommand):

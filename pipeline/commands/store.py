@@ -56,7 +56,8 @@ def export(
         typer.Option(metavar="NAME,...", help="Only images of these classes; may be repeated."),
     ] = None,
     min_quality: Annotated[
-        float | None, typer.Option(help="Only masks whose quality is at least this.", show_default=False)
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Only masks whose quality is at least this.", show_default=False),
     ] = None,
     images: Annotated[
         str | None,

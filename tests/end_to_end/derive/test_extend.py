@@ -128,7 +128,7 @@ def test_images_that_were_replaced_are_not_mixed_with_their_old_masks(good, whol
             file.write_bytes(kept[names[0]])
         shutil.copy(names[0], good / "even" / "new.jpg")
         said = on("extend", f"{store}@v1", good, code=1)
-        assert "was another file when" in said.stderr
+        assert "was another file when" in said.stderr and "`locloc masks build IMAGES --store" in said.stderr
     finally:
         (good / "even" / "new.jpg").unlink()
         for file, data in kept.items():

@@ -125,6 +125,8 @@ def test_a_file_that_was_replaced_is_named(tmp_path):
     (tmp_path / "007").write_bytes(b"other")
     with pytest.raises(StoreError, match="007 was another file when s@v1 was made .* --store"):
         check_same_files(listed, status, digest, "s@v1")
+    with pytest.raises(StoreError, match="007 was another file .* the old file back, .*`locloc masks build .* s`"):
+        check_same_files(listed, status, digest, "s@v1", extends=True)
 
 
 def test_rows_without_a_digest_are_not_compared(tmp_path):
