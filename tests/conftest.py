@@ -66,6 +66,7 @@ class Content:
     recipe: dict = field(default_factory=lambda: {"images": {"fit": "stretch"}, "mask_px": 32, "seed": 0})
     splits: list[int] = field(default_factory=list)  # indices into SPLITS; []: none is given
     true_boxes: list[list[list[float]]] = field(default_factory=list)  # of the catalog; []: none
+    classes: tuple[str, ...] = ("a", "b", "c")
 
     @classmethod
     def made(cls, ids: list[str], mask_px: int = 32, heads: int = 2, grid: tuple[int, int] = (3, 3)) -> "Content":
@@ -125,7 +126,7 @@ def write_version(
         if status not in (Status.MISSING, Status.CRASHED):
             images.mkdir(parents=True, exist_ok=True)
             (images / id).write_bytes(file)
-    catalog = build_catalog("test", images, rows, ["a", "b", "c"], where=lambda row, column: str(row), looked_for="")
+    catalog = build_catalog("test", images, rows, content.classes, where=lambda row, column: str(row), looked_for="")
     order = np.argsort(np.array([id.encode() for id in content.ids], object))
     columns = content.columns | (columns or {})
     metadata = {

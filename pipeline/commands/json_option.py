@@ -39,7 +39,7 @@ class JsonCommand(TyperCommand):
             if (
                 isinstance(value, float) and not math.isfinite(value) and _has_range(parameter)
             ):  # click's ranges let NaN pass
-                raise typer.BadParameter(f"{value} is no finite number.", ctx, parameter)
+                raise typer.BadParameter(f"{value} is no finite number.", ctx, param_hint=repr(parameter.opts[0]))
         return rest
 
 

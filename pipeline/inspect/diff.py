@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from ..catalogs.catalog import Catalog
+from ..recipe import are_imported
 from ..status import HAS_MASK, Status
 from ..store.arrays import open_array
 from ..store.corruption import corruption_as_error
@@ -81,6 +82,7 @@ class Diff:
     only_in_other: Changed
     changed: dict[str, Changed]  # "mask", "attention", "status", "file", "label", and "decision" if there are any
     not_compared: dict[str, str]  # "mask" or "attention", and why
+    renumbered: list[str]  # classes that have another number in each version; labels are compared by name
     attention_max_difference: float | None
     statuses: dict[str, dict[str, int]]  # rows by status in one, and in the other
     iou: MaskIoU | None
@@ -93,7 +95,8 @@ def diff_versions(one: Version, other: Version) -> Diff:
 
     Masks of different sizes are compared at the larger size; the smaller ones are enlarged by nearest neighbour. Masks
     with different cropping (`images.fit`) show different parts of an image and are not compared, nor is attention with
-    different heads or grid. Raises StoreError if a version cannot be read.
+    different heads or grid, or where masks were imported. Labels are compared by the names of their classes, or by
+    number if a version has no names. Raises StoreError if a version cannot be read.
     """
     catalogs = [_catalog(version) for version in (one, other)]
     ids, other_ids = (catalog.table["id"] for catalog in catalogs)
@@ -110,7 +113,7 @@ def diff_versions(one: Version, other: Version) -> Diff:
 
     status, other_status = _read(one, "status")[rows], _read(other, "status")[other_rows]
     differs = {"status": status != other_status, "file": _files_differ(one, rows, other, other_rows)}
-    label, other_label = (catalog.table["label"].to_numpy() for catalog in catalogs)
+    label, other_label = _comparable_labels(*catalogs)
     differs["label"] = label[rows] != other_label[other_rows]
     decision, other_decision = (version.decisions.codes(len(version)) for version in (one, other))
     if decision.any() or other_decision.any():
@@ -136,6 +139,7 @@ def diff_versions(one: Version, other: Version) -> Diff:
         only(other_ids, other_rows),
         {name: changed(flags) for name, flags in differs.items()},
         not_compared,
+        _renumbered(*catalogs),
         attention_max,
         _crosstab(status, other_status),
         mask_iou,
@@ -222,9 +226,28 @@ def _not_comparable(one: Version, other: Version) -> dict[str, str]:
     if fits[0] != fits[1]:
         reasons["mask"] = f"they show different parts of an image: images.fit is {fits[0]}, and {fits[1]}"
     shapes = [version.attention_shape for version in (one, other)]
-    if shapes[0] != shapes[1]:
+    if imported := [version.name for version in (one, other) if are_imported(version.provenance)]:
+        reasons["attention"] = f"the masks of {' and '.join(imported)} were imported, and have none"
+    elif shapes[0] != shapes[1]:
         reasons["attention"] = "heads and grid differ: " + ", and ".join("x".join(map(str, s)) for s in shapes)
     return reasons
+
+
+def _comparable_labels(one: Catalog, other: Catalog) -> list[np.ndarray]:
+    """A number for each row, the same for the same class in both; -1 for none."""
+    labels = [catalog.table["label"].to_numpy() for catalog in (one, other)]
+    if not (one.classes and other.classes):
+        return labels
+    number = {name: n for n, name in enumerate(dict.fromkeys(one.classes + other.classes))}
+    return [
+        np.array([*map(number.__getitem__, catalog.classes), -1])[label]  # label -1 is the last of them
+        for catalog, label in zip((one, other), labels, strict=True)
+    ]
+
+
+def _renumbered(one: Catalog, other: Catalog) -> list[str]:
+    number = {name: n for n, name in enumerate(other.classes)}
+    return [name for n, name in enumerate(one.classes) if number.get(name, n) != n]
 
 
 def _files_differ(one: Version, rows: np.ndarray, other: Version, other_rows: np.ndarray) -> np.ndarray:

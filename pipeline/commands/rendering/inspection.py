@@ -6,7 +6,7 @@ from typing import Any
 from rich.markup import escape
 
 from ...export import Exported
-from ...inspect.diff import BINS, Changed, Diff
+from ...inspect.diff import BINS, FIRST, Changed, Diff
 from ...inspect.score import ScoreReport
 from ...inspect.verify import CHANGES, DAMAGE, Finding, Verified
 from ...io.console import one_line, out, print_warning
@@ -62,6 +62,9 @@ def print_diff(diff: Diff) -> None:
     print_table((), rows)
     for name, reason in diff.not_compared.items():
         out.print(f"{name}: not compared, because {escape(reason)}")
+    if diff.renumbered:
+        first = _names(diff.renumbered[:FIRST], len(diff.renumbered))
+        out.print(f"numbers of classes changed: {escape(first)}; labels are compared by name")
     if diff.attention_max_difference:
         out.print(f"attention differs by at most {diff.attention_max_difference:.2g}")
     _print_statuses(diff)

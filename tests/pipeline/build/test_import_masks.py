@@ -18,6 +18,7 @@ from locloc.pipeline.errors import StoreError, TruthError
 from locloc.pipeline.export import ExportOptions, export_version
 from locloc.pipeline.export.zarr import export_zarr
 from locloc.pipeline.geometry.resize_crop import ResizeCrop
+from locloc.pipeline.inspect.diff import diff_versions
 from locloc.pipeline.inspect.report.decisions_csv import Decision
 from locloc.pipeline.inspect.score import score_version
 from locloc.pipeline.recipe import Recipe
@@ -80,6 +81,9 @@ def test_a_round_trip_gives_the_same_masks(exported, tmp_path, to, options):
     assert again.provenance["operation"]["exported_from"] == version.name
     assert again.provenance["backbone"] == version.provenance["backbone"]
     assert again.attention_shape == version.attention_shape
+    diff = diff_versions(version, again)  # the attention of `again` is zeros
+    assert diff.not_compared == {"attention": f"the masks of {again.name} were imported, and have none"}
+    assert "attention" not in diff.changed and diff.attention_max_difference is None and diff.iou is not None
 
 
 @pytest.mark.parametrize("to", ["png", "coco", "yolo", "labelstudio"])

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from locloc.pipeline.commands.rendering.inspection import print_diff
 from locloc.pipeline.errors import StoreError
 from locloc.pipeline.geometry.boxes import mask_iou
 from locloc.pipeline.inspect.diff import Changed, Setting, Worst, diff_versions, enlarge, packed_mask_iou
@@ -150,6 +151,23 @@ def test_different_croppings_and_grids_are_not_compared(store, tmp_path, write, 
     }
     assert diff.changed.keys() == {"status", "file", "label"}
     assert (diff.iou, diff.worst, diff.attention_max_difference) == (None, [], None)
+
+
+def test_labels_are_compared_by_the_names_of_their_classes(store, tmp_path, write, made, capsys):
+    one, other, moved, bare = (made([*"wxyz"]) for _ in range(4))
+    one.classes, one.labels = ("b", "d"), [0, 1, 1, -1]
+    other.classes, other.labels = ("a", "b", "d"), [1, 2, 2, -1]  # the same classes, of other numbers
+    moved.classes, moved.labels = ("a", "b", "d"), [1, 1, 0, 0]  # b, b, a, a
+    bare.classes, bare.labels = (), [0, 1, 2, -1]
+    one, other, moved, bare = (write(store, content, tmp_path / "images") for content in (one, other, moved, bare))
+    diff = diff_versions(one, other)
+    assert (diff.changed["label"], diff.renumbered) == (Changed(0, []), ["b", "d"])
+    print_diff(diff)
+    assert "numbers of classes changed: b, d; labels are compared by name" in capsys.readouterr().out
+    diff = diff_versions(other, moved)
+    assert (diff.changed["label"], diff.renumbered) == (Changed(3, ["x", "y", "z"]), [])
+    assert diff_versions(one, moved).changed["label"] == Changed(3, ["x", "y", "z"])
+    assert diff_versions(one, bare).changed["label"] == Changed(1, ["y"])  # by number
 
 
 @pytest.mark.parametrize("side", [8, 16, 24, 64])
