@@ -34,11 +34,9 @@ class JsonCommand(TyperCommand):
 
     def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:  # type: ignore[override]  # typer has two Contexts
         rest = super().parse_args(ctx, with_json_value(args, self.any_word_is_file))
-        for parameter in self.params:
+        for parameter in filter(_has_range, self.params):
             value = ctx.params.get(parameter.name or "")
-            if (
-                isinstance(value, float) and not math.isfinite(value) and _has_range(parameter)
-            ):  # click's ranges let NaN pass
+            if isinstance(value, float) and not math.isfinite(value):  # click's ranges let NaN pass
                 raise typer.BadParameter(f"{value} is no finite number.", ctx, param_hint=repr(parameter.opts[0]))
         return rest
 
