@@ -128,7 +128,7 @@ def _print_error(line: str) -> None:
         from .console import print_error
 
         print_error(line)
-    except Exception:  # rich is missing, or memory is
+    except (Exception, KeyboardInterrupt):  # rich is missing, or memory is; or Ctrl-C came once more
         print(f"error: {' '.join(line.split())}", file=sys.stderr)
 
 

@@ -94,6 +94,14 @@ def test_a_bug_is_raised_with_a_note_that_asks_for_a_report(error, capsys):
     assert "Please report it" in raised.value.__notes__[0]
 
 
+def test_a_second_interrupt_while_the_first_is_reported(capsys, monkeypatch):
+    def interrupted(line):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("locloc.pipeline.io.console.print_error", interrupted)
+    assert ended_by(KeyboardInterrupt(), capsys) == (130, "error: interrupted\n")
+
+
 def test_an_interrupt_and_a_closed_pipe_have_their_customary_codes(capsys, monkeypatch):
     assert ended_by(KeyboardInterrupt(), capsys) == (130, "error: interrupted\n")
     monkeypatch.setattr("locloc.pipeline.io.exit_codes._drop_stdout", lambda: None)
