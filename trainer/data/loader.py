@@ -66,17 +66,13 @@ class EpochLoader:
 
     def __init__(self, dataset: Dataset[Batch], sampler: EpochSampler, workers: int, pin: bool = False):
         self._sampler = sampler
-        processes: dict[str, Any] = (
-            {"multiprocessing_context": clean_processes(), "persistent_workers": True} if workers else {}
-        )
         self._loader = DataLoader(
             _ErrorsAsValues(dataset),
             batch_sampler=sampler,
-            num_workers=workers,
             collate_fn=_stack,
-            worker_init_fn=_init_worker,
             pin_memory=pin,
-            **processes,
+            num_workers=workers,
+            **worker_options(workers),
         )
 
     def __len__(self) -> int:
@@ -110,6 +106,12 @@ class _ErrorsAsValues(Dataset[Any]):
 def _stack(samples: list[Any]) -> Any:
     error = next((sample for sample in samples if isinstance(sample, LocLocError)), None)
     return error if error is not None else torch.utils.data.default_collate(samples)
+
+
+def worker_options(workers: int) -> dict[str, Any]:
+    """What torch.utils.data.DataLoader takes beside `num_workers`; 0: it loads in this process."""
+    processes = {"multiprocessing_context": clean_processes(), "persistent_workers": True} if workers else {}
+    return {"worker_init_fn": _init_worker, **processes}
 
 
 def _init_worker(_: int) -> None:

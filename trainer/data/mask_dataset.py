@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -13,10 +12,10 @@ from ...pipeline.catalogs.paths import parse_location
 from ...pipeline.catalogs.split_words import SPLITS
 from ...pipeline.errors import TrainError, check_known
 from ...pipeline.geometry.boxes import largest_box
-from ...pipeline.io.clean_processes import clean_processes
 from ...pipeline.recipe import Recipe
 from ...pipeline.status import usable_rows
 from ...pipeline.store import Version, open_version
+from .loader import worker_options
 from .version_images import VersionImages
 
 Transform = Callable[[Any, dict[str, Any]], Any]
@@ -97,12 +96,7 @@ class MaskDataset(Dataset[Any]):
         workers  loading processes, started by forkserver; a script that has any needs `if __name__ == "__main__":`
         options  of torch.utils.data.DataLoader
         """
-        processes: dict[str, Any] = (
-            {"multiprocessing_context": clean_processes(), "persistent_workers": True} if workers else {}
-        )
-        return DataLoader(
-            self, batch_size, shuffle, num_workers=workers, **{"worker_init_fn": _init_worker, **processes, **options}
-        )
+        return DataLoader(self, batch_size, shuffle, num_workers=workers, **(worker_options(workers) | options))
 
     def _item(self, row: int, mask: np.ndarray) -> Any:
         rgb = self._images.square(row, len(mask))
@@ -119,7 +113,3 @@ class MaskDataset(Dataset[Any]):
 
     def __repr__(self) -> str:
         return f"MaskDataset({self.version.name!r}, {len(self)} images, {len(self.classes)} classes)"
-
-
-def _init_worker(_: int) -> None:
-    cv2.setNumThreads(0)
