@@ -71,7 +71,8 @@ def take_decisions_over(version: Version, other: Version, name: str | None = Non
     for row, code in zip(decisions.rows.tolist(), decisions.code.tolist(), strict=True):
         image_id = other.ids[row]
         here = row_of.get(image_id)
-        if here in with_mask and (code or not own[here]):  # a mere note does not undo what was decided here
+        # A note needs no mask, and does not undo what was decided here.
+        if here is not None and (here in with_mask if code else not own[here]):
             decided[image_id] = Decision(image_id, DECISIONS[code] or UNDECIDED, decisions.notes.get(row, ""), 0)
     made = decide_version(version, decided, name).version
     return version if made == version.tag else open_version(f"{version.store}@{made}")

@@ -120,10 +120,11 @@ def test_a_note_needs_no_decision(version, decide):
 
 def test_notes_of_another_version_do_not_undo_decisions(version, decide):
     decide(version, ("010.jpg", "rejected", "mine"))
-    decide(version, ("010.jpg", "undecided", "theirs"), ("011.jpg", "undecided", "new"), name="other")
+    theirs = (("005.jpg", "why?"), ("010.jpg", "theirs"), ("011.jpg", "new"))  # the first one has no mask
+    decide(version, *((image_id, "undecided", note) for image_id, note in theirs), name="other")
     own, other = (open_version(f"{version.store}@{tag}") for tag in ("v2", "other"))
     joined = take_decisions_over(own, other)
-    assert joined.decisions.rejected.tolist() == [10] and joined.decisions.notes == {10: "mine", 11: "new"}
+    assert joined.decisions.rejected.tolist() == [10] and joined.decisions.notes == {5: "why?", 10: "mine", 11: "new"}
 
 
 def test_the_same_decisions_are_published_once(version, decide):
