@@ -9,8 +9,8 @@ import os
 from contextlib import suppress
 
 NAMES = "LOCLOC_PRELOAD"
-"""The environment variable."""
+"""The environment variable. It is removed here, so that no process started from there imports them again."""
 
-for _name in filter(None, os.environ.get(NAMES, "").split(",")):
+for _name in filter(None, os.environ.pop(NAMES, "").split(",")):
     with suppress(Exception):
         importlib.import_module(_name)

@@ -143,8 +143,11 @@ def _mask(maps: np.ndarray, tau: float) -> np.ndarray:
 @contextlib.contextmanager
 def _quiet() -> Any:
     """Keeps what torch prints, logs and warns of while it exports from the terminal."""
-    quiet = log_level("torch.onnx", logging.ERROR), contextlib.redirect_stdout(io.StringIO())
-    with warnings.catch_warnings(), quiet[0], quiet[1]:
+    with (
+        log_level("torch.onnx", logging.ERROR),
+        contextlib.redirect_stdout(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         yield
 

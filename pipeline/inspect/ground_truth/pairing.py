@@ -18,7 +18,7 @@ image's path, the one whose name differs from the image's is the mask: images ma
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -107,9 +107,8 @@ def pair_masks(paths: Sequence[str], folder: Path, root: Path | str | None = Non
     mask_of: dict[str, str] = {}
     itself = 0
 
-    def by_mark(image: str, taken: frozenset[str] = frozenset()) -> list[str]:
-        others = (image, *taken)
-        found = [mask for mask in marked.find(_key(image), images_with_name) if mask not in others]
+    def by_mark(image: str, taken: Collection[str] = ()) -> list[str]:
+        found = [mask for mask in marked.find(_key(image), images_with_name) if mask != image and mask not in taken]
         if len(found) > 1:  # `cat.jpg.png` and `cat.png.png`, of two images
             found = [mask for mask in found if _key(mask) == normal_form(image)] or found
         return found
@@ -122,6 +121,7 @@ def pair_masks(paths: Sequence[str], folder: Path, root: Path | str | None = Non
             raise TruthError(f"--truth {folder} has two masks of {image}, {found[0]} and {found[1]}; remove one")
         if found:
             mask_of[image] = found[0]
+    taken = set(mask_of.values())
     for mask, images in _claimed_twice(mask_of).items():
         owners = [image for image in images if _key(mask) == normal_form(image)]
         if len(owners) != 1:
@@ -130,11 +130,11 @@ def pair_masks(paths: Sequence[str], folder: Path, root: Path | str | None = Non
                 f"whose names differ by their suffix {PurePosixPath(images[0]).name}.png and so on"
             )
         for image in images:
-            if image != owners[0]:
-                others = by_mark(image, frozenset(mask_of.values()))
-                mask_of |= {image: others[0]} if len(others) == 1 else {}
-                if mask_of[image] == mask:
-                    del mask_of[image]
+            if image not in owners:
+                del mask_of[image]
+                if len(others := by_mark(image, taken)) == 1:
+                    mask_of[image] = others[0]
+                    taken.add(others[0])
     files = {image: _file(folder, mask) for image, mask in mask_of.items()}
     named = Counter(_naming(mask, image) for image, mask in mask_of.items())
     if not files and itself:
