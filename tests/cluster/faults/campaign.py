@@ -112,10 +112,9 @@ class Campaign:
                 if fault == READ_ONLY:
                     if running is not None:
                         running.kill()
-                    self.disk.set_read_only(True)
-                    running = self.coordinate(store, photos, image_limit_s)
-                    self.finish(running, READ_ONLY)
-                    self.disk.set_read_only(False)
+                    with self.disk.spoilt("read-only"):
+                        running = self.coordinate(store, photos, image_limit_s)
+                        self.finish(running, READ_ONLY)
                 elif fault in (CLOCK, TWICE):
                     if running is not None:
                         running.kill()

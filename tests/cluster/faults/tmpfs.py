@@ -3,9 +3,8 @@
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 INODES = 4000
@@ -14,6 +13,7 @@ INODES = 4000
 class SmallDisk:
     def __init__(self, folder: Path):
         self.folder, self._ballast, self._files = folder, folder / "ballast", folder / "files"
+        self._read_only = _read_only_view(folder)
 
     @contextmanager
     def spoilt(self, how: str) -> Iterator[None]:
@@ -51,16 +51,15 @@ class SmallDisk:
         shutil.rmtree(self._files)
 
     def set_read_only(self, read_only: bool) -> None:
-        """Waits for a moment in which no file is open for writing: the kernel refuses it before."""
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                _run("mount", "-o", f"remount,{'ro' if read_only else 'rw'}", str(self.folder))
-                return
-            except subprocess.CalledProcessError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
+        """Covers the disk with a read-only view of itself, or takes that away.
+
+        A remount would be refused while any file is open for writing, as a build's lock is to its end. What is open for
+        writing remains so, as on a disk that its kernel or its server makes read-only.
+        """
+        if read_only:
+            _run("mount", "--bind", str(self._read_only), str(self.folder))
+        else:
+            _run("umount", "--lazy", str(self.folder))
 
 
 @contextmanager
@@ -72,11 +71,19 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[SmallDisk | None]:
     except (OSError, subprocess.CalledProcessError):
         yield None
         return
-    try:
+    with ExitStack() as stack:
+        stack.callback(_run, "umount", str(folder))
+        stack.callback(os.sync)
+        read_only = _read_only_view(folder)
+        read_only.mkdir()
+        _run("mount", "--bind", str(folder), str(read_only))
+        stack.callback(_run, "umount", str(read_only))
+        _run("mount", "-o", "remount,ro,bind", str(read_only))
         yield SmallDisk(folder)
-    finally:
-        os.sync()
-        _run("umount", str(folder))
+
+
+def _read_only_view(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}-read-only")
 
 
 def _run(*command: str) -> None:
