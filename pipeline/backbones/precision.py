@@ -30,6 +30,13 @@ def why_no_tf32(with_gpu: bool) -> str | None:
     return needs_gpu("tf32")
 
 
+def why_no_precision(precision: str, with_gpu: bool) -> str | None:
+    """Why models cannot run in `precision` on this machine's GPU, if `with_gpu`, else on its CPU; None: they can."""
+    if precision == "tf32":
+        return why_no_tf32(with_gpu)
+    return needs_gpu(precision) if precision == "fp16" and not with_gpu else None
+
+
 def auto_precision(with_gpu: bool) -> AutoPrecision:
     """bf16 where this machine's CPU has AMX, or with `with_gpu` its GPU has bf16; fp16 on older GPUs; else fp32.
 

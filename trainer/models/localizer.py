@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...pipeline.backbones.precision import auto_precision, needs_gpu, why_no_tf32
+from ...pipeline.backbones.precision import auto_precision, why_no_precision
 from ...pipeline.backbones.spec import BackboneSpec, canonical_name, recorded_weights
 from ...pipeline.backbones.tf32 import float32_products
 from ...pipeline.backbones.vit import Backbone
@@ -219,10 +219,8 @@ def _checked_device(name: str, precision: str) -> torch.device:
         raise TrainError(f"No device {name!r}; auto, cpu, cuda and cuda:1 are some") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise TrainError(f"--device {name}, but this machine has {torch.cuda.device_count()} GPUs")
-    if device.type == "cpu" and precision == "fp16":
-        raise TrainError("--" + needs_gpu("fp16"))
-    if precision == "tf32" and (why := why_no_tf32(device.type == "cuda")) is not None:
-        raise TrainError(why)
+    if (why := why_no_precision(precision, device.type != "cpu")) is not None:
+        raise TrainError(f"--{why}")
     return device
 
 

@@ -20,7 +20,6 @@ from ..models import is_guided
 from ..recipe import TrainRecipe, apply_changes, load_train_recipe
 
 FROM_HERE_ON = {
-    "epochs": "more or fewer epochs",
     "lr_base": "the learning rate",
     "lr_base_batch": "the learning rate",
     "schedule": "the learning rate",
@@ -30,7 +29,7 @@ FROM_HERE_ON = {
     "accumulate": "the parts of a batch",
     "compile": "speed",
 }
-"""Settings of `fit` that a started task may change, and what they change from the next step on."""
+"""Settings of `fit` that a started task may change, beside its epochs, and what they change from the next step on."""
 
 FIXED = {
     "seed": "it chose the images and the initial weights",
@@ -122,7 +121,7 @@ def _allowed(run: RunBefore, name: str, old: Any, new: Any) -> str:
         raise TrainError(f"{run.out}: {task} has {done} epochs already, so {name} cannot become {new}; leave it out")
     if rest and task != "data" and not (run.out / task / "state.pt").exists():
         return f"{differs}: {task} has not begun, and takes it from its start"
-    if not rest.startswith("fit.") or setting not in FROM_HERE_ON:
+    if not rest.startswith("fit.") or setting not in {*FROM_HERE_ON, "epochs"}:
         why = FIXED.get(setting, "it decides the model or its training images")
         raise TrainError(
             f"{run.out} is another run: {name} = {_shown(old)}, not {_shown(new)}; that cannot change in a run: "

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from ...pipeline.backbones.precision import needs_gpu, why_no_tf32
+from ...pipeline.backbones.precision import why_no_precision
 from ...pipeline.backbones.spec import BackboneSpec, recorded_weights
 from ...pipeline.backbones.tf32 import set_tf32
 from ...pipeline.backbones.vit import Backbone
@@ -315,10 +315,8 @@ def resolve_runtime(runtime: RuntimeConfig) -> RuntimeConfig:
     accelerator = runtime.accelerator if runtime.accelerator != "auto" else ("cuda" if gpus else "cpu")
     if accelerator == "cuda" and (runtime.devices or 1) > gpus:
         raise TrainError(f"--devices {runtime.devices or 1}, but this machine has {gpus} GPUs")
-    if accelerator == "cpu" and runtime.precision == "fp16":
-        raise TrainError("--" + needs_gpu("fp16"))
-    if runtime.precision == "tf32" and (why := why_no_tf32(accelerator == "cuda")) is not None:
-        raise TrainError(why)
+    if (why := why_no_precision(runtime.precision, accelerator == "cuda")) is not None:
+        raise TrainError(f"--{why}")
     return replace(runtime, accelerator=accelerator)
 
 
