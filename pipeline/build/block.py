@@ -95,31 +95,30 @@ class Block:
         return np.ones(len(self), bool) if self.parent_rows is None else self.parent_rows < 0
 
 
+@dataclass(kw_only=True)
 class _Rows:
-    """The rows of a block, of which some may fail."""
+    """The rows of a block, of which some may fail, and what is known of their images."""
 
-    status: np.ndarray
-    errors: dict[int, str]
+    block: Block
+    images: np.ndarray  # (n, S, S, 3) uint8, for `refine`
+    size: np.ndarray  # (n, 2) int32, width and height in pixels
+    orientation: np.ndarray  # (n,) uint8, EXIF's
+    digest: np.ndarray  # (n, 16) uint8, blake2b of the file
+    status: np.ndarray  # (n,) uint8
+    errors: dict[int, str] = field(default_factory=dict)  # by row of the block
+    seconds: Counter[str] = field(default_factory=Counter)  # by stage
 
     def fail(self, row: int, status: Status, reason: str) -> None:
         self.status[row] = status
         self.errors[row] = reason
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DecodedBatch(_Rows):
     """The result of `decode`. Rows that failed, and those of `jpegs`, are zero in all arrays of pixels."""
 
-    block: Block
     inputs: np.ndarray  # (n, P, P, 3) uint8, for the backbone; no rows where no attention is computed
-    images: np.ndarray  # (n, S, S, 3) uint8, for `refine`
-    size: np.ndarray  # (n, 2) int32, width and height in pixels
-    orientation: np.ndarray  # (n,) uint8, EXIF's
-    digest: np.ndarray  # (n, 16) uint8, blake2b of the file
-    status: np.ndarray  # (n,) uint8
     attention: np.ndarray | None = None  # (n, H, h, w) float16, of the parent where it is used
-    errors: dict[int, str] = field(default_factory=dict)  # by row of the block
-    seconds: Counter[str] = field(default_factory=Counter)  # by stage
     jpegs: dict[int, bytes] = field(default_factory=dict)  # by row: files that a GPU worker is to decode
 
     def copy(self) -> "DecodedBatch":
@@ -140,31 +139,31 @@ class Attended:
     decoded: DecodedBatch | None = None  # the batch with the files that were decoded there, if any; without `inputs`
 
 
-@dataclass
+@dataclass(kw_only=True)
 class AttentionBatch(_Rows):
     """The result of `attend`: a block that only has to be refined. Rows that failed are zero in all but `status`."""
 
-    block: Block
     attention: np.ndarray  # (n, H, h, w) float16, as in Attended
-    images: np.ndarray  # (n, S, S, 3) uint8
-    size: np.ndarray  # (n, 2) int32, width and height in pixels
-    orientation: np.ndarray  # (n,) uint8, EXIF's
-    digest: np.ndarray  # (n, 16) uint8, blake2b of the file
-    status: np.ndarray  # (n,) uint8
     cuts: np.ndarray  # (n, S, S) bool, as in Attended
     is_cut: np.ndarray  # (n,) bool
-    errors: dict[int, str] = field(default_factory=dict)  # by row of the block
-    seconds: Counter[str] = field(default_factory=Counter)  # by stage
 
     @classmethod
     def of(cls, decoded: DecodedBatch, attended: Attended) -> "AttentionBatch":
         """Joins the two. Changes neither: Dask may compute with them again."""
         decoded = attended.decoded or decoded
         batch = cls(
-            decoded.block, attended.attention, decoded.images, decoded.size, decoded.orientation, decoded.digest,
-            decoded.status.copy(), attended.cuts, attended.is_cut, dict(decoded.errors),
-            decoded.seconds + attended.seconds,
-        )  # fmt: skip
+            block=decoded.block,
+            images=decoded.images,
+            size=decoded.size,
+            orientation=decoded.orientation,
+            digest=decoded.digest,
+            status=decoded.status.copy(),
+            errors=dict(decoded.errors),
+            seconds=decoded.seconds + attended.seconds,
+            attention=attended.attention,
+            cuts=attended.cuts,
+            is_cut=attended.is_cut,
+        )
         for row in attended.not_finite:
             batch.fail(row, Status.NON_FINITE, "the backbone's attention is not finite")
         return batch

@@ -102,13 +102,13 @@ def _empty_batch(block: Block, context: TaskContext, input_px: int | None) -> De
     rows, mask_px = len(block), context.recipe.mask_px
     inputs = (0, 0, 0, 3) if input_px is None else (rows, input_px, input_px, 3)
     return DecodedBatch(
-        block,
-        np.zeros(inputs, np.uint8),
-        np.zeros((rows, mask_px, mask_px, 3), np.uint8),
-        np.zeros((rows, 2), np.int32),
-        np.zeros(rows, np.uint8),
-        np.zeros((rows, 16), np.uint8),
-        np.full(rows, Status.OK, np.uint8),
+        block=block,
+        inputs=np.zeros(inputs, np.uint8),
+        images=np.zeros((rows, mask_px, mask_px, 3), np.uint8),
+        size=np.zeros((rows, 2), np.int32),
+        orientation=np.zeros(rows, np.uint8),
+        digest=np.zeros((rows, 16), np.uint8),
+        status=np.full(rows, Status.OK, np.uint8),
     )
 
 
