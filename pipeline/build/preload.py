@@ -8,9 +8,14 @@ import importlib
 import os
 from contextlib import suppress
 
+from ..backbones.quick_imports import import_timm
+
 NAMES = "LOCLOC_PRELOAD"
 """The environment variable. It is removed here, so that no process started from there imports them again."""
 
-for _name in filter(None, os.environ.pop(NAMES, "").split(",")):
+if _names := [*filter(None, os.environ.pop(NAMES, "").split(","))]:
+    with suppress(Exception):
+        import_timm()
+for _name in _names:
     with suppress(Exception):
         importlib.import_module(_name)

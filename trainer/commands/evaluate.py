@@ -98,6 +98,7 @@ def evaluate(
 
     **Example:** locloc eval run --images photos --report report
     """
+    from ...pipeline.backbones.quick_imports import import_timm
     from ...pipeline.commands.rendering.catalogs import print_catalog
     from ...pipeline.errors import TrainError, check_known
     from ...pipeline.inspect.ground_truth.boxes_in import check_boxes_in
@@ -131,6 +132,7 @@ def evaluate(
         split_targets(targets or [], images, catalog, models)
     check_boxes_in(boxes_in)
     check_truth(truth, truth_class, masks_in)
+    import_timm()
     from ..evaluation.evaluate import evaluate as evaluate_all  # imports torch: after the checks above
     from ..evaluation.report import write_report
     from ..evaluation.resolve import export_score_maps, resolve_score_maps, resolve_targets

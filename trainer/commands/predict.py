@@ -65,6 +65,7 @@ def predict(
 
     **Example:** locloc predict run photos --out found
     """
+    from ...pipeline.backbones.quick_imports import import_timm
     from ...pipeline.catalogs.left_out import Omissions
     from ...pipeline.errors import PredictError, TrainError, check_known
     from ...pipeline.io.console import print_error
@@ -84,6 +85,7 @@ def predict(
     if out is not None:
         check_output_folder(out, "--out", PredictError)
     inputs = find_inputs(images, omissions := Omissions())
+    import_timm()
     from ..inference.batch import predict_files  # imports torch: after the checks above
     from ..inference.predict import Predictor
     from ..models.localizer import load_localizer
