@@ -25,18 +25,16 @@ if TYPE_CHECKING:  # `predict` prints its summary without the trainer's imports
 def training_progress_bar() -> "Iterator[OnProgress]":
     """Yields the `on_progress` of a training run."""
     with progress_bar() as show:
-        yield lambda progress: show(_line(progress))
+        yield lambda progress: show(progress_line(progress))
 
 
-def _line(progress: "TrainingProgress") -> ProgressLine:
-    description = f"{progress.task}, epoch {progress.epoch} of {progress.epochs}"
-    facts = ""
-    if not math.isnan(progress.loss):
-        facts = (
-            f", loss {progress.loss:.4f}, lr {progress.lr:.2e}, {progress.images_per_s:.1f} images/s, "
-            f"{duration(progress.eta_s)} left"
-        )
-    plain = f"{description}: {progress.step} of {progress.steps} steps{facts}"
+def progress_line(progress: "TrainingProgress") -> ProgressLine:
+    epoch, unit = (f", epoch {progress.epoch} of {progress.epochs}", " steps") if progress.epochs else ("", "")
+    description = progress.task + epoch
+    facts = "" if math.isnan(progress.loss) else f", loss {progress.loss:.4f}, lr {progress.lr:.2e}"
+    if progress.images_per_s:
+        facts += f", {progress.images_per_s:.1f} images/s, {duration(progress.eta_s)} left"
+    plain = f"{description}: {progress.step} of {progress.steps}{unit}{facts}"
     return ProgressLine(description, progress.step, progress.steps, facts, plain, progress.message)
 
 

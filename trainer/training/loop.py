@@ -41,11 +41,11 @@ class TrainingProgress:
     """A snapshot of a training run, for callbacks."""
 
     task: str
-    epoch: int  # from 1
+    epoch: int  # from 1; 0 while tokens are cached
     epochs: int
-    step: int  # of the epoch, from 1
+    step: int  # of the epoch, from 1; or the image whose tokens are cached
     steps: int
-    loss: float
+    loss: float  # NaN before the first step
     lr: float
     images_per_s: float
     eta_s: float

@@ -1,6 +1,7 @@
 """`locloc train`: trains the tasks of a stage on the masks of a version. `loop.fit` trains each task."""
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -296,8 +297,12 @@ def _dataset(
         return pairs
     cached_rows = np.concatenate(task_rows(task.name, rows))
 
+    start = time.monotonic()
+
     def report(done: int, total: int) -> None:
-        on_progress(TrainingProgress(f"{task.name}: tokens", 1, 1, done, total, float("nan"), 0.0, 0.0, float("nan")))
+        rate = done / max(time.monotonic() - start, 1e-6)
+        nan, left_s = float("nan"), (total - done) / rate
+        on_progress(TrainingProgress(f"{task.name}: tokens of images", 0, 0, done, total, nan, 0.0, rate, left_s))
 
     key = json.dumps([job.cache_key, backbone.sha256, size_px, job.request.runtime.precision])
     cache_dir = job.request.out / "cache"
