@@ -2,8 +2,11 @@
 
 import http.client
 import json
+import socket
 import threading
 import time
+from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -18,16 +21,24 @@ IDS = [f"{n:03}.png" for n in range(70)]
 @pytest.fixture
 def server(with_images, tmp_path):
     page = LivePage(with_images(IDS), tmp_path / "decisions.csv")
-    with PageServer(page) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with PageServer(page) as server, served(server):
         yield server
+
+
+@contextmanager
+def served(server):
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield
+    finally:
         server.shutdown()
         thread.join()
 
 
 def ask(server, path, method="GET", body=None, host="localhost", **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    address = "::1" if server.address_family == socket.AF_INET6 else "127.0.0.1"
+    connection = http.client.HTTPConnection(address, server.port, timeout=20)
     connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
     if host is not None:
         connection.putheader("Host", host)
@@ -71,6 +82,46 @@ def test_its_own_hosts(server, host):
 def test_other_hosts(server, host):
     response, body = ask(server, f"/{server.token}/data.js", host=host)
     assert response.status == 421 and b"png" not in body
+    assert b"this page is at localhost, 127.0.0.1, ::1; `masks serve --host ADDRESS` listens elsewhere" in body
+
+
+def test_all_addresses(server, monkeypatch):
+    """Names can be pointed here by anybody, addresses cannot; routers and containers translate the latter."""
+    for host in ("0.0.0.0", "::") if socket.has_dualstack_ipv6() else ("0.0.0.0",):
+        with PageServer(server.page, host) as everywhere, served(everywhere):
+            shown, name, page = urlsplit(everywhere.url), socket.gethostname(), f"/{everywhere.token}/"
+            assert shown.hostname not in ("0.0.0.0", "::") and shown.port == everywhere.port
+            for own in (shown.netloc, name.upper(), "localhost:1", "192.0.2.77", "[2001:db8::7]:80"):
+                assert ask(everywhere, page, host=own)[0].status == 200, own
+            for other in ("evil.example", "192.0.2.77.nip.io", "", None):
+                response, body = ask(everywhere, page, host=other)
+                assert response.status == 421, other
+                assert name.lower() in body.decode() and "any IP address; `masks serve --host NAME`" in body.decode()
+            from_elsewhere = {"Content_Type": "application/json", "Origin": "http://192.0.2.78"}
+            refused, _ = ask(everywhere, f"{page}decisions", "POST", b"[]", "192.0.2.77", **from_elsewhere)
+            assert refused.status == 403
+    monkeypatch.setattr("locloc.pipeline.inspect.report.server._outward_address", lambda family: None)
+    with PageServer(server.page, "0.0.0.0") as without_route:
+        assert urlsplit(without_route.url).hostname == name.lower()
+
+
+def test_all_methods_are_checked_and_answered_alike(server):
+    page = f"/{server.token}/data.js"
+    for method in ("HEAD", "PUT", "OPTIONS", "FOO"):
+        there, not_there = (200, 404) if method == "HEAD" else (501, 501)
+        wanted = {("localhost", page): there, ("localhost", f"{page}x"): not_there,
+                  ("evil.example", page): 421, ("localhost", "/x/data.js"): 403}  # fmt: skip
+        for (host, path), status in wanted.items():
+            response, body = ask(server, path, method, host=host)
+            assert response.status == status and response.headers["Content-Type"].startswith("text/"), method
+            assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+            assert not body if method == "HEAD" else body.startswith(str(status).encode())
+    head, get = (ask(server, f"/{server.token}/tile/0.webp", method) for method in ("HEAD", "GET"))
+    assert int(head[0].headers["Content-Length"]) == len(get[1]) > 0 and not head[1]
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(b"GET / and more HTTP/1.1\r\n\r\n")
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 400 ") and b"default-src 'none'" in answer
 
 
 @pytest.mark.parametrize(
