@@ -15,6 +15,7 @@ import icechunk
 
 from ..errors import StoreError, did_you_mean
 from ..io.buckets import s3_endpoint, s3_region
+from ..io.fsspec_io import without_secrets
 
 REMOTE_SCHEMES = ("s3", "gs")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/+(.*)", re.DOTALL)  # pathlib folds the slashes of a URL into one
@@ -118,5 +119,18 @@ def split_version_name(name: str) -> tuple[str, str]:
     """`"STORE@VERSION"` > the store as the user wrote it, and the version. Raises StoreError for another form."""
     store, _, tag = str(name).rpartition("@")
     if not store or not tag or "/" in tag:
-        raise StoreError(f"{name!r} names no version; write {str(name).rstrip('@')}@latest, or @v1 and so on")
+        raise StoreError(
+            f"{without_secrets(str(name))!r} names no version; write {without_secrets(_advised(str(name)))}"
+        )
     return store, tag
+
+
+def _advised(name: str) -> str:
+    """What may have been meant by a name without a store or a version: a shell completes `st@v1` to `st@v1/`."""
+    trimmed = name.rstrip("/").rstrip("@")
+    store, _, tag = trimmed.rpartition("@")
+    if store and tag and "/" not in tag:
+        return trimmed
+    if not trimmed or trimmed.startswith("@"):
+        return f"STORE{trimmed or '@latest'}, with the store's folder or URL"
+    return f"{trimmed}@latest, or @v1 and so on"

@@ -154,6 +154,7 @@ def _page(
         images=len(done.rows),
         protocols=protocols,
         tables=tables,
+        starred=any("*" in text for rows in tables.values() for label, cells in rows for text in (label, *cells)),
         image_files=image_files,
         galleries=galleries,
         confusions=confusions,

@@ -38,17 +38,22 @@ def print_evaluation(done: Evaluation) -> None:
     protocols = list(dict.fromkeys(outcome.protocol for outcome in done.outcomes))
     by_key = {(outcome.predictor, outcome.protocol): outcome for outcome in done.outcomes}
     table = Table("", *protocols, box=None)
+    cells: list[str] = []
     for predictor in dict.fromkeys(outcome.predictor for outcome in done.outcomes):
         row = [by_key[predictor, protocol] for protocol in protocols]
+        known = {name: label for name, label in LABELS.items() if any(name in outcome.metrics for outcome in row)}
+        lines = [[f"  {label}", *(format_metric(outcome, name) for outcome in row)] for name, label in known.items()]
+        lines.append(["[dim]  width x height[/]" if predictor == CENTRED else "[dim]  tau[/]", *map(_format_tau, row)])
         table.add_row(f"[bold]{escape(predictor)}[/]")
-        for name, label in LABELS.items():
-            if any(name in outcome.metrics for outcome in row):
-                table.add_row(f"  {label}", *(format_metric(outcome, name) for outcome in row))
-        table.add_row("[dim]  width x height[/]" if predictor == CENTRED else "[dim]  tau[/]", *(map(_format_tau, row)))
+        for line in lines:
+            table.add_row(*line)
+            cells += line
     out.print(table)
-    out.print(
-        "[dim]* the best threshold, or box, on the very images that are tested: higher than can be had without them[/]"
-    )
+    if any("*" in cell for cell in cells):
+        out.print(
+            "[dim]* the best threshold, or box, on the very images that are tested: higher than can be had without "
+            "them[/]"
+        )
 
 
 def format_metric(outcome: Outcome, name: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from locloc.pipeline.errors import StoreError
 from locloc.pipeline.io.buckets import s3_endpoint, s3_region
-from locloc.pipeline.store.location import StoreLocation
+from locloc.pipeline.store.location import StoreLocation, split_version_name
 from locloc.pipeline.store.object_store import open_object_store
 from locloc.pipeline.store.repository import check_can_hold_store, ensure_repository, has_repository, open_repository
 
@@ -108,3 +108,19 @@ def test_repositories_take_folders_as_text_path_or_location(tmp_path):
     (tmp_path / "photos").mkdir()
     with pytest.raises(StoreError, match="photos is not a mask store; `locloc masks build IMAGES --store STORE`"):
         open_repository(tmp_path / "photos")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("st@v1/", "st@v1"), ("s3://bucket/st@v1//", "s3://bucket/st@v1"),
+        ("a@b/st", "a@b/st@latest, or @v1 and so on"), ("st/", "st@latest, or @v1 and so on"),
+        ("st@", "st@latest, or @v1 and so on"),
+        ("@v1", "STORE@v1, with the store's folder or URL"), ("", "STORE@latest, with the store's folder or URL"),
+        ("s3://me:hunter2@bucket/st", "s3://***@bucket/st@latest, or @v1 and so on"),
+    ],
+)  # fmt: skip
+def test_the_advice_for_a_name_of_no_version(name, advice):
+    with pytest.raises(StoreError) as caught:
+        split_version_name(name)
+    assert str(caught.value).endswith(f" names no version; write {advice}") and "hunter2" not in str(caught.value)
