@@ -109,8 +109,7 @@ def train(
 ) -> None:
     """Train the generator (GEG) and the classifier (LFDM), or the PPD baseline, on a version of masks.
 
-    After an interruption `locloc train --out RUN --resume` continues, and ends in the same weights; --rounds is given
-    again.
+    After an interruption `locloc train --out RUN --resume` continues, and ends in the same weights.
 
     **Example:** locloc train photos.store@latest --out run
     """
@@ -134,6 +133,10 @@ def train(
         raise TrainError("Which masks? Name STORE@VERSION, such as photos.store@latest; or --resume a run")
     if out is None and not dry_run:
         raise TrainError("--out names the folder of the run; --dry-run and --show-recipe do without")
+    if rounds == 1 and resume and out is not None:
+        from ..training.rounds import recorded_rounds
+
+        rounds = recorded_rounds(out) or 1
     if rounds > 1:
         if dry_run:
             raise TrainError("--dry-run is for one round; leave --rounds out")
@@ -171,7 +174,7 @@ def _train_rounds(
     from ...pipeline.errors import TrainError
     from ...pipeline.io.console import err, print_error
     from ..training.launchers import find_launcher
-    from ..training.rounds import check_rounds, train_rounds
+    from ..training.rounds import check_rounds, recorded_rounds, train_rounds
 
     check_rounds(given, rounds)
     if find_launcher().is_external:
@@ -194,7 +197,10 @@ def _train_rounds(
                 say_round,
             )
     except KeyboardInterrupt:
-        print_error(f"interrupted; `locloc train --out {given.out} --rounds {rounds} --resume` continues from there")
+        begun = given.out is not None and recorded_rounds(given.out)
+        print_error(
+            f"interrupted{f'; `locloc train --out {given.out} --resume` continues from there' if begun else ''}"
+        )
         raise typer.Exit(INTERRUPTED) from None
 
     def print_all() -> None:

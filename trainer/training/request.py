@@ -71,6 +71,7 @@ class TrainArguments:
     boxes_in: str = "upright"
     only: str | None = None
     runtime: RuntimeConfig = field(default=RuntimeConfig())
+    recipe_name: str = "custom"  # of a `recipe` that is a TrainRecipe
 
 
 def resolve_request(given: TrainArguments) -> TrainRequest:
@@ -132,11 +133,11 @@ def _recipe(given: TrainArguments) -> tuple[TrainRecipe, str, dict[str, Any]]:
 
         run = read_run(given.out)
         if isinstance(given.recipe, TrainRecipe):
-            return given.recipe, "custom", run.metadata
+            return given.recipe, given.recipe_name, run.metadata
         kind = "folder" if given.recipe is None else _kind(_version_of(given, run.metadata))
         return *resumed_recipe(run, given.recipe, kind, given.changes), run.metadata
     if isinstance(given.recipe, TrainRecipe):
-        return given.recipe, "custom", {}
+        return given.recipe, given.recipe_name, {}
     chosen = given.recipe or DEFAULT_RECIPE
     kind = "folder" if given.version is None else _kind(given.version)
     return load_train_recipe(chosen, kind, given.changes), Path(chosen).stem, {}
