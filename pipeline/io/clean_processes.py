@@ -1,6 +1,9 @@
 """Processes that inherit nothing of this one, for work that reads stores: Icechunk's threads do not survive a fork."""
 
 import multiprocessing
+import os
+import threading
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
 
 
@@ -13,3 +16,18 @@ def clean_processes() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([])
     return context
+
+
+def end_with_parent() -> None:
+    """Ends this process of `multiprocessing` as soon as the one that asked for it has ended, however that ended.
+
+    By itself a process of the method `forkserver` would wait for work for ever, and keep that server alive.
+    """
+    if (parent := multiprocessing.parent_process()) is None:
+        return
+
+    def end() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end, name="end-with-parent", daemon=True).start()

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...pipeline.errors import LocLocError
-from ...pipeline.io.clean_processes import clean_processes
+from ...pipeline.io.clean_processes import clean_processes, end_with_parent
 from .batches import Batch
 from .datasets import NO_AUGMENTATION, Sample
 
@@ -115,4 +115,5 @@ def worker_options(workers: int) -> dict[str, Any]:
 
 
 def _init_worker(_: int) -> None:
+    end_with_parent()
     cv2.setNumThreads(0)

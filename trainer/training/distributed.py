@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from ...pipeline.errors import LocLocError, TrainError
+from ...pipeline.io.clean_processes import end_with_parent
 from ...pipeline.io.interrupts import interruptible
 from ...pipeline.io.log_level import log_level
 from ...pipeline.io.signal_watch import STOP_S, watched
@@ -99,6 +100,7 @@ def launch_ranks(fabric: Fabric, train_rank: Callable[[Fabric], ResultT]) -> Res
 def _heard_rank(
     train_rank: Callable[[Fabric], ResultT], errors: "SimpleQueue[tuple[int, LocLocError]]", fabric: Fabric
 ) -> ResultT:
+    end_with_parent()
     with interruptible(), watched(EXIT_AFTER_S, STOPPED_WAITING):
         result = train_rank(fabric)
         if isinstance(result, LocLocError):

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ...io.clean_processes import end_with_parent
 from ...recipe import Recipe, recorded_recipe
 from ...store.reader import Version
 from ...store.schema import pack_masks
@@ -143,6 +144,7 @@ def prepare(job: PageJob, stop: Event) -> None:
     import signal
 
     global _job, _stop
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the process that started this one ends it
     cv2.setNumThreads(1)
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
