@@ -38,13 +38,17 @@ class EvalDataset:
     warnings: Callable[[], list[str]] = list  # lines about ground truth that was left out, after a pass
     truth: MaskTruth | None = None  # where masks were given
     classes: tuple[str, ...] = ()  # names by label; () where labels are bare numbers
+    unsplit: bool = False  # whether no image has a split of its own
 
     def rows(self, split: str) -> np.ndarray:
         """Row numbers of a split. Raises TrainError if it has no images."""
         split_rows = self.splits.get(split, np.arange(0))
         if not len(split_rows):
             sizes = ", ".join(f"{name}: {len(rows)}" for name, rows in self.splits.items() if len(rows)) or "none"
-            raise TrainError(f"{self.name} has no images in its split {split!r}; it has {sizes}; name one with --split")
+            has = f"what a training would draw of them is {sizes}" if self.unsplit else f"it has {sizes}"
+            what = "its images have no splits" if self.unsplit else f"has no images in its split {split!r}"
+            score = ", or compare masks with the truth by `locloc masks score`" if self.unsplit else ""
+            raise TrainError(f"{self.name}{':' if self.unsplit else ''} {what}; {has}; name one with --split{score}")
         return split_rows
 
     def true_boxes(self, row: int) -> np.ndarray:
@@ -164,6 +168,7 @@ def _dataset(
         lambda row: None,
         lambda: [*true_boxes.warnings],
         classes=catalog.classes,
+        unsplit=bool((codes == SPLIT_CODES[""]).all()),
     )
     if truth is None:
         return dataset

@@ -72,6 +72,8 @@ def evaluate(
     tau      threshold: "val", chosen on the validation images; "sweep", on the split itself, and marked; or 0..1
     centred  adds the baseline of a box in the middle
 
+    Where the split has no true box and no true mask, the classes alone are evaluated, and no threshold is chosen.
+
     Raises TrainError if a split has no images, or if no validation image has a ground-truth box to choose by.
     """
     rows = dataset.rows(split)
@@ -79,7 +81,8 @@ def evaluate(
         check_classes(predictor, dataset)
     _check_ground_truth(dataset, rows, predictors)
     calibration = Calibration({}, {})
-    if tau == "val" and any(protocol.tau == "chosen" for protocol in protocols):
+    has_truth = any(row in dataset.boxes or dataset.true_mask(row) is not None for row in rows.tolist())
+    if has_truth and tau == "val" and any(protocol.tau == "chosen" for protocol in protocols):
         calibration = _calibrate(dataset, predictors, protocols, split, centred, on_done)
     result = pass_over_images(dataset, rows, predictors, protocols, on_done)
     outcomes = []
@@ -148,7 +151,7 @@ def _tau(
         return FIXED_TAU, FIXED
     if protocol.tau == "chosen" and calibrated is not None:
         return calibrated, VALIDATION
-    if protocol.tau == "chosen" and tau != "sweep":
+    if protocol.tau == "chosen" and tau not in ("sweep", "val"):
         return float(tau), GIVEN
     if not accumulator.images_with_box:
         return FIXED_TAU, NOTHING

@@ -13,6 +13,7 @@ from ...pipeline.geometry.normalize import min_max_or_zeros
 from ...pipeline.inspect.ground_truth.boxes import check_boxes
 from ...pipeline.store import Version, open_version
 from ..data.splits import recorded_filter
+from ..data.trained_version import open_trained_version
 from ..models.localizer import load_localizer
 from .eval_dataset import EvalDataset, dataset_of_catalog, dataset_of_version
 from .evaluate import TauChoice
@@ -66,13 +67,17 @@ def resolve_targets(
             f"{runs[0]} was imported or is of the hub, and names no store here: name images with --catalog KIND "
             "--images ROOT, or a STORE@VERSION made of them"
         )
-    name = versions[0] if versions or trained is None else trained["version"]
-    version = open_version(name)
-    known = trained is not None and trained["version"] == version.name
-    recipe = trained["recipe"] if known and trained is not None else {}
-    only = None
-    if known and trained is not None:
-        only = recorded_filter(trained, Path(models[headers.index(trained)].name))
+    recipe: dict[str, Any] = {}
+    only, run = None, models[headers.index(trained)].name if trained is not None else ""
+    if versions or trained is None:
+        name = versions[0]
+        version = open_version(name)
+    else:
+        name = trained["version"]
+        version = open_trained_version(name, run, f"locloc eval {run} STORE@VERSION")
+    if trained is not None and _is_trained_on(trained, version):
+        recipe = trained["recipe"]
+        only = recorded_filter(trained, Path(run))
     dataset = dataset_of_version(
         version,
         images,
@@ -87,6 +92,12 @@ def resolve_targets(
     )
     masks = [_stored_masks(open_version(name), dataset) for name in dict.fromkeys([*versions, name])]
     return dataset, [*models, *masks]
+
+
+def _is_trained_on(header: dict[str, Any], version: Version) -> bool:
+    """Whether a run was trained on the version, wherever that is now."""
+    same_masks = header.get("masks_fingerprint") == version.provenance["fingerprint"]
+    return same_masks or bool(header["version"] == version.name)
 
 
 def _stored_masks(version: Version, dataset: EvalDataset) -> StoredMasks:

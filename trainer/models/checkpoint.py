@@ -46,8 +46,9 @@ def load_checkpoint(file: Path) -> tuple[nn.Module, dict[str, Any]]:
     except FileNotFoundError:
         raise TrainError(f"No checkpoint {file}; `locloc train` writes them as RUN/STAGE/best.safetensors") from None
     except (KeyError, TypeError, ValueError, OSError, safetensors.SafetensorError):
+        damaged = "damaged, or " if file.suffix == ".safetensors" else ""
         raise TrainError(
-            f"{file} is no checkpoint of locloc's; `locloc weights import` reads the authors' released files"
+            f"{file} is {damaged}no checkpoint of locloc's; `locloc weights import` reads the authors' released files"
         ) from None
     if schema != SCHEMA:
         raise TrainError(f"{file} has schema {schema}, this locloc reads {SCHEMA}")

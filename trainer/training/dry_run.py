@@ -11,7 +11,6 @@ from lightning_fabric import Fabric
 from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]  # re-exported without __all__
 
 from ...pipeline.errors import LocLocError, TrainError
-from ...pipeline.store import open_version
 from ..data.batches import Batch, FeatureBatch, ImageBatch, move_batch
 from ..data.mask_cache import VersionMasks
 from .distributed import create_fabric
@@ -19,7 +18,7 @@ from .launchers import find_launcher
 from .loop import compute_gradients, update_weights
 from .plan import TaskPlan, TrainingPlan, plan_training
 from .request import TrainRequest
-from .resume import read_run
+from .resume import read_run, row_filter_of, version_of_request
 from .run import (
     PRECISIONS,
     PreparedTask,
@@ -27,7 +26,6 @@ from .run import (
     prepare_job,
     prepare_task,
     resolve_runtime,
-    row_filter_of,
     worker_count,
 )
 from .training_tasks import TrainingTask, create_task, needs_guide
@@ -48,9 +46,9 @@ def dry_run(request: TrainRequest, on_step: Callable[[str], None] = lambda line:
     """
     if find_launcher().is_external:
         raise TrainError("--dry-run is for one process; start it without srun or torchrun")
-    version = open_version(request.version)
-    request = replace(request, runtime=resolve_runtime(request.runtime))
     before = read_run(request.out) if request.resume else None
+    version = version_of_request(request, before)
+    request = replace(request, runtime=resolve_runtime(request.runtime))
     only = row_filter_of(request, before)
     fabric = create_fabric(request.runtime.accelerator, 1, PRECISIONS[request.runtime.precision])
     job = prepare_job(request, version, only, before)

@@ -306,6 +306,8 @@ def _load_state(
     optimizer.load_state_dict(content["optimizer"])
     fabric.strategy.precision.load_state_dict(content["precision"])
     state = State(**{name: content[name] for name in State.__dataclass_fields__})
+    if state.best:
+        task_dir.check_best()
     task_dir.forget_after(state.step)
     return state
 

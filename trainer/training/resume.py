@@ -8,16 +8,23 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 
+from ...pipeline.catalogs.row_filter import RowFilter, read_row_filter
 from ...pipeline.config import validate_settings
 from ...pipeline.errors import RecipeError, TrainError, os_error_reason
 from ...pipeline.io.output_folder import check_output_folder
+from ...pipeline.store import Version, open_version
 from ...pipeline.store.lock import LOCK_ENTRIES
+from ..data.splits import recorded_filter
+from ..data.trained_version import open_trained_version
 from ..models import is_guided
 from ..recipe import TrainRecipe, apply_changes, load_train_recipe
+
+if TYPE_CHECKING:
+    from .request import TrainRequest
 
 FROM_HERE_ON = {
     "lr_base": "the learning rate",
@@ -79,6 +86,21 @@ def read_run(out: Path) -> RunBefore:
     return RunBefore(out, metadata)
 
 
+def version_of_request(request: "TrainRequest", before: RunBefore | None) -> Version:
+    """The version to train on. before: the run that is resumed."""
+    if before is None or request.version != before.metadata["version"]:
+        return open_version(request.version)
+    out = request.out
+    return open_trained_version(request.version, out, f"locloc train STORE@VERSION --out {out} --resume")
+
+
+def row_filter_of(request: "TrainRequest", before: RunBefore | None) -> RowFilter | None:
+    """The choice of rows: the request's, or else the resumed run's."""
+    if request.only is not None:
+        return read_row_filter(request.only)
+    return None if before is None else recorded_filter(before.metadata, request.out)
+
+
 def resumed_recipe(run: RunBefore, recipe: str | None, kind: str, changes: tuple[str, ...]) -> tuple[TrainRecipe, str]:
     """The recipe to go on with, and its name: `recipe`, or else the run's recipe.toml, with changes on top."""
     if recipe is not None:
@@ -118,7 +140,9 @@ def _allowed(run: RunBefore, name: str, old: Any, new: Any) -> str:
     differs = f"{name} = {_shown(old)}, now {_shown(new)}"
     done = _epochs_done(run, task) if setting == "epochs" else 0
     if setting == "epochs" and done > new:
-        raise TrainError(f"{run.out}: {task} has {done} epochs already, so {name} cannot become {new}; leave it out")
+        raise TrainError(
+            f"{run.out}: {task} has {done} epochs already, so {name} cannot become {new}; leave it at {done} or more"
+        )
     if rest and task != "data" and not (run.out / task / "state.pt").exists():
         return f"{differs}: {task} has not begun, and takes it from its start"
     if not rest.startswith("fit.") or setting not in {*FROM_HERE_ON, "epochs"}:

@@ -17,16 +17,16 @@ from ...pipeline.backbones.precision import why_no_precision
 from ...pipeline.backbones.spec import BackboneSpec, recorded_weights
 from ...pipeline.backbones.tf32 import set_tf32
 from ...pipeline.backbones.vit import Backbone
-from ...pipeline.catalogs.row_filter import RowFilter, read_row_filter
+from ...pipeline.catalogs.row_filter import RowFilter
 from ...pipeline.errors import LocLocError, TrainError, os_error_reason
 from ...pipeline.io.machine import usable_cores
 from ...pipeline.io.output_folder import check_writable_folder
-from ...pipeline.store import Version, open_version
+from ...pipeline.store import Version
 from ..data.datasets import LabelledImages, MaskPairs
 from ..data.feature_cache import CachedMaskPairs
 from ..data.loader import EpochLoader, EpochSampler
 from ..data.mask_cache import MaskCache, Masks
-from ..data.splits import TrainingRows, load_training_rows, recorded_filter
+from ..data.splits import TrainingRows, load_training_rows
 from ..models import is_guided
 from .cache_features import cache_features
 from .distributed import (
@@ -43,7 +43,7 @@ from .loop import TrainingProgress, fit
 from .map_examples import draw_map_examples
 from .plan import TrainingPlan, plan_training, task_rows
 from .request import TASK_GROUPS, RuntimeConfig, TrainRequest
-from .resume import RunBefore, check_new, check_resumed, read_run
+from .resume import RunBefore, check_new, check_resumed, read_run, row_filter_of, version_of_request
 from .run_dir import TaskDir
 from .run_lock import RunLock
 from .run_metadata import begin_run, cache_key, record_changes, recorded_choice, run_fingerprint, run_metadata
@@ -106,10 +106,10 @@ def train(
     """
     launcher, out = find_launcher(), request.out
     leads = launcher.rank == 0
-    version = open_version(request.version)
+    before = read_run(out) if request.resume else None
+    version = version_of_request(request, before)
     runtime = resolve_runtime(request.runtime)
     request = replace(request, runtime=runtime)
-    before = read_run(out) if request.resume else None
     only = row_filter_of(request, before)
     job = prepare_job(request, version, only, before)
     fabric = create_fabric(
@@ -145,13 +145,6 @@ def train(
             with suppress(OSError):  # a full disk: the weights are there, and --resume makes the page again
                 write_run_page(out)
     return TrainSummary(str(out), version.name, result, plan)
-
-
-def row_filter_of(request: TrainRequest, before: RunBefore | None) -> RowFilter | None:
-    """The choice of rows: the request's, or else the resumed run's."""
-    if request.only is not None:
-        return read_row_filter(request.only)
-    return None if before is None else recorded_filter(before.metadata, request.out)
 
 
 def prepare_job(request: TrainRequest, version: Version, only: RowFilter | None, before: RunBefore | None) -> Job:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+import safetensors
 import torch
 from tensorboardX import SummaryWriter
 from torch import nn
@@ -33,7 +34,7 @@ from ..models.checkpoint import save_checkpoint
 SCHEMA = 1
 """Of state.pt."""
 
-VALIDATION = "validation.npz"
+VALIDATION, BEST = "validation.npz", "best.safetensors"
 
 
 class TaskDir:
@@ -102,6 +103,18 @@ class TaskDir:
         """Writes NAME.safetensors."""
         if self._may_write():
             save_checkpoint(self.folder / f"{name}.safetensors", model, self.kind, self.metadata | header)
+
+    def check_best(self) -> None:
+        """Raises TrainError where a state is saved, but not the best weights that go with it."""
+        file = self.folder / BEST
+        try:
+            with safetensors.safe_open(file, "pt"):
+                return
+        except FileNotFoundError:
+            what = "is missing"
+        except (OSError, safetensors.SafetensorError):
+            what = "is damaged"
+        raise TrainError(f"{file} {what}; delete {self.folder}, and --resume trains the {self.kind} again")
 
     def save_validation(self, per_image: dict[str, np.ndarray]) -> None:
         """Writes validation.npz."""

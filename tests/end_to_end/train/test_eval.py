@@ -1,7 +1,9 @@
 """`locloc eval` as a user meets it: runs of a store, imported ones, masks, reports, and what it refuses."""
 
 import contextlib
+import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,34 @@ def test_a_generator_or_a_classifier_alone_shows_what_it_can(version, tmp_path, 
     run = make_run(tmp_path / "run", stage, version=version)
     figures = evaluated(tmp_path, run, "--tau", "0.5", "--protocol", "ppd")["results"][str(run)]["ppd"]
     assert there in figures and missing not in figures and "top1_loc" not in figures
+
+
+def without_boxes(scenes: Path, file: Path, split: str) -> Path:
+    """A list of the scenes' images with a class each, and nothing else that is true of them."""
+    with (scenes / "list.csv").open() as opened:
+        rows = list(csv.DictReader(opened))
+    known = {"split": split} if split else {}
+    with file.open("w") as opened:
+        writer = csv.DictWriter(opened, ["path", "label", *known])
+        writer.writeheader()
+        writer.writerows({"path": scenes / row["path"], "label": row["label"]} | known for row in rows)
+    return file
+
+
+def test_images_without_boxes_are_classified_without_a_threshold(scenes, run, tmp_path):
+    images = without_boxes(scenes, tmp_path / "list.csv", "test")
+    found = evaluated(tmp_path, run, "--catalog", "list", "--images", images, "--protocol", "locloc")
+    figures = found["results"][str(run)]["locloc"]
+    assert found["images"] == 40 and 0 <= figures["top1_cls"] <= 1 and "gt_known_loc" not in figures
+
+
+def test_images_without_splits_are_said_to_have_none(scenes, run, tmp_path, locloc):
+    said = locloc("eval", run, "--catalog", "list", "--images", without_boxes(scenes, tmp_path / "list.csv", ""))
+    assert said.code == 1 and re.search(
+        r"its images have no splits; what a training would draw of them is train: \d+, val: \d+; name one with "
+        "--split, or compare masks with the truth by `locloc masks score`",
+        " ".join(said.stderr.split()),
+    )
 
 
 def test_thresholds_given_and_swept(run, tmp_path):

@@ -2,14 +2,16 @@
 
 import pickle
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from locloc.pipeline.errors import TrainError
+from locloc.pipeline.errors import StoreError, TrainError
 from locloc.pipeline.recipe import Recipe
 from locloc.pipeline.status import Status
 from locloc.trainer.data.splits import TrainingRows, load_training_rows
+from locloc.trainer.data.trained_version import open_trained_version
 
 
 def row(split: str = "", **more) -> dict:
@@ -150,3 +152,15 @@ def test_nothing_to_train_on_is_refused(rows, message, write_rows):
     with pytest.raises(TrainError, match=f"@v1 {message}; `locloc masks show .*@v1` says") as raised:
         load_training_rows(write_rows(rows), None, 0, 0.5)
     assert "\n" not in str(raised.value)
+
+
+def test_a_version_that_a_run_was_trained_on_and_that_was_moved(write_rows, tmp_path):
+    version = write_rows([row("train")])
+    run = tmp_path / "run"
+    assert open_trained_version(version.name, run, "locloc").name == version.name
+    store = Path(version.name.rpartition("@")[0])
+    with pytest.raises(StoreError, match="has no version 'v7'"):
+        open_trained_version(f"{store}@v7", run, "locloc")
+    store.rename(tmp_path / "moved.store")
+    with pytest.raises(TrainError, match=r"run was trained on .*@v1, which is not there; .* name it: `locloc eval`$"):
+        open_trained_version(version.name, run, "locloc eval")

@@ -194,7 +194,7 @@ def refused(file: Path, message: str) -> None:
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"locloc": "no JSON"}, {"locloc": ""}])
 def test_somebody_elses_safetensors_file_is_no_checkpoint(metadata, tmp_path):
     write_raw(tmp_path / "other.safetensors", metadata)
-    refused(tmp_path / "other.safetensors", "is no checkpoint of locloc's; `locloc weights import` reads")
+    refused(tmp_path / "other.safetensors", "is damaged, or no checkpoint of locloc's; `locloc weights import` reads")
 
 
 def test_files_of_other_kinds_are_no_checkpoints(tmp_path):

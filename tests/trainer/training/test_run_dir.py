@@ -230,6 +230,19 @@ def test_a_state_that_is_damaged_is_refused_in_one_line(place):
             folder.load_state()
 
 
+def test_a_state_without_its_best_weights_is_refused_in_one_line(place):
+    with stage(place) as folder:
+        with pytest.raises(TrainError, match=r"best.safetensors is missing; delete .*linear, and --resume trains the"):
+            folder.check_best()
+        folder.save_weights("best", LinearClassifier(**SHAPE), {"epoch": 1})
+        folder.check_best()
+        best = place / "best.safetensors"
+        for damaged in (b"", best.read_bytes()[:-1]):
+            best.write_bytes(damaged)
+            with pytest.raises(TrainError, match=r"best.safetensors is damaged; delete .*linear, and --resume trains"):
+                folder.check_best()
+
+
 class Payload:
     """Creates a file when it is unpickled."""
 
