@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import LocLocError, os_error_reason
+from .local_paths import check_local
 
 UNFINISHED = ".unfinished"
 """The folder inside a result that the next one is written to, see `new_folder.replaced_folder`."""
@@ -88,6 +89,7 @@ def check_output_folder(
 def check_writable_folder(out: Path, option: str, error: type[LocLocError]) -> None:
     """Raises `error` unless `out`, whatever it holds, can be written to, or made. Makes nothing, also not for a moment:
     another process may be about to make it."""
+    check_local(out, option, error)
     said, nearest = f"{option} {out}", Path(os.path.abspath(out))
     try:
         if os.path.lexists(out) and not os.path.isdir(out):  # not out.exists(), which raises for a name too long

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import LocLocError, os_error_reason
 from .atomic import replacing
+from .local_paths import check_local
 
 
 def check_output_file(file: Path, option: str, kind: type[LocLocError]) -> None:
@@ -15,6 +16,7 @@ def check_output_file(file: Path, option: str, kind: type[LocLocError]) -> None:
 
     option  what the error line begins with: "--json"
     """
+    check_local(file, option, kind)
     said = f"{option} {file}"
     folder = file.absolute().parent
     if os.path.isdir(file):  # not file.is_dir(), which raises for a name that is too long

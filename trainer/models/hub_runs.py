@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from ...pipeline.errors import BackboneError, TrainError
+from ...pipeline.io.local_paths import check_local
 
 PREFIX = "hf:"
 FILES = ("*.safetensors", "*/best.safetensors", "recipe.toml", "README.md")
@@ -20,7 +21,10 @@ def is_hub_run(run: Path | str) -> bool:
 
 def run_folder(run: Path | str) -> Path:
     """The folder of a run; one of the hub is downloaded, or found in the hub's cache. Raises TrainError."""
-    return _downloaded(str(run)) if is_hub_run(run) else Path(run)
+    if is_hub_run(run):
+        return _downloaded(str(run))
+    check_local(run, "RUN", TrainError)
+    return Path(run)
 
 
 @cache

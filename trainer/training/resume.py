@@ -15,6 +15,7 @@ import safetensors
 from ...pipeline.catalogs.row_filter import RowFilter, read_row_filter
 from ...pipeline.config import validate_settings
 from ...pipeline.errors import RecipeError, TrainError, os_error_reason
+from ...pipeline.io.local_paths import check_local
 from ...pipeline.io.output_folder import check_output_folder
 from ...pipeline.store import Version, open_version
 from ...pipeline.store.lock import LOCK_ENTRIES
@@ -73,6 +74,7 @@ def check_new(out: Path) -> None:
 
 def read_run(out: Path) -> RunBefore:
     """Raises TrainError for a folder without a run."""
+    check_local(out, "--out", TrainError)
     file = out / "run.json"
     try:
         metadata = json.loads(file.read_text(encoding="utf-8"))

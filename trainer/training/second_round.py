@@ -14,6 +14,7 @@ import numpy as np
 from ...pipeline.backbones.spec import recorded_weights
 from ...pipeline.errors import LocLocError, TrainError, os_error_reason
 from ...pipeline.io.atomic import replacing
+from ...pipeline.io.local_paths import check_local
 from ...pipeline.masks.map_source import SecondRound
 from ...pipeline.status import Seen
 from ...pipeline.store import Version, open_version
@@ -32,6 +33,7 @@ def open_run(run: Path | str, sha256: str | None = None) -> SecondRound:
     Raises TrainError for a folder without a trained generator, BuildError for other weights, StoreError where it is not
     known which images the run has seen.
     """
+    check_local(run, "RUN", TrainError)
     run = Path(run).absolute()  # workers may have another working directory
     file = weights_file(run)
     if not file.is_file():

@@ -15,6 +15,7 @@ from locloc.pipeline.io.output_folder import (
     create_output_folder,
     file_in_the_way,
 )
+from locloc.pipeline.io.outputs import check_output_file
 
 OURS = Results(r"head\.txt|parts/\d+\.png", "head.txt", "ours\n")
 
@@ -40,6 +41,22 @@ def test_a_new_or_an_empty_folder_is_taken(tmp_path):
     for _ in range(2):
         create_output_folder(tmp_path / "a" / "b", "--out", StoreError)
     assert (tmp_path / "a" / "b").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("file:///a%20b/c", "--out file:///a%20b/c is a URL, and has to be a path: write /a b/c"),
+        ("s3://bucket/a", "--out s3://bucket/a is a URL; --out has to be a path on this machine"),
+        ("https://me:hunter2@host/a", "--out https://***@host/a is a URL; --out has to be a path on this machine"),
+    ],
+)
+def test_a_url_is_told_as_it_was_written(url, advice):
+    """pathlib makes a folder `s3:` of it."""
+    for check in (check_output_folder, check_writable_folder, check_output_file):
+        with pytest.raises(StoreError) as refused:
+            check(Path(url), "--out", StoreError)
+        assert str(refused.value) == advice
 
 
 def test_earlier_results_are_replaced_or_kept_when_asked(earlier):

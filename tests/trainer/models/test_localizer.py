@@ -14,6 +14,8 @@ from locloc.pipeline.errors import BackboneError, TrainError
 from locloc.trainer.models.checkpoint import create_model, save_checkpoint, vit_shape
 from locloc.trainer.models.localizer import load_localizer
 from locloc.trainer.models.token_selection import select_tokens
+from locloc.trainer.training.resume import read_run
+from locloc.trainer.training.second_round import open_run
 
 TINY = "vit_tiny_patch16_224"  # 192 wide, as pocket; 12 blocks
 
@@ -172,6 +174,14 @@ def test_a_mistake_is_one_line(options, complaint, tmp_path, pocket):
 def test_a_folder_without_a_run_is_one_line(tmp_path):
     with pytest.raises(TrainError, match="holds no generator/classifier/decoder/linear with best.safetensors"):
         load_localizer(tmp_path / "nothing", "cpu")
+
+
+def test_a_url_is_no_run():
+    for read in (load_localizer, open_run, read_run):
+        with pytest.raises(TrainError, match="file:///dir/run is a URL, and has to be a path: write /dir/run$"):
+            read(Path("file:///dir/run"))
+    with pytest.raises(TrainError, match="RUN s3://bucket/run is a URL; RUN has to be a path on this machine"):
+        open_run("s3://bucket/run")
 
 
 def test_half_precision_is_near_to_full(tmp_path, pocket):
