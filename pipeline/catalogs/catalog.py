@@ -86,6 +86,18 @@ class Catalog:
         return digest.hexdigest()
 
 
+def count_splits(codes: np.ndarray) -> dict[str, int]:
+    """Images by split, "" for none, of the codes `(n,) uint8`; only the splits that there are."""
+    counts = np.bincount(codes, minlength=len(SPLITS)).tolist()
+    return {name: count for name, count in zip(SPLITS, counts, strict=True) if count}
+
+
+def splits_text(counts: dict[str, int]) -> str:
+    """`train 40, test 12, none 3`; `none` where no image has a split."""
+    text = ", ".join(f"{name or 'none'} {count}" for name, count in sorted(counts.items(), key=lambda one: not one[0]))
+    return text if set(counts) != {""} else "none"
+
+
 class CatalogRows:
     """The rows that a reader collects, in any order. Flat arrays: 1.3 M tuples of tuples would cost gigabytes."""
 

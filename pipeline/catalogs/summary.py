@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from .catalog import Catalog
+from .catalog import Catalog, count_splits
 from .data_warnings import catalog_warnings
 from .folders.mask_folders import lists_beside
 from .left_out import LeftOut, left_out_json
 from .paths import to_text
-from .split_words import SPLITS
 
 FIRST_CLASSES = 8
 
@@ -42,7 +41,6 @@ class CatalogSummary:
 def summarize(catalog: Catalog) -> CatalogSummary:
     """The summary of a catalog; looks for list files in its root, and reads nothing else."""
     labels = catalog.table["label"].to_numpy()
-    splits = np.bincount(catalog.table["split"].to_numpy(), minlength=len(SPLITS)).tolist()
     boxes = pc.list_value_length(catalog.table["boxes"]).to_numpy()
     has_label = labels >= 0
     return CatalogSummary(
@@ -51,7 +49,7 @@ def summarize(catalog: Catalog) -> CatalogSummary:
         len(catalog),
         len(catalog.classes) or len(np.unique(labels[has_label])),
         catalog.classes[:FIRST_CLASSES],
-        {name: count for name, count in zip(SPLITS, splits, strict=False) if count},
+        count_splits(catalog.table["split"].to_numpy()),
         int(has_label.sum()),
         int(boxes.sum()),
         int((boxes > 0).sum()),

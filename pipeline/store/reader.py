@@ -221,6 +221,11 @@ class Version:
 
         return detections(self, rows)
 
+    def catalog_codes(self) -> tuple[Array, Array]:
+        """The catalog's labels `(N,) int32`, -1 for none, and splits `(N,) uint8`, indices into SPLITS."""
+        with icechunk_errors(self.name):
+            return read_array(self._root, "catalog/label"), read_array(self._root, "catalog/split")
+
     def catalog_boxes(self) -> tuple[Array, Array]:
         """The catalog's boxes `(B, 4) float32` xyxy in the original image, and the row `(B,) int64` of each."""
         return read_array(self._root, "catalog/boxes"), read_array(self._root, "catalog/box_row")

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ...pipeline.catalogs.catalog import SPLIT_CODES
+from ...pipeline.catalogs.catalog import SPLIT_CODES, count_splits, splits_text
+from ...pipeline.catalogs.left_out import counted
 from ...pipeline.catalogs.paths import parse_location
 from ...pipeline.catalogs.row_filter import RowFilter, read_row_filter
 from ...pipeline.errors import TrainError
@@ -49,6 +50,7 @@ class TrainingRows:
     mask_boxes: np.ndarray  # (N, 4) float32, the box of each mask in the original image
     chosen: np.ndarray  # (N,) bool: by --only
     val_drawn: bool  # whether val is a share of train
+    split_text: str  # which splits the chosen images are in
     warnings: tuple[str, ...] = ()  # lines about ground truth that was left out
     quality: MaskQuality | None = None  # None: every mask counts as 1
 
@@ -114,6 +116,7 @@ def load_training_rows(
         version.read_column("box"),
         chosen,
         draws_val(codes[chosen], catalog.kind),
+        split_text(codes[chosen], catalog.kind),
         true_boxes.warnings,
         None if data is None else mask_quality(version, data, train[share[train] > 0]),
     )
@@ -132,11 +135,29 @@ def too_few_images(version: str, train: str, val: np.ndarray, rows: TrainingRows
     only   the text of `--only`
     """
     drawn = " (drawn from the training images)" if rows.val_drawn and len(val) else ""
+    unmade = int((rows.chosen & ~rows.done).sum())
     return TrainError(
         f"{version} has {train} and {len(val)} to choose a model on{drawn}"
-        f"{'' if only is None else f', of those that --only {only} chooses'}; "
+        f"{'' if only is None else f', of those that --only {only} chooses'}: "
+        f"{rows.split_text}{f', and {unmade} without a mask to use' if unmade else ''}; "
         f"`locloc masks show {version}` says what became of its images"
     )
+
+
+def split_text(codes: np.ndarray, kind: str) -> str:
+    """Which splits images are in, to tell why there are none to train on."""
+    counts, tested_on = count_splits(codes), TESTED_ON.get(kind)
+    if not counts:
+        return "no image"
+    if set(counts) == {""}:
+        text = f"{counted(len(codes), 'image')} without a split"
+    elif len(counts) == 1:
+        (split,) = counts
+        text = f"all {len(codes)} images are" if len(codes) > 1 else "its only image is"
+        text += f" in the split {split}"
+    else:
+        text = f"its images by split: {splits_text(counts)}"
+    return text + (f" ({kind} is tested on {tested_on})" if tested_on in counts else "")
 
 
 def recorded_filter(metadata: dict[str, Any], run: Path) -> RowFilter | None:

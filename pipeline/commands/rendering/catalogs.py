@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rich.markup import escape
 
-from ...catalogs.catalog import Catalog
+from ...catalogs.catalog import Catalog, splits_text
 from ...catalogs.left_out import counted, left_out_text
 from ...catalogs.summary import CatalogSummary, summarize
 from ...io.console import err, print_warning
@@ -26,8 +26,7 @@ def catalog_lines(summary: CatalogSummary) -> Iterator[str]:
     yield f"data: {counted(summary.images, 'image')} of {summary.root} ({summary.kind})"
     if summary.classes:
         yield f"  classes   {summary.classes}{_first_classes(summary)}"
-    splits = ", ".join(f"{name or 'none'} {count}" for name, count in summary.splits.items())
-    yield f"  splits    {splits if set(summary.splits) != {''} else 'none'}"
+    yield f"  splits    {splits_text(summary.splits)}"
     if summary.labels:
         yield f"  labels    on {summary.labels} of {counted(summary.images, 'image')}"
     else:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 
+from ...catalogs.catalog import count_splits, splits_text
 from ...catalogs.left_out import LeftOut, images_left_out, left_out_from_json, left_out_text
 from ...io.console import one_line, out
 from ...io.tables import print_fields, print_table
@@ -99,10 +100,13 @@ def quality_summary(version: Version) -> dict[str, Any] | None:
 def version_summary(version: Version) -> dict[str, Any]:
     """The output of `masks show --json`: counts, coverage, provenance, and the rows with an error text."""
     metadata, decisions = version.provenance, version.decisions
+    labels, splits = version.catalog_codes()
     return {
         "version": version.tag,
         "counts": metadata["counts"],
         "coverage": coverage(metadata["counts"]),
+        "splits": count_splits(splits),
+        "classes": len(metadata["catalog"]["classes"]) or len(np.unique(labels[labels >= 0])),
         "provenance": {key: value for key, value in metadata.items() if key != "counts"},
         "decisions": {"accepted": len(decisions.accepted), "rejected": len(decisions.rejected)},
         "quality": quality_summary(version),
@@ -128,6 +132,10 @@ def seen_summary(version: Version) -> dict[str, int] | None:
     codes = version.read_column("seen")
     counts = {code.label: int((codes == code).sum()) for code in Seen if code != Seen.UNKNOWN}
     return counts if any(counts.values()) else None
+
+
+def _classes(count: int, named: bool) -> str:
+    return f"{count}{'' if named else ' (numbers)'}" if count else "none"
 
 
 def _maps_text(maps: dict[str, Any] | None) -> str:
@@ -165,6 +173,8 @@ def print_version(name: str, summary: dict[str, Any], errors: int = 20) -> None:
     packages = ", ".join(f"{package} {version}" for package, version in metadata["packages"].items())
     fields = (
         ("status", ", ".join(statuses)),
+        ("splits", splits_text(summary["splits"])),
+        ("classes", _classes(summary["classes"], named=bool(catalog["classes"]))),
         ("decisions", _decided(summary["decisions"])),
         ("left out", left_out_text(_left_out(metadata))),
         ("by rule", left_out_text(_left_out(metadata), ("folder", "file"))),

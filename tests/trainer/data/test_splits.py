@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from locloc.pipeline.catalogs.catalog import SPLITS, splits_text
+from locloc.pipeline.commands.rendering.versions import version_summary
 from locloc.pipeline.errors import StoreError, TrainError
 from locloc.pipeline.recipe import Recipe
 from locloc.pipeline.status import Status
-from locloc.trainer.data.splits import TrainingRows, load_training_rows
+from locloc.trainer.data.splits import TrainingRows, load_training_rows, split_text
 from locloc.trainer.data.trained_version import open_trained_version
 
 
@@ -125,6 +127,19 @@ def test_classes_are_counted_by_name_or_by_label(small, unsplit):
     assert load_training_rows(unsplit, None, 0, 0.5).classes == 7
 
 
+def test_images_are_counted_by_split(write_rows):
+    version = write_rows([row("test"), row("train", label=1), row(), row("train", label=-1)])
+    summary = version_summary(version)
+    assert (summary["splits"], summary["classes"]) == ({"": 1, "train": 2, "test": 1}, 2)
+    assert splits_text(summary["splits"]) == "train 2, test 1, none 1"
+
+
+def test_images_of_ilsvrc_are_tested_on_val():
+    codes = np.full(3, SPLITS.index("val"), np.uint8)
+    assert split_text(codes, "ilsvrc") == "all 3 images are in the split val (ilsvrc is tested on val)"
+    assert split_text(codes, "list") == "all 3 images are in the split val"
+
+
 def test_rows_can_be_pickled(small):
     joined = load_training_rows(small, None, 0, 0.5)
     again = pickle.loads(pickle.dumps(joined))
@@ -141,15 +156,22 @@ def test_a_damaged_catalog_is_refused(write_rows):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([row("test"), row("test")], "has 0 images to train on and 0 to choose a model on"),
-        ([row("train", status=Status.MISSING), row("val")], "has 0 images to train on and 1 to choose a model on"),
-        ([row("train"), row("val", status=Status.CRASHED)], "has 1 images to train on and 0 to choose a model on"),
-        ([row(label=0), row(label=1)], "has 2 images to train on and 0 to choose a model on"),
+        ([row("test"), row("test")], "0 .* and 0 to choose a model on: all 2 images are in the split test"),
+        (
+            [row("train", status=Status.MISSING), row("val")],
+            "0 .* and 1 to choose a model on: its images by split: train 1, val 1, and 1 without a mask to use",
+        ),
+        (
+            [row("train"), row("val", status=Status.CRASHED), row("")],
+            "1 .* and 0 .*: its images by split: train 1, val 1, none 1, and 1 without a mask to use",
+        ),
+        ([row(label=0), row(label=1)], "2 .* and 0 to choose a model on: 2 images without a split"),
+        ([row("val")], "0 .* and 1 to choose a model on: its only image is in the split val"),
     ],
-    ids=["test only", "train failed", "val failed", "single images"],
+    ids=["test only", "train failed", "val failed", "single images", "val only"],
 )
 def test_nothing_to_train_on_is_refused(rows, message, write_rows):
-    with pytest.raises(TrainError, match=f"@v1 {message}; `locloc masks show .*@v1` says") as raised:
+    with pytest.raises(TrainError, match=f"@v1 has {message}; `locloc masks show .*@v1` says") as raised:
         load_training_rows(write_rows(rows), None, 0, 0.5)
     assert "\n" not in str(raised.value)
 

@@ -52,7 +52,7 @@ def rows_with(boxes: dict[int, list], mask_boxes: list | None = None, fit: str =
         images, np.zeros(count, np.int64), 1, none, none, none, np.ones(count, bool), np.ones(count, bool),
         np.array(SIZES, np.int32), {row: np.array(own, np.float32) for row, own in boxes.items()},
         np.array(mask_boxes if mask_boxes is not None else np.zeros((count, 4)), np.float32),
-        np.ones(count, bool), True,
+        np.ones(count, bool), True, "",
     )  # fmt: skip
 
 
