@@ -78,8 +78,8 @@ def build_masks(
     on_progress  called after every block
 
     The same call resumes an interrupted build. Where the store has a version of the same images, weights and recipe,
-    nothing is done. A recipe whose thresholds were made for another backbone is a UserWarning, and in the summary's
-    `warnings`. Raises a subclass of LocLocError.
+    nothing is done; where that has another name than `name`, it is a StoreError. A recipe whose thresholds were made
+    for another backbone is a UserWarning, and in the summary's `warnings`. Raises a subclass of LocLocError.
     """
     image_catalog = images if isinstance(images, Catalog) else read_catalog(images, catalog, root, exclude, label=label)
     if boxes_in == "stored":

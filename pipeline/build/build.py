@@ -14,7 +14,7 @@ from ..store.location import StoreLocation
 from ..store.reader import open_version
 from ..store.repository import check_can_hold_store, has_repository
 from ..store.schema import block_count
-from ..store.versions import list_versions
+from ..store.versions import check_name_is, list_versions, published_version
 from ..store.writer import StoreWriter
 from .block import TaskContext
 from .coordinator import make_version
@@ -86,8 +86,12 @@ def plan_build(request: BuildRequest) -> BuildPlan:
     check_this_machine(request.recipe, request.run.cluster)
     backbone = resolve_backbone(request.recipe, request.weights, None, request.maps, forked_with=())
     digest = fingerprint(request.recipe, request.catalog.sha256, backbone.metadata, maps_metadata(request.maps))
-    same = [info for info in list_versions(store) if info.fingerprint == digest] if has_repository(store) else []
-    done = next((info for info in reversed(same) if info.tag), same[-1] if same else None)
+    versions = list_versions(store) if has_repository(store) else []
+    done = published_version(versions, digest, request.name)
+    if done is not None and done.tag is not None:
+        check_name_is(done.tag, request.name, store)
+    unfinished = [info for info in versions if info.tag is None and info.fingerprint == digest]
+    done = done or (unfinished[-1] if unfinished else None)
     rows, mask_px = len(request.catalog), request.recipe.mask_px
     heads, grid_height, grid_width = backbone.attention
     row_bytes = mask_px * mask_px // 8 + 2 * heads * grid_height * grid_width + 80  # mask, attention, columns
@@ -128,10 +132,10 @@ def build_version(
         maps=maps_metadata(maps), precision_why=request.precision_why, revisions=request.revisions,
     )  # fmt: skip
     with StoreWriter(request.store) as writer:
-        if (published := writer.published(metadata["fingerprint"])) is not None:
+        if (published := writer.published(metadata["fingerprint"], request.name)) is not None:
             version = open_version(f"{writer.store}@{published.tag}")
             check_same_files(catalog, version.status, version.read_column("input_digest"), version.name)
-            return already_there(version.tag, published.metadata)
+            return already_there(writer.store, version.tag, published.metadata, request.name)
         source = maps.source if maps is not None else None
         context = TaskContext(catalog.root, recipe, backbone.spec, maps=source, revisions=request.revisions)
         spec = BuildSpec(writer.store, catalog, context, metadata, backbone.attention, request.name, maps=maps)

@@ -23,6 +23,7 @@ from ..io.timing import timed
 from ..masks.grabcut import refines_on_gpu
 from ..status import Status
 from ..store.icechunk_errors import first_message
+from ..store.versions import name_of_deleted
 from ..store.writer import StoreWriter
 from .block import Block, BlockResult, TaskContext
 from .cluster import Cluster, open_cluster
@@ -78,8 +79,8 @@ def make_version(spec: BuildSpec, writer: StoreWriter, run: RunSettings, on_prog
         raise_if_interrupted()
         with signals_held_back(), timed(counter.coordinator_s, "publish"):
             version = writer.publish(spec.name)
-        if spec.name not in (None, version):
-            counter.report(f"note: {spec.name} is the name of a deleted version, which cannot be used again")
+        if spec.name is not None and spec.name != version:
+            counter.report(f"note: {name_of_deleted(spec.name)}")
         log.write("end", version=version, counts=writer.counts, coordinator_s=dict(counter.coordinator_s))
         return BuildSummary(
             version,

@@ -4,7 +4,7 @@ import hashlib
 import json
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ..inspect.report.decisions_csv import Decision
 from ..status import HAS_MASK, Status
 from ..store.decisions import ACCEPTED, DECISIONS, REJECTED, UNDECIDED, Decisions
 from ..store.reader import Version, open_version
-from ..store.versions import list_versions
+from ..store.versions import check_name_is, list_versions, name_of_deleted
 from ..store.writer import SharedParent, StoreWriter, timestamp
 
 
@@ -28,6 +28,7 @@ class DecideSummary:
     rejected: int
     changed: int  # rows whose decision or note differs from the parent's
     already_there: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 def decide_version(version: Version, decided: Mapping[str, Decision], name: str | None = None) -> DecideSummary:
@@ -37,17 +38,19 @@ def decide_version(version: Version, decided: Mapping[str, Decision], name: str 
     name     of the new version; None: the next v1, v2, ...
 
     Nothing is published where the decisions change nothing, or where a version of the same decisions is there. Raises
-    StoreError for unknown ids and for rows without a mask, with file and line.
+    StoreError where that is there by another name, and for unknown ids and rows without a mask, with file and line.
     """
     decisions = _merge(version, decided)
     before = version.decisions
     changed = _changed(len(version), before, decisions)
     if not changed:
+        check_name_is(version.tag, name, version.store)
         return _summary(version.tag, version, decisions, 0, True)
     metadata = _metadata(version, decisions)
     with StoreWriter(version.store) as writer:
         for info in list_versions(version.store):
             if info.tag is not None and info.build_id == metadata["build_id"]:
+                check_name_is(info.tag, name, version.store)
                 return _summary(info.tag, version, decisions, changed, True)
         if name is not None:
             writer.check_name(name)
@@ -56,7 +59,8 @@ def decide_version(version: Version, decided: Mapping[str, Decision], name: str 
         writer.begin(metadata | {"name": name}, version.catalog, version.attention_shape, mask_px, shared, decisions)
         writer.set_status(_statuses(version, decisions))
         tag = writer.publish(name)
-    return _summary(tag, version, decisions, changed, False)
+    summary = _summary(tag, version, decisions, changed, False)
+    return summary if name in (None, tag) else replace(summary, warnings=(name_of_deleted(name),))
 
 
 def take_decisions_over(version: Version, other: Version, name: str | None = None) -> Version:

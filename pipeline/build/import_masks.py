@@ -18,6 +18,7 @@ from ..errors import StoreError, TruthError
 from ..store.gc import delete_version
 from ..store.repository import check_can_hold_store
 from ..store.schema import BLOCK_ROWS, content_crc, pack_masks, write_block
+from ..store.versions import check_name_is, name_of_deleted
 from ..store.writer import StoreWriter, coverage
 from .import_source import ImportRequest, MaskSource
 
@@ -57,8 +58,9 @@ def import_version(
     fingerprint, read_as = source.metadata["fingerprint"], source.masks.read_as
     try:
         with StoreWriter(request.store) as writer:
-            if (published := writer.published(fingerprint)) is not None:
+            if (published := writer.published(fingerprint, request.name)) is not None:
                 assert published.tag is not None
+                check_name_is(published.tag, request.name, writer.store)
                 return ImportSummary(published.tag, fingerprint, published.metadata["counts"], read_as, True)
             if request.name is not None:
                 writer.check_name(request.name)
@@ -66,6 +68,8 @@ def import_version(
             _write_rows(writer, source, on_progress)
             warnings = source.warnings()
             tag = writer.publish(request.name)
+            if request.name not in (None, tag):
+                warnings = (*warnings, name_of_deleted(request.name))
             return ImportSummary(tag, fingerprint, writer.counts, read_as, False, warnings)
     except TruthError:  # the masks are to be corrected, and are others then
         with suppress(StoreError):

@@ -162,8 +162,7 @@ def extend_version(
 
     Gives the same bytes as a build of all. Raises CatalogError where the two catalogs contradict each other.
     """
-    catalog = merge_catalogs(version.catalog, images)
-    return _extend(version, catalog, run, weights, name, on_progress, open_run)
+    return _extend(version, merge_catalogs(version.catalog, images), run, weights, name, on_progress, open_run)
 
 
 def _extend(
@@ -177,7 +176,7 @@ def _extend(
 ) -> BuildSummary:
     parent, recipe = version.provenance, built_recipe(version.provenance, version.name)
     if len(catalog) == len(version):
-        return already_there(version.tag, parent)
+        return already_there(version.store, version.tag, parent, name)
     # The old rows, where the union has them.
     kept = replace(catalog, table=_rows_of(catalog.table, version.ids), annotated_size=None)
     check_same_files(kept, version.status, version.read_column("input_digest"), version.name, extends=True)
@@ -210,10 +209,11 @@ def _rows_of(table: pa.Table, ids: Sequence[str]) -> pa.Table:
 
 def _make_unless_published(spec: BuildSpec, run: RunSettings, on_progress: OnProgress) -> BuildSummary:
     with StoreWriter(spec.store) as writer:
-        published = writer.published(spec.fingerprint)
+        published = writer.published(spec.fingerprint, spec.name)
         if published is not None and (spec.context.reuse != "attention" or "quality" in published.metadata):
             assert published.tag is not None
-            return already_there(published.tag, published.metadata)
+            name = None if spec.metadata["operation"]["kind"] == "extend" else spec.name  # decisions may be added yet
+            return already_there(spec.store, published.tag, published.metadata, name)
         return make_version(spec, writer, run, on_progress)
 
 

@@ -32,6 +32,7 @@ from ..store.decisions import Decisions
 from ..store.location import StoreLocation
 from ..store.reader import Version
 from ..store.schema import BLOCK_ROWS, SCHEMA, STATS, input_digest
+from ..store.versions import check_name_is
 from ..store.writer import SharedParent, coverage, timestamp
 from .block import Block, TaskContext
 from .cluster.spec import ClusterSpec
@@ -122,10 +123,11 @@ class BuildSummary:
         return coverage(self.counts)
 
 
-def already_there(version: str, metadata: dict[str, Any]) -> BuildSummary:
-    """The summary of a build whose version is published already."""
+def already_there(store: StoreLocation, tag: str, metadata: dict[str, Any], name: str | None) -> BuildSummary:
+    """The summary of a build whose version is published already. Raises StoreError if it was to be called otherwise."""
+    check_name_is(tag, name, store)
     left_out = left_out_from_json(metadata["catalog"].get("left_out", ()))
-    return BuildSummary(version, metadata["fingerprint"], metadata["counts"], already_there=True, left_out=left_out)
+    return BuildSummary(tag, metadata["fingerprint"], metadata["counts"], already_there=True, left_out=left_out)
 
 
 @dataclass(frozen=True)

@@ -235,7 +235,7 @@ def retry(
     why = "damaged" if damaged else ",".join(sorted(code.label for code in wanted or FAILED))
     if not len(rows := retried_rows(opened, why)):
         metadata = opened.provenance
-        nothing = already_there(opened.tag, metadata)
+        nothing = already_there(opened.store, opened.tag, metadata, name)
         text = f"{opened.name} has no row to redo ({why.replace(',', ', ')}): nothing to do"
         print_or_write(summary_json(nothing), json, lambda: print(text))
         return

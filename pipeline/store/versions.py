@@ -8,6 +8,7 @@ import icechunk
 import zarr
 
 from ..catalogs.catalog import Catalog
+from ..errors import StoreError
 from .icechunk_errors import icechunk_errors
 from .location import StoreLocation
 from .repository import BUILD_PREFIX, first_snapshot, open_repository
@@ -53,6 +54,24 @@ def list_versions(store: str | Path | StoreLocation) -> list[VersionInfo]:
                 metadata = version_metadata(repository, snapshot_id=snapshot)
                 builds.append(VersionInfo(None, metadata["fingerprint"], metadata))
     return published + builds
+
+
+def published_version(versions: list[VersionInfo], fingerprint: str, name: str | None = None) -> VersionInfo | None:
+    """Of `list_versions`: the version with this fingerprint that is called `name`, else the newest one, or None."""
+    matching = [info for info in versions if info.tag is not None and info.fingerprint == fingerprint]
+    return next((info for info in matching if info.tag == name), matching[-1] if matching else None)
+
+
+def check_name_is(tag: str, name: str | None, store: StoreLocation) -> None:
+    """Raises StoreError if a version that is there already was to be called otherwise: no name is dropped."""
+    if name not in (None, tag):
+        there = f"{store}@{tag}"
+        raise StoreError(f"{there} is this version already, and has one name: no {name!r} was made; use {there}")
+
+
+def name_of_deleted(name: str) -> str:
+    """What is said where a version got another name than it was to have."""
+    return f"{name} is the name of a deleted version, which cannot be used again"
 
 
 def unfinished_catalog(store: str | Path | StoreLocation, build_id: str) -> Catalog:

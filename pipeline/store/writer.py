@@ -50,7 +50,7 @@ from .schema import (
     write_catalog,
 )
 from .verification import PART_ROWS, Part
-from .versions import VersionInfo, build_branch, list_versions, tag_snapshots
+from .versions import VersionInfo, build_branch, list_versions, published_version, tag_snapshots
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,9 @@ class StoreWriter:
                 self._repository.reset_branch("main", newest)
             delete_empty_branches(self._repository)
 
-    def published(self, fingerprint: str) -> VersionInfo | None:
-        """The newest version with this fingerprint, None if there is none."""
-        matching = [info for info in list_versions(self.store) if info.tag and info.fingerprint == fingerprint]
-        return matching[-1] if matching else None
+    def published(self, fingerprint: str, name: str | None = None) -> VersionInfo | None:
+        """The version with this fingerprint that is called `name`, else the newest one; None if there is none."""
+        return published_version(list_versions(self.store), fingerprint, name)
 
     def check_name(self, name: str) -> None:
         """Raises StoreError for a version name that is taken or not allowed."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -73,14 +74,18 @@ def test_the_same_build_again_does_nothing_and_another_recipe_makes_v2(photos, u
     assert "v1" in listed and "v2 (latest)" in listed and "300" in listed
     shown = locloc("masks", "show", f"{store}@v1").stdout
     assert "300 of 300 images" in shown and fingerprint in shown
+    assert re.search(r"^splits +none\nclasses +2$", shown, re.MULTILINE)
     as_json = json.loads(locloc("masks", "show", f"{store}@v1", "--json").stdout)
     assert as_json["provenance"]["fingerprint"] == fingerprint
+    assert (as_json["splits"], as_json["classes"]) == ({"": 300}, 2)
     assert [entry["tag"] for entry in json.loads(locloc("masks", "list", store, "--json").stdout)] == ["v1", "v2"]
 
 
 def test_other_images_of_the_same_names_are_not_taken_for_done(photos, undisturbed, tmp_path, locloc):
     store, others = shutil.copytree(undisturbed, tmp_path / "masks.store"), shutil.copytree(photos, tmp_path / "photos")
-    assert "nothing to do" in locloc(*BUILD, others, "--store", store).stdout, "the same files elsewhere"
+    assert "nothing to do" in locloc(*BUILD, others, "--store", store, "--name", "v1").stdout, (
+        "the same files elsewhere"
+    )
     for file in others.rglob("*.jpg"):
         shutil.copy(photos / "even" / "0000.jpg", file)
     said = locloc(*BUILD, others, "--store", store)
@@ -123,6 +128,8 @@ def test_view_shows_image_attention_trimap_and_mask_with_its_box(undisturbed, tm
         ([*BUILD, "{photos}", "--store", "{tmp}/s", "--catalog", "cubs"], "did you mean 'cub'"),
         ([*BUILD, "{photos}", "--store", "{photos}"], "exists and is not a mask store"),
         ([*BUILD, "{photos}", "--store", "{photos}/even/0000.jpg", "--dry-run"], "exists and is not a mask store"),
+        ([*BUILD, "{photos}", "--store", "{store}", "--name", "mine"], "@v1 is this version already, and has one name"),
+        ([*BUILD, "{photos}", "--store", "{store}", "--name", "mine", "--dry-run"], "no 'mine' was made; use "),
         (["masks", "build", "{photos}", "--store", "{tmp}/s", "--weights", "{tmp}/w.pth"], "No weights file"),
     ],
 )

@@ -45,9 +45,9 @@ def print_evaluation(done: Evaluation) -> None:
         lines = [[f"  {label}", *(format_metric(outcome, name) for outcome in row)] for name, label in known.items()]
         lines.append(["[dim]  width x height[/]" if predictor == CENTRED else "[dim]  tau[/]", *map(_format_tau, row)])
         table.add_row(f"[bold]{escape(predictor)}[/]")
-        for line in lines:
-            table.add_row(*line)
-            cells += line
+        for texts in lines:
+            table.add_row(*texts)
+            cells += texts
     out.print(table)
     if any("*" in cell for cell in cells):
         out.print(

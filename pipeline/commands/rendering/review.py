@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from ...io.console import one_line, out
+from ...io.console import one_line, out, print_warning
 from ...store.location import StoreLocation
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def print_stopped(page: "LivePage", version: str) -> None:
 def print_decided(summary: "DecideSummary", store: StoreLocation) -> None:
     counts = f"{summary.rejected} rejected, {summary.accepted} accepted of {summary.rows} rows"
     name = f"[bold]{escape(f'{store}@{summary.version}')}[/]"
+    for warning in summary.warnings:
+        print_warning(warning)
     if not summary.changed:
         out.print(f"{name} has these decisions already: {counts}; nothing to do")
     elif summary.already_there:

@@ -97,7 +97,7 @@ def _is_ip_address(text: str) -> bool:
 def _outward_address(family: int) -> str | None:
     """The address of this machine on its way to others; IPv4 too for IPv6 without a route. Sends nothing."""
     # Addresses of documentation: RFC 5737 and RFC 3849.
-    elsewhere = {socket.AF_INET6: "2001:db8::1", socket.AF_INET: "192.0.2.1"}
+    elsewhere: dict[int, str] = {socket.AF_INET6: "2001:db8::1", socket.AF_INET: "192.0.2.1"}
     for one in (family, socket.AF_INET):
         with suppress(OSError), socket.socket(one, socket.SOCK_DGRAM) as probe:
             probe.connect((elsewhere[one], 9))

@@ -74,6 +74,7 @@ def test_an_extension_keeps_decisions_also_where_its_images_are_there_already(
     assert_kept(open_version(f"{store}@v5"), DECIDED | decisions_of(other))
     assert_kept(open_version(f"{store}@v3"))
     assert "v5" in on("extend", other.name, photos).stdout, "and is taken over once"
+    assert "no 'mine' was made; use " in on("extend", other.name, photos, "--name", "mine", code=1).stderr
 
 
 def test_a_refinement_makes_other_masks_that_nobody_has_judged(store, tmp_path, on):

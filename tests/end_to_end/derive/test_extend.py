@@ -60,6 +60,7 @@ def test_a_folder_that_has_grown_is_a_fresh_build_of_it(
     assert verify_version(grown).ok
     said = on("extend", f"{store}@v2", photos)
     assert "nothing to do" in said.stdout
+    assert "no 'mine' was made; use " in on("extend", f"{store}@v2", photos, "--name", "mine", code=1).stderr
     said = on("build", photos, "--store", store, "--recipe", small, "--weights", "random")
     assert f"{store}@v2 already has fingerprint" in said.stdout
     assert images_seen() == 200

@@ -152,4 +152,7 @@ def test_recipes_that_need_other_attention_are_refused(settings, message, whole,
 
 
 def test_the_same_recipe_is_there_already(whole, small, on):
-    assert "already has fingerprint" in on("refine", whole.name, "--recipe", small).stdout
+    for name in ([], ["--name", "v1"]):
+        assert "already has fingerprint" in on("refine", whole.name, "--recipe", small, *name).stdout
+    refused = on("refine", whole.name, "--recipe", small, "--name", "mine", code=1).stderr
+    assert "no 'mine' was made; use " in refused

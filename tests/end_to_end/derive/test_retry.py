@@ -67,6 +67,7 @@ def test_nothing_to_retry_is_said_and_is_no_error(store, whole, on):
     assert said.stdout.endswith("nothing to do\n") and "no row to redo" in said.stdout
     assert json.loads(on("retry", whole.name, "--json").stdout)["already_there"]
     assert "non-finite" in on("retry", f"{store}@v1", "--status", "non-finite").stdout
+    assert "no 'mine' was made; use " in on("retry", whole.name, "--name", "mine", code=1).stderr
     assert [info.tag for info in list_versions(store)] == ["v1"]
 
 

@@ -7,12 +7,15 @@ from locloc.pipeline.build.decide import decide_version, take_decisions_over
 from locloc.pipeline.build.progress import ProgressCounter
 from locloc.pipeline.build.spec import BuildSummary
 from locloc.pipeline.commands.rendering.builds import print_summary
+from locloc.pipeline.commands.rendering.review import print_decided
 from locloc.pipeline.errors import StoreError
 from locloc.pipeline.inspect.diff import diff_versions
 from locloc.pipeline.inspect.report.decisions_csv import HEADER, decisions_csv, read_decisions_csv
 from locloc.pipeline.inspect.verify import verify_version
+from locloc.pipeline.io.console import one_line
 from locloc.pipeline.status import Status, rejected_note, usable_rows
 from locloc.pipeline.store import list_versions, open_version
+from locloc.pipeline.store.gc import delete_version
 from locloc.pipeline.store.schema import COLUMNS
 
 IDS = [f"{n:03}.jpg" for n in range(150)]
@@ -129,11 +132,25 @@ def test_notes_of_another_version_do_not_undo_decisions(version, decide):
 
 def test_the_same_decisions_are_published_once(version, decide):
     assert not decide(version, ("010.jpg", "rejected"), name="judged").already_there
-    again = decide(version, ("010.jpg", "rejected"), name="other")
-    assert again.already_there and again.version == "judged"
-    nothing = decide(open_version(f"{version.store}@judged"), ("010.jpg", "rejected"), ("011.jpg", "undecided"))
+    for name in (None, "judged"):
+        again = decide(version, ("010.jpg", "rejected"), name=name)
+        assert again.already_there and again.version == "judged"
+    judged = open_version(f"{version.store}@judged")
+    nothing = decide(judged, ("010.jpg", "rejected"), ("011.jpg", "undecided"))
     assert nothing.already_there and nothing.changed == 0 and nothing.version == "judged"
+    for parent in (version, judged):
+        with pytest.raises(StoreError, match="@judged is this version already, .* no 'other' was made; use .*@judged"):
+            decide(parent, ("010.jpg", "rejected"), name="other")
     assert len(list_versions(version.store)) == 2
+
+
+def test_the_name_of_a_deleted_version_is_told(version, decide, capsys):
+    decide(version, ("010.jpg", "rejected"), name="judged")
+    delete_version(version.store, "judged")
+    summary = decide(version, ("010.jpg", "rejected"), name="judged")
+    assert summary.version == "v2"
+    print_decided(summary, version.store)
+    assert "judged is the name of a deleted version, which cannot be used again" in one_line(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,8 @@ def test_the_same_masks_are_not_imported_twice(images, masks, tmp_path):
     _, first = imported(masks, images, tmp_path)
     _, again = imported(masks, images, tmp_path)
     assert again.already_there and again.version == first.version == "v1"
+    with pytest.raises(StoreError, match="@v1 is this version already, .* no 'mine' was made; use .*@v1"):
+        imported(masks, images, tmp_path, name="mine")
     Image.fromarray(np.ones((40, 60), bool)).save(masks / "im0.png")  # corrected
     _, corrected = imported(masks, images, tmp_path)
     assert corrected.version == "v2"

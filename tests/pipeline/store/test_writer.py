@@ -13,6 +13,7 @@ import pytest
 from locloc.pipeline.errors import StoreError, StoreLockedError
 from locloc.pipeline.store import list_versions, open_version
 from locloc.pipeline.store.schema import BLOCK_ROWS, pack_masks, write_block
+from locloc.pipeline.store.versions import VersionInfo, published_version
 from locloc.pipeline.store.writer import StoreWriter
 
 
@@ -25,6 +26,9 @@ def test_a_second_version_leaves_the_first_as_it_was(store, build):
     for tag, salt in (("v1", 0), ("v2", 1), ("final-1.0", 2), ("v3", 3), ("latest", 3)):
         build.check(f"{store}@{tag}", salt)
     assert all(file.read_bytes() == data for file, data in before.items())
+    infos = [VersionInfo(tag, "ab", {}) for tag in ("v1", "mine", "v2")] + [VersionInfo(None, "ab", {})]
+    tags = [published_version(infos, "ab", name).tag for name in (None, "mine", "other")]
+    assert tags == ["v2", "mine", "v2"] and published_version(infos, "cd", "mine") is None
     assert [(info.tag, info.is_latest) for info in list_versions(store)] == [
         ("v1", False), ("v2", False), ("final-1.0", False), ("v3", True),
     ]  # fmt: skip
