@@ -110,7 +110,7 @@ def test_a_choice_is_kept_with_the_run(version, tmp_path, locloc):
         (
             ["--only", "id in (000000, 000001)"],
             "has 1 image with masks to train generator on (at least 2 are needed) and 1 to choose a model on, of those "
-            "that --only id in (000000, 000001) chooses: all 2 images are in the split train; `locloc masks show ",
+            "that --only id in (000000, 000001) chooses: its images by split: train 1, val 1; `locloc masks show ",
         ),
         (["--devices", "16", "--accelerator", "cpu"], "(at least 32 are needed on 16 devices) and 8 to choose"),
         (
