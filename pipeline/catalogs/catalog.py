@@ -93,8 +93,8 @@ def count_splits(codes: np.ndarray) -> dict[str, int]:
 
 
 def splits_text(counts: dict[str, int]) -> str:
-    """`train 40, test 12, none 3`; `none` where no image has a split."""
-    text = ", ".join(f"{name or 'none'} {count}" for name, count in sorted(counts.items(), key=lambda one: not one[0]))
+    """`none 3, train 40, test 12`; `none` where no image has a split."""
+    text = ", ".join(f"{name or 'none'} {count}" for name, count in counts.items())
     return text if set(counts) != {""} else "none"
 
 

@@ -131,7 +131,7 @@ def test_images_are_counted_by_split(write_rows):
     version = write_rows([row("test"), row("train", label=1), row(), row("train", label=-1)])
     summary = version_summary(version)
     assert (summary["splits"], summary["classes"]) == ({"": 1, "train": 2, "test": 1}, 2)
-    assert splits_text(summary["splits"]) == "train 2, test 1, none 1"
+    assert splits_text(summary["splits"]) == "none 1, train 2, test 1"
 
 
 def test_images_of_ilsvrc_are_tested_on_val():
@@ -163,7 +163,7 @@ def test_a_damaged_catalog_is_refused(write_rows):
         ),
         (
             [row("train"), row("val", status=Status.CRASHED), row("")],
-            "1 .* and 0 .*: its images by split: train 1, val 1, none 1, and 1 without a mask to use",
+            "1 .* and 0 .*: its images by split: none 1, train 1, val 1, and 1 without a mask to use",
         ),
         ([row(label=0), row(label=1)], "2 .* and 0 to choose a model on: 2 images without a split"),
         ([row("val")], "0 .* and 1 to choose a model on: its only image is in the split val"),

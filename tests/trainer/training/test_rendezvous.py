@@ -41,9 +41,9 @@ def test_ranks_that_come_meet(port):
 def test_rank_0_names_those_that_did_not_come(port):
     begun = time.monotonic()
     with pytest.raises(
-        TrainError, match=r"Rank 0 on .* waited 0.3 s for 11 of 12 ranks \(1, 2, .*, 8, \.\.\.\)"
+        TrainError, match=r"Rank 0 on .* waited 1 s for 11 of 12 ranks \(1, 2, .*, 8, \.\.\.\)"
     ) as caught:
-        meet("127.0.0.1", port, 0, 12, 0.3)
+        meet("127.0.0.1", port, 0, 12, 1)  # less, and a busy machine may not reach its own store
     assert time.monotonic() < begun + 3 and "\n" not in str(caught.value)
 
 
