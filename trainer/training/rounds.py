@@ -87,17 +87,17 @@ def check_rounds(given: TrainArguments, rounds: int) -> None:
             f"--stage {given.stage} trains no generator, from whose maps a next round's masks are made; train it on "
             "the masks of the last round"
         )
+    if not given.resume and (round_dir(given.out, 1) / "run.json").is_file():
+        raise TrainError(
+            f"{given.out} holds rounds already; `locloc train --out {given.out} --resume` goes on, or name another "
+            "--out"
+        )
     if (given.out / ROUNDS).is_file():
-        if not given.resume:
-            raise TrainError(
-                f"{given.out} holds rounds already; `locloc train --out {given.out} --resume` goes on, or name "
-                "another --out"
-            )
-    elif given.resume:
+        return  # to be resumed, or none of them had begun, as after a mistake in the first call
+    if given.resume:
         what = "is one run" if (given.out / "run.json").is_file() else "holds no rounds to resume"
         raise TrainError(f"{given.out} {what}; run without --{'rounds' if what == 'is one run' else 'resume'}")
-    else:
-        check_new(given.out)
+    check_new(given.out)
 
 
 def _asked(given: TrainArguments) -> TrainArguments:

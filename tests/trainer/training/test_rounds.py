@@ -111,6 +111,16 @@ def test_what_a_resumed_call_says_otherwise(tmp_path):
     assert (third.stage, third.recipe.generator.fit.epochs) == ("generator", 3)
 
 
+def test_a_first_call_that_fails_before_a_run_begins_can_be_corrected(tmp_path):
+    def refuse(request):
+        raise TrainError("no such weights")
+
+    out = tmp_path / "out"
+    with pytest.raises(TrainError, match="no such weights"):
+        train_rounds(arguments(out, weights="wrong"), 2, refuse, Steps().build)
+    assert [request.weights for request in requests_of(arguments(out, weights="right"), 2)] == ["right", "right"]
+
+
 def test_folders_that_hold_no_rounds(tmp_path):
     with pytest.raises(TrainError, match="holds no rounds to resume; run without --resume"):
         check_rounds(arguments(tmp_path, resume=True), 2)
