@@ -21,15 +21,14 @@ def import_timm() -> None:
     import torch.compiler
 
     real_disable = torch.compiler.disable
-    sys.modules[_UTILS] = stand_in = _LateUtils(_UTILS)
+    sys.modules[_UTILS] = _LateUtils(_UTILS)
     torch.compiler.disable = _late_disable(real_disable)
     try:
         import timm  # noqa: F401
         import torchvision  # noqa: F401
     finally:
         torch.compiler.disable = real_disable
-        if sys.modules.get(_UTILS) is stand_in:
-            del sys.modules[_UTILS]
+        _remove_stand_in()
 
 
 class _LateUtils(ModuleType):
@@ -37,15 +36,23 @@ class _LateUtils(ModuleType):
 
     @staticmethod
     def is_compile_supported(device_type: str) -> bool:
-        supported: bool = importlib.import_module(_UTILS).is_compile_supported(device_type)
+        supported: bool = _real_utils().is_compile_supported(device_type)
         return supported
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # the import system asks for these
             raise AttributeError(name)
-        if sys.modules.get(_UTILS) is self:
-            del sys.modules[_UTILS]
-        return getattr(importlib.import_module(_UTILS), name)
+        return getattr(_real_utils(), name)
+
+
+def _remove_stand_in() -> None:
+    if isinstance(sys.modules.get(_UTILS), _LateUtils):
+        del sys.modules[_UTILS]
+
+
+def _real_utils() -> ModuleType:
+    _remove_stand_in()
+    return importlib.import_module(_UTILS)
 
 
 def _late_disable(real_disable: Callable[..., Any]) -> Callable[..., Any]:

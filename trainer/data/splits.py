@@ -5,6 +5,7 @@ on `val`, or on a seeded, stratified share of `train`. `test` is not used in tra
 before any of this.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ...pipeline.catalogs.paths import parse_location
 from ...pipeline.catalogs.row_filter import RowFilter, read_row_filter
 from ...pipeline.errors import TrainError
 from ...pipeline.inspect.ground_truth.boxes import boxes_of_version
+from ...pipeline.io.atomic import write_atomic
 from ...pipeline.recipe import Recipe
 from ...pipeline.status import usable_rows
 from ...pipeline.store import Version
@@ -158,6 +160,11 @@ def split_text(codes: np.ndarray, kind: str) -> str:
     else:
         text = f"its images by split: {splits_text(counts)}"
     return text + (f" ({kind} is tested on {tested_on})" if tested_on in counts else "")
+
+
+def keep_ids(run: Path, ids: Iterable[str]) -> None:
+    """Writes the ids that `--only FILE` named, for `recorded_filter`. Raises OSError."""
+    write_atomic(run / ONLY, "".join(f"{image_id}\n" for image_id in ids))
 
 
 def recorded_filter(metadata: dict[str, Any], run: Path) -> RowFilter | None:

@@ -45,10 +45,12 @@ class EvalDataset:
         split_rows = self.splits.get(split, np.arange(0))
         if not len(split_rows):
             sizes = ", ".join(f"{name}: {len(rows)}" for name, rows in self.splits.items() if len(rows)) or "none"
-            has = f"what a training would draw of them is {sizes}" if self.unsplit else f"it has {sizes}"
-            what = "its images have no splits" if self.unsplit else f"has no images in its split {split!r}"
-            score = ", or compare masks with the truth by `locloc masks score`" if self.unsplit else ""
-            raise TrainError(f"{self.name}{':' if self.unsplit else ''} {what}; {has}; name one with --split{score}")
+            if self.unsplit:
+                raise TrainError(
+                    f"{self.name}: its images have no splits; what a training would draw of them is {sizes}; name one "
+                    "with --split, or compare masks with the truth by `locloc masks score`"
+                )
+            raise TrainError(f"{self.name} has no images in its split {split!r}; it has {sizes}; name one with --split")
         return split_rows
 
     def true_boxes(self, row: int) -> np.ndarray:

@@ -79,9 +79,8 @@ def evaluate(
     rows = dataset.rows(split)
     for predictor in predictors:
         check_classes(predictor, dataset)
-    _check_ground_truth(dataset, rows, predictors)
+    has_truth = _has_truth(dataset, rows, predictors)
     calibration = Calibration({}, {})
-    has_truth = any(row in dataset.boxes or dataset.true_mask(row) is not None for row in rows.tolist())
     if has_truth and tau == "val" and any(protocol.tau == "chosen" for protocol in protocols):
         calibration = _calibrate(dataset, predictors, protocols, split, centred, on_done)
     result = pass_over_images(dataset, rows, predictors, protocols, on_done)
@@ -105,11 +104,12 @@ def evaluate(
     return Evaluation(dataset, split, rows, result.sizes, result.errors, outcomes, dataset.warnings())
 
 
-def _check_ground_truth(dataset: EvalDataset, rows: np.ndarray, predictors: list[EvalPredictor]) -> None:
-    """Raises TrainError if no image has a true box, a true mask or, with a classifier, a class."""
-    classified = any(predictor.class_count for predictor in predictors) and (dataset.labels[rows] >= 0).any()
-    if classified or any(row in dataset.boxes or dataset.true_mask(row) is not None for row in rows.tolist()):
-        return
+def _has_truth(dataset: EvalDataset, rows: np.ndarray, predictors: list[EvalPredictor]) -> bool:
+    """Whether an image has a true box or mask. Raises TrainError if none has, nor, with a classifier, a class."""
+    if any(row in dataset.boxes or dataset.true_mask(row) is not None for row in rows.tolist()):
+        return True
+    if any(predictor.class_count for predictor in predictors) and (dataset.labels[rows] >= 0).any():
+        return False
     raise TrainError(
         f"{dataset.name} has no ground truth of its {len(rows)} images: no boxes in the catalog, no masks and, "
         "without a classifier, nothing else to compare with; name true masks with --truth"

@@ -15,6 +15,7 @@ from ...pipeline.catalogs.row_filter import read_row_filter
 from ...pipeline.config import validate_settings
 from ...pipeline.errors import RecipeError, TrainError, os_error_reason
 from ...pipeline.io.atomic import write_atomic
+from ..data.splits import ONLY, keep_ids
 from ..recipe import TrainRecipe, apply_changes
 from .request import TrainArguments, TrainRequest, resolve_request
 from .resume import check_new, read_run
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from .run import TrainSummary
 
 
-ROUNDS, ONLY = "rounds.json", "only.txt"
+ROUNDS = "rounds.json"
 
 _KEPT = {
     "rounds", "version", "stage", "recipe", "recipe_name", "images", "weights", "precision", "cache_tokens",
@@ -94,9 +95,10 @@ def check_rounds(given: TrainArguments, rounds: int) -> None:
         )
     if (given.out / ROUNDS).is_file():
         return  # to be resumed, or none of them had begun, as after a mistake in the first call
+    if given.resume and (given.out / "run.json").is_file():
+        raise TrainError(f"{given.out} is one run; run without --rounds")
     if given.resume:
-        what = "is one run" if (given.out / "run.json").is_file() else "holds no rounds to resume"
-        raise TrainError(f"{given.out} {what}; run without --{'rounds' if what == 'is one run' else 'resume'}")
+        raise TrainError(f"{given.out} holds no rounds to resume; run without --resume")
     check_new(given.out)
 
 
@@ -142,7 +144,7 @@ def _kept(out: Path, only: str) -> str:
         return only
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_atomic(out / ONLY, "".join(f"{image_id}\n" for image_id in ids))
+        keep_ids(out, ids)
     except OSError as error:
         raise _unwritable(out, error) from None
     return str(out / ONLY)

@@ -30,11 +30,12 @@ from torch import nn
 from ...pipeline.errors import TrainError
 from ...pipeline.io.atomic import replacing, write_atomic
 from ..models.checkpoint import save_checkpoint
+from ..models.run_tasks import WEIGHTS
 
 SCHEMA = 1
 """Of state.pt."""
 
-VALIDATION, BEST = "validation.npz", "best.safetensors"
+VALIDATION = "validation.npz"
 
 
 class TaskDir:
@@ -106,7 +107,7 @@ class TaskDir:
 
     def check_best(self) -> None:
         """Raises TrainError where a state is saved, but not the best weights that go with it."""
-        file = self.folder / BEST
+        file = self.folder / WEIGHTS
         try:
             with safetensors.safe_open(file, "pt"):
                 return

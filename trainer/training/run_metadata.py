@@ -19,7 +19,7 @@ from ...pipeline.errors import TrainError, os_error_reason
 from ...pipeline.io.atomic import write_atomic
 from ...pipeline.io.machine import device_name
 from ...pipeline.store import Version
-from ..data.splits import ONLY, TrainingRows
+from ..data.splits import TrainingRows, keep_ids
 from ..recipe import TrainRecipe
 from .resume import RunBefore, check_new
 from .validation_metrics import VALIDATION_TAUS
@@ -92,7 +92,7 @@ def begin_run(out: Path, recipe: TrainRecipe, metadata: dict[str, Any], ids: Seq
         out.mkdir(parents=True, exist_ok=True)
         write_atomic(out / "recipe.toml", settings_toml(recipe))
         if ids is not None:
-            write_atomic(out / ONLY, "".join(f"{image_id}\n" for image_id in ids))
+            keep_ids(out, ids)
         environment = {
             "code_version": __version__,
             "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},

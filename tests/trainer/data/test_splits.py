@@ -156,17 +156,22 @@ def test_a_damaged_catalog_is_refused(write_rows):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([row("test"), row("test")], "0 .* and 0 to choose a model on: all 2 images are in the split test"),
+        (
+            [row("test"), row("test")],
+            "0 images to train on and 0 to choose a model on: all 2 images are in the split test",
+        ),
         (
             [row("train", status=Status.MISSING), row("val")],
-            "0 .* and 1 to choose a model on: its images by split: train 1, val 1, and 1 without a mask to use",
+            "0 images to train on and 1 to choose a model on: its images by split: train 1, val 1, and 1 without a mask "
+            "to use",
         ),
         (
             [row("train"), row("val", status=Status.CRASHED), row("")],
-            "1 .* and 0 .*: its images by split: none 1, train 1, val 1, and 1 without a mask to use",
+            "1 images to train on and 0 to choose a model on: its images by split: none 1, train 1, val 1, and 1 without "
+            "a mask to use",
         ),
-        ([row(label=0), row(label=1)], "2 .* and 0 to choose a model on: 2 images without a split"),
-        ([row("val")], "0 .* and 1 to choose a model on: its only image is in the split val"),
+        ([row(label=0), row(label=1)], "2 images to train on and 0 to choose a model on: 2 images without a split"),
+        ([row("val")], "0 images to train on and 1 to choose a model on: its only image is in the split val"),
     ],
     ids=["test only", "train failed", "val failed", "single images", "val only"],
 )
