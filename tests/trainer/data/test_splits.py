@@ -162,13 +162,13 @@ def test_a_damaged_catalog_is_refused(write_rows):
         ),
         (
             [row("train", status=Status.MISSING), row("val")],
-            "0 images to train on and 1 to choose a model on: its images by split: train 1, val 1, and 1 without a mask "
-            "to use",
+            "0 images to train on and 1 to choose a model on: its images by split: train 1, val 1, and 1 without "
+            "a mask to use",
         ),
         (
             [row("train"), row("val", status=Status.CRASHED), row("")],
-            "1 images to train on and 0 to choose a model on: its images by split: none 1, train 1, val 1, and 1 without "
-            "a mask to use",
+            "1 images to train on and 0 to choose a model on: its images by split: none 1, train 1, val 1, and 1 "
+            "without a mask to use",
         ),
         ([row(label=0), row(label=1)], "2 images to train on and 0 to choose a model on: 2 images without a split"),
         ([row("val")], "0 images to train on and 1 to choose a model on: its only image is in the split val"),
