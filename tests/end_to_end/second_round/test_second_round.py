@@ -11,8 +11,8 @@ import pytest
 from locloc.pipeline.masks.saliency import unpack_map
 from locloc.pipeline.store import list_versions, open_version
 
-from ..conftest import assert_same, build, command
-from .conftest import save_generator
+from ..conftest import assert_same, build, command, make_images
+from .conftest import make_run, save_generator
 
 pytestmark = pytest.mark.slow  # builds, and trains a generator, before the first test
 
@@ -99,10 +99,9 @@ def test_mistakes_are_told(few, run, tmp_path, locloc, arguments, told):
     assert not (tmp_path / "s.store").exists()
 
 
-def test_workers_and_kills_do_not_change_a_byte(photos, tmp_path):
-    """300 images: one worker, two workers, and a build that is killed and resumed by `masks resume`."""
-    from .conftest import make_run
-
+def test_workers_and_kills_do_not_change_a_byte(tmp_path):
+    """Three blocks: one worker, two workers, and a build that is killed and resumed by `masks resume`."""
+    photos = make_images(tmp_path / "photos", 150)
     build(photos, tmp_path / "first.store", "--recipe", "contrast", "--workers", 2)
     run = make_run(tmp_path / "run", open_version(f"{tmp_path}/first.store@v1"))
     for workers in (1, 2):
