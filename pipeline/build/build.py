@@ -14,7 +14,7 @@ from ..store.location import StoreLocation
 from ..store.reader import open_version
 from ..store.repository import check_can_hold_store, has_repository
 from ..store.schema import block_count
-from ..store.versions import check_name_is, list_versions, published_version
+from ..store.versions import check_name_is, check_new_name, list_versions, published_version
 from ..store.writer import StoreWriter
 from .block import TaskContext
 from .coordinator import make_version
@@ -90,6 +90,8 @@ def plan_build(request: BuildRequest) -> BuildPlan:
     done = published_version(versions, digest, request.name)
     if done is not None and done.tag is not None:
         check_name_is(done.tag, request.name, store)
+    elif request.name is not None:
+        check_new_name(request.name, [info.tag for info in versions if info.tag is not None], store)
     unfinished = [info for info in versions if info.tag is None and info.fingerprint == digest]
     done = done or (unfinished[-1] if unfinished else None)
     rows, mask_px = len(request.catalog), request.recipe.mask_px

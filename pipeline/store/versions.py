@@ -1,5 +1,6 @@
 """What a store holds: its published versions and its unfinished builds."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,14 @@ def check_name_is(tag: str, name: str | None, store: StoreLocation) -> None:
     if name not in (None, tag):
         there = f"{store}@{tag}"
         raise StoreError(f"{there} is this version already, and has one name: no {name!r} was made; use {there}")
+
+
+def check_new_name(name: str, names: Collection[str], store: StoreLocation) -> None:
+    """Raises StoreError for a version name that is not allowed, or is one of `names`, those of the store."""
+    if name == "latest" or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise StoreError(f"{name!r} cannot name a version: use letters, digits, '-', '_' and '.' (and not 'latest')")
+    if name in names:
+        raise StoreError(f"Store {store} already has a version {name!r}; choose another name")
 
 
 def name_of_deleted(name: str) -> str:

@@ -50,7 +50,14 @@ from .schema import (
     write_catalog,
 )
 from .verification import PART_ROWS, Part
-from .versions import VersionInfo, build_branch, list_versions, published_version, tag_snapshots
+from .versions import (
+    VersionInfo,
+    build_branch,
+    check_new_name,
+    list_versions,
+    published_version,
+    tag_snapshots,
+)
 
 
 @dataclass(frozen=True)
@@ -98,12 +105,7 @@ class StoreWriter:
 
     def check_name(self, name: str) -> None:
         """Raises StoreError for a version name that is taken or not allowed."""
-        if name == "latest" or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-            raise StoreError(
-                f"{name!r} cannot name a version: use letters, digits, '-', '_' and '.' (and not 'latest')"
-            )
-        if name in self._repository.list_tags():
-            raise StoreError(f"Store {self.store} already has a version {name!r}; choose another name")
+        check_new_name(name, self._repository.list_tags(), self.store)
 
     def begin(
         self,

@@ -132,11 +132,13 @@ def test_view_shows_image_attention_trimap_and_mask_with_its_box(undisturbed, tm
         ([*BUILD, "{photos}", "--store", "{photos}/even/0000.jpg", "--dry-run"], "exists and is not a mask store"),
         ([*BUILD, "{photos}", "--store", "{store}", "--name", "mine"], "@v1 is this version already, and has one name"),
         ([*BUILD, "{photos}", "--store", "{store}", "--name", "mine", "--dry-run"], "no 'mine' was made; use "),
+        ([*BUILD, "{few}", "--store", "{store}", "--name", "v1", "--dry-run"], "already has a version 'v1'"),
+        ([*BUILD, "{few}", "--store", "{tmp}/s", "--name", "a b", "--dry-run"], "'a b' cannot name a version"),
         (["masks", "build", "{photos}", "--store", "{tmp}/s", "--weights", "{tmp}/w.pth"], "No weights file"),
     ],
 )
 def test_errors_are_one_line_and_exit_1(arguments, message, photos, undisturbed, tmp_path, locloc):
-    filled = [part.format(store=undisturbed, photos=photos, tmp=tmp_path) for part in arguments]
+    filled = [part.format(store=undisturbed, photos=photos, few=photos / "even", tmp=tmp_path) for part in arguments]
     done = locloc(*filled)
     assert done.code == 1
     assert done.stderr.startswith("error: ")
