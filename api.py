@@ -93,7 +93,9 @@ def build_masks(
     choice = replace(choice, recipe=choice.recipe.with_precision(precision))
     for warning in choice.warnings:
         warnings.warn(warning, stacklevel=2)
-    cluster = ClusterSpec(workers or usable_cores(), gpus, scheduler, Path(slurm) if slurm else None)
+    cluster = ClusterSpec(
+        usable_cores() if workers is None else workers, gpus, scheduler, Path(slurm) if slurm else None
+    )
     request = BuildRequest(
         image_catalog,
         store,
@@ -137,7 +139,7 @@ def refine_masks(
     choice = choose_refinement(
         recipe or SECOND_ROUND, opened.name, opened.provenance, str(opened.store), with_generator=maps is not None
     )
-    run = RunSettings(ClusterSpec(workers or usable_cores()))
+    run = RunSettings(ClusterSpec(usable_cores() if workers is None else workers))
     report = on_progress or _ignore
     if maps is None:
         return refine_again(opened, choice.recipe, choice.name, run, root, name, report, choice.why)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..errors import StoreError
-from ..inspect.report.decisions_csv import Decision
+from ..inspect.report.decisions_csv import Decision, rows_of_decisions
 from ..status import HAS_MASK, Status
 from ..store.decisions import ACCEPTED, DECISIONS, REJECTED, UNDECIDED, Decisions
 from ..store.reader import Version, open_version
@@ -84,22 +83,10 @@ def take_decisions_over(version: Version, other: Version, name: str | None = Non
 
 def _merge(version: Version, decided: Mapping[str, Decision]) -> Decisions:
     """The version's decisions, with those of `decided` in their place."""
-    row_of = {image_id: row for row, image_id in enumerate(version.ids)}
-    unknown = [one for one in decided.values() if one.id not in row_of]
-    if unknown:
-        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-        raise StoreError(
-            f"{unknown[0].place}: {version.name} holds no image {unknown[0].id!r}{more}; is the file of another store?"
-        )
+    row_of = rows_of_decisions(version, decided)
     codes, notes = version.decisions.codes(len(version)), dict(version.decisions.notes)
     for one in decided.values():
         row = row_of[one.id]
-        if version.status[row] not in HAS_MASK and one.decision != UNDECIDED:
-            label = Status(version.status[row]).label
-            raise StoreError(
-                f"{one.place}: {one.id!r} has no mask to decide about in {version.name} (status {label}); "
-                "leave that line out"
-            )
         codes[row] = 0 if one.decision == UNDECIDED else DECISIONS.index(one.decision)
         notes[row] = one.note
     notes = {row: note for row, note in sorted(notes.items()) if note}

@@ -100,7 +100,9 @@ class MaskSource:
         with _without_option():
             self.masks: TrueMasks = find_truth(self.paths, where, request.truth_class, self.catalog.root, kind)
         self.recipe, backbone, self.attention = _settings(request, self.note)
-        self.placement = MaskPlacement(len(self.masks), str(given), request.boxes_in)
+        self.placement = MaskPlacement(
+            len(self.masks), str(given), request.boxes_in, known_upright=self.note is not None
+        )
         self.unreadable: list[str] = []
         digest = self._digest()
         operation = {

@@ -36,7 +36,7 @@ class ExportImages:
         return data
 
     def put(self, row: ExportRow, folder: Path, name: str | None = None) -> str | None:
-        """Copies or links an image below `folder`, as `name` with the image's suffix; returns both.
+        """Copies or links an image below `folder`, as `name` with the image's suffix, as it is written; returns both.
 
         name  None: the row's, without a second suffix if it has the image's own already
 
@@ -47,7 +47,7 @@ class ExportImages:
         data = self.read(row) if self.mode == "copy" else b""
         own = PurePosixPath(row.file_name)
         in_full = name is None and own.suffix != "" and PurePosixPath(row.name).name == own.name
-        name = (name or row.name) + ("" if in_full else image_suffix(row.file_name, data))
+        name = (name or row.name) + ("" if in_full else own.suffix or image_suffix(row.file_name, data))
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         if self.mode == "copy":

@@ -53,6 +53,8 @@ def row_polygon(row: ExportRow) -> np.ndarray:
         drawn = filled_with_border(polygon, width, height)
         if mask_iou(drawn, row.mask) >= LEAST_IOU:
             break
+    if len(polygon) < 3:  # of a point or a line: ultralytics takes four numbers for a box
+        polygon = np.resize(polygon, (3, 2))
     return polygon + 0.5
 
 

@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..catalogs.paths import to_os_path
 from .format import ExportTarget
 from .segmentation import row_polygon
 from .stream import ExportRow
@@ -36,7 +37,7 @@ class Yolo:
     def write(self, row: ExportRow) -> None:
         split = _FOLDERS[row.split]
         self._splits.add(split)
-        name = self._names[row.number]
+        name = to_os_path(self._names[row.number])
         self.target.images.put(row, self.target.folder / "images" / split, name)
         file = self.target.folder / "labels" / split / f"{name}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)

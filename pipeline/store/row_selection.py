@@ -30,6 +30,8 @@ def select_rows(
     if isinstance(rows, str):
         raise TypeError(f"rows are a list of ids, a slice, row numbers or flags; write [{rows!r}] for one id")
     numbers = np.asarray(rows)
+    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "UOTbiu"):
+        raise TypeError(f"rows are a list of ids, a slice, row numbers or flags, not {rows!r}")
     if numbers.size and numbers.dtype.kind in "UOT":
         return np.array([row_of(str(image_id)) for image_id in numbers.tolist()], np.int64)
     if numbers.dtype == bool:

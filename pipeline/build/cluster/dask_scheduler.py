@@ -52,11 +52,8 @@ async def _test_connection(address: str) -> None:
 
 
 def dashboard_link(client: Client) -> str | None:
-    """The address of the scheduler's dashboard, or None where it has none."""
-    try:
-        return client.dashboard_link
-    except KeyError:
-        return None
+    """The address of the scheduler's dashboard, or None where it has none: Dask would name its usual port."""
+    return client.dashboard_link if "dashboard" in client.scheduler_info()["services"] else None
 
 
 def decode_threads(client: Client) -> int:

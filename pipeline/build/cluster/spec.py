@@ -1,8 +1,10 @@
 """Which workers a build uses. Imports no dask, since every command imports it."""
 
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 
+from ...errors import BuildError
 from ...io.machine import usable_cores
 
 
@@ -13,13 +15,19 @@ class ClusterSpec:
     scheduler  address of a running Dask scheduler
     slurm      TOML file of the jobs to submit (`slurm_settings.py`)
 
-    With either, `workers` and `gpus` are ignored.
+    With either, `workers` and `gpus` are ignored. Raises BuildError for numbers that are none.
     """
 
     workers: int = field(default_factory=usable_cores)  # CPU processes on this machine
     gpus: int | None = None  # GPUs of this machine, a process each; None: all that are visible
     scheduler: str | None = None
     slurm: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.workers, Integral) or self.workers < 1:
+            raise BuildError(f"workers={self.workers!r} is no number of processes, 1 or more")
+        if self.gpus is not None and (not isinstance(self.gpus, Integral) or self.gpus < 0):
+            raise BuildError(f"gpus={self.gpus!r} is no number of GPUs, 0 or more")
 
     @property
     def is_local(self) -> bool:

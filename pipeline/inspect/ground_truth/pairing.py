@@ -145,7 +145,7 @@ def pair_masks(paths: Sequence[str], folder: Path, root: Path | str | None = Non
             "image's path, without suffixes, or a file name that no other image or mask has"
             + (f" (the first of its {len(masks)} masks is {masks[0]}, the first image {paths[0]})" if masks else "")
         )
-    used = {*paths, *(file.relative_to(folder).as_posix() for file in files.values())}
+    used = {*paths, *mask_of.values()}
     return Pairs(files, dict(named.most_common()), sum(mask not in used for mask in masks))
 
 

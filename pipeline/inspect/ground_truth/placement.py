@@ -19,10 +19,21 @@ PROPORTION_SHARE = 0.03  # by which width / height may differ: sides of small co
 class MaskPlacement:
     """Places masks on their upright images, and counts those that cannot belong to them."""
 
-    def __init__(self, masks: int, where: str, boxes_in: str = "upright", option: str = "--boxes-in"):
-        """masks: how many there are; where: for messages; boxes_in: as of `check_boxes`; option: its name."""
+    def __init__(
+        self,
+        masks: int,
+        where: str,
+        boxes_in: str = "upright",
+        option: str = "--boxes-in",
+        known_upright: bool = False,
+    ):
+        """masks: how many there are; where: for messages; boxes_in: as of `check_boxes`; option: its name.
+
+        known_upright  the masks are known to be drawn on upright images, so nothing is asked where sizes do not tell
+        """
         check_boxes_in(boxes_in, option)
         self.masks, self.where, self.boxes_in, self.option = masks, where, boxes_in, option
+        self.known_upright = known_upright
         self._checked: set[str] = set()
         self._turned: dict[str, str] = {}  # name and sizes, by name
         self._proven: set[str] = set()  # proportions that only --boxes-in as it was given explains
@@ -72,10 +83,11 @@ class MaskPlacement:
                 f"{len(self._stretched)} true masks do not have the proportions of their images (first "
                 f"{min(self._stretched)}); each is taken to show its whole image, stretched"
             )
-        if self._either_way:
+        if self._either_way and not self.known_upright:
             lines.append(
-                f"{len(self._either_way)} of the images with true masks are turned by EXIF; the masks are taken as "
-                "drawn on the upright image; if they were drawn on the stored pixels, say --boxes-in stored"
+                f"{len(self._either_way)} of the images with true masks are turned by EXIF so that the masks' sizes do "
+                "not tell how they were drawn; they are taken as drawn on the upright image; if they were drawn on the "
+                "stored pixels, say --boxes-in stored"
             )
         return lines
 

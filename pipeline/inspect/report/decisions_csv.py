@@ -10,15 +10,18 @@ separated by semicolons or tabs, as spreadsheets save them. `undecided` takes ba
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...catalogs.lines import open_text
 from ...errors import StoreError, did_you_mean, os_error_reason
+from ...status import HAS_MASK, Status
+from ...store.decisions import UNDECIDED
+from ...store.reader import Version
 
 HEADER = ("id", "decision", "note")
-WORDS = ("accepted", "rejected", "undecided")
+WORDS = ("accepted", "rejected", UNDECIDED)
 
 _FIELD_CHARS = 2**31 - 1  # csv's own limit is 131,072
 
@@ -61,6 +64,29 @@ def read_decisions_csv(file: Path) -> dict[str, Decision]:
     if not decisions:
         raise StoreError(f"{file} holds no decision; export it from the page of `locloc masks report`")
     return decisions
+
+
+def rows_of_decisions(version: Version, decisions: Mapping[str, Decision]) -> dict[str, int]:
+    """The row of each decision's image, by id.
+
+    Raises StoreError, with file and line, for images that the version does not have, and for a decision about one that
+    has no mask.
+    """
+    row_of = {image_id: row for row, image_id in enumerate(version.ids)}
+    unknown = [one for one in decisions.values() if one.id not in row_of]
+    if unknown:
+        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        raise StoreError(
+            f"{unknown[0].place}: {version.name} holds no image {unknown[0].id!r}{more}; is the file of another store?"
+        )
+    for one in decisions.values():
+        status = Status(version.status[row_of[one.id]])
+        if status not in HAS_MASK and one.decision != UNDECIDED:
+            raise StoreError(
+                f"{one.place}: {one.id!r} has no mask to decide about in {version.name} (status {status.label}); "
+                "leave that line out"
+            )
+    return {image_id: row_of[image_id] for image_id in decisions}
 
 
 def decisions_csv(decisions: Iterable[tuple[str, str, str]]) -> str:

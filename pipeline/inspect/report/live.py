@@ -9,19 +9,20 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ...catalogs.paths import parse_location, resolve
-from ...errors import ImageError, StoreError
+from ...errors import ImageError
 from ...io.images import decode_reduced, read_image_bytes
-from ...io.outputs import write_output
 from ...recipe import recorded_recipe
+from ...status import HAS_MASK
+from ...store.decisions import UNDECIDED
 from ...store.reader import Version
 from .block import ROWS, read_mask_block
-from .decisions_csv import WORDS, decisions_csv, read_decisions_csv
+from .decisions_csv import WORDS
+from .decisions_file import DecisionsFile
 from .escape import script_call
 from .page import asset, asset_names, index_html, page_json
 from .rows import choose_rows, collect_rows
@@ -69,50 +70,9 @@ class _Cache:
                 self._bytes -= len(self._answers.popitem(last=False)[1].body)
 
 
-class DecisionsFile:
-    """The decisions of a served page, in a CSV that `masks decide` reads. Written after each change, whole or not."""
-
-    def __init__(self, file: Path):
-        """Raises StoreError for a file that is there and cannot be read."""
-        self.file = file
-        self._lock = threading.Lock()
-        self._decided = {one.id: (one.decision, one.note) for one in _read_if_there(file)}
-
-    def __len__(self) -> int:
-        return len(self._decided)
-
-    def as_json(self) -> list[list[str]]:
-        with self._lock:
-            return [[image_id, *decided] for image_id, decided in self._decided.items()]
-
-    def change(self, changes: list[tuple[str, str | None, str]]) -> None:
-        """Changes: id, one of WORDS or None to forget it, note. Raises OSError."""
-        with self._lock:
-            decided = dict(self._decided)
-            for image_id, decision, note in changes:
-                if decision is None:
-                    decided.pop(image_id, None)
-                else:
-                    decided[image_id] = decision, note
-            lines = [(image_id, *decided[image_id]) for image_id in sorted(decided)]
-            write_output(self.file, decisions_csv(lines))
-            self._decided = decided
-
-
-def _read_if_there(file: Path) -> list[Any]:
-    if not file.exists() or file.stat().st_size == 0:
-        return []
-    try:
-        return list(read_decisions_csv(file).values())
-    except StoreError as error:
-        if "holds no decision" in str(error):
-            return []
-        raise
-
-
 @dataclass
 class LivePage:
-    """A version as a page that is served."""
+    """A version as a page that is served. decisions_file: a CSV, as of DecisionsFile."""
 
     version: Version
     decisions_file: Path
@@ -125,8 +85,9 @@ class LivePage:
         """Reads the columns. Raises StoreError."""
         self._recipe = recorded_recipe(self.version.provenance, self.version.name)
         self._root = parse_location(self.root or self.version.provenance["catalog"]["root"])
+        self._status = self.version.status
         self._shown = collect_rows(self.version, choose_rows(self.version, self.sample, self.everything))
-        self.decisions = DecisionsFile(self.decisions_file)
+        self.decisions = DecisionsFile(self.decisions_file, self.version)
         self._page = page_json(self._shown, self._shown.metrics, None, None, "", [])
         self._page |= {"of": len(self.version), "imageNotes": [[], []]}
 
@@ -194,7 +155,10 @@ class LivePage:
         return Answer(script_call("onBlock", number, [block.rows], {}).encode(), _SCRIPT, True)
 
     def decide(self, body: bytes) -> None:
-        """Keeps changes, JSON `[[row, decision or null, note], ...]`. Raises ValueError for anything else, OSError."""
+        """Keeps changes, JSON `[[row, decision or null, note], ...]`.
+
+        Raises ValueError for anything else; StoreError and OSError as DecisionsFile.
+        """
         changes = json.loads(body)
         if not isinstance(changes, list):
             raise ValueError("no list")
@@ -207,6 +171,8 @@ class LivePage:
                 raise ValueError("no such row")
             if decision not in (None, *WORDS) or not isinstance(note, str) or len(note) > LONGEST_NOTE:
                 raise ValueError("no such decision")
+            if decision not in (None, UNDECIDED) and self._status[self._shown.rows[row]] not in HAS_MASK:
+                raise ValueError("no mask to decide about")
             kept.append((self._shown.ids[row], decision, note))
         self.decisions.change(kept)
 

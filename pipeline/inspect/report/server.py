@@ -174,6 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.page.decide(self.rfile.read(int(length)))
         except (ValueError, RecursionError):  # json's errors are ValueErrors
             raise _RefusedError(HTTPStatus.BAD_REQUEST) from None
+        except StoreError as error:
+            raise _RefusedError(HTTPStatus.CONFLICT, str(error)) from None
         except OSError as error:
             file = self.server.page.decisions.file
             raise _RefusedError(HTTPStatus.INSUFFICIENT_STORAGE, f"{file}: {os_error_reason(error)}") from None

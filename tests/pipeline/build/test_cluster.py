@@ -37,6 +37,12 @@ def whereabouts() -> dict:
     }
 
 
+@pytest.mark.parametrize("wrong", [{"workers": 0}, {"workers": "two"}, {"workers": 1.5}, {"gpus": -1}, {"gpus": "all"}])
+def test_a_number_of_processes_is_one(wrong):
+    with pytest.raises(BuildError, match="is no number of "):
+        ClusterSpec(**wrong)
+
+
 def test_gpu_tasks_go_to_the_gpu_worker_and_the_others_to_cpus():
     """Needs no GPU: the resource is only a name."""
     with local_cluster(1, gpus=1) as client:

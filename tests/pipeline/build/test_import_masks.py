@@ -13,6 +13,7 @@ from locloc.pipeline.build import import_masks
 from locloc.pipeline.build.decide import decide_version
 from locloc.pipeline.build.import_masks import import_version
 from locloc.pipeline.build.import_source import ImportRequest
+from locloc.pipeline.catalogs.paths import to_os_path
 from locloc.pipeline.catalogs.registry import read_catalog
 from locloc.pipeline.errors import StoreError, TruthError
 from locloc.pipeline.export import ExportOptions, export_version
@@ -103,6 +104,60 @@ def test_images_whose_names_differ_by_their_suffix_get_their_own_masks_back(tmp_
     assert summary.counts["ok"] == len(ids)
     for one, other in zip(again.read_masks(ids), version.read_masks(ids), strict=True):
         assert (one & other).sum() / (one | other).sum() > 0.9
+
+
+@pytest.mark.parametrize("to", ["png", "coco", "yolo", "labelstudio"])
+@pytest.mark.parametrize("mode", ["none", "copy"])
+def test_images_as_cameras_write_them_get_their_masks_back_without_a_warning(tmp_path, made, write, to, mode):
+    """Capital suffixes, names that are not UTF-8, and images that EXIF turns in a way that their sizes do not tell."""
+    rng, ids = np.random.default_rng(5), ["DSC_0.JPG", "b.jpeg", r"caf\xe9.png", "turned.jpg"]
+    content = made(ids)
+    content.status[:] = Status.OK
+    content.masks[:] = False
+    for row in range(len(ids)):
+        content.masks[row, row : SIDE // 2, : SIDE // 2] = True
+    content.files = [photo(rng, (64, 48)) for _ in ids]
+    with io.BytesIO() as file:
+        Image.new("RGB", (64, 48)).save(file, "jpeg", exif=orientation(3))
+        content.files[3] = file.getvalue()
+    version = write(tmp_path / "masks.store", content, tmp_path / "images")
+    (tmp_path / "images" / ids[2]).rename(tmp_path / "images" / to_os_path(ids[2]))
+    export_version(version, tmp_path / "out", to, ExportOptions(images=mode))
+    again, summary = imported(tmp_path / "out", tmp_path / "images", tmp_path)
+    assert summary.counts["ok"] == len(ids) and summary.warnings == ()
+    for one, other in zip(again.read_masks(ids), version.read_masks(ids), strict=True):
+        assert (one & other).sum() / (one | other).sum() > 0.9
+
+
+def orientation(value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif
+
+
+@pytest.mark.parametrize("mode", ["none", "copy"])
+def test_coco_comes_back_where_files_got_other_names(tmp_path, made, write, mode):
+    """`a.jpg` and `A.JPG` are one file on some systems."""
+    content = made(["A.JPG", "a.jpg"])
+    content.files = [photo(np.random.default_rng(6), (64, 48)) for _ in content.ids]
+    version = write(tmp_path / "masks.store", content, tmp_path / "images")
+    export_version(version, tmp_path / "out", "coco", ExportOptions(images=mode))
+    again, summary = imported(tmp_path / "out", tmp_path / "images", tmp_path)
+    assert summary.counts["ok"] == 2 and np.array_equal(again.read_masks(), version.read_masks())
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 30), (30, 1)])
+def test_yolo_has_polygons_of_objects_as_thin_as_a_pixel(tmp_path, made, write, height, width):
+    content = made(["a.png"])
+    content.masks[:] = False
+    content.masks[0, 1 : 1 + height, 1 : 1 + width] = True
+    content.files = [photo(np.random.default_rng(7), (SIDE, SIDE))]
+    version = write(tmp_path / "masks.store", content, tmp_path / "images")
+    export_version(version, tmp_path / "out", "yolo", ExportOptions(size="mask"))
+    numbers = (tmp_path / "out" / "labels" / "train" / "a.txt").read_text().split()[1:]
+    assert len(numbers) >= 6, "ultralytics takes four numbers for a box"
+    again, _ = imported(tmp_path / "out", tmp_path / "images", tmp_path, mask_px=SIDE)
+    assert np.array_equal(again.read_masks(), version.read_masks())
 
 
 def test_yolo_comes_back_as_polygons(exported, tmp_path):

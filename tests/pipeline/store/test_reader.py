@@ -131,6 +131,13 @@ def test_missing_rows_are_an_index_error(store, rows, build):
         open_version(f"{store}@v1").read_masks(rows)
 
 
+@pytest.mark.parametrize("rows", [3, None, [1.5], [[1, 2]], {"a": 1}])
+def test_what_is_no_selection_of_rows_is_told(store, rows, build):
+    build.publish(store)
+    with pytest.raises(TypeError, match=r"^rows are a list of ids, a slice, row numbers or flags, not "):
+        open_version(f"{store}@v1").read_masks(rows)
+
+
 def test_latest_is_found_when_it_is_published_during_the_open(store, monkeypatch, build):
     with StoreWriter(store) as writer:  # a store without a version
         build.begin(writer)

@@ -110,16 +110,18 @@ locloc.decisions.send = (rows) => {
       const own = mine.get(row);
       return [row, own ? own.decision : null, own ? own.note : ""];
     });
+    let refused = "";
     try {
       const body = JSON.stringify(changes);
       const headers = { "Content-Type": "application/json" };
       const answer = await fetch("decisions", { method: "POST", headers, body });
-      if (!answer.ok) throw new Error(answer.statusText);
+      if (!answer.ok) throw new Error((refused = await answer.text()));
       now.forEach((row) => unsent.delete(row));
       locloc.decisions.isKept = true;
     } catch (error) {
       locloc.decisions.isKept = false;
-      locloc.say("The server does not answer: decisions are sent again with the next one");
+      const why = refused ? `The server refused decisions (${refused})` : "The server does not answer";
+      locloc.say(`${why}: they are sent again with the next one`);
     }
     locloc.emit("decisions", []);
   });

@@ -80,6 +80,8 @@ def test_turned_images_are_mentioned_where_proportions_do_not_tell():
     assert placement.place(mask(170, 256), SIZE, 3, "a.png") is not None
     assert placement.place(mask(64, 64), SIZE, 6, "b.png") is not None
     assert "2 of the images with true masks are turned by EXIF" in placement.warnings()[-1]
+    placement.known_upright = True
+    assert not any("EXIF" in line for line in placement.warnings())
 
 
 def test_masks_of_images_of_unknown_size_are_not_checked():

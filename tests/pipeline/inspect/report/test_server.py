@@ -164,7 +164,8 @@ def test_decisions_are_kept_in_a_file(server, tmp_path):
 @pytest.mark.parametrize(
     "body",
     [b"", b"{}", b"[", b"[1]", b'[[0,"rejected"]]', b'[[99,"rejected",""]]', b'[[-1,"rejected",""]]',
-     b'[[true,"rejected",""]]', b'[[0,"maybe",""]]', b'[[0,"rejected",7]]', b"[" * 100_000, b"\xff"],
+     b'[[true,"rejected",""]]', b'[[4,"rejected",""]]', b'[[0,"maybe",""]]',
+     b'[[0,"rejected",7]]', b"[" * 100_000, b"\xff"],
 )  # fmt: skip
 def test_wrong_decisions(server, tmp_path, body):
     assert post(server, body)[0].status == 400
@@ -208,3 +209,48 @@ def test_a_broken_file_of_decisions_is_told(with_images, tmp_path):
         LivePage(with_images(IDS), tmp_path / "decisions.csv")
     (tmp_path / "decisions.csv").write_text("id,decision,note\n")
     assert not len(LivePage(with_images(IDS), tmp_path / "decisions.csv").decisions)
+
+
+def test_two_servers_of_one_file_keep_the_decisions_of_both(server, tmp_path):
+    """And what was written to it by hand."""
+    file = tmp_path / "decisions.csv"
+    with PageServer(LivePage(server.page.version, file)) as other, served(other):
+        assert post(server, [[0, "rejected", "a"]])[0].status == 200
+        assert post(other, [[1, "accepted", "b"]])[0].status == 200
+        file.write_text(file.read_text() + "002.png,rejected,by hand\r\n")
+        assert post(server, [[9, "accepted", ""]])[0].status == 200
+        _, data = ask(other, f"/{other.token}/data.js")
+    assert [*read_decisions_csv(file)] == ["000.png", "001.png", "002.png", "009.png"]
+    assert b'"kept":[["000.png","rejected","a"],["001.png","accepted","b"],["002.png","rejected","by hand"]' in data
+    file.unlink()
+    assert post(server, [[0, None, ""]])[0].status == 200
+    assert [*read_decisions_csv(file)] == ["001.png", "002.png", "009.png"]
+
+
+def test_many_changes_at_once_all_count(server, tmp_path):
+    file = tmp_path / "decisions.csv"
+    pages = [LivePage(server.page.version, file) for _ in range(3)]
+    rows = [row for row in range(len(IDS)) if row not in range(4, 8)]
+
+    def decide(page, own):
+        for row in own:
+            page.decide(json.dumps([[row, "accepted", ""]]).encode())
+
+    threads = [threading.Thread(target=decide, args=(page, rows[n::3])) for n, page in enumerate(pages)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [*read_decisions_csv(file)] == [IDS[row] for row in rows]
+
+
+def test_a_file_of_another_store_is_told(server, tmp_path):
+    file = tmp_path / "decisions.csv"
+    file.write_text("id,decision,note\nof/another.png,rejected,\n")
+    told = "decisions.csv:2: .*@v1 holds no image 'of/another.png'; is the file of another store"
+    with pytest.raises(StoreError, match=told):
+        LivePage(server.page.version, file)
+    before = file.read_text()
+    response, content = post(server, [[0, "rejected", ""]])
+    assert response.status == 409 and b"holds no image 'of/another.png'" in content
+    assert ask(server, f"/{server.token}/data.js")[0].status == 503 and file.read_text() == before
