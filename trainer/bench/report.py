@@ -151,11 +151,13 @@ def run_bench(
         clock.time(whole_run(compared[TAPERED], images[:2], device))
         whole = _timings("end to end", in_turn(runs, clock, few, int(on_gpu)), next(iter(runs)), asked.precision)
 
-        on_step("settings of each")
         small_views = {name: random_views(system.form, small, device) for name, system in compared.items()}
         measure = measure_stages(small_views, clock, few, 2 if on_gpu else 1)
         offered = steps(on_gpu, asked.compiles and not asked.quick)
-        trials = search({name: created[name] for name in compared}, device, measure, offered, begin + COMPILING_S)
+        trials = search(
+            {name: created[name] for name in compared}, device, measure, offered, begin + COMPILING_S,
+            lambda trial: on_step(f"settings of each: {trial}"),
+        )  # fmt: skip
         tuned = _tuned(best(trials), created, views, where, rounds, 3 if on_gpu else 1, shares.at(asked.batch))
         larger = []
         for precision in _precisions(asked.precision, on_gpu) if on_gpu and not asked.quick else ():

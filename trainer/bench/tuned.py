@@ -122,12 +122,13 @@ Measure = Callable[[System, str], list[Reading]]
 
 def search(
     systems: dict[str, System], device: torch.device, measure: Measure, steps: list[list[dict[str, Any]]],
-    compile_until: float,
+    compile_until: float, on_trial: Callable[[str], None] = lambda text: None,
 ) -> list[Trial]:  # fmt: skip
     """All trials of the greedy search, step by step over all systems. One that fails is recorded with its reason.
 
     measure        the readings of a system, given its name
     compile_until  by `time.monotonic`; later nothing is compiled. What one system could not try then, no system takes
+    on_trial       called with system and settings before each trial
     """
     trials: list[Trial] = []
     for changes in steps:
@@ -135,6 +136,7 @@ def search(
         for name, system in systems.items():
             for change in changes:
                 choice = replace(so_far.get(name, Choice()), **change)
+                on_trial(f"{name}, {choice.name}")
                 trials.append(_try(name, system, choice, device, measure, compile_until))
     return trials
 

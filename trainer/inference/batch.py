@@ -27,7 +27,7 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class PredictSummary:
-    """The result of a command. `images` is filled if nothing is written to a folder."""
+    """The result of a command. images: the predictions; None where they are in files below `out`."""
 
     out: str | None
     formats: tuple[str, ...]
@@ -36,7 +36,7 @@ class PredictSummary:
     failed: list[dict[str, str]]  # {"file", "reason"}
     left_out: list[dict[str, Any]]  # what folders hold besides images that are read, as `left_out_json` writes it
     images_per_s: float
-    images: list[dict[str, Any]]
+    images: list[dict[str, Any]] | None
 
 
 def predict_files(
@@ -105,7 +105,7 @@ def predict_files(
     summary = PredictSummary(
         None if out is None else str(out), formats, len(where), done, metadata.failed,
         left_out_json((omissions or Omissions()).found()), len(where) / seconds,
-        [images[number] for number in sorted(images)],
+        [images[number] for number in sorted(images)] if out is None else None,
     )  # fmt: skip
     if out is not None:
         counts = {key: value for key, value in vars(summary).items() if key != "images"}

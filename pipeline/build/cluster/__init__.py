@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...io.machine import usable_cores
 from .cluster import Cluster, OnMessage, running_cluster
-from .dask_scheduler import dashboard_link, decode_threads, scheduler_client
+from .dask_scheduler import check_scheduler, dashboard_link, decode_threads, scheduler_client
 from .local import dashboard_address, local_cluster, usable_gpus
 from .slurm_jobs import slurm_client
 from .spec import ClusterSpec
@@ -18,7 +18,15 @@ from .worker_plugin import PrepareWorker
 if TYPE_CHECKING:  # imports torch, which schedulers and workers must not do before their versions are checked
     from ...backbones.spec import BackboneSpec
 
-__all__ = ["Cluster", "ClusterSpec", "PrepareWorker", "dashboard_address", "local_cluster", "open_cluster"]
+__all__ = [
+    "Cluster",
+    "ClusterSpec",
+    "PrepareWorker",
+    "check_scheduler",
+    "dashboard_address",
+    "local_cluster",
+    "open_cluster",
+]
 
 
 @contextmanager

@@ -29,11 +29,7 @@ def scheduler_client(address: str) -> Iterator[Client]:
 
     Raises BuildError within seconds where there is no scheduler, no worker, or no permission.
     """
-    silence_dask()
-    with ThreadPoolExecutor(1) as thread:  # this thread may have an event loop already
-        refused = thread.submit(asyncio.run, _test_connection(address)).exception()
-    if refused is not None:  # of many types: ValueError, TypeError, OSError, RuntimeError, ImportError
-        raise BuildError(f"No connection to the Dask scheduler at {address}: {_refusal_reason(refused, address)}")
+    check_scheduler(address)
     with Client(address, timeout=CONNECT_S) as client:
         with loss_as_error(client, address):
             try:
@@ -45,6 +41,15 @@ def scheduler_client(address: str) -> Iterator[Client]:
         yield client
 
 
+def check_scheduler(address: str) -> None:
+    """Raises BuildError within seconds where there is no scheduler, or no permission."""
+    silence_dask()
+    with ThreadPoolExecutor(1) as thread:  # this thread may have an event loop already
+        refused = thread.submit(asyncio.run, _test_connection(address)).exception()
+    if refused is not None:  # of many types: ValueError, TypeError, OSError, RuntimeError, ImportError
+        raise BuildError(f"No connection to the Dask scheduler at {address}: {_refusal_reason(refused, address)}")
+
+
 async def _test_connection(address: str) -> None:
     """Connects and disconnects. A Client whose first connection fails is never closed, and breaks the next one."""
     comm = await connect(normalize_address(address), timeout=CONNECT_S, **Security().get_connection_args("client"))
@@ -52,8 +57,11 @@ async def _test_connection(address: str) -> None:
 
 
 def dashboard_link(client: Client) -> str | None:
-    """The address of the scheduler's dashboard, or None where it has none: Dask would name its usual port."""
-    return client.dashboard_link if "dashboard" in client.scheduler_info()["services"] else None
+    """The address of the scheduler's dashboard, or None where it has none."""
+    try:
+        return client.dashboard_link
+    except KeyError:
+        return None
 
 
 def decode_threads(client: Client) -> int:

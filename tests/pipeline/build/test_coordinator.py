@@ -295,6 +295,12 @@ def test_a_scheduler_that_is_lost_ends_the_build(make, work):
         make({0: [FutureCancelledError("k", "scheduler-connection-lost")] * 99}, lost=True)
 
 
+def test_a_wrong_address_of_the_scheduler_leaves_no_unfinished_build(make, work):
+    with pytest.raises(BuildError, match="No connection to the Dask scheduler at nonsense: "):
+        make(cluster=ClusterSpec(scheduler="nonsense"))
+    assert list_versions(work.store) == []
+
+
 def test_futures_that_are_cancelled_again_and_again_end_the_build(make):
     """As when the scheduler is restarted again and again."""
     with pytest.raises(BuildError, match="failed 3 times .*scheduler-restart"):

@@ -25,6 +25,7 @@ from locloc.pipeline.inspect.score import score_version
 from locloc.pipeline.recipe import Recipe
 from locloc.pipeline.status import Status
 from locloc.pipeline.store import open_version
+from locloc.pipeline.store.schema import input_digest
 
 SIDE = 32
 
@@ -332,6 +333,14 @@ def test_annotations_that_cannot_be_used(images, tmp_path, text, message):
     (tmp_path / "masks.json").write_text(text)
     with pytest.raises(TruthError, match=message):
         imported(tmp_path / "masks.json", images, tmp_path)
+
+
+def test_a_file_that_is_no_image_has_its_digest(images, masks, tmp_path):
+    """As a build gives it: `masks diff` of both says that the file is the same."""
+    (images / "im5.png").write_bytes(b"no image")
+    version, _ = imported(masks, images, tmp_path)
+    assert version.table["status"][5].as_py() == "undecodable"
+    assert np.array_equal(version.read_column("input_digest", ["im5.png"])[0], input_digest(b"no image"))
 
 
 def test_settings_that_do_not_fit(exported, images, masks, tmp_path):

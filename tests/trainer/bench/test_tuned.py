@@ -44,6 +44,13 @@ def test_each_system_keeps_what_makes_it_faster_and_goes_on_from_there(measure):
     assert names == [*"xy", *"xxyy", *"xy", *"xxxyyy"], "step by step, so that no system gets more of the time"
 
 
+def test_each_trial_is_told_before_it_begins(measure):
+    told: list[str] = []
+    systems = {"x": None, "y": None}
+    search(systems, CPU, measure, steps(False, True), time.monotonic() + 1e6, told.append)
+    assert told == ["x, fp32", "y, fp32", "x, bf16", "y, bf16", "x, fp32, channels last", "y, bf16, channels last"]
+
+
 def test_on_a_cpu_nothing_is_compiled_and_nothing_is_tf32(measure):
     trials = run(measure, on_gpu=False)
     assert [trial.choice for trial in trials if trial.system == "x"] == [

@@ -229,6 +229,7 @@ def test_a_name_that_is_too_long_loses_its_overlay_alone(run, album, tmp_path):
         Image.open(album / "a.jpg").save(tmp_path / f"{stem}{suffix}")
     Image.open(album / "a.jpg").save(tmp_path / "b.jpg")
     summary = predict(run, tmp_path, "--out", tmp_path / "out", "--format", "coco", "--format", "overlay")
+    assert summary["images"] is None, "they are in files"
     assert summary["done"] == 3 and [row["file"] for row in summary["failed"]] == [f"{stem}.jpg", f"{stem}.png"]
     assert "257 bytes are too long" in summary["failed"][0]["reason"]
     assert len(json.loads((tmp_path / "out" / "coco.json").read_text())["images"]) == 3

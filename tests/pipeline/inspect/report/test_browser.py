@@ -121,12 +121,15 @@ def test_two_versions_and_a_narrow_window(with_images, look, tmp_path):
 
     one, other = with_images(IDS), with_images(IDS, change=change)
     write_report(ReportRequest(one, tmp_path / "page", other, workers=1))
-    page = look(f"file://{tmp_path / 'page' / 'index.html'}", 420)
+    page = look(f"file://{tmp_path / 'page' / 'index.html'}", 360)
     assert shown_ids(page)[0] == "040.png"  # the one that disagrees
     page.wait_for_selector(".cell .version-1 .outline[d^=M]", state="attached")
     page.click("#filters-button")
     page.click("#filters-done")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 420
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    for part in (".top > *", ".toolbar > *"):
+        ends = f"[...document.querySelectorAll('{part}')].map((one) => one.getBoundingClientRect().right)"
+        assert page.evaluate(f"Math.max(...{ends})") <= 360
     page.click(".cell >> nth=0")
     assert page.locator("#viewer .stage").count() == 2 and page.is_visible("#viewer .close")
 
