@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -67,12 +68,12 @@ class DecisionsFile:
 
 
 def _state(file: Path) -> tuple[int, ...] | None:
-    """Differs as soon as another file is there, or other content; None where there is none."""
+    """Differs as soon as another file is there, or other content; None where there is none, or a device."""
     try:
         found = file.stat()
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
 @contextmanager

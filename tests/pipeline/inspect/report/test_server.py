@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -254,3 +255,10 @@ def test_a_file_of_another_store_is_told(server, tmp_path):
     response, content = post(server, [[0, "rejected", ""]])
     assert response.status == 409 and b"holds no image 'of/another.png'" in content
     assert ask(server, f"/{server.token}/data.js")[0].status == 503 and file.read_text() == before
+
+
+def test_decisions_may_go_to_a_device(with_images):
+    page = LivePage(with_images(IDS), Path("/dev/null"))
+    for row in (0, 1):
+        page.decide(json.dumps([[row, "accepted", ""]]).encode())
+    assert [one[0] for one in page.decisions.as_json()] == IDS[:2]
