@@ -75,7 +75,7 @@ def build_masks(
     gpus         of this machine; None: all
     scheduler    address of a Dask scheduler whose workers are used instead
     slurm        TOML file of SLURM jobs that are used instead
-    on_progress  called after every block
+    on_progress  called after every block, and with every message
 
     The same call resumes an interrupted build. Where the store has a version of the same images, weights and recipe,
     nothing is done; where that has another name than `name`, it is a StoreError. A recipe whose thresholds were made

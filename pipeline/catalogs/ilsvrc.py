@@ -18,7 +18,7 @@ from .bad_annotations import check_share, good_boxes
 from .catalog import Catalog, CatalogRows, build_catalog
 from .folders.walk import walk_images
 from .ilsvrc_annotations import NOTHING, SYNSET, Note, find_xml, read_text, read_xml, stem_of
-from .left_out import Omissions
+from .left_out import Omissions, counted
 from .lines import numbered_lines, place
 from .paths import folder_of, to_text
 from .split_words import SPLIT_CODES
@@ -107,8 +107,17 @@ def read_ilsvrc(images: Path | str, root: Path | str | None) -> Catalog:
         classes,
         where=lambda row, _: images_found[row][3].source,
         looked_for=f"train/ and val/ in {to_text(str(data))} hold none",
+        notes=_notes_on_classes(sum(box_note.several for *_, box_note in images_found)),
         left_out=omissions.found(),
     )
+
+
+def _notes_on_classes(several: int) -> list[str]:
+    """several: images with boxes of objects of several classes."""
+    if not several:
+        return []
+    images = counted(several, "image") + (" has" if several == 1 else " have")
+    return [f"{images} objects of several classes: the label is the first one's; all boxes stay"]
 
 
 def _splits_of(folder: Path) -> list[str]:

@@ -20,13 +20,15 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 class Note:
     """Synset or class number (index among the sorted ones) · boxes x0 y0 x1 y1 in pixels · file, or file:line.
 
-    size  width and height that the annotation gives the image; zeros for none
+    size     width and height that the annotation gives the image; zeros for none
+    several  it names objects of several classes
     """
 
     label: str | int | None
     boxes: list[list[float]]
     source: str
     size: tuple[int, int] = (0, 0)
+    several: bool = False
 
 
 NOTHING = Note(None, [], "")
@@ -63,8 +65,8 @@ def read_xml(file: Path, omissions: Omissions) -> Note:
             omissions.add(
                 "annotation", "", source, f"an <object> without a <bndbox> of four numbers {' '.join(_CORNERS)}"
             )
-    name = (objects[0].findtext("name") or "").strip() if objects else ""
-    return Note(name or None, boxes, source, _size(root))
+    names = [(item.findtext("name") or "").strip() for item in objects]
+    return Note(next(iter(names), "") or None, boxes, source, _size(root), len(set(names)) > 1)
 
 
 def _size(root: ElementTree.Element) -> tuple[int, int]:
@@ -93,16 +95,17 @@ def read_text(file: Path) -> dict[str, Note]:
         stem = stem_of(name)
         source = place(file, line)
         try:
-            label, boxes = _parse_tokens(tokens)
+            label, boxes, several = _parse_tokens(tokens)
         except ValueError as error:
             raise CatalogError(f"{source}: {error}; expected 'name class', 'name x0 y0 x1 y1 ...' or both") from error
         if stem in notes:
             raise CatalogError(f"{source}: {stem} was already given at {notes[stem].source}; one line an image")
-        notes[stem] = Note(label, boxes, source)
+        notes[stem] = Note(label, boxes, source, several=several)
     return notes
 
 
-def _parse_tokens(tokens: list[str]) -> tuple[str | int | None, list[list[float]]]:
+def _parse_tokens(tokens: list[str]) -> tuple[str | int | None, list[list[float]], bool]:
+    """Label, boxes, and whether there are several synsets."""
     synsets: list[str] = []
     numbers: list[float] = []
     for token in tokens:
@@ -122,7 +125,7 @@ def _parse_tokens(tokens: list[str]) -> tuple[str | int | None, list[list[float]
         raise ValueError(f"{len(numbers)} numbers, where each box has 4")
     if label is None and not numbers:
         raise ValueError("nothing after the name")
-    return label, [numbers[start : start + 4] for start in range(0, len(numbers), 4)]
+    return label, [numbers[start : start + 4] for start in range(0, len(numbers), 4)], len(set(synsets)) > 1
 
 
 def find_xml(folder: Path, omissions: Omissions) -> dict[str, Path]:

@@ -82,6 +82,7 @@ def delete_version(store: str | Path | StoreLocation, tag: str) -> None:
                 repository.delete_branch(matching[0])
                 return
             known = did_you_mean(tag, snapshots) if snapshots else "; it has none"
+            known += "; a version is deleted by its own name" if tag == "latest" else ""
             raise StoreError(f"Store {StoreLocation.of(store)} has no version {tag!r}{known}")
         for metadata in builds.values():
             if metadata["parent"] == tag:

@@ -32,7 +32,7 @@ from .schema import (
     unpack_masks,
 )
 from .table import version_table
-from .versions import latest_tag
+from .versions import latest_tag, list_versions
 
 
 class Version:
@@ -289,6 +289,10 @@ def open_version(name: str) -> Version:
             )
         tag = latest
     if tag not in tags:
+        unfinished = [info for info in list_versions(store) if info.tag is None and info.metadata.get("name") == tag]
+        if unfinished:
+            build = unfinished[0].build_id[:8]
+            raise StoreError(f"{store}@{tag} is not finished yet: it is to be the name of the build {build}")
         raise StoreError(
             f"Store {store} has no version {tag!r}{did_you_mean(tag, tags) if tags else '; it has none yet'}"
         )

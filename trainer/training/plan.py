@@ -155,7 +155,9 @@ def _left_out(version: Version, rows: TrainingRows) -> dict[str, int]:
     """Why images of the version are not used, most frequent first."""
     status, codes = version.status, version.catalog.table["split"].to_numpy()
     reasons: Counter[str] = Counter()
-    reasons["not chosen by --only"] = int((~rows.chosen).sum())
+    not_chosen = ~rows.chosen
+    not_chosen[rows.test] = False  # `--only` leaves them whole
+    reasons["not chosen by --only"] = int(not_chosen.sum())
     for number in np.unique(status[rows.chosen]).tolist():
         if number not in DONE:
             reasons[f"status {Status(number).label}"] = int((status[rows.chosen] == number).sum())

@@ -36,6 +36,8 @@ def open_run(run: Path | str, sha256: str | None = None) -> SecondRound:
     check_local(run, "RUN", TrainError)
     run = Path(run).absolute()  # workers may have another working directory
     file = weights_file(run)
+    if sha256 is not None and not run.exists():
+        raise TrainError(f"The run {run} that these masks began with is not there; if it was moved, make a link to it")
     if not file.is_file():
         raise TrainError(
             f"{run} has no trained generator; `locloc train STORE@V --out RUN --stage generator` makes one"

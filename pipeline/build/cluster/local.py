@@ -121,8 +121,8 @@ def _start_cluster(specs: dict[str, dict[str, Any]], scheduler: dict[str, Any]) 
         raise
     except RuntimeError as error:
         raise BuildError(
-            f"Worker processes did not start ({error}); a script has to call this under "
-            '`if __name__ == "__main__":`, since its workers import it'
+            f"Worker processes did not start ({error}); a script has to call this, and whatever else it "
+            'does, under `if __name__ == "__main__":`, since its workers import it'
         ) from error
 
 

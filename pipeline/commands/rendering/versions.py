@@ -57,6 +57,8 @@ def _left_out(metadata: dict[str, Any]) -> tuple[LeftOut, ...]:
 
 def _operation(metadata: dict[str, Any]) -> str:
     kind, parent = metadata["operation"]["kind"], metadata["parent"]
+    if (refined := metadata["operation"].get("of")) is not None:
+        return f"refine of {refined}, with the ViT run again"
     return f"{kind} of {parent}" if parent else kind
 
 

@@ -60,6 +60,7 @@ def test_rows_that_the_generator_has_seen_are_told_apart(first, second, locloc):
     assert first.table["seen"].null_count == 20
     shown = locloc("masks", "show", second.name)
     assert "8 unseen, 2 chosen on, 10 trained on" in shown.stdout
+    assert "refine of v1, with the ViT run again" in shown.stdout
     assert "quality, the expected IoU of each mask" in shown.stdout
 
 
@@ -81,6 +82,12 @@ def test_a_run_whose_weights_changed_is_refused(second, run, few, locloc, tmp_pa
         assert extended.code == 1 and "other weights than those these masks began with" in extended.stderr
     finally:
         shutil.copytree(kept, run, dirs_exist_ok=True)
+    moved = run.rename(tmp_path / "moved")
+    try:
+        extended = locloc("masks", "retry", second.name, "--status", "ok")
+        assert extended.code == 1 and "is not there; if it was moved, make a link to it" in extended.stderr
+    finally:
+        moved.rename(run)
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,17 @@ def test_train_alone(tmp_path):
     assert rows(catalog) == [(f"train/{FISH}/b.JPEG", 0, 1, []), (f"train/{SHARK}/a.JPEG", 1, 1, [])]
 
 
+def test_objects_of_several_classes_are_told(tmp_path):
+    """The data as distributed have none; those of ImageNet's detection have."""
+    touch(tmp_path, *(f"val/{VAL.format(n)}.JPEG" for n in (1, 2, 3)))
+    xml(tmp_path / f"val_annotations/{VAL.format(1)}.xml", (SHARK, 5, 6, 70, 80), (FISH, 1, 1, 2, 2))
+    xml(tmp_path / f"val_annotations/{VAL.format(2)}.xml", (FISH, 5, 6, 70, 80), (FISH, 1, 1, 2, 2))
+    write(tmp_path / "LOC_val_solution.csv", f"{VAL.format(3)},{FISH} 1 2 3 4 {SHARK} 5 6 7 8\n")
+    catalog = read_catalog(tmp_path, "ilsvrc")
+    assert rows(catalog, "label", "boxes")[0] == (1, [[5, 6, 70, 80], [1, 1, 2, 2]])
+    assert catalog.notes == ("2 images have objects of several classes: the label is the first one's; all boxes stay",)
+
+
 def test_every_line_of_text(tmp_path):
     write(
         tmp_path / "t.txt",

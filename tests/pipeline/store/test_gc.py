@@ -214,6 +214,13 @@ def test_an_unfinished_build_is_deleted_by_its_id(store):
     delete_version(store, "v1")
 
 
+def test_latest_is_no_name_to_delete_by(store):
+    build(store, 1)
+    with pytest.raises(StoreError, match=r"has no version 'latest'; known: v1; a version is deleted by its own name"):
+        delete_version(store, "latest")
+    check(f"{store}@v1", *[1] * BLOCKS)
+
+
 def test_latest_is_then_the_newest_remaining_version(store):
     for salt in (1, 2, 3):
         build(store, salt)

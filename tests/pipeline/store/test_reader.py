@@ -131,6 +131,17 @@ def test_missing_rows_are_an_index_error(store, rows, build):
         open_version(f"{store}@v1").read_masks(rows)
 
 
+def test_a_version_that_is_not_finished_is_told_as_such(store, build):
+    with StoreWriter(store) as writer:
+        build.begin(writer, metadata=build.METADATA | {"name": "mine"})
+        build.write(writer, 0)
+        writer.checkpoint()
+    with pytest.raises(StoreError, match=r"@mine is not finished yet: it is to be the name of the build abababab"):
+        open_version(f"{store}@mine")
+    with pytest.raises(StoreError, match=r"has no version 'yours'; it has none yet"):
+        open_version(f"{store}@yours")
+
+
 @pytest.mark.parametrize("rows", [3, None, [1.5], [[1, 2]], {"a": 1}])
 def test_what_is_no_selection_of_rows_is_told(store, rows, build):
     build.publish(store)
