@@ -26,7 +26,7 @@ from ..store.icechunk_errors import first_message
 from ..store.versions import name_of_deleted
 from ..store.writer import StoreWriter
 from .block import Block, BlockResult, TaskContext
-from .cluster import Cluster, check_scheduler, open_cluster
+from .cluster import Cluster, check_cluster, open_cluster
 from .decode import decode
 from .event_log import EventLog, default_event_log
 from .isolation import refine_isolated_and_write
@@ -52,8 +52,8 @@ def make_version(spec: BuildSpec, writer: StoreWriter, run: RunSettings, on_prog
     """
     if spec.name is not None:
         writer.check_name(spec.name)
-    if run.cluster.scheduler is not None:
-        check_scheduler(run.cluster.scheduler)  # before the build begins: a wrong address leaves no unfinished one
+    if not writer.has_begun(spec.metadata["build_id"]):
+        check_cluster(run.cluster)
     with EventLog(run.log or default_event_log(spec.store, spec.metadata["build_id"])) as log:
         counter = ProgressCounter(on_progress)
         if log.trouble:

@@ -117,7 +117,7 @@ def _notes_on_classes(several: int) -> list[str]:
     if not several:
         return []
     images = counted(several, "image") + (" has" if several == 1 else " have")
-    return [f"{images} objects of several classes: the label is the first one's; all boxes stay"]
+    return [f"{images} objects of several classes: the label is the folder's, else the first one's; all boxes stay"]
 
 
 def _splits_of(folder: Path) -> list[str]:

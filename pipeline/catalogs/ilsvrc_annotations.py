@@ -66,7 +66,7 @@ def read_xml(file: Path, omissions: Omissions) -> Note:
                 "annotation", "", source, f"an <object> without a <bndbox> of four numbers {' '.join(_CORNERS)}"
             )
     names = [(item.findtext("name") or "").strip() for item in objects]
-    return Note(next(iter(names), "") or None, boxes, source, _size(root), len(set(names)) > 1)
+    return Note(next(iter(names), "") or None, boxes, source, _size(root), len({*names} - {""}) > 1)
 
 
 def _size(root: ElementTree.Element) -> tuple[int, int]:

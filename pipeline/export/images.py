@@ -10,7 +10,7 @@ from ..errors import ImageError, StoreError
 from ..io.image_files import read_image_bytes
 from ..store.reader import Version
 from ..store.schema import input_digest
-from .names import image_suffix
+from .names import kept_suffix
 from .stream import ExportRow
 
 _MEND = "if the images were moved, name their folder with --root; --images none leaves them out"
@@ -36,7 +36,7 @@ class ExportImages:
         return data
 
     def put(self, row: ExportRow, folder: Path, name: str | None = None) -> str | None:
-        """Copies or links an image below `folder`, as `name` with the image's suffix, as it is written; returns both.
+        """Copies or links an image below `folder`, as `name` with the suffix of `kept_suffix`; returns both.
 
         name  None: the row's, without a second suffix if it has the image's own already
 
@@ -47,7 +47,7 @@ class ExportImages:
         data = self.read(row) if self.mode == "copy" else b""
         own = PurePosixPath(row.file_name)
         in_full = name is None and own.suffix != "" and PurePosixPath(row.name).name == own.name
-        name = (name or row.name) + ("" if in_full else own.suffix or image_suffix(row.file_name, data))
+        name = (name or row.name) + ("" if in_full else kept_suffix(row.file_name, data))
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         if self.mode == "copy":

@@ -25,6 +25,12 @@ def export_names(paths: Sequence[str]) -> list[str]:
     return unique_names([_PROTOCOL.sub("", path).lstrip("/") for path in paths])
 
 
+def kept_suffix(name: str, data: bytes = b"") -> str:
+    """The suffix of an image's file as it is written, but `.jpg` for the suffixes of JPEGs that few programs know."""
+    suffix = PurePosixPath(name).suffix
+    return image_suffix(name, data) if suffix.lower() in ("", ".jpe", ".jfif") else suffix
+
+
 def image_suffix(name: str, data: bytes = b"") -> str:
     """The suffix of an image's file, in lower case; `.jpg` of JPEGs. A name without one: by how `data` begins."""
     suffix = PurePosixPath(name).suffix.lower()

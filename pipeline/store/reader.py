@@ -32,7 +32,7 @@ from .schema import (
     unpack_masks,
 )
 from .table import version_table
-from .versions import latest_tag, list_versions
+from .versions import latest_tag, tag_snapshots, unfinished_builds
 
 
 class Version:
@@ -289,10 +289,13 @@ def open_version(name: str) -> Version:
             )
         tag = latest
     if tag not in tags:
-        unfinished = [info for info in list_versions(store) if info.tag is None and info.metadata.get("name") == tag]
-        if unfinished:
-            build = unfinished[0].build_id[:8]
-            raise StoreError(f"{store}@{tag} is not finished yet: it is to be the name of the build {build}")
+        with icechunk_errors(str(store)):
+            builds = unfinished_builds(repository, tag_snapshots(repository))
+        if build := next((info.build_id[:8] for info in builds if info.metadata.get("name") == tag), None):
+            raise StoreError(
+                f"{store}@{tag} is not finished yet: it will be the name of the build {build}, which `locloc masks "
+                f"resume {store}` resumes if it is not running"
+            )
         raise StoreError(
             f"Store {store} has no version {tag!r}{did_you_mean(tag, tags) if tags else '; it has none yet'}"
         )

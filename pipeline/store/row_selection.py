@@ -20,7 +20,8 @@ def select_rows(
     row_of  id > row, raises StoreError
     name    of the version, for messages
 
-    Raises IndexError for rows that the version does not have, and for flags of another number.
+    Raises IndexError for rows that the version does not have, and for flags of another number; TypeError for what is
+    no selection.
     """
     if isinstance(rows, slice):
         start, stop, step = rows.indices(count)
@@ -29,9 +30,10 @@ def select_rows(
         rows = range(start, stop, step)
     if isinstance(rows, str):
         raise TypeError(f"rows are a list of ids, a slice, row numbers or flags; write [{rows!r}] for one id")
-    numbers = np.asarray(rows)
-    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "UOTbiu"):
-        raise TypeError(f"rows are a list of ids, a slice, row numbers or flags, not {rows!r}")
+    numbers = _as_array(rows)
+    if numbers is None or numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "UOTbiu"):
+        what = f"an array {numbers.shape} of {numbers.dtype}" if numbers is not None and numbers.ndim else repr(rows)
+        raise TypeError(f"rows are a list of ids, a slice, row numbers or flags, not {what[:80]}")
     if numbers.size and numbers.dtype.kind in "UOT":
         return np.array([row_of(str(image_id)) for image_id in numbers.tolist()], np.int64)
     if numbers.dtype == bool:
@@ -42,6 +44,14 @@ def select_rows(
     if len(numbers) and not -count <= numbers.min() <= numbers.max() < count:
         raise IndexError(f"a row outside of {name}, which has {count} rows")
     return np.where(numbers < 0, numbers + count, numbers)
+
+
+def _as_array(rows: Any) -> Array | None:
+    """Lists, arrays, sets and other iterables as an array; None where there is none."""
+    try:
+        return np.asarray(rows if hasattr(rows, "__array__") else list(rows))
+    except (TypeError, ValueError):  # nothing to iterate over; lists of different lengths
+        return None
 
 
 def similar_id(image_id: str, ids: list[str]) -> str:

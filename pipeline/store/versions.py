@@ -42,19 +42,24 @@ def list_versions(store: str | Path | StoreLocation) -> list[VersionInfo]:
             metadata = version_metadata(repository, tag=tag)
             published.append(VersionInfo(tag, metadata["fingerprint"], metadata, tag == latest))
         published.sort(key=lambda version: version.metadata["sequence"])  # not by time: machines' clocks differ
-        not_unfinished = {first_snapshot(repository), *snapshots.values()}
-        builds = []
-        for branch in sorted(repository.list_branches()):
-            if not branch.startswith(BUILD_PREFIX):
-                continue
-            try:
-                snapshot = repository.lookup_branch(branch)
-            except icechunk.IcechunkError:  # published and deleted since branches were listed
-                continue
-            if snapshot not in not_unfinished:
-                metadata = version_metadata(repository, snapshot_id=snapshot)
-                builds.append(VersionInfo(None, metadata["fingerprint"], metadata))
-    return published + builds
+        return published + unfinished_builds(repository, snapshots)
+
+
+def unfinished_builds(repository: icechunk.Repository, snapshots: dict[str, str]) -> list[VersionInfo]:
+    """The unfinished builds of a store. snapshots: of its versions, as `tag_snapshots` has them."""
+    not_unfinished = {first_snapshot(repository), *snapshots.values()}
+    builds = []
+    for branch in sorted(repository.list_branches()):
+        if not branch.startswith(BUILD_PREFIX):
+            continue
+        try:
+            snapshot = repository.lookup_branch(branch)
+        except icechunk.IcechunkError:  # published and deleted since branches were listed
+            continue
+        if snapshot not in not_unfinished:
+            metadata = version_metadata(repository, snapshot_id=snapshot)
+            builds.append(VersionInfo(None, metadata["fingerprint"], metadata))
+    return builds
 
 
 def published_version(versions: list[VersionInfo], fingerprint: str, name: str | None = None) -> VersionInfo | None:

@@ -107,6 +107,10 @@ class StoreWriter:
         """Raises StoreError for a version name that is taken or not allowed."""
         check_new_name(name, self._repository.list_tags(), self.store)
 
+    def has_begun(self, build_id: str) -> bool:
+        """Whether there is an unfinished build of this id, which `begin` resumes."""
+        return build_branch(build_id) in self._repository.list_branches()
+
     def begin(
         self,
         metadata: dict[str, Any],

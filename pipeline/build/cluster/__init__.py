@@ -12,6 +12,7 @@ from .cluster import Cluster, OnMessage, running_cluster
 from .dask_scheduler import check_scheduler, dashboard_link, decode_threads, scheduler_client
 from .local import dashboard_address, local_cluster, usable_gpus
 from .slurm_jobs import slurm_client
+from .slurm_settings import load_slurm
 from .spec import ClusterSpec
 from .worker_plugin import PrepareWorker
 
@@ -22,11 +23,22 @@ __all__ = [
     "Cluster",
     "ClusterSpec",
     "PrepareWorker",
-    "check_scheduler",
+    "check_cluster",
     "dashboard_address",
     "local_cluster",
     "open_cluster",
 ]
+
+
+def check_cluster(spec: ClusterSpec) -> None:
+    """Tries what can be tried before a build begins: a wrong address or file of jobs then leaves no unfinished build.
+
+    Raises BuildError.
+    """
+    if spec.scheduler is not None:
+        check_scheduler(spec.scheduler)
+    elif spec.slurm is not None:
+        load_slurm(spec.slurm)
 
 
 @contextmanager

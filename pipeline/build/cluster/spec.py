@@ -15,7 +15,8 @@ class ClusterSpec:
     scheduler  address of a running Dask scheduler
     slurm      TOML file of the jobs to submit (`slurm_settings.py`)
 
-    With either, `workers` and `gpus` are ignored. Raises BuildError for numbers that are none.
+    With either, `workers` and `gpus` are ignored. Raises BuildError where workers is no integer from 1 on, or gpus
+    neither None nor an integer from 0 on.
     """
 
     workers: int = field(default_factory=usable_cores)  # CPU processes on this machine
@@ -24,6 +25,8 @@ class ClusterSpec:
     slurm: Path | None = None
 
     def __post_init__(self) -> None:
+        if not self.is_local:
+            return
         if not isinstance(self.workers, Integral) or self.workers < 1:
             raise BuildError(f"workers={self.workers!r} is no number of processes, 1 or more")
         if self.gpus is not None and (not isinstance(self.gpus, Integral) or self.gpus < 0):

@@ -88,8 +88,8 @@ def decode_segmentation(shape: Any, width: int, height: int) -> np.ndarray:
 def read_coco(file: Path, paths: Sequence[str], truth_class: str | None) -> CocoMasks:
     """Reads the annotations of the images `paths`.
 
-    An image is the one whose `file_name` is its path, else the one whose `locloc_id` is, in an export whose files got
-    other names, else the one whose `file_name` ends in its file name, if no other of both sides has that name.
+    An image is the one whose `locloc_id` is its path, in exports of catalogs whose ids are paths; else the one whose
+    `file_name` is its path, or ends in its file name, if no other of both sides has that name.
 
     truth_class  a category's name, or its id; None or "any": all
 
@@ -98,18 +98,19 @@ def read_coco(file: Path, paths: Sequence[str], truth_class: str | None) -> Coco
     content = _load(file)
     categories = {entry["id"]: str(entry.get("name", entry["id"])) for entry in content["categories"]}
     wanted = _categories(file, categories, truth_class)
-    by_path = {_normal(entry["file_name"]): entry for entry in content["images"]}
-    by_id = {_normal(str(entry["locloc_id"])): entry for entry in content["images"] if "locloc_id" in entry}
+    ours = {_normal(path) for path in paths}
+    by_id = {_normal(str(entry.get("locloc_id"))): entry for entry in content["images"]}
+    by_id = {image_id: entry for image_id, entry in by_id.items() if image_id in ours}
+    taken = {id(entry) for entry in by_id.values()}
+    by_path = {_normal(entry["file_name"]): entry for entry in content["images"] if id(entry) not in taken}
     with_name = Counter(PurePosixPath(name).name for name in by_path)
     by_name = {PurePosixPath(name).name: entry for name, entry in by_path.items()}
     images_with_name = Counter(PurePosixPath(_normal(path)).name for path in paths)
     images = {}
     for path in paths:
         name = PurePosixPath(_normal(path)).name
-        if _normal(path) in by_path:
-            images[path] = by_path[_normal(path)]
-        elif _normal(path) in by_id:
-            images[path] = by_id[_normal(path)]
+        if (entry := by_id.get(_normal(path)) or by_path.get(_normal(path))) is not None:
+            images[path] = entry
         elif with_name[name] == images_with_name[name] == 1:
             images[path] = by_name[name]
     if not images:

@@ -77,7 +77,8 @@ def rows_of_decisions(version: Version, decisions: Mapping[str, Decision]) -> di
     if unknown:
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         raise StoreError(
-            f"{unknown[0].place}: {version.name} holds no image {unknown[0].id!r}{more}; is the file of another store?"
+            f"{unknown[0].place}: {version.name} holds no image {unknown[0].id!r}{more}; is the file of another store "
+            "or version?"
         )
     for one in decisions.values():
         status = Status(version.status[row_of[one.id]])

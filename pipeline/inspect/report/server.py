@@ -172,8 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         try:
             self.server.page.decide(self.rfile.read(int(length)))
-        except (ValueError, RecursionError):  # json's errors are ValueErrors
-            raise _RefusedError(HTTPStatus.BAD_REQUEST) from None
+        except (ValueError, RecursionError) as error:  # json's errors are ValueErrors
+            raise _RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
         except StoreError as error:
             raise _RefusedError(HTTPStatus.CONFLICT, str(error)) from None
         except OSError as error:

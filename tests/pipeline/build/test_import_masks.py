@@ -111,7 +111,7 @@ def test_images_whose_names_differ_by_their_suffix_get_their_own_masks_back(tmp_
 @pytest.mark.parametrize("mode", ["none", "copy"])
 def test_images_as_cameras_write_them_get_their_masks_back_without_a_warning(tmp_path, made, write, to, mode):
     """Capital suffixes, names that are not UTF-8, and images that EXIF turns in a way that their sizes do not tell."""
-    rng, ids = np.random.default_rng(5), ["DSC_0.JPG", "b.jpeg", r"caf\xe9.png", "turned.jpg"]
+    rng, ids = np.random.default_rng(5), ["DSC_0.JPG", "b.jfif", r"caf\xe9.png", "turned.jpg"]
     content = made(ids)
     content.status[:] = Status.OK
     content.masks[:] = False

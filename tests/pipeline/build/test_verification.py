@@ -246,7 +246,7 @@ def test_workers_verify_large_builds_and_those_made_elsewhere(
 
     monkeypatch.setattr(coordinator, "SMALL_PARTS", small_parts)
     monkeypatch.setattr(coordinator, "open_cluster", lambda *_: nullcontext(workers))
-    monkeypatch.setattr(coordinator, "check_scheduler", lambda address: None)
+    monkeypatch.setattr(coordinator, "check_cluster", lambda spec: None)
     monkeypatch.setattr(coordinator, "BlockLoop", Loop)
     said: list[str] = []
     log = tmp_path / "run.jsonl"

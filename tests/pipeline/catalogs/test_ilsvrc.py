@@ -107,13 +107,23 @@ def test_train_alone(tmp_path):
 
 def test_objects_of_several_classes_are_told(tmp_path):
     """The data as distributed have none; those of ImageNet's detection have."""
-    touch(tmp_path, *(f"val/{VAL.format(n)}.JPEG" for n in (1, 2, 3)))
+    touch(tmp_path, *(f"val/{VAL.format(n)}.JPEG" for n in (1, 2, 3)), f"train/{FISH}/a.JPEG")
+    xml(tmp_path / "train_annotations/a.xml", (SHARK, 5, 6, 70, 80), (FISH, 1, 1, 2, 2))
     xml(tmp_path / f"val_annotations/{VAL.format(1)}.xml", (SHARK, 5, 6, 70, 80), (FISH, 1, 1, 2, 2))
     xml(tmp_path / f"val_annotations/{VAL.format(2)}.xml", (FISH, 5, 6, 70, 80), (FISH, 1, 1, 2, 2))
-    write(tmp_path / "LOC_val_solution.csv", f"{VAL.format(3)},{FISH} 1 2 3 4 {SHARK} 5 6 7 8\n")
+    write(tmp_path / "LOC_val_solution.csv", f"{VAL.format(3)},{SHARK} 1 2 3 4 {FISH} 5 6 7 8\n")
+    write(tmp_path / "LOC_synset_mapping.txt", f"{FISH} tench\n{SHARK} shark\n")
     catalog = read_catalog(tmp_path, "ilsvrc")
-    assert rows(catalog, "label", "boxes")[0] == (1, [[5, 6, 70, 80], [1, 1, 2, 2]])
-    assert catalog.notes == ("2 images have objects of several classes: the label is the first one's; all boxes stay",)
+    assert [label for (label,) in rows(catalog, "label")] == [0, 1, 0, 1]
+    assert all(len(boxes) == 2 for (boxes,) in rows(catalog, "boxes"))
+    (note,) = catalog.notes
+    assert note.startswith("3 images have objects of several classes: the label is the folder's, else the first one's")
+
+
+def test_an_object_without_a_name_is_no_other_class(tmp_path):
+    touch(tmp_path, f"val/{VAL.format(1)}.JPEG")
+    xml(tmp_path / f"val_annotations/{VAL.format(1)}.xml", (SHARK, 5, 6, 70, 80), ("", 1, 1, 2, 2))
+    assert read_catalog(tmp_path, "ilsvrc").notes == ()
 
 
 def test_every_line_of_text(tmp_path):

@@ -121,7 +121,7 @@ locloc.decisions.send = (rows) => {
     } catch (error) {
       locloc.decisions.isKept = false;
       const why = refused ? `The server refused decisions (${refused})` : "The server does not answer";
-      locloc.say(`${why}: they are sent again with the next one`);
+      locloc.say(`${why}: they will be sent again with your next decision`);
     }
     locloc.emit("decisions", []);
   });

@@ -7,6 +7,7 @@ import pytest
 from pycocotools import mask as rle
 
 from locloc.pipeline.errors import TruthError
+from locloc.pipeline.inspect.ground_truth.coco import read_coco
 from locloc.pipeline.inspect.ground_truth.masks import find_truth, read_truth
 
 LEFT = np.zeros((20, 30), bool)
@@ -127,3 +128,10 @@ def test_a_key_that_is_there_twice_is_an_error(content, write):
     twice = json.dumps(content).replace('"iscrowd": 1', '"iscrowd": 1, "category_id": 7')
     with pytest.raises(TruthError, match="instances.json is no JSON: an object has the key 'category_id' twice"):
         find_truth(PATHS, write(twice))
+
+
+def test_an_entry_of_an_export_is_of_the_image_that_it_names(content, write):
+    """`b.jpeg` was exported as `b.jpg`, and another `b.jpg` was added since."""
+    own = content | {"images": [content["images"][0] | {"file_name": "b.jpg", "locloc_id": "b.jpeg"}]}
+    masks = read_coco(write(own), ["b.jpeg", "b.jpg"], None)
+    assert [*masks.images] == ["b.jpeg"] and masks.unused == 0

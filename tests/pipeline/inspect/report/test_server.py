@@ -1,7 +1,9 @@
 """The server answers its own page to its own host with its own token, and nothing else to anybody."""
 
+import fcntl
 import http.client
 import json
+import os
 import socket
 import threading
 import time
@@ -12,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from locloc.pipeline.errors import StoreError
+from locloc.pipeline.inspect.report import decisions_file
 from locloc.pipeline.inspect.report.decisions_csv import read_decisions_csv
 from locloc.pipeline.inspect.report.live import LivePage
 from locloc.pipeline.inspect.report.server import PageServer
@@ -254,7 +257,20 @@ def test_a_file_of_another_store_is_told(server, tmp_path):
     before = file.read_text()
     response, content = post(server, [[0, "rejected", ""]])
     assert response.status == 409 and b"holds no image 'of/another.png'" in content
-    assert ask(server, f"/{server.token}/data.js")[0].status == 503 and file.read_text() == before
+    assert file.read_text() == before
+    file.write_text("id,decision,note\n000.png,rej")  # somebody is typing
+    response, content = ask(server, f"/{server.token}/data.js")
+    assert response.status == 200 and b'"kept":[]' in content, "the page shows what was last known"
+
+
+def test_a_lock_of_others_is_waited_for_and_told(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(decisions_file, "LOCK_S", 0.05)
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    response, content = post(server, [[0, "rejected", ""]])
+    assert response.status == 507 and content.endswith(b"decisions.csv: another process holds a lock on its folder")
+    os.close(folder)
+    assert post(server, [[0, "rejected", ""]])[0].status == 200
 
 
 def test_decisions_may_go_to_a_device(with_images):
