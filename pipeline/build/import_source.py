@@ -149,14 +149,13 @@ class MaskSource:
 
     def _read(self, path: str) -> Read:
         where = resolve(self.catalog.root, path)
+        digest = None
         try:
-            digest = input_digest(data := read_image_bytes(where))
+            data = read_image_bytes(where)
+            digest = input_digest(data)
+            orientation, (width, height) = read_orientation(data)
         except MissingImageError as error:
             return Read(Status.MISSING, str(error))
-        except ImageError as error:
-            return Read(Status.UNDECODABLE, str(error))
-        try:
-            orientation, (width, height) = read_orientation(data)
         except ImageError as error:
             return Read(Status.UNDECODABLE, str(error), digest)
         size = (height, width) if orientation in SWAPPED else (width, height)

@@ -109,7 +109,8 @@ class StoreWriter:
 
     def has_begun(self, build_id: str) -> bool:
         """Whether there is an unfinished build of this id, which `begin` resumes."""
-        return build_branch(build_id) in self._repository.list_branches()
+        with icechunk_errors(str(self.store)):
+            return build_branch(build_id) in self._repository.list_branches()
 
     def begin(
         self,
@@ -130,7 +131,7 @@ class StoreWriter:
         branch = self._branch = build_branch(metadata["build_id"])
         with icechunk_errors(str(self.store)):
             start = self._repository.lookup_tag(shared.tag) if shared is not None else first_snapshot(self._repository)
-            if branch not in self._repository.list_branches():
+            if not self.has_begun(metadata["build_id"]):
                 self._repository.create_branch(branch, start)
             is_new = self._repository.lookup_branch(branch) == start
             if is_new:
